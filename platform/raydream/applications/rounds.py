@@ -1,0 +1,70 @@
+"""A whole run in one process, without Ray: the rounds in lockstep, one batch after the other.
+
+This is the reference that the runtime's lockstep mode must equal to the bit (with one Train worker), and the way to
+run many small experiments side by side.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydream.buffer.sampler import uniform_draw
+from raydream.config import DistillConfig
+from raydream.networks import build_student
+from raydream.records import ImageBatch, Snapshot
+from raydream.schedule import Schedule
+from raydream.seeds import derive_seed
+from raydream.students.distillation import Distiller
+from raydream.synthesis.batch import make_batch
+from raydream.teachers.teacher import Teacher, to_arrays
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What a run leaves behind.
+
+    Attributes:
+        student: trained, on the CPU.
+        batches: all images, in the order of their ids.
+    """
+
+    student: nn.Module
+    batches: list[ImageBatch]
+
+
+def run_rounds(
+    config: DistillConfig,
+    teacher: Teacher,
+    on_round: Callable[[int, nn.Module], None] = lambda steps_done, student: None,
+) -> Rounds:
+    """Make images and learn from them, alternating strictly.
+
+    Args:
+        config: of the run; what it says of processes is not looked at.
+        teacher: to invert.
+        on_round: called with (distillation steps done, student) at the end of each round's training.
+    """
+    schedule = Schedule.of(config)
+    torch.manual_seed(derive_seed(config.seed, "student weights"))
+    student = build_student(config)
+    distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
+    batches: list[ImageBatch] = []
+    step = 0
+    for round_index in range(schedule.rounds + 1):
+        snapshot = Snapshot(step, to_arrays(student)) if round_index else None
+        for batch in schedule.batches_of(round_index):
+            source = schedule.source_of(batch, config)
+            start = None if source is None else batches[schedule.position(source)]
+            made, _ = make_batch("in-process", config, schedule, teacher, batch, snapshot, start, generator=0)
+            batches.append(made)
+        images = np.concatenate([made.images for made in batches])
+        while step < schedule.total_steps and schedule.round_of_step(step) == round_index:
+            drawn = uniform_draw(config.seed, step, len(images), schedule.draw)
+            distiller.step(torch.from_numpy(images[drawn]), step)
+            step += 1
+            if schedule.ends_round(step):
+                on_round(step, student)
+    return Rounds(student.eval(), batches)

@@ -1,0 +1,80 @@
+"""The buffer's index: which image batches are held, in the order of their ids, and what handle leads to each."""
+
+import bisect
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from raydream.records import BatchId
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The images of some distillation steps, as handles and rows, never as pixels.
+
+    Attributes:
+        batches: the batches that are drawn from.
+        handles: per batch, a handle to its `ImageBatch` in the object store, or None: read its shard.
+        picks: per step, int64 [n,2]: (index into `batches`, row in that batch), in the order drawn.
+    """
+
+    batches: list[BatchId]
+    handles: list[Any]
+    picks: list[np.ndarray] = field(default_factory=list)
+
+    def part(self, rank: int, workers: int) -> "Draw":
+        """What one of several workers takes: every `workers`-th image, beginning with the `rank`-th."""
+        return Draw(self.batches, self.handles, [pick[rank::workers] for pick in self.picks])
+
+
+class BufferIndex:
+    """Image batches by id. All have the same number of images, so positions are found by division.
+
+    Args:
+        batch_images: images in each batch.
+    """
+
+    def __init__(self, batch_images: int) -> None:
+        self._batch_images = batch_images
+        self._ids: list[BatchId] = []
+        self._handles: dict[BatchId, Any] = {}
+
+    def insert(self, batch: BatchId, handle: Any = None) -> bool:
+        """Add a batch; True if it is new. A batch that is held already stays as it is, but for a missing handle."""
+        new = batch not in self._handles
+        if new:
+            bisect.insort(self._ids, batch)
+        if new or self._handles[batch] is None:
+            self._handles[batch] = handle
+        return new
+
+    def forget_handle(self, batch: BatchId) -> None:
+        """The object is lost; the batch is still held, by its shard."""
+        if batch in self._handles:
+            self._handles[batch] = None
+
+    def count(self, up_to_round: int | None = None) -> int:
+        """Batches held, of all rounds or of those up to one."""
+        if up_to_round is None:
+            return len(self._ids)
+        return bisect.bisect_left(self._ids, BatchId(up_to_round + 1, 0))
+
+    def ids(self) -> list[BatchId]:
+        """All that are held, in order."""
+        return list(self._ids)
+
+    def locate(self, positions: list[np.ndarray]) -> Draw:
+        """Turn positions among all held images into batches and rows.
+
+        Args:
+            positions: per step, int64 [n], each in [0, count * batch_images).
+        """
+        split = [np.divmod(step, self._batch_images) for step in positions]
+        used, compact = np.unique(np.concatenate([which for which, _ in split]), return_inverse=True)
+        batches = [self._ids[which] for which in used]
+        draw = Draw(batches, [self._handles[batch] for batch in batches])
+        ends = np.cumsum([len(step) for step in positions])[:-1]
+        for which, (_, row) in zip(np.split(compact, ends), split, strict=True):
+            draw.picks.append(np.stack([which, row], axis=1))
+        return draw

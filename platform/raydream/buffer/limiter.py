@@ -1,0 +1,183 @@
+"""Limiters: the rule that ties insertions to draws, as the rate limiter of DeepMind's Reverb does.
+
+A limiter decides from a `Progress` alone and keeps no state of its own, so it is the same after any restart.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from raydream.config import DistillConfig
+from raydream.errors import InputError
+from raydream.records import BatchId
+from raydream.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a limiter decides from.
+
+    Attributes:
+        held: batches that have joined the buffer.
+        complete_rounds: rounds, from round 0 on without a gap, all of whose batches have joined.
+        in_flight: batches that generators are making.
+        drawn_steps: distillation steps whose images were handed out.
+        snapshot_step: steps behind the newest snapshot that may compete; None before there is one.
+    """
+
+    held: int = 0
+    complete_rounds: int = 0
+    in_flight: int = 0
+    drawn_steps: int = 0
+    snapshot_step: int | None = None
+
+
+class Limiter(Protocol):
+    """Says when a batch may be made and when images may be drawn."""
+
+    def may_start(self, batch: BatchId, progress: Progress) -> bool:
+        """Whether a generator may begin this batch now."""
+
+    def may_draw(self, end_step: int, progress: Progress) -> bool:
+        """Whether the images of all steps before `end_step` may be handed out now."""
+
+    def visible_round(self, step: int) -> int | None:
+        """The newest round that a step may draw from; None: whatever is held."""
+
+    def missing(self, end_step: int, progress: Progress) -> str:
+        """What a refused draw waits for, in words."""
+
+
+class Lockstep:
+    """Strict alternation: a round is made from the snapshot at its very beginning, and the student waits for it.
+
+    Args:
+        schedule: of the run.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def may_start(self, batch: BatchId, progress: Progress) -> bool:
+        if batch.round == 0:
+            return True
+        due = batch.round * self._schedule.steps_per_round
+        return progress.complete_rounds >= batch.round and progress.snapshot_step == due
+
+    def may_draw(self, end_step: int, progress: Progress) -> bool:
+        return progress.complete_rounds > self._schedule.round_of_step(end_step - 1)
+
+    def visible_round(self, step: int) -> int | None:
+        return self._schedule.round_of_step(step)
+
+    def missing(self, end_step: int, progress: Progress) -> str:
+        return f"the batches of round {progress.complete_rounds}"
+
+
+class SamplesPerInsert:
+    """Making and learning go on at once, and neither gets far ahead of the paper's ratio.
+
+    The balance is (images held beyond the minimum fill) x samples per insert - images drawn. Drawing may take it
+    down to -error bound, inserting up to +error bound; until the minimum fill is reached only inserting is allowed,
+    and once all batches of the run have joined only drawing is left, without a bound. A competition that waits for a
+    snapshot bounds how stale that snapshot is: by the steps that fit into twice the error bound.
+
+    Args:
+        schedule: of the run; its initial batches are the minimum fill.
+        samples_per_insert: images drawn per image inserted, > 0.
+        error_bound: in images drawn, > 0.
+        first_snapshot: steps before the first snapshot that may compete; 0 where nobody competes.
+        block_steps: steps drawn at a time.
+
+    Raises:
+        InputError: an error bound with which both sides would wait for each other for ever.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        samples_per_insert: float,
+        error_bound: float | None = None,
+        first_snapshot: int = 0,
+        block_steps: int = 1,
+    ) -> None:
+        self._schedule, self._ratio, self._first_snapshot = schedule, samples_per_insert, first_snapshot
+        block = block_steps * schedule.draw
+        step = samples_per_insert * schedule.batch_images
+        # Both are refused at once only if a block would take the balance below -bound and a batch above +bound.
+        needed = max((block + step) / 2, first_snapshot * schedule.draw + block if schedule.rounds else 0)
+        self._bound = max(needed, schedule.steps_per_round * schedule.draw) if error_bound is None else error_bound
+        if self._bound < needed and schedule.rounds:
+            raise InputError(
+                "buffer.error_bound",
+                error_bound,
+                f">= {needed:g} samples ({block_steps} steps of {schedule.draw} images at a time, batches worth "
+                f"{step:g} samples, first snapshot after {first_snapshot} steps)",
+                "below that students and generators would wait for each other for ever, so raise it or leave it out",
+            )
+
+    def may_start(self, batch: BatchId, progress: Progress) -> bool:
+        if batch.round > 0 and self._first_snapshot and progress.snapshot_step is None:
+            return False
+        begun = progress.held + progress.in_flight + 1
+        return begun <= self._schedule.initial_batches or self._balance(begun, progress) <= self._bound
+
+    def may_draw(self, end_step: int, progress: Progress) -> bool:
+        if progress.held < self._schedule.initial_batches:
+            return False
+        if progress.held >= self._schedule.total_batches:
+            return True
+        drawn = max(0, end_step - progress.drawn_steps) * self._schedule.draw
+        return self._balance(progress.held, progress) - drawn >= -self._bound
+
+    def visible_round(self, step: int) -> int | None:
+        return None
+
+    def missing(self, end_step: int, progress: Progress) -> str:
+        fill = max(self._schedule.initial_batches, progress.held + 1)
+        return f"batch {fill} of {self._schedule.total_batches} (the buffer holds {progress.held})"
+
+    def _balance(self, batches: int, progress: Progress) -> float:
+        beyond = (batches - self._schedule.initial_batches) * self._schedule.batch_images
+        return beyond * self._ratio - progress.drawn_steps * self._schedule.draw
+
+
+def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -> Limiter:
+    """The limiter that a configuration asks for.
+
+    Args:
+        settle_steps: training steps until the student's BN statistics may be competed with.
+
+    Raises:
+        InputError: settings with which the run could not go on (see `SamplesPerInsert`), or rounds too short for the
+            student's statistics to settle.
+    """
+    competes = config.synthesis.method == "adaptive" and schedule.rounds > 0
+    first = first_snapshot(schedule, settle_steps) if competes else 0
+    if first > schedule.total_steps:
+        raise InputError(
+            "rounds.count",
+            config.rounds.count,
+            f"enough for {first} distillation steps in all (it gives {schedule.total_steps})",
+            "a student must not compete before its BN statistics have settled, so raise it or rounds.final_steps",
+        )
+    if config.rounds.lockstep:
+        if competes and schedule.steps_per_round < settle_steps:
+            raise InputError(
+                "buffer.samples_per_insert",
+                config.buffer.samples_per_insert,
+                f"large enough for {settle_steps} steps a round (it gives {schedule.steps_per_round})",
+                "a student must not compete before its BN statistics have settled, so raise it, rounds.batches or "
+                "synthesis.batch_size",
+            )
+        return Lockstep(schedule)
+    return SamplesPerInsert(
+        schedule, config.buffer.samples_per_insert, config.buffer.error_bound, first, config.buffer.block_steps
+    )
+
+
+def first_snapshot(schedule: Schedule, settle_steps: int) -> int:
+    """Steps behind the first snapshot that may compete: the first one due at or after `settle_steps`."""
+    step = 1
+    while not (step >= settle_steps and schedule.is_snapshot(step)):
+        step += 1
+    return step

@@ -1,0 +1,62 @@
+"""Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydream.errors import ShardError
+from raydream.records import BatchId, ImageBatch
+from raydream.storage import write_aside
+
+
+class ShardStore:
+    """The folder of a run's shards.
+
+    Args:
+        folder: is made where it does not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def path(self, batch: BatchId) -> Path:
+        """Where a batch's shard lies, or would lie."""
+        return self._folder / f"{batch}.parquet"
+
+    def write(self, batch: ImageBatch) -> None:
+        """Commit a batch: once this returns, it outlives any process. Writing one again changes nothing.
+
+        Raises:
+            OSError: the disk is full or may not be written; nothing is left behind.
+        """
+        table = batch.to_table()
+        write_aside(
+            self.path(batch.id),
+            lambda aside: pq.write_table(table, aside, compression="zstd", write_page_checksum=True),
+        )
+
+    def read(self, batch: BatchId) -> ImageBatch:
+        """Read a committed batch.
+
+        Raises:
+            ShardError: it is not there, is damaged, or is another batch's.
+        """
+        path = self.path(batch)
+        try:
+            found = ImageBatch.from_table(pq.read_table(path, page_checksum_verification=True))
+        except (OSError, pa.ArrowException, ShardError) as error:
+            raise ShardError(f"the shard {path} cannot be read: {error}") from error
+        if found.id != batch:
+            raise ShardError(f"the shard {path} holds batch {found.id}: somebody renamed it")
+        return found
+
+    def committed(self) -> Iterator[BatchId]:
+        """The ids of all shards in order; a file that is no shard of ours is passed over."""
+        for path in sorted(self._folder.glob("r*-b*.parquet")):
+            try:
+                yield BatchId.parse(path.stem)
+            except ValueError:
+                continue

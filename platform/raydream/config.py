@@ -1,0 +1,250 @@
+"""Every setting of a run: small frozen dataclasses, one per component, checked field by field.
+
+A field's type and `Field(...)` say what is allowed, its docstring says what it means and in which unit (and is its
+`--help`). Rules that tie fields of one component together live in that component's `__post_init__`; rules that need
+the network or the machine live in `runtime/preflight.py`. Nothing here imports torch or Ray, so that a typing
+mistake is answered at once.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from raydream.errors import InputError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+_strict = ConfigDict(extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True, config=_strict)
+class TeacherConfig:
+    """The trained network that is inverted."""
+
+    network: str = "digits"
+    """a network of this project by name, or `package.module:factory` for one's own"""
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """keyword arguments for the network's factory"""
+    checkpoint: str | None = None
+    """path of its weights (.safetensors, or a state dict that torch.save wrote); null: train it on `data`"""
+    input_shape: tuple[Count, Count, Count] = (1, 8, 8)
+    """channels, height, width (pixels)"""
+    mean: tuple[float, ...] = (0.3,)
+    """per channel, of pixel values in [0, 1]; the network sees (pixels - mean) / std"""
+    std: tuple[Positive, ...] = (0.35,)
+    """per channel, of pixel values in [0, 1]"""
+    classes: Annotated[int, Field(ge=2)] = 10
+    """number of classes"""
+
+    def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.input_shape[0]:
+                raise InputError(
+                    f"teacher.{name}",
+                    values,
+                    f"{self.input_shape[0]} numbers, one per channel of teacher.input_shape",
+                    "give one value for each channel",
+                )
+
+
+@dataclass(frozen=True, config=_strict)
+class TrainingConfig:
+    """Supervised training of a teacher on real data."""
+
+    epochs: Count = 30
+    """passes over the training split"""
+    batch_size: Count = 64
+    """real images per step"""
+    learning_rate: Positive = 0.01
+    """peak of a one-cycle schedule, AdamW"""
+    weight_decay: NonNegative = 0.01
+    """decoupled weight decay"""
+    shift: NonNegativeInt = 1
+    """random shift of each image, up to so many pixels"""
+
+
+@dataclass(frozen=True, config=_strict)
+class DataConfig:
+    """Real data: for training a teacher and for measuring; students never see any."""
+
+    name: Literal["digits", "none"] = "digits"
+    """digits: scikit-learn's handwritten digits; none: nothing to measure on"""
+
+
+@dataclass(frozen=True, config=_strict)
+class CoefficientsConfig:
+    """Weights of the terms of the objective; a synthesizer uses those of its method."""
+
+    classification: NonNegative = 1.0
+    """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
+    tv: NonNegative = 2.5e-5
+    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5)"""
+    l2: NonNegative = 3e-8
+    """alpha_l2, weight of the image norm (eq. 3; the paper for CIFAR-10: 3e-8)"""
+    feature: NonNegative = 10.0
+    """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
+    competition: NonNegative = 10.0
+    """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
+
+
+@dataclass(frozen=True, config=_strict)
+class SynthesisConfig:
+    """How a batch of images is made."""
+
+    method: Literal["noise", "deepdream", "deep_inversion", "adaptive"] = "adaptive"
+    """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
+    adds competition with the student"""
+    batch_size: Count = 256
+    """images made at once (the paper: 256)"""
+    iterations: Count = 2000
+    """updates of the pixels per batch (the paper: 2,000)"""
+    learning_rate: Positive = 0.05
+    """of Adam on the pixels, after normalisation (the paper: 0.05)"""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """decay rates of Adam's two moments"""
+    decay: Literal["constant", "cosine"] = "constant"
+    """of the learning rate over a batch's updates (the paper for CIFAR-10: constant)"""
+    jitter: NonNegativeInt = 2
+    """each update sees the images rolled by up to so many pixels (the published code: 2)"""
+    flip: bool = False
+    """each update sees the images mirrored half of the time; never for digits or text"""
+    clip: bool = True
+    """keep pixels in the range that [0, 1] becomes after normalisation"""
+    start: Literal["noise", "images"] = "noise"
+    """adaptive rounds start from N(0, 1), or from images already made"""
+    first_bn: NonNegative = 1.0
+    """multiplier of the first BN layer's feature distance (the published code: 1 for CIFAR-10, 10 for ImageNet)"""
+    competition_temperature: Positive = 3.0
+    """temperature of both networks in the competition (the published code: 3)"""
+    coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
+
+
+@dataclass(frozen=True, config=_strict)
+class StudentConfig:
+    """The network that learns, and how it is distilled."""
+
+    network: str = "digits"
+    """a network of this project by name, or `package.module:factory` for one's own"""
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """keyword arguments for the network's factory"""
+    batch_size: Count = 256
+    """images per distillation step, over all workers (the paper: 256)"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: momentum 0.9 with Nesterov; adamw"""
+    learning_rate: Positive = 0.1
+    """at the start of the schedule"""
+    weight_decay: NonNegative = 5e-4
+    """L2 for sgd, decoupled for adamw"""
+    decay: Literal["constant", "cosine"] = "cosine"
+    """of the learning rate over all distillation steps"""
+    temperature: Positive = 3.0
+    """T of eq. 1 (the paper's section 4.4: 3)"""
+    shift: NonNegativeInt = 1
+    """random shift of each image, up to so many pixels; the teacher sees the same view"""
+    flip: bool = False
+    """random mirroring of each image; never for digits or text"""
+    mixup: NonNegative = 0.0
+    """alpha of MixUp's Beta distribution; 0: none"""
+    workers: Count = 1
+    """Ray Train workers (DDP)"""
+    cpus: Positive = 0.5
+    """CPUs that each worker reserves; it computes with max(1, cpus) threads"""
+    gpus: NonNegative = 0.0
+    """GPUs that each worker reserves; fractions share one"""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.workers:
+            raise InputError(
+                "student.workers",
+                self.workers,
+                f"a divisor of student.batch_size ({self.batch_size})",
+                "each step's images are split evenly among the workers, so change one of the two",
+            )
+
+
+@dataclass(frozen=True, config=_strict)
+class GeneratorsConfig:
+    """The actors that run the synthesizer."""
+
+    count: Count = 2
+    """generator actors"""
+    cpus: Positive = 0.5
+    """CPUs that each reserves; it computes with max(1, cpus) threads"""
+    gpus: NonNegative = 0.0
+    """GPUs that each reserves; fractions share one"""
+
+
+@dataclass(frozen=True, config=_strict)
+class BufferConfig:
+    """What ties making images to learning from them."""
+
+    samples_per_insert: Positive = 50.0
+    """how often an image is drawn, on average, for each that joins (the paper: 50 steps of 256 per 256 made)"""
+    error_bound: Positive | None = None
+    """samples by which drawing may run ahead of or behind that ratio; null: one round's worth (ignored in lockstep)"""
+    block_steps: Count = 5
+    """distillation steps whose images a worker asks for in one call"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any new image or snapshot after which a wait gives up"""
+
+
+@dataclass(frozen=True, config=_strict)
+class RoundsConfig:
+    """Rounds: the student trains on the buffer, generators make batches against its snapshot, the batches join."""
+
+    initial_batches: Count = 4
+    """batches made before the student starts (DeepInversion where the method is adaptive)"""
+    count: NonNegativeInt = 4
+    """rounds after that"""
+    batches: Count = 2
+    """batches made per round"""
+    final_steps: NonNegativeInt = 500
+    """distillation steps after the last batch has joined"""
+    snapshot_steps: Count | None = None
+    """steps between two snapshots of the student; null: one a round"""
+    lockstep: bool = False
+    """alternate strictly between making and learning: reproducible bit for bit, and slower"""
+
+    def __post_init__(self) -> None:
+        if self.count == 0 and self.final_steps == 0:
+            raise InputError(
+                "rounds.final_steps", 0, ">= 1 where rounds.count is 0", "give the student steps to learn in"
+            )
+        if self.lockstep and self.snapshot_steps is not None:
+            raise InputError(
+                "rounds.snapshot_steps",
+                self.snapshot_steps,
+                "null in lockstep, where every round ends with one snapshot",
+                "leave it out, or set rounds.lockstep to false",
+            )
+
+
+@dataclass(frozen=True, config=_strict)
+class DistillConfig:
+    """One experiment: invert a teacher, and distil a student from the images."""
+
+    experiment: str = "experiment"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+    buffer: BufferConfig = Field(default_factory=BufferConfig)
+    rounds: RoundsConfig = Field(default_factory=RoundsConfig)
+
+    def __post_init__(self) -> None:
+        if self.teacher.checkpoint is None and self.data.name == "none":
+            raise InputError(
+                "teacher.checkpoint",
+                None,
+                "the path of a checkpoint where data.name is none",
+                "name the teacher's weights, or a data set to train it on",
+            )

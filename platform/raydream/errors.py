@@ -1,0 +1,36 @@
+"""The errors that raydream raises on purpose, each one sentence a user can act on."""
+
+
+class RaydreamError(Exception):
+    """Base of every error raised on purpose; a job reports it without a stack trace (exit status 1)."""
+
+
+class InputError(RaydreamError, ValueError):
+    """A value that a user gave and that cannot be used (exit status 2).
+
+    Args:
+        field: dotted name of the option, as it is typed on the command line.
+        value: what was given.
+        allowed: the allowed range, in words.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
+        super().__init__(f"{field} = {value!r}: must be {allowed}; {remedy}.")
+        self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        # The default would rebuild the exception from the finished sentence, and fail in the process that unpickles it.
+        return type(self), (self.field, self.value, self.allowed, self.remedy)
+
+
+class SynthesisError(RaydreamError):
+    """An inversion that kept diverging (NaN or infinity) however often it was started anew."""
+
+
+class ShardError(RaydreamError):
+    """A shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
+
+
+class StallError(RaydreamError, TimeoutError):
+    """A wait that ran out of time; the message names who or what is missing."""

@@ -1,0 +1,30 @@
+"""Top-1 accuracy."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydream.teachers.normalisation import Normalisation
+
+
+@torch.no_grad()
+def accuracy(
+    network: nn.Module, normalisation: Normalisation, images: np.ndarray, labels: np.ndarray, batch_size: int = 500
+) -> float:
+    """Share in [0, 1] of images whose highest logit is their label.
+
+    Args:
+        network: is put in eval mode for the measurement and back afterwards.
+        images: uint8 [N,C,H,W], N >= 1.
+        labels: int [N].
+    """
+    training = network.training
+    network.eval()
+    hits = 0
+    for start in range(0, len(images), batch_size):
+        pixels = torch.from_numpy(np.array(images[start : start + batch_size]))
+        hits += int(
+            (network(normalisation(pixels)).argmax(1).cpu().numpy() == labels[start : start + batch_size]).sum()
+        )
+    network.train(training)
+    return hits / len(images)

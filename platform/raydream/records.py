@@ -1,0 +1,154 @@
+"""What travels between the parts: batch ids, image batches and where they came from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from raydream.errors import ShardError
+
+FORMAT_VERSION = 1
+"""of image shards; a reader refuses any other"""
+
+
+@dataclass(frozen=True, order=True)
+class BatchId:
+    """Names an image batch by its place in the run, never by who made it or when; ids sort in that order."""
+
+    round: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"r{self.round:04d}-b{self.index:04d}"
+
+    @classmethod
+    def parse(cls, text: str) -> "BatchId":
+        """The inverse of `str`. Raises ValueError for anything else."""
+        round_text, _, index_text = text.partition("-b")
+        batch_id = cls(int(round_text.removeprefix("r")), int(index_text))
+        if str(batch_id) != text:
+            raise ValueError(f"not a batch id: {text!r}")
+        return batch_id
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an image batch came from.
+
+    Attributes:
+        run: id of the run.
+        batch: the batch's id, as text.
+        generator: index of the generator that made it.
+        seed: what its random numbers were derived from.
+        method: the synthesizer's name.
+        teacher: fingerprint of the teacher's weights.
+        student_step: the snapshot that it competed with, in distillation steps; None where nobody competed.
+        source: id of the batch whose images it started from; None where it started from noise.
+        restarts: how often it diverged and was started anew from another seed.
+        coefficients: weight of each term.
+        losses: each term at the last update, before its coefficient.
+        distances: feature distance of each BN layer at the last update.
+        target_share: share in [0, 1] of quantised images that the teacher classifies as their target.
+    """
+
+    run: str
+    batch: str
+    generator: int
+    seed: int
+    method: str
+    teacher: str
+    student_step: int | None
+    source: str | None
+    restarts: int
+    coefficients: dict[str, float]
+    losses: dict[str, float]
+    distances: dict[str, float]
+    target_share: float
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """The unit that travels.
+
+    Attributes:
+        images: uint8 [N,C,H,W], pixel values 0 to 255.
+        targets: int64 [N], in [0, K).
+        teacher_logits: float32 [N,K], of the quantised images; a record and a check. A student's view may be
+            shifted or mixed, so the teacher is run again on that view.
+        provenance: where it came from.
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+    teacher_logits: np.ndarray
+    provenance: Provenance
+
+    @property
+    def id(self) -> BatchId:
+        """The batch's id."""
+        return BatchId.parse(self.provenance.batch)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to_table(self) -> pa.Table:
+        """One row an image: `batch`, `row`, `image` (C*H*W bytes), `target`, `teacher_logits`; see `from_table`."""
+        shape, classes = self.images.shape[1:], self.teacher_logits.shape[1]
+        pixels = pa.array(np.ascontiguousarray(self.images).reshape(-1), pa.uint8())
+        logits = pa.array(np.ascontiguousarray(self.teacher_logits).reshape(-1), pa.float32())
+        columns = {
+            "batch": pa.array([self.provenance.batch] * len(self)),
+            "row": pa.array(np.arange(len(self), dtype=np.int32)),
+            "image": pa.FixedSizeListArray.from_arrays(pixels, int(np.prod(shape))),
+            "target": pa.array(self.targets, pa.int64()),
+            "teacher_logits": pa.FixedSizeListArray.from_arrays(logits, classes),
+        }
+        metadata = {
+            "raydream_format": str(FORMAT_VERSION),
+            "image_shape": json.dumps([int(side) for side in shape]),
+            "provenance": json.dumps(asdict(self.provenance)),
+        }
+        return pa.table(columns).replace_schema_metadata(metadata)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> "ImageBatch":
+        """The inverse of `to_table`, to the bit; the arrays own their memory.
+
+        Raises:
+            ShardError: the table is not an image batch, or of another format version.
+        """
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        version = metadata.get("raydream_format")
+        if version != str(FORMAT_VERSION):
+            raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
+        try:
+            shape = tuple(json.loads(metadata["image_shape"]))
+            provenance = Provenance(**json.loads(metadata["provenance"]))
+            table = table.combine_chunks()
+            count = len(table)
+            images = _flat(table, "image", np.uint8).reshape(count, *shape)
+            logits = _flat(table, "teacher_logits", np.float32).reshape(count, -1)
+            targets = table.column("target").to_numpy().astype(np.int64)
+        except (KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
+            raise ShardError(f"not an image shard: {error}") from error
+        return cls(images, targets, logits, provenance)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A student's weights at a step, to compete with and to measure.
+
+    Attributes:
+        step: distillation steps behind it.
+        state: the weights by name.
+    """
+
+    step: int
+    state: Mapping[str, np.ndarray]
+
+
+def _flat(table: pa.Table, name: str, kind: type) -> np.ndarray:
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table.column(name).chunks]
+    return np.concatenate(chunks).astype(kind, copy=True) if chunks else np.empty(0, kind)

@@ -1,0 +1,116 @@
+"""The buffer actor: hands out draws and takes in batches. It moves handles, never pixels."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raydream.buffer.index import BufferIndex, Draw
+from raydream.buffer.limiter import Limiter, Progress
+from raydream.buffer.sampler import uniform_draw
+from raydream.buffer.shards import ShardStore
+from raydream.errors import StallError
+from raydream.records import BatchId
+from raydream.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class BufferPlan:
+    """What the buffer needs to know of the run.
+
+    Attributes:
+        schedule, limiter: of the run.
+        run_seed: from which draws are derived.
+        shards: folder of the committed shards.
+        block_steps: distillation steps per draw.
+        stall_timeout_s: how long a draw waits with nothing joining before it gives up.
+    """
+
+    schedule: Schedule
+    limiter: Limiter
+    run_seed: int
+    shards: Path
+    block_steps: int
+    stall_timeout_s: float
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
+class Buffer:
+    """Holds what the generators made, for the student to draw from.
+
+    A restarted buffer is rebuilt from the committed shards: it then knows no object references, and readers go to
+    the shards instead. All its methods may be repeated without harm.
+    """
+
+    def __init__(self, plan: BufferPlan) -> None:
+        self._plan = plan
+        self._index = BufferIndex(plan.schedule.batch_images)
+        for batch in ShardStore(plan.shards).committed():
+            self._index.insert(batch)
+        self._drawn_steps = 0
+        self._blocks: dict[int, Draw] = {}
+        self._changed = asyncio.Condition()
+
+    async def insert(self, batch: BatchId, handle: list[Any]) -> bool:
+        """Take in a committed batch; True if it is new.
+
+        Args:
+            handle: a list with the reference to its `ImageBatch`; a bare reference would be fetched by Ray.
+        """
+        new = self._index.insert(batch, handle[0])
+        async with self._changed:
+            self._changed.notify_all()
+        return new
+
+    async def draw(self, first_step: int, rank: int, workers: int) -> Draw:
+        """The images that a worker needs for the block of steps that begins at `first_step`.
+
+        Waits until the limiter allows it. All workers of one block get parts of the same draw, split evenly.
+
+        Raises:
+            StallError: nothing has joined for the stall timeout; names what is missing.
+        """
+        schedule = self._plan.schedule
+        end_step = min(first_step + self._plan.block_steps, schedule.total_steps)
+        await self._wait_until_drawable(end_step)
+        if first_step not in self._blocks:
+            # The newest two are kept: workers are at most one block apart, as every gradient step joins them.
+            newest = dict(list(self._blocks.items())[-1:])
+            self._blocks = {**newest, first_step: self._make_block(first_step, end_step)}
+        self._drawn_steps = end_step
+        return self._blocks[first_step].part(rank, workers)
+
+    async def status(self) -> Progress:
+        """What a limiter decides from, as far as the buffer knows it."""
+        return Progress(
+            held=self._index.count(), complete_rounds=self._complete_rounds(), drawn_steps=self._drawn_steps
+        )
+
+    def _make_block(self, first_step: int, end_step: int) -> Draw:
+        plan = self._plan
+        positions = []
+        for step in range(first_step, end_step):
+            batches = self._index.count(plan.limiter.visible_round(step))
+            images = batches * plan.schedule.batch_images
+            positions.append(uniform_draw(plan.run_seed, step, images, plan.schedule.draw))
+        return self._index.locate(positions)
+
+    async def _wait_until_drawable(self, end_step: int) -> None:
+        async with self._changed:
+            while not self._plan.limiter.may_draw(end_step, await self.status()):
+                try:
+                    await asyncio.wait_for(self._changed.wait(), self._plan.stall_timeout_s)
+                except TimeoutError:
+                    missing = self._plan.limiter.missing(end_step, await self.status())
+                    raise StallError(
+                        f"the student has waited {self._plan.stall_timeout_s:g} s for {missing}, "
+                        "and no generator has delivered anything in that time"
+                    ) from None
+
+    def _complete_rounds(self) -> int:
+        schedule, rounds = self._plan.schedule, 0
+        while rounds <= schedule.rounds and self._index.count(rounds) >= schedule.batches_before_round(rounds + 1):
+            rounds += 1
+        return rounds

@@ -1,0 +1,247 @@
+"""The student: a Ray Train function that draws images from the buffer and is distilled on them."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.util.queue import Queue
+
+from raydream.buffer.index import Draw
+from raydream.buffer.shards import ShardStore
+from raydream.config import DistillConfig
+from raydream.networks import build_student
+from raydream.records import BatchId, Snapshot
+from raydream.runtime.device import use_device
+from raydream.schedule import Schedule
+from raydream.seeds import derive_seed
+from raydream.students.distillation import Distiller
+from raydream.teachers.teacher import teacher_from_arrays, to_arrays
+
+CHECKPOINT = "student.pt"
+WORTH_TELLING_S = 0.05
+"""a wait shorter than this is not shown in the timeline"""
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """What a Train worker needs to know.
+
+    Attributes:
+        config, schedule: of the run.
+        teacher: a list with the reference to the teacher's arrays.
+        buffer: the buffer actor.
+        reports: a queue of `StudentReport`, to the driver.
+        shards: folder of the committed shards.
+    """
+
+    config: DistillConfig
+    schedule: Schedule
+    teacher: list[ray.ObjectRef]
+    buffer: Any
+    reports: Queue
+    shards: Path
+
+
+@dataclass(frozen=True)
+class StudentReport:
+    """What the student tells the driver every now and then.
+
+    Attributes:
+        snapshot: its weights now.
+        first_step: of the steps below.
+        losses, agreements, learning_rates: per step since the last report; agreement is the share of views on which
+            student and teacher name the same class.
+        waited_s: spent waiting for images since the last report.
+        busy: (start, seconds) of the stretches without a wait, in seconds since the epoch.
+    """
+
+    snapshot: Snapshot
+    first_step: int
+    losses: np.ndarray
+    agreements: np.ndarray
+    learning_rates: np.ndarray
+    waited_s: float
+    busy: list[tuple[float, float]]
+
+
+class Feed:
+    """The images of each step in turn, asked for one block ahead so that the student need not wait.
+
+    Args:
+        plan: of the student.
+        first_step: the next step.
+        rank, workers: of the Train workers.
+    """
+
+    def __init__(self, plan: StudentPlan, first_step: int, rank: int, workers: int) -> None:
+        self._plan, self._rank, self._workers = plan, rank, workers
+        self._store = ShardStore(plan.shards)
+        self._images: dict[BatchId, np.ndarray] = {}
+        self._block: Draw = Draw([], [])
+        self._asked = first_step
+        self._pending = self._ask()
+        self._first = self._end = first_step
+        self.waited_s = 0.0
+        self.busy: list[tuple[float, float]] = []
+        self._busy_since = time.time()
+
+    def images(self, step: int) -> torch.Tensor:
+        """uint8 [n,C,H,W], this worker's images of a step; steps are asked for in order."""
+        if step >= self._end:
+            self._next_block()
+        picks = self._block.picks[step - self._first]
+        arrays = [self._images[batch] for batch in self._block.batches]
+        out = np.empty((len(picks), *arrays[0].shape[1:]), np.uint8)
+        for which in np.unique(picks[:, 0]):
+            chosen = picks[:, 0] == which
+            out[chosen] = arrays[which][picks[chosen, 1]]
+        return torch.from_numpy(out)
+
+    def close_stretch(self) -> None:
+        """End the current stretch of `busy`, and begin the next."""
+        now = time.time()
+        self.busy.append((self._busy_since, now - self._busy_since))
+        self._busy_since = now
+
+    def _ask(self) -> ray.ObjectRef | None:
+        if self._asked >= self._plan.schedule.total_steps:
+            return None
+        first = self._asked
+        self._asked += self._plan.config.buffer.block_steps
+        return self._plan.buffer.draw.remote(first, self._rank, self._workers)
+
+    def _next_block(self) -> None:
+        began = time.time()
+        # The buffer itself gives up after the stall timeout and says what is missing; this is for its own death.
+        self._block = ray.get(self._pending, timeout=2 * self._plan.config.buffer.stall_timeout_s)
+        waited = time.time() - began
+        self.waited_s += waited
+        if waited > WORTH_TELLING_S:
+            self.busy.append((self._busy_since, began - self._busy_since))
+            self._busy_since = time.time()
+        self._first, self._end = self._end, self._end + len(self._block.picks)
+        for batch, handle in zip(self._block.batches, self._block.handles, strict=True):
+            if batch not in self._images:
+                self._images[batch] = self._fetch(batch, handle)
+        self._pending = self._ask()
+
+    def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
+        if handle is not None:
+            try:
+                images: np.ndarray = ray.get(handle).images
+                return images
+            except ray.exceptions.ObjectLostError:
+                pass  # The reference was a cache; the shard is the truth.
+        return self._store.read(batch).images
+
+
+def train_student(plan: StudentPlan) -> None:
+    """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
+    config, schedule = plan.config, plan.schedule
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    device = use_device(config.student.cpus, config.student.gpus)
+    teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
+    torch.manual_seed(derive_seed(config.seed, "student weights"))
+    student = build_student(config)
+    checkpoint = _load_checkpoint()
+    if checkpoint:
+        student.load_state_dict(checkpoint["student"])
+    trained = ray.train.torch.prepare_model(student, move_to_device=device)
+    distiller = Distiller(teacher, trained, config.student, schedule.total_steps, config.seed, rank)
+    if checkpoint:
+        distiller.optimizer.load_state_dict(checkpoint["optimizer"])
+    start = checkpoint["step"] if checkpoint else 0
+    reporter = _Reporter(plan, student, distiller, start, rank)
+    feed = Feed(plan, start, rank, workers)
+    if start:
+        reporter.report(start, feed)
+    for step in range(start, schedule.total_steps):
+        reporter.note(*distiller.step(feed.images(step), step))
+        if schedule.is_snapshot(step + 1):
+            reporter.report(step + 1, feed)
+
+
+class _Reporter:
+    """Collects what each step says, and passes it on with the student's weights."""
+
+    def __init__(self, plan: StudentPlan, student: torch.nn.Module, distiller: Distiller, step: int, rank: int) -> None:
+        self._plan, self._student, self._distiller, self._rank = plan, student, distiller, rank
+        self._first_step = step
+        self._noted: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def note(self, loss: torch.Tensor, agreement: torch.Tensor) -> None:
+        self._noted.append((loss, agreement))
+
+    def report(self, step: int, feed: Feed) -> None:
+        """Save a checkpoint where a round ends, then tell the driver (rank 0 does both; its BN statistics count)."""
+        ends_round = self._plan.schedule.ends_round(step)
+        if ends_round and step > self._first_step:
+            self._save(step)
+        feed.close_stretch()
+        if self._rank == 0:
+            steps = np.arange(self._first_step, step)
+            values = torch.tensor([[loss.item(), agreement.item()] for loss, agreement in self._noted]).reshape(-1, 2)
+            report = StudentReport(
+                snapshot=Snapshot(step, to_arrays(self._student)),
+                first_step=self._first_step,
+                losses=values[:, 0].numpy(),
+                agreements=values[:, 1].numpy(),
+                learning_rates=np.array([self._distiller.learning_rate(int(s)) for s in steps]),
+                waited_s=feed.waited_s,
+                busy=feed.busy,
+            )
+            self._plan.reports.put(report)
+        self._first_step, self._noted, feed.waited_s, feed.busy = step, [], 0.0, []
+
+    def _save(self, step: int) -> None:
+        if self._rank != 0:
+            ray.train.report({"step": step})
+            return
+        state = {
+            "step": step,
+            "student": self._student.state_dict(),
+            "optimizer": self._distiller.optimizer.state_dict(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(state, Path(folder) / CHECKPOINT)
+            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _load_checkpoint() -> dict[str, Any] | None:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return None
+    with checkpoint.as_directory() as folder:
+        state: dict[str, Any] = torch.load(Path(folder) / CHECKPOINT, weights_only=True, map_location="cpu")
+        return state
+
+
+def student_trainer(plan: StudentPlan, storage: Path) -> ray.train.torch.TorchTrainer:
+    """The Train job. One made again with the same storage goes on from its last checkpoint."""
+    config = plan.config.student
+    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
+    return ray.train.torch.TorchTrainer(
+        _train_loop,
+        train_loop_config={"plan": plan},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=ray.train.FailureConfig(max_failures=3),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _train_loop(config: dict[str, StudentPlan]) -> None:
+    train_student(config["plan"])

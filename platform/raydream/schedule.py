@@ -1,0 +1,113 @@
+"""The schedule of a run: which batches are made in which round, and which step sees which round.
+
+Round 0 makes the initial batches, without a student. Then the student trains `steps_per_round` steps on what there
+is, and its snapshot competes in the making of round 1; and so on. After the last round's batches have joined come
+the final steps. Everything here is decided from the configuration alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydream.config import DistillConfig
+from raydream.records import BatchId
+from raydream.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Counts that the whole run agrees on.
+
+    Attributes:
+        initial_batches: batches of round 0.
+        rounds: rounds after round 0.
+        batches_per_round: batches of each.
+        batch_images: images in a batch.
+        steps_per_round: distillation steps before each round's batches join.
+        final_steps: distillation steps after the last have joined.
+        snapshot_steps: steps between two snapshots.
+        draw: images drawn per distillation step, over all workers.
+        classes: K, for balanced targets.
+    """
+
+    initial_batches: int
+    rounds: int
+    batches_per_round: int
+    batch_images: int
+    steps_per_round: int
+    final_steps: int
+    snapshot_steps: int
+    draw: int
+    classes: int
+
+    @classmethod
+    def of(cls, config: DistillConfig) -> "Schedule":
+        """`steps_per_round` follows from the samples per insert: images of a round x that / images per step."""
+        made = config.rounds.batches * config.synthesis.batch_size
+        steps = max(1, round(config.buffer.samples_per_insert * made / config.student.batch_size))
+        return cls(
+            initial_batches=config.rounds.initial_batches,
+            rounds=config.rounds.count,
+            batches_per_round=config.rounds.batches,
+            batch_images=config.synthesis.batch_size,
+            steps_per_round=steps,
+            final_steps=config.rounds.final_steps,
+            snapshot_steps=config.rounds.snapshot_steps or steps,
+            draw=config.student.batch_size,
+            classes=config.teacher.classes,
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Distillation steps of the whole run; every worker stops there."""
+        return self.rounds * self.steps_per_round + self.final_steps
+
+    @property
+    def total_batches(self) -> int:
+        """Image batches of the whole run."""
+        return self.initial_batches + self.rounds * self.batches_per_round
+
+    def batches_of(self, round_index: int) -> list[BatchId]:
+        """A round's batches in order."""
+        count = self.batches_per_round if round_index else self.initial_batches
+        return [BatchId(round_index, index) for index in range(count)]
+
+    def batch_ids(self) -> list[BatchId]:
+        """All batches in order."""
+        return [batch for round_index in range(self.rounds + 1) for batch in self.batches_of(round_index)]
+
+    def position(self, batch: BatchId) -> int:
+        """How many batches come before this one."""
+        if batch.round == 0:
+            return batch.index
+        return self.initial_batches + (batch.round - 1) * self.batches_per_round + batch.index
+
+    def batches_before_round(self, round_index: int) -> int:
+        """Batches of all rounds before this one."""
+        return self.position(BatchId(round_index, 0))
+
+    def round_of_step(self, step: int) -> int:
+        """The round whose batches are the newest that a step is meant to see; the final steps see all."""
+        return min(step // self.steps_per_round, self.rounds)
+
+    def is_snapshot(self, steps_done: int) -> bool:
+        """Whether the student is handed on after so many steps: every `snapshot_steps`, and at the end."""
+        return steps_done % self.snapshot_steps == 0 or self.ends_round(steps_done)
+
+    def ends_round(self, steps_done: int) -> bool:
+        """Whether a round's training ends after so many steps: it is reported, evaluated and checkpointed.
+
+        The final steps are divided into stretches as long as a round's, and their end counts too.
+        """
+        return steps_done % self.steps_per_round == 0 or steps_done == self.total_steps
+
+    def targets(self, batch: BatchId) -> np.ndarray:
+        """int64 [N], balanced over the run: batch after batch goes on counting classes where the last one ended."""
+        first = self.position(batch) * self.batch_images
+        return (first + np.arange(self.batch_images, dtype=np.int64)) % self.classes
+
+    def source_of(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
+        """The initial batch whose images an adaptive batch starts from; None: it starts from noise."""
+        if batch.round == 0 or config.synthesis.start == "noise":
+            return None
+        return BatchId(0, derive_seed(config.seed, "source", batch.index, batch.round) % self.initial_batches)

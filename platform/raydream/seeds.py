@@ -1,0 +1,26 @@
+"""Seeds, derived from what a number is for and never from where it is computed.
+
+Every Ray actor sees its GPU as device 0 and its index depends on scheduling, so neither may enter a seed: two
+generators would make the same images, and a run could not be repeated with another number of generators.
+"""
+
+import hashlib
+
+import torch
+
+
+def derive_seed(run_seed: int, role: str, *path: int) -> int:
+    """A 63-bit seed for one purpose: (run seed, role, batch index in the round, round) and the like.
+
+    Args:
+        run_seed: the run's `seed`.
+        role: what the numbers are for, such as ``"synthesis"`` or ``"draw"``.
+        path: integers that tell two uses of one role apart.
+    """
+    text = "/".join([str(run_seed), role, *map(str, path)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def generator(run_seed: int, role: str, *path: int) -> torch.Generator:
+    """A CPU random generator seeded by `derive_seed`: the same numbers on every machine and device."""
+    return torch.Generator().manual_seed(derive_seed(run_seed, role, *path))

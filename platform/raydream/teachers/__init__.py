@@ -1,0 +1,1 @@
+"""Trained, frozen networks: loading, checking, training and finding them again."""

@@ -1,0 +1,35 @@
+"""Between pixels and what a network sees: (pixels / 255 - mean) / std per channel, and back."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalisation(nn.Module):
+    """The teacher's input normalisation.
+
+    Args:
+        mean, std: one number per channel, of pixel values in [0, 1].
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [N,C,H,W] to float32 [N,C,H,W] after normalisation."""
+        return (images.to(self.mean.device, torch.float32) / 255.0 - self.mean) / self.std
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """The inverse: float [N,C,H,W] after normalisation to the nearest of uint8 0..255."""
+        pixels = (x.detach().float() * self.std + self.mean) * 255.0
+        return pixels.round().clamp(0, 255).to(torch.uint8)
+
+    def valid_range(self) -> tuple[Tensor, Tensor]:
+        """What pixel values 0 and 1 become: lowest and highest, each [1,C,1,1] (the paper's image clipping)."""
+        return -self.mean / self.std, (1.0 - self.mean) / self.std

@@ -1,0 +1,83 @@
+"""The teacher: a trained, frozen network with what is needed to feed it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydream.config import TeacherConfig
+from raydream.networks import build_teacher
+from raydream.teachers.normalisation import Normalisation
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen network in eval mode.
+
+    Attributes:
+        network: images [N,C,H,W] after normalisation to logits [N,K]; no parameter asks for a gradient.
+        normalisation: from uint8 pixels to what the network sees, and back.
+        config: how it was described.
+        fingerprint: of its weights; equal weights have equal fingerprints, wherever they were loaded from.
+    """
+
+    network: nn.Module
+    normalisation: Normalisation
+    config: TeacherConfig
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.normalisation.mean.device
+
+    def to(self, device: torch.device) -> "Teacher":
+        """The same teacher on another device (its network is moved, not copied)."""
+        return replace(self, network=self.network.to(device), normalisation=self.normalisation.to(device))
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """float32 [N,K] of uint8 images [N,C,H,W]."""
+        logits: Tensor = self.network(self.normalisation(images))
+        return logits.float()
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Eval mode, and no gradients for the weights; gradients still reach the input."""
+    return network.eval().requires_grad_(False)
+
+
+def make_teacher(network: nn.Module, config: TeacherConfig) -> Teacher:
+    """Freeze a trained network and fingerprint it."""
+    normalisation = Normalisation(config.mean, config.std)
+    return Teacher(freeze(network), normalisation, config, fingerprint(to_arrays(network)))
+
+
+def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    """The network's state as plain arrays, which travel through the object store without torch; a copy."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def load_arrays(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """The inverse of `to_arrays`; copies, because arrays from the object store are read-only."""
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
+def teacher_from_arrays(config: TeacherConfig, arrays: Mapping[str, np.ndarray]) -> Teacher:
+    """Rebuild a teacher on a machine that has no checkpoint: its description and its weights suffice."""
+    network = build_teacher(config)
+    load_arrays(network, arrays)
+    return make_teacher(network, config)
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
+    """16 hexadecimal digits over names, shapes, types and values."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}{value.shape}{value.dtype}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

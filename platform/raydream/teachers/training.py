@@ -1,0 +1,52 @@
+"""Supervised training of a teacher on real data."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raydream.config import TeacherConfig, TrainingConfig
+from raydream.data.digits import Split
+from raydream.networks import build_teacher
+from raydream.seeds import derive_seed, generator
+from raydream.students.augmentation import random_shift
+from raydream.teachers.normalisation import Normalisation
+
+
+def train_teacher(
+    teacher: TeacherConfig,
+    training: TrainingConfig,
+    train: Split,
+    seed: int,
+    on_epoch: Callable[[int, float, nn.Module], None] = lambda epoch, loss, network: None,
+) -> nn.Module:
+    """Train a network from scratch with cross-entropy, AdamW and a one-cycle schedule.
+
+    Args:
+        train: labelled real images.
+        seed: of the weights, the order and the shifts.
+        on_epoch: called with (epoch from 1, mean loss, network) after each.
+    """
+    torch.manual_seed(derive_seed(seed, "teacher weights"))
+    network = build_teacher(teacher)
+    normalisation = Normalisation(teacher.mean, teacher.std)
+    black = normalisation.valid_range()[0]
+    x, labels = normalisation(torch.from_numpy(train.images)), torch.from_numpy(train.labels)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=training.weight_decay)
+    steps = training.epochs * -(-len(x) // training.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)
+    for epoch in range(1, training.epochs + 1):
+        random = generator(seed, "teacher order", epoch)
+        losses = []
+        network.train()
+        for rows in torch.split(torch.randperm(len(x), generator=random), training.batch_size):
+            view = random_shift(x[rows], training.shift, black, random)
+            loss = functional.cross_entropy(network(view), labels[rows])
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
+        on_epoch(epoch, torch.stack(losses).mean().item(), network)
+    return network.eval()
