@@ -5,8 +5,10 @@ generators would make the same images, and a run could not be repeated with anot
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(run_seed: int, role: str, *path: int) -> int:
@@ -21,6 +23,8 @@ def derive_seed(run_seed: int, role: str, *path: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(run_seed: int, role: str, *path: int) -> torch.Generator:
+def generator(run_seed: int, role: str, *path: int) -> "torch.Generator":
     """A CPU random generator seeded by `derive_seed`: the same numbers on every machine and device."""
+    import torch  # here, so that processes that only derive seeds (the buffer) do not pay for torch
+
     return torch.Generator().manual_seed(derive_seed(run_seed, role, *path))
