@@ -18,6 +18,8 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
 _strict = ConfigDict(extra="forbid", validate_default=True)
 
 
@@ -65,6 +67,10 @@ class TrainingConfig:
     """decoupled weight decay"""
     shift: NonNegativeInt = 1
     """random shift of each image, up to so many pixels"""
+    seed: NonNegativeInt = 0
+    """of the weights and the order; apart from the run's seed, so that runs of many seeds share a teacher"""
+    library: str = "runs/teachers"
+    """folder where trained teachers are kept, to be found again by the fingerprint of all that made them"""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -121,6 +127,11 @@ class SynthesisConfig:
     competition_temperature: Positive = 3.0
     """temperature of both networks in the competition (the published code: 3)"""
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
+
+    @property
+    def competes(self) -> bool:
+        """Whether images are made against a snapshot of the student."""
+        return self.method == "adaptive" and self.coefficients.competition > 0
 
 
 @dataclass(frozen=True, config=_strict)
@@ -224,10 +235,28 @@ class RoundsConfig:
 
 
 @dataclass(frozen=True, config=_strict)
+class TeacherJobConfig:
+    """Train a teacher on real data."""
+
+    experiment: Name = "teacher"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.name == "none":
+            raise InputError("data.name", "none", "a data set", "a teacher is trained on real data: name some")
+        if self.teacher.checkpoint is not None:
+            remedy = "this job trains a network from scratch: leave it out"
+            raise InputError("teacher.checkpoint", self.teacher.checkpoint, "null", remedy)
+
+
+@dataclass(frozen=True, config=_strict)
 class DistillConfig:
     """One experiment: invert a teacher, and distil a student from the images."""
 
-    experiment: str = "experiment"
+    experiment: Name = "experiment"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
     """run seed, from which all others are derived"""

@@ -151,7 +151,7 @@ def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -
         InputError: settings with which the run could not go on (see `SamplesPerInsert`), or rounds too short for the
             student's statistics to settle.
     """
-    competes = config.synthesis.method == "adaptive" and schedule.rounds > 0
+    competes = config.synthesis.competes and schedule.rounds > 0
     first = first_snapshot(schedule, settle_steps) if competes else 0
     if first > schedule.total_steps:
         raise InputError(

@@ -1,1 +1,15 @@
 """The runtime: the only folder that imports ray. Actors, the Ray Train function and the driver, all of them thin."""
+
+import os
+
+# Ray reads these when it is imported and when its processes start, so they are set before any module here does.
+_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report of the student waits for the next check
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, without its warning
+}
+if not os.environ.get("RAY_ADDRESS"):
+    _SETTINGS["RAY_AUTH_MODE"] = "token"  # what a private cluster does by itself, with a warning
+for _name, _value in _SETTINGS.items():
+    os.environ.setdefault(_name, _value)

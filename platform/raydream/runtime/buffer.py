@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from raydream.buffer.index import BufferIndex, Draw
 from raydream.buffer.limiter import Limiter, Progress
 from raydream.buffer.sampler import uniform_draw
@@ -36,7 +34,6 @@ class BufferPlan:
     stall_timeout_s: float
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Buffer:
     """Holds what the generators made, for the student to draw from.
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import ray
+import numpy as np
 import torch
 
 from raydream.buffer.shards import ShardStore
@@ -15,7 +15,6 @@ from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import load_arrays
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class Evaluator:
     """Measures snapshots of the student.
 
@@ -30,16 +29,24 @@ class Evaluator:
         self._normalisation = Normalisation(config.teacher.mean, config.teacher.std)
         self._student = build_student(config)
 
-    def measure(self, snapshot: Snapshot, newest: BatchId) -> tuple[int, dict[str, float]]:
-        """The snapshot's step, and its accuracies in [0, 1]: by split of the real data, and on the newest images.
+    def measure(self, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
+        """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data."""
+        load_arrays(self._student, snapshot.state)
+        if self._data is None:
+            return snapshot.step, {}
+        splits = {"validation": self._data.validation, "test": self._data.test}
+        measured = {name: self._accuracy(split.images, split.labels) for name, split in splits.items()}
+        return snapshot.step, measured
+
+    def measure_synthetic(self, snapshot: Snapshot, newest: BatchId) -> tuple[int, dict[str, float]]:
+        """The same on images that it has not learned from yet; what the teacher says they show counts as right.
 
         Args:
-            newest: a committed batch; the images' targets count as their labels ("synthetic").
+            newest: a batch that has just been committed.
         """
         load_arrays(self._student, snapshot.state)
         batch = self._store.read(newest)
-        measured = {"synthetic": accuracy(self._student, self._normalisation, batch.images, batch.targets)}
-        if self._data is not None:
-            for name, split in (("validation", self._data.validation), ("test", self._data.test)):
-                measured[name] = accuracy(self._student, self._normalisation, split.images, split.labels)
-        return snapshot.step, measured
+        return snapshot.step, {"synthetic": self._accuracy(batch.images, batch.teacher_logits.argmax(1))}
+
+    def _accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
+        return accuracy(self._student, self._normalisation, images, labels)

@@ -19,6 +19,7 @@ from raydream.config import DistillConfig
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
 from raydream.runtime.device import use_device
+from raydream.runtime.messages import StudentReport
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import Distiller
@@ -47,28 +48,6 @@ class StudentPlan:
     buffer: Any
     reports: Queue
     shards: Path
-
-
-@dataclass(frozen=True)
-class StudentReport:
-    """What the student tells the driver every now and then.
-
-    Attributes:
-        snapshot: its weights now.
-        first_step: of the steps below.
-        losses, agreements, learning_rates: per step since the last report; agreement is the share of views on which
-            student and teacher name the same class.
-        waited_s: spent waiting for images since the last report.
-        busy: (start, seconds) of the stretches without a wait, in seconds since the epoch.
-    """
-
-    snapshot: Snapshot
-    first_step: int
-    losses: np.ndarray
-    agreements: np.ndarray
-    learning_rates: np.ndarray
-    waited_s: float
-    busy: list[tuple[float, float]]
 
 
 class Feed:

@@ -25,7 +25,7 @@ def make_batch(
     """Make one image batch of a run: the same pixels, targets and logits whoever makes it.
 
     Args:
-        snapshot: the student to compete with, or None.
+        snapshot: the student to compete with; not looked at by a method that does not compete.
         source: images to start from (their targets are kept), or None for noise.
         generator: for the record only.
 
@@ -34,6 +34,7 @@ def make_batch(
     """
     device = teacher.device
     student = None
+    snapshot = snapshot if config.synthesis.competes else None
     if snapshot is not None:
         student = build_student(config)
         load_arrays(student, snapshot.state)

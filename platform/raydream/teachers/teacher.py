@@ -1,7 +1,7 @@
 """The teacher: a trained, frozen network with what is needed to feed it."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,9 +75,16 @@ def teacher_from_arrays(config: TeacherConfig, arrays: Mapping[str, np.ndarray])
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
     """16 hexadecimal digits over names, shapes, types and values."""
-    digest = hashlib.blake2b(digest_size=8)
+    parts: list[bytes] = []
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}{value.shape}{value.dtype}".encode())
-        digest.update(value.tobytes())
+        parts += [f"{name}{value.shape}{value.dtype}".encode(), value.tobytes()]
+    return fingerprint_of(parts)
+
+
+def fingerprint_of(parts: Iterable[bytes]) -> str:
+    """16 hexadecimal digits over all parts in turn."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()

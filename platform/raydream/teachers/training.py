@@ -13,22 +13,22 @@ from raydream.seeds import derive_seed, generator
 from raydream.students.augmentation import random_shift
 from raydream.teachers.normalisation import Normalisation
 
+OnEpoch = Callable[[int, float, nn.Module], None]
+
 
 def train_teacher(
     teacher: TeacherConfig,
     training: TrainingConfig,
     train: Split,
-    seed: int,
-    on_epoch: Callable[[int, float, nn.Module], None] = lambda epoch, loss, network: None,
+    on_epoch: OnEpoch = lambda epoch, loss, network: None,
 ) -> nn.Module:
     """Train a network from scratch with cross-entropy, AdamW and a one-cycle schedule.
 
     Args:
         train: labelled real images.
-        seed: of the weights, the order and the shifts.
         on_epoch: called with (epoch from 1, mean loss, network) after each.
     """
-    torch.manual_seed(derive_seed(seed, "teacher weights"))
+    torch.manual_seed(derive_seed(training.seed, "teacher weights"))
     network = build_teacher(teacher)
     normalisation = Normalisation(teacher.mean, teacher.std)
     black = normalisation.valid_range()[0]
@@ -37,7 +37,7 @@ def train_teacher(
     steps = training.epochs * -(-len(x) // training.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)
     for epoch in range(1, training.epochs + 1):
-        random = generator(seed, "teacher order", epoch)
+        random = generator(training.seed, "teacher order", epoch)
         losses = []
         network.train()
         for rows in torch.split(torch.randperm(len(x), generator=random), training.batch_size):

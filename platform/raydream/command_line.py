@@ -1,0 +1,178 @@
+"""The command line that all jobs share: YAML, `--a.b value`, `--help`, and errors of one sentence.
+
+The fields' own types and docstrings make the options, so nothing is said twice. Neither torch nor Ray is imported
+here: a typing mistake is answered in a second.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jsonargparse
+from pydantic import TypeAdapter, ValidationError
+
+from raydream.errors import InputError, RaydreamError
+from raydream.reporting import run_folder
+
+Config = TypeVar("Config")
+
+EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Command(Generic[Config]):
+    """What a user asked for.
+
+    Attributes:
+        config: resolved and checked field by field.
+        run_dir: where the run goes; for a resumed one, where it is.
+        resume: whether to go on with the run in `run_dir`.
+    """
+
+    config: Config
+    run_dir: Path
+    resume: bool
+
+    def folder(self) -> run_folder.RunFolder:
+        """Begin the run's folder, or find it again."""
+        if self.resume:
+            return run_folder.resume(self.run_dir)[0]
+        return run_folder.begin(self.run_dir, as_dict(self.config))
+
+
+def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) -> Command[Config]:
+    """Read the command line of a job.
+
+    Args:
+        kind: the job's configuration class; has a field `experiment`.
+        job: what the job does, for `--help`.
+        arguments: default: those of the process.
+
+    Raises:
+        InputError: an unknown option, a value out of range, or a run folder that does not fit.
+        SystemExit: after `--help` or `--print_config` (status 0).
+    """
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(description=job, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
+    parser.add_argument("--run-dir", type=str, default=None, help="folder of the run (default: runs/EXPERIMENT/TIME)")
+    parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
+    parser.add_class_arguments(kind)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        settings = parser.parse_args(given).as_dict()
+    except jsonargparse.ArgumentError as error:
+        raise _explain(kind, str(error)) from error
+    run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
+    settings.pop("config", None)
+    if resume is None:
+        config = validate(kind, settings)
+        path = Path(run_dir) if run_dir else run_folder.default_path(getattr(config, "experiment"))  # noqa: B009
+        run_folder.check_new(path)
+        return Command(config, path, resume=False)
+    folder, stored = run_folder.resume(Path(resume))
+    config = validate(kind, stored)
+    others = [a for a in given if a.startswith("--") and not a.startswith("--resume")]
+    difference = run_folder.first_difference(as_dict(config), as_dict(validate(kind, settings))) if others else None
+    if difference:
+        field, there, here = difference
+        remedy = "a run goes on as it was begun: leave the option out, or begin a new run"
+        raise InputError(field, here, f"{there!r}, as in {folder.config}", remedy)
+    return Command(config, folder.path, resume=True)
+
+
+def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
+    """Settings as nested dictionaries to a checked configuration; raises InputError for the first wrong field."""
+    try:
+        return TypeAdapter(kind).validate_python(settings)
+    except ValidationError as error:
+        raise _first_error(error, settings) from error
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The inverse of `validate`, in the plain types of YAML and JSON."""
+    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    return values
+
+
+def run_job(kind: type[Config], description: str | None, job: Callable[[Command[Config]], None]) -> int:
+    """Read the command line, run the job, and turn what can happen into an exit status and one sentence.
+
+    Args:
+        kind, description: as in `parse`.
+        job: is given the command. It imports what is heavy itself, so that bad input is answered first.
+
+    Returns:
+        0 done, 1 failure, 2 bad input, 130 interrupted.
+    """
+    # A user's own network is imported from where the job is started, as `python -m` would.
+    sys.path.insert(1, str(Path.cwd()))
+    command: Command[Config] | None = None
+    try:
+        command = parse(kind, description or "")
+        job(command)
+        return 0
+    except InputError as error:
+        _say(f"error: {error}")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        _say("interrupted: what was committed is kept")
+        status = EXIT_INTERRUPTED
+    except (RaydreamError, OSError) as error:
+        _say(f"failed: {error}")
+        status = EXIT_FAILURE
+    if command is not None and run_folder.is_begun(command.run_dir):
+        _say(f"to go on: python {sys.argv[0]} --resume {command.run_dir}")
+    return status
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _first_error(error: ValidationError, settings: Any) -> InputError:
+    first = error.errors()[0]
+    inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, InputError):
+        return inner
+    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    allowed = first["msg"].removeprefix("Input should be ")
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
+    return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+
+
+def _explain(kind: type, message: str) -> InputError:
+    """An error of jsonargparse, which has its own wording, as one of ours."""
+    found = re.search(r'Parser key "([^"]+)":(?:.|\n)*Got value: (.*)', message)
+    annotation = _annotation(kind, found.group(1)) if found else None
+    if found and annotation is not None:
+        field, value = found.groups()
+        try:
+            TypeAdapter(annotation).validate_python(value)
+        except ValidationError as error:
+            allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
+            return InputError(field, value, allowed, "see --help for what it means")
+    text = " ".join(message.split())
+    known = "a known setting"
+    if unknown := re.search(r"nrecognized arguments: (\S+)", text):
+        return InputError(unknown.group(1).split("=")[0], unknown.group(1), known, "--help lists them all")
+    if unknown := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
+        return InputError(".".join(unknown.groups()), unknown.group(2), known, "--help lists them all")
+    if missing := re.search(r"File does not exist: '([^']+)'", text):
+        return InputError("--config", missing.group(1), "a YAML file", "there is none of that name")
+    return InputError("command line", " ".join(sys.argv[1:]), "what --help describes", text.rstrip("."))
+
+
+def _annotation(kind: type, dotted: str) -> Any:
+    for name in dotted.split("."):
+        if not is_dataclass(kind):
+            return None
+        types = {field.name: field.type for field in fields(kind)}
+        if name not in types:
+            return None
+        kind = types[name]  # type: ignore[assignment]
+    return kind

@@ -1,0 +1,455 @@
+"""Figures of a run, from its metrics and its shards: how making and learning went, and what the images look like.
+
+Metrics are rows of `recorder.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds have
+the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from raydream.buffer.shards import ShardStore
+from raydream.errors import ShardError
+from raydream.records import BatchId, ImageBatch
+from raydream.storage import write_aside
+
+WIDE, NARROW = 10.0, 4.2
+"""widths of a figure in inches: for a laptop's window, and for a phone's"""
+DPI = 100
+"""pixels per inch of the picture grid"""
+
+MOST_ROUNDS, MOST_CLASSES, EXAMPLES = 8, 10, 2
+"""of the picture grid: rounds and classes at most, and images of each class per round"""
+MARGIN_LEFT, MARGIN_TOP, MARGIN = 84, 46, 12
+"""of the picture grid, in pixels: left and top hold the labels"""
+GAP, ROUND_GAP = 3, 12
+"""of the picture grid, in pixels: between two images, and between two rounds"""
+MOST_CURVES = 64
+"""batches in the figure of loss terms at most, evenly spread"""
+
+_CELL = 64
+_MOST_VALUES = 2_000_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
+_EMPTY = 225  # grey of a cell without an image
+
+# Okabe and Ito's palette.
+_BLUE, _VERMILION, _GREEN, _PURPLE, _SKY, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
+
+
+def evenly_spread(values: Sequence[int], most: int) -> list[int]:
+    """At most `most` (>= 2) of the values, evenly spread over their order; the first and the last are always in."""
+    if len(values) <= most:
+        return list(values)
+    return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)]
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+def image_grid(batches: Sequence[ImageBatch]) -> Figure:
+    """Pictures by class (columns) and by round (rows, two examples of each class per round).
+
+    Args:
+        batches: one or more, of one image shape. Of more than `MOST_ROUNDS` rounds an even spread is shown. Of more
+            than `MOST_CLASSES` classes the first are shown, those that all shown rounds have before others.
+
+    Returns:
+        a figure to be saved at `DPI`, where each pixel of an image is a whole number of pixels; an image without 1 or
+        3 channels is shown by its first. A grey cell: the batches hold no (second) image of that class.
+
+    Raises:
+        ValueError: there is no batch, or the shapes of the images differ.
+    """
+    shapes = {batch.images.shape[1:] for batch in batches}
+    if len(shapes) != 1:
+        raise ValueError(f"image_grid needs batches of one image shape, and was given {sorted(shapes) or 'none'}")
+    rounds = evenly_spread(sorted({batch.id.round for batch in batches}), MOST_ROUNDS)
+    images, targets = [], []
+    for shown in rounds:
+        same = sorted((batch for batch in batches if batch.id.round == shown), key=lambda batch: batch.id)
+        images.append(np.concatenate([batch.images for batch in same]))
+        targets.append(np.concatenate([batch.targets for batch in same]))
+    classes = _shown_classes(targets)
+    height, width = _cell_size(shapes.pop(), len(rounds) * EXAMPLES * len(classes))
+    row, column = EXAMPLES * (height + GAP) - GAP + ROUND_GAP, width + GAP
+    mosaic = np.full((len(rounds) * row - ROUND_GAP, len(classes) * column - GAP, 3), 255, np.uint8)
+    for index, (pictures, labels) in enumerate(zip(images, targets, strict=True)):
+        for place, label in enumerate(classes):
+            found = pictures[labels == label]
+            for example in range(EXAMPLES):
+                top, left = index * row + example * (height + GAP), place * column
+                cell = mosaic[top : top + height, left : left + width]
+                cell[...] = _picture(found[example], height, width) if example < len(found) else _EMPTY
+    return _labelled(mosaic, row, rounds, column, classes)
+
+
+def save_image_grid(run: Path) -> Path:
+    """Write the picture grid of a run folder to its images.png, from the first batch of each round shown.
+
+    Returns:
+        path of images.png.
+
+    Raises:
+        ShardError: there is no shard, or one cannot be read.
+        OSError: the folder may not be written.
+    """
+    batches = grid_batches(run)
+    if not batches:
+        raise ShardError(f"{run / 'images'} holds no image batch to show")
+    figure, path = image_grid(batches), run / "images.png"
+    write_aside(path, lambda aside: figure.savefig(aside, format="png", dpi=DPI))
+    return path
+
+
+def grid_batches(run: Path) -> list[ImageBatch]:
+    """The batches that a picture grid of a run folder needs: the first of each round shown, and no other is read.
+
+    Raises:
+        ShardError: a shard cannot be read.
+    """
+    store = ShardStore(run / "images")
+    first: dict[int, BatchId] = {}
+    for batch in store.committed():
+        first[batch.round] = min(batch, first.get(batch.round, batch))
+    return [store.read(first[shown]) for shown in evenly_spread(sorted(first), MOST_ROUNDS)]
+
+
+def _shown_classes(targets: Sequence[np.ndarray]) -> list[int]:
+    # A batch of 256 images cannot show each of 1,000 classes, so those that most rounds have come first.
+    rounds_with: dict[int, int] = {}
+    for labels in targets:
+        for label in np.unique(labels):
+            rounds_with[int(label)] = rounds_with.get(int(label), 0) + 1
+    chosen = sorted(rounds_with, key=lambda label: (-rounds_with[label], label))[:MOST_CLASSES]
+    return sorted(chosen)
+
+
+def _cell_size(shape: tuple[int, ...], cells: int) -> tuple[int, int]:
+    # Small images are magnified by a whole number, large ones are reduced.
+    channels, height, width = shape
+    longest = max(height, width)
+    if longest <= _CELL:
+        return height * (_CELL // longest), width * (_CELL // longest)
+    side = min(longest, 2 * _CELL, max(_CELL // 2, math.isqrt(_MOST_VALUES // (cells * min(channels, 3)))))
+    return max(1, height * side // longest), max(1, width * side // longest)
+
+
+def _picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    # uint8 [C,H,W] to [height,width,3]: nearest neighbour.
+    channels, rows, columns = image.shape
+    shown = image if channels == 3 else np.repeat(image[:1], 3, axis=0)
+    return shown[:, np.arange(height) * rows // height][:, :, np.arange(width) * columns // width].transpose(1, 2, 0)
+
+
+def _labelled(mosaic: np.ndarray, row: int, rounds: list[int], column: int, classes: list[int]) -> Figure:
+    height, width = mosaic.shape[0] + MARGIN_TOP + MARGIN, mosaic.shape[1] + MARGIN_LEFT + MARGIN
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    place = (MARGIN_LEFT / width, MARGIN / height, mosaic.shape[1] / width, mosaic.shape[0] / height)
+    axes = figure.add_axes(place)
+    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    axes.spines[:].set_visible(False)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=11)
+    axes.set_xticks([(index + 0.5) * column for index in range(len(classes))], [str(label) for label in classes])
+    middles = [(index + 0.5) * row - ROUND_GAP / 2 for index in range(len(rounds))]
+    axes.set_yticks(middles, [f"round {shown}" for shown in rounds])
+    figure.text(place[0] + place[2] / 2, 1 - 5 / height, "target (class)", ha="center", va="top", fontsize=11)
+    return figure
+
+
+# --- time -------------------------------------------------------------------------------------------------------
+
+
+def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
+    """Who did what when: a lane for the driver's stages, one per generator and one for the student.
+
+    Args:
+        width: of the figure, in inches.
+    """
+    spans = metrics[metrics["name"].str.startswith("span/").fillna(False).astype(bool) & metrics["duration_s"].notna()]
+    working = {str(source) for source in spans["source"]} - {"driver", "student"}
+    generators = sorted(working, key=lambda name: (len(name), name))
+    lanes = [name for name in ("driver", *generators, "student") if (spans["source"] == name).any()]
+    if not lanes:
+        return None
+    figure = Figure(figsize=(width, 1.5 + 0.36 * len(lanes)), layout="constrained", facecolor="white")
+    axes, colours = figure.add_subplot(), _RoundColours(metrics)
+    for place, lane in enumerate(lanes):
+        rows = spans[spans["source"] == lane]
+        if lane != "driver":
+            for shown, same in rows.groupby(rows["round"].astype("float64"), dropna=False):
+                _bars(axes, place, same, colours.of(shown))
+    stages = _stages(axes, lanes.index("driver"), spans) if "driver" in lanes else []
+    axes.set_yticks(range(len(lanes)), [_plain(lane) for lane in lanes])
+    axes.set_ylim(len(lanes) - 0.4, -0.6)
+    axes.set_xlabel("time since the run began (s)")
+    _dress(axes)
+    axes.grid(axis="y", visible=False)
+    if stages:
+        figure.legend(handles=stages, title="driver's stages", loc="outside lower left", ncols=4, frameon=False)
+    colours.bar(figure, [axes])
+    return figure
+
+
+def _stages(axes: Axes, place: int, spans: pd.DataFrame) -> list[Patch]:
+    rows = spans[spans["source"] == "driver"]
+    handles = []
+    colours = (_PURPLE, _ORANGE, _SKY, "0.75", "0.5", _VERMILION)
+    for index, name in enumerate(rows["name"].unique()):
+        colour = colours[index % len(colours)]
+        _bars(axes, place, rows[rows["name"] == name], colour)
+        handles.append(Patch(color=colour, label=_plain(str(name).removeprefix("span/"))))
+    return handles
+
+
+def _bars(axes: Axes, place: int, rows: pd.DataFrame, colour: object) -> None:
+    bars = list(zip(rows["time_s"].astype(float), rows["duration_s"].astype(float), strict=True))
+    axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, edgecolor="white", linewidth=0.4)
+
+
+# --- curves -----------------------------------------------------------------------------------------------------
+
+
+def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: float = WIDE) -> Figure | None:
+    """The student's accuracy over its steps, on each split and on synthetic images (the paper's Figure 4).
+
+    Args:
+        teacher: the teacher's accuracy on the test split, in [0, 1], for a line of its own.
+        width: of the figure, in inches.
+    """
+    kinds = {
+        "test": ("on real images: test split", _VERMILION, "o", "-"),
+        "validation": ("on real images: validation split", _BLUE, "s", "--"),
+        "synthetic": ("on synthetic images not learned from yet", _GREEN, "^", "-"),
+    }
+    found = {kind: rows for kind in kinds if len(rows := _points(metrics, f"accuracy/{kind}"))}
+    if not found:
+        return None
+    figure = Figure(figsize=(width, 4.0), layout="constrained", facecolor="white")
+    axes = figure.add_subplot()
+    if teacher is not None and found.keys() & {"test", "validation"}:
+        axes.axhline(teacher, color="0.35", linestyle=":", label=f"teacher, test split: {teacher:.1%} ")
+    for kind, rows in found.items():
+        label, colour, marker, style = kinds[kind]
+        label = f"{label}: {rows['value'].iloc[-1]:.1%} at the end"
+        axes.plot(rows["step"], rows["value"], style, marker=marker, markersize=4.5, color=colour, label=label)
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("distillation step")
+    axes.set_ylabel("student's accuracy (%)")
+    _dress(axes)
+    figure.legend(loc="outside lower center", ncols=2 if width > 2 * NARROW else 1, frameon=False)
+    return figure
+
+
+def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
+    """The student's loss, its agreement with the teacher and its learning rate over its steps.
+
+    Args:
+        width: of the figure, in inches.
+    """
+    panels = [
+        _over_steps(metrics, "student/loss", "distillation loss (eq. 1)", _BLUE, log=True),
+        _over_steps(metrics, "student/agreement", "agreement with the teacher (%)", _GREEN, share=True),
+        _over_steps(metrics, "student/learning_rate", "learning rate", _VERMILION),
+    ]
+    return _drawn(panels, width)
+
+
+def buffer_curves(metrics: pd.DataFrame, samples_per_insert: float | None = None, width: float = WIDE) -> Figure | None:
+    """What the buffer held, how often images were drawn, how stale snapshots were, who waited, and the speed.
+
+    Args:
+        samples_per_insert: what was asked for, for a line of its own.
+        width: of the figure, in inches.
+    """
+    ratio = metrics[(metrics["name"] != "buffer/samples_per_insert") | (metrics["value"] > 0)]
+    panels = [
+        _over_steps(metrics, "buffer/images", "images held", _BLUE),
+        _over_steps(ratio, "buffer/samples_per_insert", "draws per insert", _VERMILION, asked=samples_per_insert),
+        _by_round(metrics, "staleness_steps", "age of the snapshot (steps)", _GREEN),
+        _over_steps(metrics, "student/waited_s", "student waited (s)", _PURPLE),
+        _over_steps(metrics, "images_per_s", "images made per second", _SKY),
+    ]
+    return _drawn(panels, width)
+
+
+def target_share_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
+    """The share of each batch's images that the teacher classifies as their target, by round.
+
+    Args:
+        width: of the figure, in inches.
+    """
+    return _drawn([_by_round(metrics, "target_share", "images hitting their target (%)", _BLUE, share=True)], width)
+
+
+def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
+    """Each loss term over the updates of the pixels: a line per batch (`MOST_CURVES` at most), coloured by round.
+
+    Args:
+        width: of the figure, in inches.
+    """
+    terms = [name for name in metrics["name"].dropna().unique() if name.startswith("loss/")]
+    found = {term: rows for term in terms if len(rows := _points(metrics, term).dropna(subset=["batch", "round"]))}
+    if not found:
+        return None
+    figure, panels = _panels(len(found), width)
+    colours = _RoundColours(metrics)
+    for axes, (term, rows) in zip(panels, found.items(), strict=True):
+        batches = list(rows.groupby("batch"))
+        for index in evenly_spread(range(len(batches)), MOST_CURVES):
+            same = batches[index][1]
+            colour = colours.of(same["round"].iloc[0])
+            axes.plot(same["step"], same["value"], color=colour, linewidth=1.1, alpha=0.85)
+        axes.set_title(_plain(term.removeprefix("loss/")), fontsize=11)
+        axes.set_xlabel("update of the pixels")
+        axes.set_ylabel("term before its coefficient", fontsize=9)
+        _log_if_wide(axes, rows["value"])
+        _dress(axes)
+    colours.bar(figure, panels)
+    return figure
+
+
+def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
+    """The feature distance of each BN layer at a batch's last update, a line per round (mean over its batches).
+
+    Args:
+        width: of the figure, in inches.
+    """
+    rows = metrics[metrics["name"].str.startswith("distance/").fillna(False).astype(bool)]
+    rows = rows.dropna(subset=["round", "value"])
+    if not len(rows):
+        return None
+    layers = list(rows["name"].unique())
+    means = rows.groupby(["round", "name"])["value"].mean().unstack("name").reindex(columns=layers)
+    figure = Figure(figsize=(width, 4.2), layout="constrained", facecolor="white")
+    axes, colours = figure.add_subplot(), _RoundColours(metrics)
+    for shown, values in zip(means.index, means.to_numpy(dtype=float), strict=True):
+        axes.plot(values, "-", color=colours.of(shown), linewidth=1.4, marker=".", markersize=7)
+    named = evenly_spread(range(len(layers)), 30 if width > 2 * NARROW else 14)
+    labels = [_plain(layers[index].removeprefix("distance/")) for index in named]
+    axes.set_xticks(named, labels, rotation=90 if len(labels) > 6 else 0, fontsize=9)
+    axes.set_xlabel("BN layer, from the image to the output")
+    axes.set_ylabel("feature distance (eq. 4)")
+    _log_if_wide(axes, rows["value"])
+    _dress(axes)
+    colours.bar(figure, [axes])
+    return figure
+
+
+# --- what they share --------------------------------------------------------------------------------------------
+
+Panel = Callable[[Axes], None] | None
+"""draws one panel of a figure; None: there is nothing to draw"""
+
+
+def _over_steps(
+    metrics: pd.DataFrame, name: str, label: str, colour: str, *, log: bool = False, share: bool = False,
+    asked: float | None = None,
+) -> Panel:  # fmt: skip
+    rows = _points(metrics, name)
+
+    def draw(axes: Axes) -> None:
+        if asked is not None:
+            axes.axhline(asked, color="0.35", linestyle=":", label=f"asked for: {asked:g}")
+        axes.plot(rows["step"], rows["value"], color=colour, linewidth=1.4, marker="." if len(rows) < 60 else "")
+        axes.set_xlabel("distillation step")
+        axes.set_ylabel(label)
+        if asked is not None:
+            axes.legend(frameon=False)
+        if log:
+            _log_if_wide(axes, rows["value"])
+        _limits(axes, share, log)
+
+    return draw if len(rows) else None
+
+
+def _by_round(metrics: pd.DataFrame, name: str, label: str, colour: str, *, share: bool = False) -> Panel:
+    rows = _points(metrics, name).dropna(subset=["round"])
+
+    def draw(axes: Axes) -> None:
+        axes.plot(rows["round"], rows["value"], "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0)
+        axes.set_xlabel("round")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _limits(axes, share, log=False)
+
+    return draw if len(rows) else None
+
+
+def _limits(axes: Axes, share: bool, log: bool) -> None:
+    if share:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif not log:
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    _dress(axes)
+
+
+def _drawn(panels: Sequence[Panel], width: float) -> Figure | None:
+    there = [panel for panel in panels if panel]
+    if not there:
+        return None
+    figure, all_axes = _panels(len(there), width)
+    for axes, panel in zip(all_axes, there, strict=True):
+        panel(axes)
+    return figure
+
+
+def _panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
+    columns = min(count, max(1, int(width // 3)))
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width, 0.3 + 2.7 * rows), layout="constrained", facecolor="white")
+    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
+
+
+def _points(metrics: pd.DataFrame, name: str) -> pd.DataFrame:
+    # A resumed run may have measured a step twice: the later row counts.
+    rows = metrics[(metrics["name"] == name).fillna(False).astype(bool)].dropna(subset=["value"])
+    rows = rows.sort_values("time_s", kind="stable").drop_duplicates(["batch", "step"], keep="last")
+    rows = rows.astype({"step": "float64", "round": "float64"})
+    return rows.sort_values("step", kind="stable")
+
+
+class _RoundColours:
+    # One colour per round, from dark to light; the lightest end of the map is hard to see on white.
+
+    def __init__(self, metrics: pd.DataFrame) -> None:
+        self._last = int(metrics["round"].max()) if metrics["round"].notna().any() else 0
+        self._colours = colormaps["viridis"](np.linspace(0.0, 0.9, self._last + 1))
+
+    def of(self, shown: float) -> tuple[float, ...]:
+        return (0.6, 0.6, 0.6, 1.0) if np.isnan(shown) else tuple(self._colours[int(shown)])
+
+    def bar(self, figure: Figure, panels: list[Axes]) -> None:
+        edges = np.arange(self._last + 2) - 0.5
+        colours = ScalarMappable(BoundaryNorm(edges, self._last + 1), ListedColormap(self._colours))
+        ticks = evenly_spread(range(self._last + 1), MOST_ROUNDS)
+        drawn = figure.colorbar(colours, ax=panels, label="round", ticks=ticks, pad=0.01, fraction=0.04, aspect=25)
+        drawn.ax.tick_params(which="minor", length=0)
+
+
+def _log_if_wide(axes: Axes, values: pd.Series) -> None:
+    finite = values[np.isfinite(values)]
+    if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
+        axes.set_yscale("log")
+
+
+def _dress(axes: Axes) -> None:
+    axes.grid(color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(text: str) -> str:
+    # A dollar sign would begin a formula.
+    return text.replace("$", r"\$")

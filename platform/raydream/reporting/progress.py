@@ -1,0 +1,112 @@
+"""Progress: a live display in a terminal, one plain line per round elsewhere."""
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+
+@dataclass
+class State:
+    """What the display shows.
+
+    Attributes:
+        stage: what is going on now, or what is waited for.
+        round, rounds: that the student has ended, of all.
+        step, steps: distillation steps, of all.
+        images, all_images: made, of all.
+        images_per_s: since the first batch was begun.
+        generators: making something now, of all.
+        accuracy: of the student, by what it was measured on, in [0, 1].
+        seconds: since the run began.
+    """
+
+    rounds: int
+    steps: int
+    all_images: int
+    all_generators: int
+    stage: str = "starting"
+    round: int = 0
+    step: int = 0
+    images: int = 0
+    images_per_s: float = 0.0
+    generators: int = 0
+    accuracy: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def line(self) -> str:
+        """All of it in one line."""
+        accuracy = "  ".join(f"{name} {share:.1%}" for name, share in self.accuracy.items()) or "not measured yet"
+        return (
+            f"[{self.seconds:5.0f} s] round {self.round}/{self.rounds}  step {self.step}/{self.steps}  "
+            f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {accuracy}  {self.stage}"
+        )
+
+
+class Display:
+    """Shows a `State` as it changes; a context manager."""
+
+    def __init__(self, state: State, console: Console | None = None) -> None:
+        self.state = state
+        self._console = console or Console()
+        self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
+        self._said = -1
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, **changes: Any) -> None:
+        """Change the state, and show it."""
+        for name, value in changes.items():
+            setattr(self.state, name, value)
+        if self._live:
+            self._live.update(self._table())
+
+    def round_ended(self) -> None:
+        """Outside a terminal: one line for the round."""
+        if not self._live:
+            print(self.state.line(), flush=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _table(self) -> Table:
+        state = self.state
+        table = Table.grid(padding=(0, 2))
+        accuracy = "  ".join(f"{name} {share:.1%}" for name, share in state.accuracy.items()) or "not measured yet"
+        rows = {
+            "stage": f"{state.stage}  ({state.seconds:.0f} s)",
+            "rounds": f"{_bar(state.round, state.rounds)} {state.round} of {state.rounds}",
+            "steps": f"{_bar(state.step, state.steps)} {state.step} of {state.steps}",
+            "images": f"{_bar(state.images, state.all_images)} {state.images} of {state.all_images} in the buffer, "
+            f"{state.images_per_s:.1f}/s, {state.generators} of {state.all_generators} generators at work",
+            "student": accuracy,
+        }
+        for name, text in rows.items():
+            table.add_row(f"[bold]{name}[/bold]", text)
+        return table
+
+
+def _bar(done: int, of: int, width: int = 24) -> str:
+    full = round(width * done / of) if of else width
+    return "█" * full + "░" * (width - full)
+
+
+def result_table(rows: dict[str, str]) -> Table:
+    """The table at a run's end."""
+    table = Table(show_header=False)
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table

@@ -1,0 +1,149 @@
+"""The main job: invert a teacher with parallel generators, and distil a student from the images meanwhile."""
+
+import contextlib
+import platform
+import time
+from typing import Any
+
+import ray
+import torch
+from rich.console import Console
+
+from raydream.command_line import Command, as_dict
+from raydream.config import DistillConfig
+from raydream.data import load_data
+from raydream.evaluation.accuracy import accuracy
+from raydream.networks import build_student
+from raydream.reporting import run_folder
+from raydream.reporting.figures import save_image_grid
+from raydream.reporting.progress import Display, State, result_table
+from raydream.reporting.recorder import Recorder, flatten, overlap_share
+from raydream.reporting.report import write_report
+from raydream.reporting.run_folder import RunFolder
+from raydream.runtime.driver import Driver
+from raydream.runtime.preflight import Checked, check_machine, check_run
+from raydream.runtime.session import is_local, machine_cpus, ray_session
+from raydream.storage import write_json
+from raydream.teachers.loading import save_network, trained_teacher
+from raydream.teachers.teacher import Teacher, load_arrays
+
+
+def distill(command: Command[DistillConfig]) -> dict[str, Any]:
+    """Run or resume one experiment; returns its summary, which is also in the run folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written.
+        RaydreamError: the run failed; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    if is_local():
+        check_machine(config, machine_cpus(), torch.cuda.device_count())
+    checked = check_run(config)
+    folder = command.folder()
+    summary = run_folder.read_summary(folder)
+    if summary is None:
+        summary = _run(config, checked, folder, began_at, console)
+    else:
+        console.print(f"the run in {folder.path} is done; its report is written again")
+    save_image_grid(folder.path)
+    write_report(folder.path)
+    _show(summary, folder, console)
+    return summary
+
+
+def _run(
+    config: DistillConfig, checked: Checked, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
+    schedule = checked.schedule
+    images = schedule.total_batches * schedule.batch_images
+    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
+    with (
+        Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
+        contextlib.ExitStack() as session,
+    ):
+        display.say(f"run {folder.run} in {folder.path}")
+        with recorder.stage("teacher"):
+            teacher = _teacher(config, checked, display)
+            run_folder.check_teacher(folder, teacher.fingerprint)
+        with recorder.stage("start"):
+            display.update(stage="starting Ray")
+            session.enter_context(ray_session(config, folder.run))
+        with recorder.stage("rounds"):
+            snapshot, accuracies = Driver(config, checked, teacher, folder, recorder, display).run()
+    student = build_student(config)
+    load_arrays(student, snapshot.state)
+    save_network(student, folder.student)
+    summary = _summarise(config, checked, teacher, recorder, accuracies)
+    figures = {name: value for name, value in summary.items() if isinstance(value, float)}
+    recorder.hyper_parameters(flatten(as_dict(config)), figures)
+    recorder.close()
+    write_json(folder.summary, summary)
+    return summary
+
+
+def _teacher(config: DistillConfig, checked: Checked, display: Display) -> Teacher:
+    if checked.teacher is not None:
+        return checked.teacher
+    display.update(stage="training the teacher on real data, as teacher.checkpoint names none")
+    teacher, found = trained_teacher(config.teacher, config.training, config.data)
+    display.say(
+        f"teacher {teacher.fingerprint} {'found in' if found else 'trained and kept in'} {config.training.library}"
+    )
+    return teacher
+
+
+def _summarise(
+    config: DistillConfig,
+    checked: Checked,
+    teacher: Teacher,
+    recorder: Recorder,
+    accuracies: dict[int, dict[str, float]],
+) -> dict[str, Any]:
+    """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
+    schedule, metrics = checked.schedule, recorder.table()
+    summary: dict[str, Any] = {"method": config.synthesis.method, "seed": config.seed, "data": config.data.name}
+    real = load_data(config.data.name)
+    if real is not None:
+        measured = {step: values for step, values in accuracies.items() if "test" in values}
+        best = max(measured, key=lambda step: (measured[step]["validation"], step))
+        summary |= {
+            "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
+            "student_accuracy": measured[schedule.total_steps]["test"],
+            "student_accuracy_best": measured[best]["test"],
+            "student_accuracy_best_step": best,
+            "student_accuracy_validation": measured[schedule.total_steps]["validation"],
+            "test_images": len(real.test.labels),
+        }
+    stages = metrics[metrics["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
+    return summary | {
+        "rounds": schedule.rounds,
+        "generators": config.generators.count,
+        "images": schedule.total_batches * schedule.batch_images,
+        "distillation_steps": schedule.total_steps,
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": {str(name).removeprefix("span/"): seconds for name, seconds in stages.items()},
+        "overlap_share": overlap_share(metrics),
+        "lockstep": config.rounds.lockstep,
+        "teacher_fingerprint": teacher.fingerprint,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
+        "machine": f"{platform.machine()}, {machine_cpus()} CPUs, {torch.cuda.device_count()} GPUs",
+    }
+
+
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    rows = {}
+    if "student_accuracy" in summary:
+        on = f"on {summary['test_images']} real test images ({summary['data']})"
+        rows["teacher"] = f"{summary['teacher_accuracy']:.1%} {on}"
+        rows["student, last"] = f"{summary['student_accuracy']:.1%} {on}"
+        best, step = summary["student_accuracy_best"], summary["student_accuracy_best_step"]
+        rows["student, best"] = f"{best:.1%} at step {step}, chosen on validation"
+    rows["images"] = f"{summary['images']} synthetic, by {summary['method']}"
+    rows["rounds"] = f"{summary['rounds']}, {summary['distillation_steps']} distillation steps"
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
+    rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows["run folder"] = str(folder.path)
+    rows["pictures"] = str(folder.path / "images.png")
+    rows["report"] = str(folder.report)
+    console.print(result_table(rows))
+    console.print(f"tensorboard --logdir {folder.tensorboard}", highlight=False, soft_wrap=True)

@@ -1,0 +1,313 @@
+"""The driver: starts a run's processes, hands out batches as the limiter allows, and keeps the record."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.util.queue import Empty, Queue
+
+from raydream.buffer.limiter import Progress
+from raydream.buffer.shards import ShardStore
+from raydream.config import DistillConfig
+from raydream.errors import RaydreamError, StallError
+from raydream.records import BatchId, Snapshot
+from raydream.reporting.progress import Display
+from raydream.reporting.recorder import Place, Recorder
+from raydream.reporting.run_folder import RunFolder
+from raydream.runtime.buffer import Buffer, BufferPlan
+from raydream.runtime.evaluator import Evaluator
+from raydream.runtime.generator import Generator
+from raydream.runtime.messages import Receipt, StudentReport
+from raydream.runtime.preflight import Checked
+from raydream.runtime.student import StudentPlan, student_trainer
+from raydream.teachers.teacher import Teacher, to_arrays
+
+# A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
+_BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
+_GeneratorActor = ray.remote(max_restarts=-1)(Generator)
+_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+
+POLL_S = 0.1
+MAX_TRIES = 4
+"""of a batch whose generator dies"""
+STEPS_PER_ROW = 10
+"""distillation steps between two rows of the student's curves"""
+
+
+class Driver:
+    """One run on a Ray session that is up.
+
+    Args:
+        config: of the run.
+        checked: what the preflight found.
+        teacher: to invert.
+        folder: of the run.
+        recorder, display: where to tell what happens.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        checked: Checked,
+        teacher: Teacher,
+        folder: RunFolder,
+        recorder: Recorder,
+        display: Display,
+    ) -> None:
+        self._config, self._checked, self._teacher = config, checked, teacher
+        self._schedule, self._folder = checked.schedule, folder
+        self._recorder, self._display = recorder, display
+        self._store = ShardStore(folder.images)
+        committed = set(self._store.committed())
+        self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]
+        self._committed = len(committed)
+        self._made_here = 0
+        self._in_flight: dict[ray.ObjectRef, tuple[BatchId, int, ray.ObjectRef]] = {}
+        self._tries: dict[BatchId, int] = {}
+        self._measuring: list[ray.ObjectRef] = []
+        self._snapshot: Snapshot | None = None
+        self._snapshot_ref: ray.ObjectRef | None = None
+        self._accuracies: dict[int, dict[str, float]] = {}
+        self._began_rounds = 0.0
+
+    def run(self) -> tuple[Snapshot, dict[int, dict[str, float]]]:
+        """Make all images and train the student.
+
+        Returns:
+            the trained student, and the accuracies measured of its snapshots by distillation step.
+
+        Raises:
+            RaydreamError: a generator or the student failed for good.
+        """
+        self._start()
+        try:
+            while not self._done():
+                round_ended = self._collect_reports()
+                self._start_batches()
+                if round_ended:
+                    self._recorder.flush()
+                self._collect_batches()
+                self._collect_measurements()
+                self._check_alive()
+            assert self._snapshot is not None
+            return self._snapshot, self._accuracies
+        finally:
+            self._recorder.flush()
+
+    def _start(self) -> None:
+        config, schedule = self._config, self._schedule
+        self._display.update(stage="starting processes")
+        self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        plan = BufferPlan(
+            schedule,
+            self._checked.limiter,
+            config.seed,
+            self._folder.images,
+            config.buffer.block_steps,
+            config.buffer.stall_timeout_s,
+        )
+        self._buffer = _BufferActor.options(name="buffer").remote(plan)
+        resources = {"num_cpus": config.generators.cpus, "num_gpus": config.generators.gpus}
+        self._generators = [
+            _GeneratorActor.options(name=f"generator-{index}", **resources).remote(
+                index, self._folder.run, config, schedule, self._folder.images
+            )
+            for index in range(config.generators.count)
+        ]
+        self._idle = list(range(config.generators.count))
+        self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
+        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
+        student = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
+        self._trainer = _Thread(student_trainer(student, self._folder.checkpoints).fit)
+        self._last_news = time.time()
+
+    def _done(self) -> bool:
+        finished = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
+        return finished and not (self._pending or self._in_flight or self._measuring)
+
+    def _progress(self) -> Progress:
+        status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
+        step = self._snapshot.step if self._snapshot else None
+        if step is not None and self._config.synthesis.competes and step < self._checked.settle_steps:
+            step = None
+        return replace(status, in_flight=len(self._in_flight), snapshot_step=step)
+
+    def _start_batches(self) -> None:
+        progress = self._progress()
+        while self._idle and self._pending and self._checked.limiter.may_start(self._pending[0], progress):
+            batch, index = self._pending.pop(0), self._idle.pop(0)
+            snapshot = self._snapshot_ref if batch.round > 0 and self._config.synthesis.competes else None
+            source = self._schedule.source_of(batch, self._config) if snapshot is not None else None
+            receipt, images = (
+                self._generators[index].make.options(num_returns=2).remote(batch, self._teacher_ref, snapshot, source)
+            )
+            self._in_flight[receipt] = (batch, index, images)
+            progress = replace(progress, in_flight=len(self._in_flight))
+            self._began_rounds = self._began_rounds or time.time()
+        self._show(progress)
+
+    def _collect_batches(self) -> None:
+        ready, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=POLL_S) if self._in_flight else ([], [])
+        if not self._in_flight:
+            time.sleep(POLL_S)
+        for done in ready:
+            batch, index, images = self._in_flight.pop(done)
+            self._idle.append(index)
+            try:
+                receipt: Receipt = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                self._try_again(batch, index, error)
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise _own(error, f"generator {index} failed at batch {batch}") from error
+            ray.get(self._buffer.insert.remote(batch, [images]), timeout=self._config.buffer.stall_timeout_s)
+            self._committed, self._made_here = self._committed + 1, self._made_here + 1
+            self._last_news = time.time()
+            self._record_batch(batch, receipt)
+
+    def _try_again(self, batch: BatchId, index: int, error: Exception) -> None:
+        self._tries[batch] = self._tries.get(batch, 1) + 1
+        if self._tries[batch] > MAX_TRIES:
+            raise RaydreamError(f"generator {index} died {MAX_TRIES} times at batch {batch}: {error}") from error
+        self._display.say(f"generator {index} died at batch {batch}; it is restarted and the batch made again")
+        self._pending = sorted([*self._pending, batch])
+
+    def _record_batch(self, batch: BatchId, receipt: Receipt) -> None:
+        made, recorder, now = receipt.provenance, self._recorder, time.time()
+        source, place = f"generator-{made.generator}", Place(batch.round, str(batch))
+        step = self._snapshot.step if self._snapshot else 0
+        position = self._schedule.position(batch)
+        if made.restarts:
+            self._display.say(f"batch {batch} diverged (NaN or infinity) and was started anew {made.restarts} times")
+        recorder.span(receipt.started_at, receipt.seconds, source, "make", place)
+        for term, curve in receipt.curve.items():
+            for update, value in curve:
+                event = position * self._config.synthesis.iterations + update
+                recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
+        last = {f"distance/{layer}": value for layer, value in made.distances.items()}
+        last["target_share"] = made.target_share
+        if made.student_step is not None:
+            last["staleness_steps"] = step - made.student_step
+        for name, value in last.items():
+            recorder.point(now, source, name, value, step=step, event_step=position, place=place)
+        if batch.index == 0:
+            recorder.grid("images", self._store.read(batch).images, batch.round)
+            if self._snapshot_ref is not None:
+                self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, batch))
+
+    def _collect_reports(self) -> bool:
+        """Take in what the student told; True if it ended a round."""
+        round_ended = False
+        while True:
+            try:
+                report: StudentReport = self._reports.get(block=False)
+            except Empty:
+                return round_ended
+            self._last_news = time.time()
+            self._snapshot = report.snapshot
+            self._snapshot_ref = ray.put(report.snapshot)
+            self._record_report(report)
+            if self._schedule.ends_round(report.snapshot.step):
+                round_ended = True
+                self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
+
+    def _record_report(self, report: StudentReport) -> None:
+        now, recorder = time.time(), self._recorder
+        for start, seconds in report.busy:
+            place = Place(self._schedule.round_of_step(report.first_step))
+            recorder.span(start, seconds, "student", "train", place)
+        for offset in range(0, len(report.losses), STEPS_PER_ROW):
+            step = report.first_step + offset
+            for name, values in (
+                ("student/loss", report.losses),
+                ("student/agreement", report.agreements),
+                ("student/learning_rate", report.learning_rates),
+            ):
+                recorder.point(now, "student", name, values[offset], step=step)
+        step = report.snapshot.step
+        images = self._committed * self._schedule.batch_images
+        beyond = images - self._schedule.initial_batches * self._schedule.batch_images
+        for name, value in {
+            "student/waited_s": report.waited_s,
+            "buffer/images": images,
+            "buffer/samples_per_insert": step * self._schedule.draw / beyond if beyond > 0 else 0.0,
+            "images_per_s": self._images_per_s(),
+        }.items():
+            recorder.point(now, "buffer" if "buffer" in name else "student", name, value, step=step)
+
+    def _collect_measurements(self) -> None:
+        if not self._measuring:
+            return
+        ready, self._measuring = ray.wait(self._measuring, num_returns=len(self._measuring), timeout=0)
+        for done in ready:
+            step, accuracies = ray.get(done)
+            for name, value in accuracies.items():
+                self._recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
+            self._accuracies.setdefault(step, {}).update(accuracies)
+            shown = {**self._display.state.accuracy, **accuracies}
+            self._display.update(accuracy=shown, step=step, round=self._schedule.round_of_step(step))
+            if "synthetic" not in accuracies:
+                self._display.round_ended()
+
+    def _check_alive(self) -> None:
+        if self._trainer.error is not None:
+            raise _own(self._trainer.error, "the student failed")
+        if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
+            making = ", ".join(str(batch) for batch, _, _ in self._in_flight.values()) or "none"
+            raise StallError(
+                f"no new image batch and no report of the student for {self._config.buffer.stall_timeout_s:g} s "
+                f"(buffer.stall_timeout_s); batches in the making: {making}; the student's last report: "
+                f"{self._snapshot.step if self._snapshot else 'none'} of {self._schedule.total_steps} steps"
+            )
+
+    def _images_per_s(self) -> float:
+        seconds = time.time() - self._began_rounds if self._began_rounds else 0.0
+        return self._made_here * self._schedule.batch_images / seconds if seconds else 0.0
+
+    def _show(self, progress: Progress) -> None:
+        if self._snapshot is None and progress.drawn_steps == 0:
+            stage = "making the first images, starting the student"
+        elif self._pending or self._in_flight:
+            stage = "making images and learning"
+        else:
+            stage = "learning from all images"
+        self._display.update(
+            stage=stage,
+            step=max(
+                self._snapshot.step if self._snapshot else 0, progress.drawn_steps - self._config.buffer.block_steps
+            ),
+            images=self._committed * self._schedule.batch_images,
+            generators=len(self._in_flight),
+            images_per_s=self._images_per_s(),
+            seconds=self._recorder.time_s(time.time()),
+        )
+
+
+class _Thread:
+    """Runs a blocking call beside the driver's loop, and keeps what it raised."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.error: BaseException | None = None
+        self._call = call
+        # A daemon: when the driver is interrupted, nobody waits for it.
+        threading.Thread(target=self._run, daemon=True, name="train").start()
+
+    def _run(self) -> None:
+        try:
+            self._call()
+        except BaseException as error:  # handed to the driver's loop, which raises it
+            self.error = error
+
+
+def _own(error: BaseException, what: str) -> RaydreamError:
+    """The error of ours that lies at the root of one of Ray's, or else one that says what failed."""
+    cause: BaseException | None = error
+    seen = str(error).strip().splitlines()
+    while cause is not None:
+        if isinstance(cause, RaydreamError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return RaydreamError(f"{what}: {seen[-1] if seen else type(error).__name__}")

@@ -1,0 +1,49 @@
+"""What the processes of a run tell each other, beside image batches.
+
+Kept apart from what makes these messages, so that a process that only passes them on need not import torch.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from raydream.records import Provenance, Snapshot
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a generator says of a batch that it has committed; small enough for any mailbox.
+
+    Attributes:
+        provenance: of the batch.
+        started_at: seconds since the epoch.
+        seconds: it took, the commit included.
+        curve: each loss term over the updates, as (update, value) pairs.
+    """
+
+    provenance: Provenance
+    started_at: float
+    seconds: float
+    curve: dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class StudentReport:
+    """What the student tells the driver every now and then.
+
+    Attributes:
+        snapshot: its weights now.
+        first_step: of the steps below.
+        losses, agreements, learning_rates: per step since the last report; agreement is the share of views on which
+            student and teacher name the same class.
+        waited_s: spent waiting for images since the last report.
+        busy: (start, seconds) of the stretches without a wait, in seconds since the epoch.
+    """
+
+    snapshot: Snapshot
+    first_step: int
+    losses: np.ndarray
+    agreements: np.ndarray
+    learning_rates: np.ndarray
+    waited_s: float
+    busy: list[tuple[float, float]]

@@ -1,0 +1,61 @@
+"""A Ray session: started for this run alone, or joined where a cluster's address is given."""
+
+import contextlib
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import ray
+
+from raydream.config import DistillConfig
+from raydream.runtime.preflight import check_machine
+
+
+@contextlib.contextmanager
+def ray_session(config: DistillConfig, namespace: str) -> Iterator[None]:
+    """Ray for the length of a `with` block; what was started here is stopped again.
+
+    A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
+    started, whoever else runs Ray on this machine.
+
+    Args:
+        namespace: of the run's actors, so that two runs can share a cluster.
+
+    Raises:
+        InputError: the cluster is too small for the run's processes.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False}
+    ray.init(
+        address=address or "local",
+        namespace=namespace,
+        logging_level=logging.WARNING,
+        log_to_driver=False,
+        **own,
+    )
+    try:
+        _tighten_token()
+        there = ray.cluster_resources()
+        check_machine(config, there.get("CPU", 0.0), there.get("GPU", 0.0))
+        yield
+    finally:
+        ray.shutdown()
+
+
+def machine_cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_local() -> bool:
+    """Whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
+    return not os.environ.get("RAY_ADDRESS")
+
+
+def _tighten_token() -> None:
+    # Ray writes its authentication token readable by everybody on the machine.
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists() and stat.S_IMODE(token.stat().st_mode) & 0o077:
+        token.chmod(0o600)

@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torch import Tensor
+
+from raydream.config import StudentConfig
+from raydream.students.augmentation import mixup, random_flip, random_shift, student_view
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def distinct(count: int = 6, channels: int = 2, height: int = 4, width: int = 5) -> Tensor:
+    values = torch.randperm(count * channels * height * width, generator=seeded(9)).float() + 1
+    return values.view(count, channels, height, width)
+
+
+def slow_shift(image: Tensor, down: int, right: int, fill: list[float]) -> Tensor:
+    """One image [C,H,W] moved pixel by pixel."""
+    channels, height, width = image.shape
+    moved = torch.empty_like(image)
+    for c in range(channels):
+        for i in range(height):
+            for j in range(width):
+                inside = 0 <= i - down < height and 0 <= j - right < width
+                moved[c, i, j] = image[c, i - down, j - right] if inside else fill[c]
+    return moved
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_each_image_is_shifted_by_some_amount_up_to_the_most(most):
+    x, fill = distinct(), torch.tensor([-7.0, -8.0]).view(1, 2, 1, 1)
+    sides = range(-most, most + 1)
+    allowed = [[slow_shift(image, d, r, [-7.0, -8.0]) for d in sides for r in sides] for image in x]
+    seen: set[int] = set()
+    random = seeded()
+    for _ in range(25):
+        for image, candidates in zip(random_shift(x, most, fill, random), allowed, strict=True):
+            (shift,) = [index for index, moved in enumerate(candidates) if torch.equal(moved, image)]
+            seen.add(shift)
+    assert len(seen) == len(sides) ** 2
+
+
+def test_images_of_a_batch_are_shifted_apart_and_their_channels_together():
+    same = distinct(1).expand(40, -1, -1, -1)
+    shifted = random_shift(same, 1, 0.0, seeded())
+    assert len({image.numpy().tobytes() for image in shifted}) == 9
+    twins = torch.ones(20, 3, 4, 4)
+    shifted = random_shift(twins, 2, 0.0, seeded())
+    assert torch.equal(shifted[:, 0], shifted[:, 1]) and torch.equal(shifted[:, 0], shifted[:, 2])
+
+
+def test_what_moves_in_at_the_edge_is_the_fill_value():
+    shifted = random_shift(torch.ones(50, 1, 4, 4), 2, -0.5, seeded())
+    assert set(shifted.unique().tolist()) == {-0.5, 1.0}
+    assert (shifted[:, :, 2:2, 2:2] == 1.0).all()
+    assert (shifted == -0.5).any(dim=0)[0, 0].all() and (shifted == -0.5).any(dim=0)[0, :, 0].all()
+
+
+def test_a_shift_of_nothing_changes_nothing():
+    x = distinct()
+    assert torch.equal(random_shift(x, 0, 5.0, seeded()), x)
+
+
+def test_each_image_is_mirrored_or_not():
+    x = distinct(200, 1, 2, 3)
+    flipped = random_flip(x, seeded())
+    mirrored = [torch.equal(after, before.flip(2)) for before, after in zip(x, flipped, strict=True)]
+    kept = [torch.equal(after, before) for before, after in zip(x, flipped, strict=True)]
+    assert all(m != k for m, k in zip(mirrored, kept, strict=True))
+    assert 70 < sum(mirrored) < 130
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.2, 1.0, 50.0])
+def test_mixup_blends_each_image_with_one_other_by_one_weight(alpha):
+    one_hot = torch.eye(6).view(6, 1, 1, 6)
+    for seed in range(10):
+        weights = mixup(one_hot, alpha, seeded(seed)).view(6, 6)
+        assert bool((weights >= 0).all()) and bool((weights <= 1).all())
+        torch.testing.assert_close(weights.sum(1), torch.ones(6))
+        torch.testing.assert_close(weights.sum(0), torch.ones(6))  # everybody is somebody's other
+        own = weights.diagonal()
+        blended = own[own < 1]
+        assert len(set(blended.tolist())) <= 1
+        assert bool(((weights > 0).sum(1) <= 2).all())
+
+
+def test_mixup_stays_within_the_batch_and_keeps_its_mean():
+    x = torch.randn(8, 2, 3, 3, generator=seeded())
+    mixed = mixup(x, 1.0, seeded(3))
+    assert not torch.equal(mixed, x)
+    assert bool((mixed <= x.amax(0) + 1e-6).all()) and bool((mixed >= x.amin(0) - 1e-6).all())
+    torch.testing.assert_close(mixed.mean(0), x.mean(0))
+
+
+def test_the_blending_weight_follows_beta_of_alpha():
+    one_hot = torch.eye(6).view(6, 1, 1, 6)
+
+    def weights(alpha: float) -> Tensor:
+        found = [mixup(one_hot, alpha, seeded(seed)).view(6, 6).diagonal() for seed in range(300)]
+        return torch.tensor([own[own < 1][0].item() if bool((own < 1).any()) else 1.0 for own in found])
+
+    narrow, wide = weights(50.0), weights(1.0)
+    assert narrow.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert narrow.var().item() == pytest.approx(1 / (4 * 101), rel=0.3)  # of Beta(a, a): 1 / (4 (2 a + 1))
+    assert wide.var().item() == pytest.approx(1 / 12, rel=0.3)
+
+
+@pytest.mark.parametrize("changes", [{"shift": 1}, {"shift": 0, "flip": True}, {"shift": 0, "mixup": 1.0}])
+def test_the_view_depends_on_the_generator_alone(changes):
+    x, config, fill = distinct(), StudentConfig(**changes), torch.zeros(1, 2, 1, 1)
+    torch.manual_seed(1)
+    first = student_view(x, config, fill, seeded(4))
+    torch.manual_seed(2)
+    assert torch.equal(student_view(x, config, fill, seeded(4)), first)
+    others = [student_view(x, config, fill, seeded(seed)) for seed in range(5, 10)]
+    assert not all(torch.equal(other, first) for other in others)
+
+
+def test_without_augmentation_the_view_is_the_batch():
+    x = distinct()
+    assert torch.equal(student_view(x, StudentConfig(shift=0), torch.zeros(1, 2, 1, 1), seeded()), x)
+
+
+def test_a_view_leaves_its_images_alone():
+    x = distinct()
+    kept = x.clone()
+    student_view(x, StudentConfig(shift=2, flip=True, mixup=1.0), torch.zeros(1, 2, 1, 1), seeded())
+    assert torch.equal(x, kept)

@@ -1,0 +1,68 @@
+"""Networks, teachers and batches small enough for a unit test."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raydream.config import SynthesisConfig, TeacherConfig
+from raydream.networks.digits import digits_network
+from raydream.records import ImageBatch, Provenance
+from raydream.teachers.teacher import Teacher, freeze, make_teacher
+
+torch.set_num_threads(1)  # such small tensors only lose by more
+
+WIDTH = 8
+
+
+def tiny_network(seed: int = 0) -> nn.Module:
+    """The digits network with decided outputs and BN statistics of blurred images, in train mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = digits_network(width=WIDTH)
+        with torch.no_grad():
+            network[-1].weight.mul_(10.0)
+        for _ in range(30):
+            blurred = functional.interpolate(torch.rand(32, 1, 3, 3), size=8, mode="bilinear")
+            network((blurred - 0.3) / 0.35)
+    return network
+
+
+def tiny_teacher(seed: int = 0) -> Teacher:
+    return make_teacher(tiny_network(seed), TeacherConfig(arguments={"width": WIDTH}))
+
+
+def tiny_student(seed: int = 1) -> nn.Module:
+    return freeze(tiny_network(seed))
+
+
+def tiny_synthesis(**changes: object) -> SynthesisConfig:
+    return SynthesisConfig(**{"batch_size": 8, "iterations": 6, "jitter": 1, **changes})
+
+
+def tiny_targets(count: int = 8) -> Tensor:
+    return torch.arange(count) % 10
+
+
+def some_batch(batch: str = "r0001-b0002", count: int = 5, shape: tuple[int, ...] = (3, 4, 6)) -> ImageBatch:
+    """An image batch with awkward values in all its fields."""
+    random = np.random.default_rng(count)
+    logits = random.standard_normal((count, 7)).astype(np.float32)
+    logits[0, :4] = [np.float32(1e-42), -0.0, np.inf, np.finfo(np.float32).max]
+    provenance = Provenance(
+        run="2024-run é",
+        batch=batch,
+        generator=3,
+        seed=2**63 - 1,
+        method="adaptive",
+        teacher="0123456789abcdef",
+        student_step=None,
+        source="r0000-b0001",
+        restarts=2,
+        coefficients={"tv": 2.5e-5, "feature": 10.0},
+        losses={"tv": 0.1 + 0.2, "feature": 1 / 3},
+        distances={"1": 1e-300, "3.bn1": 7.0},
+        target_share=0.6,
+    )
+    pixels = random.integers(0, 256, (count, *shape), dtype=np.uint8)
+    return ImageBatch(pixels, random.integers(0, 7, count), logits, provenance)
