@@ -1,5 +1,8 @@
 """Networks, teachers and batches small enough for a unit test."""
 
+import copy
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -17,6 +20,11 @@ WIDTH = 8
 
 def tiny_network(seed: int = 0) -> nn.Module:
     """The digits network with decided outputs and BN statistics of blurred images, in train mode."""
+    return copy.deepcopy(_original(seed))
+
+
+@functools.cache
+def _original(seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = digits_network(width=WIDTH)

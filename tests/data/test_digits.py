@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from raydream.data.digits import load_digits
 from raydream.teachers.teacher import fingerprint
 
 NAMES = ("train", "validation", "test")
+FIRST_TEST_LABELS = [4, 8, 8, 3, 9, 0, 6, 3, 9, 8, 4, 5]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def test_the_splits_are_disjoint_and_together_all_images(digits):
     every = rows(scaled, bunch.target)
     # scikit-learn's digits are all different, so equal contents would be the same image twice.
     assert len(set(every)) == 1797
-    assert sorted(sum(splits, [])) == sorted(every)
+    assert sorted(itertools.chain(*splits)) == sorted(every)
 
 
 def test_every_class_has_its_share_of_every_split(digits):
@@ -55,9 +58,6 @@ def test_the_split_is_the_same_each_time_and_that_of_earlier_versions(digits):
     np.random.seed(5)
     assert prints(load_digits()) == prints(digits)
     assert digits.test.labels[:12].tolist() == FIRST_TEST_LABELS
-
-
-FIRST_TEST_LABELS: list[int] = []
 
 
 def test_data_sets_are_loaded_by_name(digits):

@@ -8,7 +8,7 @@ from raydream.losses.objective import TERMS, Objective, Observation
 
 
 def settings_of(**coefficients: float) -> SynthesisConfig:
-    values = {name: 0.0 for name in TERMS} | coefficients
+    values = dict.fromkeys(TERMS, 0.0) | coefficients
     return SynthesisConfig(first_bn=10.0, competition_temperature=2.0, coefficients=CoefficientsConfig(**values))
 
 

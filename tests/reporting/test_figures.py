@@ -41,9 +41,7 @@ def make_batch(round_index: int, index: int = 0, shape: tuple[int, ...] = (1, 8,
     return ImageBatch(images, targets, logits, made)
 
 
-def make_metrics(
-    rounds: int = 3, generators: int = 2, batches: int = 2, terms: list[str] | None = None
-) -> pd.DataFrame:
+def make_metrics(rounds: int = 3, generators: int = 2, batches: int = 2, terms: list[str] = TERMS) -> pd.DataFrame:
     """Rows as a run of so many rounds records them; each generator makes one batch after the other."""
     rng = np.random.default_rng(0)
     rows: list[tuple[Any, ...]] = []
@@ -54,7 +52,7 @@ def make_metrics(
             batch, start = str(BatchId(shown, index)), 5 + 10.0 * shown + 8.0 * (index // generators)
             place = (f"generator-{index % generators}",)
             rows.append((start, 7.5, *place, "span/make", shown, None, batch, None))
-            for term in TERMS if terms is None else terms:
+            for term in terms:
                 for update in range(0, 100, 10):
                     value = 5 * np.exp(-update / 30) + 0.2 * shown + 0.05 * rng.random()
                     rows.append((start + 7, None, *place, f"loss/{term}", shown, update, batch, value))

@@ -51,9 +51,9 @@ def test_images_of_a_batch_are_shifted_apart_and_their_channels_together():
 
 
 def test_what_moves_in_at_the_edge_is_the_fill_value():
-    shifted = random_shift(torch.ones(50, 1, 4, 4), 2, -0.5, seeded())
+    shifted = random_shift(torch.ones(50, 1, 6, 6), 2, -0.5, seeded())
     assert set(shifted.unique().tolist()) == {-0.5, 1.0}
-    assert (shifted[:, :, 2:2, 2:2] == 1.0).all()
+    assert (shifted[:, :, 2:4, 2:4] == 1.0).all()
     assert (shifted == -0.5).any(dim=0)[0, 0].all() and (shifted == -0.5).any(dim=0)[0, :, 0].all()
 
 

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from raydream.buffer.shards import ShardStore
 from raydream.errors import ShardError
@@ -30,15 +31,15 @@ DPI = 100
 
 MOST_ROUNDS, MOST_CLASSES, EXAMPLES = 8, 10, 2
 """of the picture grid: rounds and classes at most, and images of each class per round"""
-MARGIN_LEFT, MARGIN_TOP, MARGIN = 84, 46, 12
+MARGIN_LEFT, MARGIN_TOP, MARGIN = 112, 54, 12
 """of the picture grid, in pixels: left and top hold the labels"""
 GAP, ROUND_GAP = 3, 12
 """of the picture grid, in pixels: between two images, and between two rounds"""
-MOST_CURVES = 64
-"""batches in the figure of loss terms at most, evenly spread"""
+MOST_CURVES = 24
+"""batches in the figure of loss terms, and rounds in that of feature distances, at most, evenly spread"""
 
 _CELL = 64
-_MOST_VALUES = 2_000_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
+_MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
 _EMPTY = 225  # grey of a cell without an image
 
 # Okabe and Ito's palette.
@@ -158,11 +159,11 @@ def _labelled(mosaic: np.ndarray, row: int, rounds: list[int], column: int, clas
     axes.imshow(mosaic, interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=11)
+    axes.tick_params(length=0, labelsize=13)
     axes.set_xticks([(index + 0.5) * column for index in range(len(classes))], [str(label) for label in classes])
     middles = [(index + 0.5) * row - ROUND_GAP / 2 for index in range(len(rounds))]
     axes.set_yticks(middles, [f"round {shown}" for shown in rounds])
-    figure.text(place[0] + place[2] / 2, 1 - 5 / height, "target (class)", ha="center", va="top", fontsize=11)
+    figure.text(place[0] + place[2] / 2, 1 - 5 / height, "target (class)", ha="center", va="top", fontsize=13)
     return figure
 
 
@@ -186,8 +187,9 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     for place, lane in enumerate(lanes):
         rows = spans[spans["source"] == lane]
         if lane != "driver":
+            edge = min(0.4, 3 * width / len(rows))
             for shown, same in rows.groupby(rows["round"].astype("float64"), dropna=False):
-                _bars(axes, place, same, colours.of(shown))
+                _bars(axes, place, same, colours.of(shown), edge)
     stages = _stages(axes, lanes.index("driver"), spans) if "driver" in lanes else []
     axes.set_yticks(range(len(lanes)), [_plain(lane) for lane in lanes])
     axes.set_ylim(len(lanes) - 0.4, -0.6)
@@ -195,7 +197,15 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     _dress(axes)
     axes.grid(axis="y", visible=False)
     if stages:
-        figure.legend(handles=stages, title="driver's stages", loc="outside lower left", ncols=4, frameon=False)
+        figure.legend(
+            handles=stages,
+            title="driver's stages",
+            loc="outside lower left",
+            ncols=_fitting(width, 6, 2),
+            fontsize=9,
+            alignment="left",
+            frameon=False,
+        )
     colours.bar(figure, [axes])
     return figure
 
@@ -211,9 +221,9 @@ def _stages(axes: Axes, place: int, spans: pd.DataFrame) -> list[Patch]:
     return handles
 
 
-def _bars(axes: Axes, place: int, rows: pd.DataFrame, colour: object) -> None:
+def _bars(axes: Axes, place: int, rows: pd.DataFrame, colour: object, edge: float = 0.4) -> None:
     bars = list(zip(rows["time_s"].astype(float), rows["duration_s"].astype(float), strict=True))
-    axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, edgecolor="white", linewidth=0.4)
+    axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, edgecolor="white", linewidth=edge)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------
@@ -227,9 +237,9 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
         width: of the figure, in inches.
     """
     kinds = {
-        "test": ("on real images: test split", _VERMILION, "o", "-"),
-        "validation": ("on real images: validation split", _BLUE, "s", "--"),
-        "synthetic": ("on synthetic images not learned from yet", _GREEN, "^", "-"),
+        "test": ("real images, test split", _VERMILION, "o", "-"),
+        "validation": ("real images, validation split", _BLUE, "s", "--"),
+        "synthetic": ("synthetic images, not yet learned from", _GREEN, "^", "-"),
     }
     found = {kind: rows for kind in kinds if len(rows := _points(metrics, f"accuracy/{kind}"))}
     if not found:
@@ -237,17 +247,17 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
     figure = Figure(figsize=(width, 4.0), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     if teacher is not None and found.keys() & {"test", "validation"}:
-        axes.axhline(teacher, color="0.35", linestyle=":", label=f"teacher, test split: {teacher:.1%} ")
+        axes.axhline(teacher, color="0.35", linestyle=":", label=f"teacher, test split: {teacher:.1%}")
     for kind, rows in found.items():
         label, colour, marker, style = kinds[kind]
-        label = f"{label}: {rows['value'].iloc[-1]:.1%} at the end"
+        label = f"{label}: {rows['value'].iloc[-1]:.1%} at last"
         axes.plot(rows["step"], rows["value"], style, marker=marker, markersize=4.5, color=colour, label=label)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distillation step")
     axes.set_ylabel("student's accuracy (%)")
     _dress(axes)
-    figure.legend(loc="outside lower center", ncols=2 if width > 2 * NARROW else 1, frameon=False)
+    figure.legend(loc="outside lower center", ncols=_fitting(width, 2, 1), fontsize=9, frameon=False)
     return figure
 
 
@@ -320,10 +330,10 @@ def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
 
 
 def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """The feature distance of each BN layer at a batch's last update, a line per round (mean over its batches).
+    """The feature distance of each BN layer at a batch's last update: a line per round, mean over its batches.
 
     Args:
-        width: of the figure, in inches.
+        width: of the figure, in inches. Of more than `MOST_CURVES` rounds an even spread is shown.
     """
     rows = metrics[metrics["name"].str.startswith("distance/").fillna(False).astype(bool)]
     rows = rows.dropna(subset=["round", "value"])
@@ -333,12 +343,13 @@ def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None
     means = rows.groupby(["round", "name"])["value"].mean().unstack("name").reindex(columns=layers)
     figure = Figure(figsize=(width, 4.2), layout="constrained", facecolor="white")
     axes, colours = figure.add_subplot(), _RoundColours(metrics)
-    for shown, values in zip(means.index, means.to_numpy(dtype=float), strict=True):
+    for index in evenly_spread(range(len(means)), MOST_CURVES):
+        shown, values = means.index[index], means.iloc[index].to_numpy(dtype=float)
         axes.plot(values, "-", color=colours.of(shown), linewidth=1.4, marker=".", markersize=7)
-    named = evenly_spread(range(len(layers)), 30 if width > 2 * NARROW else 14)
+    named = evenly_spread(range(len(layers)), _fitting(width, 30, 14))
     labels = [_plain(layers[index].removeprefix("distance/")) for index in named]
-    axes.set_xticks(named, labels, rotation=90 if len(labels) > 6 else 0, fontsize=9)
-    axes.set_xlabel("BN layer, from the image to the output")
+    axes.set_xticks(named, labels, rotation=90 if len("  ".join(labels)) > 11 * width else 0, fontsize=9)
+    axes.set_xlabel("BN layer, from the image to the output", labelpad=8)
     axes.set_ylabel("feature distance (eq. 4)")
     _log_if_wide(axes, rows["value"])
     _dress(axes)
@@ -377,7 +388,8 @@ def _by_round(metrics: pd.DataFrame, name: str, label: str, colour: str, *, shar
     rows = _points(metrics, name).dropna(subset=["round"])
 
     def draw(axes: Axes) -> None:
-        axes.plot(rows["round"], rows["value"], "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0)
+        dots = axes.plot(rows["round"], rows["value"], "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0)
+        dots[0].set_rasterized(len(rows) > 300)
         axes.set_xlabel("round")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -408,7 +420,8 @@ def _drawn(panels: Sequence[Panel], width: float) -> Figure | None:
 def _panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
     columns = min(count, max(1, int(width // 3)))
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width, 0.3 + 2.7 * rows), layout="constrained", facecolor="white")
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
+    figure = Figure(figsize=(width, 0.3 + 2.7 * rows), layout=layout, facecolor="white")
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
@@ -433,7 +446,7 @@ class _RoundColours:
     def bar(self, figure: Figure, panels: list[Axes]) -> None:
         edges = np.arange(self._last + 2) - 0.5
         colours = ScalarMappable(BoundaryNorm(edges, self._last + 1), ListedColormap(self._colours))
-        ticks = evenly_spread(range(self._last + 1), MOST_ROUNDS)
+        ticks = range(0, self._last + 1, 1 + self._last // 6)
         drawn = figure.colorbar(colours, ax=panels, label="round", ticks=ticks, pad=0.01, fraction=0.04, aspect=25)
         drawn.ax.tick_params(which="minor", length=0)
 
@@ -442,6 +455,10 @@ def _log_if_wide(axes: Axes, values: pd.Series) -> None:
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
         axes.set_yscale("log")
+        narrow = finite.max() < 1000 * finite.min()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _dress(axes: Axes) -> None:
@@ -450,6 +467,10 @@ def _dress(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _fitting(width: float, wide: int, narrow: int) -> int:
+    return wide if width > 1.5 * NARROW else narrow
+
+
 def _plain(text: str) -> str:
-    # A dollar sign would begin a formula.
-    return text.replace("$", r"\$")
+    # A dollar sign would begin a formula; the end of a layer's long name says more than its beginning.
+    return (text if len(text) <= 28 else f"…{text[-27:]}").replace("$", r"\$")

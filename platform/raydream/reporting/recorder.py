@@ -112,6 +112,12 @@ class Recorder:
         }
         self._events.add_hparams(flat, dict(results), run_name=".")
 
+    def latest(self, name: str) -> dict[int, float]:
+        """The last value of a name at each step, earlier sessions of the run included."""
+        table = self.table()
+        rows = table[table["name"] == name]
+        return {int(step): float(value) for step, value in zip(rows["step"], rows["value"], strict=True)}
+
     def table(self) -> pd.DataFrame:
         """All rows so far; see `COLUMNS`."""
         return pd.DataFrame(self._rows, columns=list(COLUMNS)).astype(COLUMNS)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from raydream.reporting.figures import (
     DPI,
+    MOST_CURVES,
     NARROW,
     WIDE,
     accuracy_curves,
@@ -31,7 +32,7 @@ from raydream.reporting.figures import (
 )
 from raydream.storage import write_aside
 
-MOST_SVG_BYTES = 200_000
+MOST_SVG_BYTES = 400_000
 """a figure whose drawing is larger than that goes into the page as a PNG"""
 
 Draw = Callable[[float], Figure | None]
@@ -229,7 +230,7 @@ def _grid(figure: Figure) -> Picture:
 
 def _inline(figure: Figure) -> str:
     drawing = _data_uri(figure, "svg", DPI)
-    return drawing if len(drawing) <= MOST_SVG_BYTES else _data_uri(figure, "png", 1.5 * DPI)
+    return drawing if len(drawing) <= MOST_SVG_BYTES else _data_uri(figure, "png", 1.3 * DPI)
 
 
 def _data_uri(figure: Figure, kind: str, dpi: float) -> str:
@@ -241,8 +242,8 @@ def _data_uri(figure: Figure, kind: str, dpi: float) -> str:
 
 
 _ACCURACY = (
-    "Real images are used to measure and never to learn from: the validation split to choose the best round, the test "
-    "split to report. On synthetic images, what the teacher says they show counts as right."
+    "The student never learns from real images; they only measure it: the validation split chooses the best round, the "
+    "test split is what is reported. On synthetic images, what the teacher says they show counts as right."
 )
 _TIMELINE = (
     "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
@@ -255,8 +256,10 @@ _CAPTIONS = {
     "grid": "Each column should show one class in recognisable variety, and later rounds should differ from round 0 "
     "where the student competes; a grey cell means that the batch has no such image.",
     "target_share": "Most images of each batch should be classified by the teacher as the target they were made for.",
-    "loss": "Each line is a batch: terms should fall and level off, and the colours show how later rounds differ.",
-    "distance": "Each line is a round: no layer should stand out by orders of magnitude, nor grow from round to round.",
+    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colours show "
+    "how later rounds differ.",
+    "distance": f"Each line is a round ({MOST_CURVES} at most): no layer should stand out by orders of magnitude, nor "
+    "grow from round to round.",
     "student": "The loss should fall and the agreement with the teacher rise, with small set-backs where new images "
     "join.",
     "buffer": "Draws per insert should stay near what was asked for until the last batch has joined, after which they "

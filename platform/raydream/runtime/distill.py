@@ -69,11 +69,11 @@ def _run(
             display.update(stage="starting Ray")
             session.enter_context(ray_session(config, folder.run))
         with recorder.stage("rounds"):
-            snapshot, accuracies = Driver(config, checked, teacher, folder, recorder, display).run()
+            snapshot = Driver(config, checked, teacher, folder, recorder, display).run()
     student = build_student(config)
     load_arrays(student, snapshot.state)
     save_network(student, folder.student)
-    summary = _summarise(config, checked, teacher, recorder, accuracies)
+    summary = _summarise(config, checked, teacher, recorder)
     figures = {name: value for name, value in summary.items() if isinstance(value, float)}
     recorder.hyper_parameters(flatten(as_dict(config)), figures)
     recorder.close()
@@ -97,21 +97,20 @@ def _summarise(
     checked: Checked,
     teacher: Teacher,
     recorder: Recorder,
-    accuracies: dict[int, dict[str, float]],
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
     schedule, metrics = checked.schedule, recorder.table()
     summary: dict[str, Any] = {"method": config.synthesis.method, "seed": config.seed, "data": config.data.name}
     real = load_data(config.data.name)
     if real is not None:
-        measured = {step: values for step, values in accuracies.items() if "test" in values}
-        best = max(measured, key=lambda step: (measured[step]["validation"], step))
+        test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
+        best = max(validation, key=lambda step: (validation[step], step))
         summary |= {
             "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
-            "student_accuracy": measured[schedule.total_steps]["test"],
-            "student_accuracy_best": measured[best]["test"],
+            "student_accuracy": test[schedule.total_steps],
+            "student_accuracy_best": test[best],
             "student_accuracy_best_step": best,
-            "student_accuracy_validation": measured[schedule.total_steps]["validation"],
+            "student_accuracy_validation": validation[schedule.total_steps],
             "test_images": len(real.test.labels),
         }
     stages = metrics[metrics["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()

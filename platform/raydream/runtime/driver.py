@@ -70,14 +70,13 @@ class Driver:
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
-        self._accuracies: dict[int, dict[str, float]] = {}
         self._began_rounds = 0.0
 
-    def run(self) -> tuple[Snapshot, dict[int, dict[str, float]]]:
+    def run(self) -> Snapshot:
         """Make all images and train the student.
 
         Returns:
-            the trained student, and the accuracies measured of its snapshots by distillation step.
+            the trained student.
 
         Raises:
             RaydreamError: a generator or the student failed for good.
@@ -93,7 +92,7 @@ class Driver:
                 self._collect_measurements()
                 self._check_alive()
             assert self._snapshot is not None
-            return self._snapshot, self._accuracies
+            return self._snapshot
         finally:
             self._recorder.flush()
 
@@ -246,7 +245,6 @@ class Driver:
             step, accuracies = ray.get(done)
             for name, value in accuracies.items():
                 self._recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
-            self._accuracies.setdefault(step, {}).update(accuracies)
             shown = {**self._display.state.accuracy, **accuracies}
             self._display.update(accuracy=shown, step=step, round=self._schedule.round_of_step(step))
             if "synthetic" not in accuracies:

@@ -112,7 +112,7 @@ def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConf
 def save_network(network: nn.Module, path: Path) -> None:
     """Write a network's weights as safetensors, aside and renamed; raises OSError."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_aside(path, lambda aside: safetensors.torch.save_file(state, str(aside)))
+    write_aside(path, lambda aside: aside.write_bytes(safetensors.torch.save(state)))
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,158 @@
+"""Compare synthesizers at one equal budget of images, updates and distillation steps, over several seeds.
+
+Runs of many seeds go side by side, one process and one thread each, in lockstep and without Ray; `jobs/distill.py`
+with `--rounds.lockstep true` gives the same bits. What is chosen is chosen with `--split validation`; `test` is for
+figures that are reported.
+
+    python benchmarks/methods.py --seeds 8 --json benchmarks/results/methods.json
+    python benchmarks/methods.py --split validation --seed-offset 100 --vary synthesis.coefficients.competition=0,300
+"""
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from scipy import stats
+from torch import nn
+
+from raydream.applications.rounds import run_rounds
+from raydream.command_line import as_dict, validate
+from raydream.config import DistillConfig
+from raydream.data import load_data
+from raydream.evaluation.accuracy import accuracy
+from raydream.schedule import Schedule
+from raydream.storage import write_json
+from raydream.teachers.loading import trained_teacher
+
+METHODS = "noise,deepdream,deep_inversion,adaptive"
+
+
+def main() -> None:
+    """Run all (variant, seed) pairs and print the table."""
+    options = _options()
+    settings = yaml.safe_load(Path(options.config).read_text())
+    field, _, values = options.vary.partition("=")
+    variants = {value: _with(settings, field, yaml.safe_load(value)) for value in values.split(",")}
+    configs = {name: validate(DistillConfig, variant) for name, variant in variants.items()}
+    first = next(iter(configs.values()))
+    trained_teacher(first.teacher, first.training, first.data)  # once, before the processes look for it
+    seeds = range(options.seed_offset, options.seed_offset + options.seeds)
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
+    jobs = [(name, _with(variants[name], "seed", seed)) for seed in seeds for name in configs]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
+        for (name, settings), run in zip(jobs, pool.map(_run, [job[1] for job in jobs]), strict=True):
+            results[name].append(run)
+            last = run["rounds"][-1]
+            print(
+                f"{name:>16} seed {settings['seed']:<4} {last[options.split]:.1%}  ({run['seconds']:.0f} s)", flush=True
+            )
+            if options.json:
+                _write(Path(options.json), options, first, results)
+    _print(results, options.split)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/digits_methods.yaml")
+    parser.add_argument("--vary", default=f"synthesis.method={METHODS}", help="FIELD=VALUE,VALUE,…: a row each")
+    parser.add_argument("--seeds", type=int, default=8, help="runs per row")
+    parser.add_argument("--seed-offset", type=int, default=0, help="the first seed")
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--processes", type=int, default=2, help="side by side, one thread each")
+    parser.add_argument("--json", help="where to write the results")
+    return parser.parse_args()
+
+
+def _with(settings: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """A copy of nested settings with one of them changed."""
+    head, _, rest = field.partition(".")
+    return {**settings, head: _with(settings.get(head, {}), rest, value) if rest else value}
+
+
+def _run(settings: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    began, config = time.perf_counter(), validate(DistillConfig, settings)
+    teacher, _ = trained_teacher(config.teacher, config.training, config.data)
+    real = load_data(config.data.name)
+    assert real is not None
+    rounds: list[dict[str, float]] = []
+
+    def measure(steps_done: int, student: nn.Module) -> None:
+        splits = {"validation": real.validation, "test": real.test}
+        shares = {
+            name: accuracy(student, teacher.normalisation, split.images, split.labels) for name, split in splits.items()
+        }
+        rounds.append({"step": steps_done, **shares})
+
+    made = run_rounds(config, teacher, measure)
+    newest = made.batches[-1].provenance
+    return {
+        "seed": config.seed,
+        "rounds": rounds,
+        "seconds": time.perf_counter() - began,
+        "losses": newest.losses,
+        "target_share": statistics.mean(batch.provenance.target_share for batch in made.batches),
+    }
+
+
+def summarise(values: list[float]) -> dict[str, Any]:
+    """Mean and the half-width of its 95 % interval (Student's t), with all values."""
+    half = float("nan")
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return {"mean": statistics.mean(values), "interval": half, "values": values}
+
+
+def _table(results: dict[str, list[dict[str, Any]]], split: str) -> dict[str, dict[str, Any]]:
+    rows = {name: summarise([run["rounds"][-1][split] for run in runs]) for name, runs in results.items() if runs}
+    base = rows.get("deep_inversion", next(iter(rows.values())))["values"]
+    for name, row in rows.items():
+        paired = [one - other for one, other in zip(row["values"], base, strict=False)]
+        row["minus_deep_inversion" if "deep_inversion" in rows else "minus_first"] = summarise(paired)
+        row["target_share"] = statistics.mean(run["target_share"] for run in results[name])
+    return rows
+
+
+def _write(
+    path: Path, options: argparse.Namespace, config: DistillConfig, results: dict[str, list[dict[str, Any]]]
+) -> None:
+    schedule = Schedule.of(config)
+    budget = {
+        "images": schedule.total_batches * schedule.batch_images,
+        "updates_per_batch": config.synthesis.iterations,
+        "distillation_steps": schedule.total_steps,
+    }
+    write_json(
+        path,
+        {
+            "machine": f"{platform.machine()}, torch {torch.__version__}, one thread a run",
+            "split": options.split,
+            "vary": options.vary,
+            "budget": budget,
+            "rows": _table(results, options.split),
+            "runs": results,
+            "config": as_dict(config),
+        },
+    )
+
+
+def _print(results: dict[str, list[dict[str, Any]]], split: str) -> None:
+    print(f"\n{'':>16}  student accuracy, {split} split   paired difference to the base   images as targeted")
+    for name, row in _table(results, split).items():
+        paired = row.get("minus_deep_inversion") or row["minus_first"]
+        print(
+            f"{name:>16}  {row['mean']:.1%} ± {row['interval']:.1%}   {paired['mean']:+.2%} ± {paired['interval']:.2%}"
+            f"   {row['target_share']:.0%}"
+        )
+
+
+if __name__ == "__main__":
+    main()

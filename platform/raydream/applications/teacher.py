@@ -1,0 +1,86 @@
+"""Training a teacher as a run of its own, with a folder, figures and a report."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from raydream.command_line import Command
+from raydream.config import TeacherJobConfig
+from raydream.data import load_data
+from raydream.errors import InputError
+from raydream.evaluation.accuracy import accuracy
+from raydream.networks import build_teacher
+from raydream.reporting import run_folder
+from raydream.reporting.progress import result_table
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.report import write_report
+from raydream.storage import write_json
+from raydream.teachers.loading import check_network, library_path, load_teacher, save_network
+from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.training import train_teacher
+
+
+def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
+    """Train a teacher on real data, and keep it in the library, where `jobs/distill.py` finds it.
+
+    An interrupted training begins anew when it is resumed: it takes seconds to minutes, and gives the same weights.
+
+    Returns:
+        the summary: accuracies as shares in [0, 1], on the test and the validation split.
+
+    Raises:
+        InputError: the network does not fit the data; before anything is written.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    check_network(build_teacher(config.teacher), config.teacher, method="noise")
+    real = load_data(config.data.name)
+    assert real is not None, "config.py refuses the job without data"
+    if real.train.images.shape[1:] != config.teacher.input_shape:
+        allowed = f"{real.train.images.shape[1:]}, the shape of the images of {config.data.name}"
+        raise InputError("teacher.input_shape", config.teacher.input_shape, allowed, "change it, or the data")
+    folder = command.folder()
+    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
+    normalisation = Normalisation(config.teacher.mean, config.teacher.std)
+
+    def on_epoch(epoch: int, loss: float, network: nn.Module) -> None:
+        share = accuracy(network, normalisation, real.validation.images, real.validation.labels)
+        recorder.point(time.time(), "driver", "teacher/loss", loss, step=epoch)
+        recorder.point(time.time(), "driver", "accuracy/validation", share, step=epoch)
+        console.print(
+            f"epoch {epoch}/{config.training.epochs}  loss {loss:.3f}  validation {share:.1%}", highlight=False
+        )
+
+    with recorder.stage("teacher"):
+        network = train_teacher(config.teacher, config.training, real.train, on_epoch)
+    save_network(network, folder.path / "teacher.safetensors")
+    kept = library_path(config.teacher, config.training, config.data)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    save_network(network, kept)
+    summary: dict[str, Any] = {
+        "teacher_accuracy": accuracy(network, normalisation, real.test.images, real.test.labels),
+        "teacher_accuracy_validation": accuracy(network, normalisation, real.validation.images, real.validation.labels),
+        "data": config.data.name,
+        "train_images": len(real.train.labels),
+        "test_images": len(real.test.labels),
+        "teacher_fingerprint": load_teacher(replace(config.teacher, checkpoint=str(kept))).fingerprint,
+        "wall_s": recorder.time_s(time.time()),
+    }
+    recorder.close()
+    write_json(folder.summary, summary)
+    write_report(folder.path)
+    _show(summary, folder, console)
+    return summary
+
+
+def _show(summary: dict[str, Any], folder: run_folder.RunFolder, console: Console) -> None:
+    rows = {
+        "teacher": f"{summary['teacher_accuracy']:.1%} on {summary['test_images']} real test images ({summary['data']})",
+        "validation": f"{summary['teacher_accuracy_validation']:.1%}",
+        "seconds": f"{summary['wall_s']:.0f}",
+        "checkpoint": str(folder.path / "teacher.safetensors"),
+        "report": str(folder.report),
+    }
+    console.print(result_table(rows))

@@ -1,0 +1,109 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from raydream.applications.rounds import Rounds, run_rounds
+from raydream.config import DistillConfig
+from raydream.records import BatchId
+from raydream.teachers.teacher import fingerprint, to_arrays
+from tests.tiny import tiny_synthesis, tiny_teacher
+
+CONFIG = DistillConfig(
+    seed=3,
+    synthesis=tiny_synthesis(iterations=4, coefficients={"competition": 200.0}),
+    student={"arguments": {"width": 8}, "batch_size": 8},
+    buffer={"samples_per_insert": 2},
+    rounds={"initial_batches": 3, "count": 2, "batches": 2, "final_steps": 3},
+)
+STEPS_PER_ROUND = 4  # 2 batches x 8 images x 2 samples per insert / 8 images per step
+
+
+def outcome(rounds: Rounds) -> tuple[str, list[bytes]]:
+    arrays = [(b.images, b.targets, b.teacher_logits) for b in rounds.batches]
+    return fingerprint(to_arrays(rounds.student)), [array.tobytes() for batch in arrays for array in batch]
+
+
+@pytest.fixture(scope="module")
+def rounds() -> Rounds:
+    return run_rounds(CONFIG, tiny_teacher())
+
+
+def test_a_run_can_be_repeated_to_the_bit(rounds):
+    torch.manual_seed(99)
+    np.random.seed(99)
+    again = run_rounds(CONFIG, tiny_teacher())
+    assert outcome(again) == outcome(rounds)
+    assert [b.provenance for b in again.batches] == [b.provenance for b in rounds.batches]
+
+
+def test_another_run_seed_gives_another_run(rounds):
+    other = outcome(run_rounds(replace(CONFIG, seed=4), tiny_teacher()))
+    mine = outcome(rounds)
+    assert other[0] != mine[0] and other[1][0] != mine[1][0]
+
+
+def test_what_the_configuration_says_of_processes_is_not_looked_at(rounds):
+    spread = replace(CONFIG, generators={"count": 7}, buffer={"samples_per_insert": 2, "block_steps": 3})
+    assert outcome(run_rounds(spread, tiny_teacher())) == outcome(rounds)
+
+
+def test_all_batches_are_there_in_the_order_of_their_ids(rounds):
+    expected = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert [batch.id for batch in rounds.batches] == [BatchId(*pair) for pair in expected]
+    assert len({batch.images.tobytes() for batch in rounds.batches}) == 7
+
+
+def test_each_round_competes_with_the_snapshot_at_its_beginning(rounds):
+    steps = [batch.provenance.student_step for batch in rounds.batches]
+    assert steps == [None] * 3 + [STEPS_PER_ROUND] * 2 + [2 * STEPS_PER_ROUND] * 2
+    assert ["competition" in batch.provenance.losses for batch in rounds.batches] == [False] * 3 + [True] * 4
+
+
+def test_images_without_a_competition_name_no_snapshot_and_do_not_depend_on_the_student():
+    def images(learning_rate: float) -> list[bytes]:
+        config = replace(
+            CONFIG,
+            synthesis=tiny_synthesis(iterations=2, method="deep_inversion"),
+            student={"arguments": {"width": 8}, "batch_size": 8, "learning_rate": learning_rate},
+        )
+        made = run_rounds(config, tiny_teacher()).batches
+        assert {batch.provenance.student_step for batch in made} == {None}
+        return [batch.images.tobytes() for batch in made]
+
+    assert images(0.1) == images(0.3)
+
+
+def test_targets_are_balanced_over_the_run(rounds):
+    counts = np.bincount(np.concatenate([batch.targets for batch in rounds.batches]), minlength=10)
+    assert counts.sum() == 56 and counts.max() - counts.min() <= 1
+
+
+def test_a_warm_start_records_its_source_and_keeps_its_targets():
+    config = replace(CONFIG, synthesis=tiny_synthesis(iterations=2, start="images", learning_rate=1e-9))
+    made = {batch.id: batch for batch in run_rounds(config, tiny_teacher()).batches}
+    for batch in made.values():
+        if batch.id.round == 0:
+            assert batch.provenance.source is None
+            continue
+        source = made[BatchId.parse(batch.provenance.source)]
+        assert source.id.round == 0
+        assert np.array_equal(batch.targets, source.targets)
+        assert np.array_equal(batch.images, source.images)  # the pixels hardly move at such a rate
+
+
+def test_the_end_of_each_round_is_told_with_the_student_as_it_is_then():
+    told = []
+    rounds = run_rounds(CONFIG, tiny_teacher(), lambda steps, student: told.append((steps, to_arrays(student))))
+    assert [steps for steps, _ in told] == [4, 8, 11]
+    prints = [fingerprint(arrays) for _, arrays in told]
+    assert len(set(prints)) == 3 and prints[-1] == fingerprint(to_arrays(rounds.student))
+    assert told[0][1]["1.num_batches_tracked"] == 4
+
+
+def test_the_student_comes_back_in_eval_mode_and_the_teacher_as_it_was(rounds):
+    assert not any(module.training for module in rounds.student.modules())
+    teacher = tiny_teacher()
+    run_rounds(replace(CONFIG, rounds={"initial_batches": 1, "count": 0, "final_steps": 2}), teacher)
+    assert fingerprint(to_arrays(teacher.network)) == teacher.fingerprint

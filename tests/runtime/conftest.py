@@ -1,0 +1,27 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from jobs import TINY, run
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs of a test session keep their one teacher."""
+    return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture(scope="session")
+def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
+    """A finished tiny run in lockstep, seed 7, two generators."""
+    run_dir = tmp_path_factory.mktemp("lockstep") / "run"
+    done = run("distill", *lockstep_options(library), "--run-dir", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run_dir
+
+
+def lockstep_options(library: Path) -> list[str]:
+    return ["--config", str(TINY), "--training.library", str(library), "--rounds.lockstep", "true", "--seed", "7"]

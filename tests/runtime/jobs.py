@@ -1,0 +1,71 @@
+"""Runs jobs as a user does: as processes, from the repository's root."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors.numpy
+
+from raydream.buffer.shards import ShardStore
+from raydream.records import ImageBatch
+
+ROOT = Path(__file__).parents[2]
+TINY = Path(__file__).with_name("tiny.yaml")
+
+
+def start(job: str, *arguments: str | Path, **options) -> subprocess.Popen[str]:
+    """Start a job in a session of its own, so that signals to it reach nobody else."""
+    command = [sys.executable, f"jobs/{job}.py", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options
+    )
+
+
+def run(job: str, *arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end."""
+    process = start(job, *arguments)
+    try:
+        out, error = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate()
+        raise AssertionError(f"{job} took more than {timeout_s} s\n{out}\n{error}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+    """Wait for a condition while a process is alive."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def images_of(run_dir: Path) -> dict[str, ImageBatch]:
+    """All committed image batches of a run by id."""
+    store = ShardStore(run_dir / "images")
+    return {str(batch): store.read(batch) for batch in store.committed()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Equal pixels, targets and logits by batch id, and equal student weights, to the bit."""
+    assert_same_images(images_of(one), images_of(other))
+    weights = [safetensors.numpy.load_file(run_dir / "student.safetensors") for run_dir in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        assert (value == weights[1][name]).all(), name
+
+
+def assert_same_images(one: dict[str, ImageBatch], other: dict[str, ImageBatch]) -> None:
+    """Equal pixels, targets and logits by batch id, to the bit."""
+    assert one.keys() == other.keys()
+    for batch, made in one.items():
+        assert (made.images == other[batch].images).all(), batch
+        assert (made.targets == other[batch].targets).all(), batch
+        assert (made.teacher_logits == other[batch].teacher_logits).all(), batch
+        assert made.provenance.seed == other[batch].provenance.seed
+        assert made.provenance.student_step == other[batch].provenance.student_step

@@ -1,0 +1,105 @@
+"""End-to-end runs of the main job, as a user starts it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import lockstep_options
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from jobs import TINY, assert_same_images, assert_same_run, images_of, run, start, wait_until
+from raydream.applications.rounds import run_rounds
+from raydream.command_line import validate
+from raydream.config import DistillConfig
+from raydream.teachers.loading import trained_teacher
+
+
+def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path) -> None:
+    run_dir = tmp_path / "run"
+    done = run("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("config.yaml", "summary.json", "metrics.parquet", "student.safetensors", "report.html", "images.png"):
+        assert (run_dir / name).stat().st_size > 0, name
+    batches = images_of(run_dir)
+    assert sorted(batches) == [f"r0000-b000{i}" for i in range(3)] + [
+        f"r000{r}-b000{i}" for r in (1, 2, 3) for i in range(2)
+    ]
+    assert all(made.provenance.student_step is None for batch, made in batches.items() if batch.startswith("r0000"))
+    # 44 steps until the student's BN statistics have settled; none competes before that.
+    assert all(
+        (made.provenance.student_step or 0) >= 44 for batch, made in batches.items() if not batch.startswith("r0000")
+    )
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["images"] == 9 * 20 and summary["rounds"] == 3 and summary["generators"] == 2
+    assert 0 <= summary["student_accuracy"] <= 1 and summary["student_accuracy_best"] >= 0.1
+    metrics = pd.read_parquet(run_dir / "metrics.parquet")
+    assert metrics[metrics["name"] == "span/make"]["batch"].nunique() == 9
+    assert {"accuracy/test", "accuracy/validation", "accuracy/synthetic", "loss/competition", "student/loss"} <= set(
+        metrics["name"]
+    )
+    events = EventAccumulator(str(run_dir / "tensorboard"))
+    events.Reload()
+    assert "accuracy/test" in events.Tags()["scalars"] and "images" in events.Tags()["images"]
+    # Nothing half-written, and none of Ray's chatter.
+    assert not list(run_dir.rglob(".*aside"))
+    assert "WARNING" not in done.stdout + done.stderr and done.stderr == ""
+    assert done.stdout.count("round ") >= 3, "one plain line per round without a terminal"
+    assert "tensorboard --logdir" in done.stdout
+
+
+def test_lockstep_gives_the_same_bits_with_another_number_of_generators(
+    lockstep_run: Path, tmp_path: Path, library: Path
+) -> None:
+    other = tmp_path / "run"
+    done = run("distill", *lockstep_options(library), "--generators.count", "3", "--run-dir", other)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_run(lockstep_run, other)
+
+
+def test_lockstep_equals_the_rounds_in_one_process(lockstep_run: Path) -> None:
+    config = validate(DistillConfig, yaml.safe_load((lockstep_run / "config.yaml").read_text()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        teacher, found = trained_teacher(config.teacher, config.training, config.data)
+        reference = run_rounds(config, teacher)
+    finally:
+        torch.set_num_threads(threads)
+    assert found
+    assert_same_images(images_of(lockstep_run), {str(made.id): made for made in reference.batches})
+
+
+@pytest.mark.parametrize("moment", ["r0000-b0001", "r0002-b0000"])
+def test_a_run_whose_driver_is_killed_is_gone_on_with(
+    moment: str, lockstep_run: Path, tmp_path: Path, library: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
+    wait_until((run_dir / "images" / f"{moment}.parquet").exists, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = images_of(run_dir)
+    done = run("distill", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kept.keys() <= images_of(run_dir).keys()
+    assert_same_run(lockstep_run, run_dir)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
+    wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert f"--resume {run_dir}" in error and "Traceback" not in error
+    done = run("distill", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(images_of(run_dir)) == 9
+    again = run("distill", "--resume", run_dir)
+    assert again.returncode == 0 and "is done" in again.stdout

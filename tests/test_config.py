@@ -1,0 +1,158 @@
+"""What the configuration's fields allow; the command line that reads them is tested elsewhere."""
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from raydream import config
+from raydream.config import DistillConfig
+from raydream.errors import InputError
+
+INFINITE, NAN = float("inf"), float("nan")
+
+
+def validate(settings: dict[str, Any]) -> DistillConfig:
+    return TypeAdapter(DistillConfig).validate_python(settings)
+
+
+def nested(field: str, value: object) -> dict[str, Any]:
+    component, _, name = field.rpartition(".")
+    settings: dict[str, Any] = {name: value}
+    for part in reversed(component.split(".") if component else []):
+        settings = {part: settings}
+    return settings
+
+
+RANGES = {
+    # field: (allowed values, the boundary among them; refused values)
+    "seed": ([0, 2**40], [-1, 0.5, "x"]),
+    "experiment": (["a", "Digits_2.run-1", "_"], ["", "a b", "../up", "a/b", "-x", ".hidden"]),
+    "teacher.input_shape": ([(1, 1, 1)], [(0, 8, 8), (1, 8), (1, 8, 8, 8), (1, -8, 8)]),
+    "teacher.std": ([(1e-9,)], [(0.0,), (-1.0,), (INFINITE,), (NAN,)]),
+    "teacher.classes": ([2, 1000], [1, 0, -3]),
+    "training.epochs": ([1], [0]),
+    "training.learning_rate": ([1e-9], [0, -1, NAN]),
+    "training.weight_decay": ([0], [-1e-9, INFINITE]),
+    "training.shift": ([0, 3], [-1]),
+    "data.name": (["digits"], ["mnist", ""]),
+    "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive"], ["adi", None]),
+    "synthesis.batch_size": ([1], [0]),
+    "synthesis.iterations": ([1], [0, 1.5]),
+    "synthesis.learning_rate": ([1e-9], [0, -0.1, INFINITE, NAN]),
+    "synthesis.betas": ([(0, 0.999), (0.5, 0.9)], [(0.9,), (1.0, 0.9), (0.9, 1.0), (-0.1, 0.9)]),
+    "synthesis.decay": (["constant", "cosine"], ["linear"]),
+    "synthesis.jitter": ([0], [-1]),
+    "synthesis.start": (["noise", "images"], ["zeros"]),
+    "synthesis.first_bn": ([0, 10], [-1]),
+    "synthesis.competition_temperature": ([0.1], [0, -3]),
+    "synthesis.coefficients.classification": ([0], [-1]),
+    "synthesis.coefficients.tv": ([0], [-1e-9]),
+    "synthesis.coefficients.l2": ([0], [-1e-9, NAN]),
+    "synthesis.coefficients.feature": ([0], [-1]),
+    "synthesis.coefficients.competition": ([0, 200], [-1, INFINITE]),
+    "student.batch_size": ([1], [0]),
+    "student.optimizer": (["sgd", "adamw"], ["adam"]),
+    "student.learning_rate": ([1e-9], [0]),
+    "student.weight_decay": ([0], [-1]),
+    "student.temperature": ([0.1], [0]),
+    "student.shift": ([0], [-1]),
+    "student.mixup": ([0], [-0.1]),
+    "student.workers": ([1, 2, 256], [0]),
+    "student.cpus": ([0.1], [0]),
+    "student.gpus": ([0, 0.5], [-1]),
+    "generators.count": ([1], [0]),
+    "generators.cpus": ([0.1], [0]),
+    "generators.gpus": ([0], [-0.5]),
+    "buffer.samples_per_insert": ([0.01, 50], [0, -1, INFINITE, NAN]),
+    "buffer.error_bound": ([None, 0.1], [0, -1]),
+    "buffer.block_steps": ([1], [0]),
+    "buffer.stall_timeout_s": ([0.1], [0]),
+    "rounds.initial_batches": ([1], [0]),
+    "rounds.count": ([0], [-1]),
+    "rounds.batches": ([1], [0]),
+    "rounds.final_steps": ([0], [-1]),
+    "rounds.snapshot_steps": ([None, 1], [0]),
+    "rounds.lockstep": ([True, False], [2, "maybe"]),
+}
+ALLOWED = [(field, value) for field, (allowed, _) in RANGES.items() for value in allowed]
+REFUSED = [(field, value) for field, (_, refused) in RANGES.items() for value in refused]
+
+
+@pytest.mark.parametrize(("field", "value"), ALLOWED)
+def test_values_up_to_the_boundary_are_allowed(field, value):
+    found: Any = validate(nested(field, value))
+    for name in field.split("."):
+        found = getattr(found, name)
+    assert found == value
+
+
+@pytest.mark.parametrize(("field", "value"), REFUSED)
+def test_values_beyond_the_boundary_are_refused_by_their_field(field, value):
+    with pytest.raises(ValidationError) as refused:
+        validate(nested(field, value))
+    wrong = {".".join(str(part) for part in error["loc"]) for error in refused.value.errors()}
+    assert all(path.startswith(field) for path in wrong), wrong
+
+
+@pytest.mark.parametrize("settings", [{"sede": 1}, {"synthesis": {"lr": 0.1}}, {"rounds": {"Count": 1}}])
+def test_unknown_fields_are_refused(settings):
+    with pytest.raises(ValidationError):
+        validate(settings)
+
+
+RULES = [
+    # settings that break a rule between fields, the field that is told, and the nearest settings that do not
+    ({"teacher": {"mean": (0.1, 0.2)}}, "teacher.mean", {"teacher": {"mean": (0.1,)}}),
+    ({"teacher": {"std": ()}}, "teacher.std", {"teacher": {"std": (0.2,)}}),
+    (
+        {"teacher": {"input_shape": (3, 8, 8), "mean": (0.1,) * 3}},
+        "teacher.std",
+        {"teacher": {"input_shape": (3, 8, 8), "mean": (0.1,) * 3, "std": (1.0,) * 3}},
+    ),
+    ({"student": {"batch_size": 9, "workers": 2}}, "student.workers", {"student": {"batch_size": 9, "workers": 3}}),
+    ({"student": {"batch_size": 2, "workers": 4}}, "student.workers", {"student": {"batch_size": 4, "workers": 4}}),
+    (
+        {"rounds": {"count": 0, "final_steps": 0}},
+        "rounds.final_steps",
+        {"rounds": {"count": 0, "final_steps": 1}},
+    ),
+    (
+        {"rounds": {"lockstep": True, "snapshot_steps": 5}},
+        "rounds.snapshot_steps",
+        {"rounds": {"lockstep": False, "snapshot_steps": 5}},
+    ),
+    ({"data": {"name": "none"}}, "teacher.checkpoint", {"data": {"name": "none"}, "teacher": {"checkpoint": "a.pt"}}),
+]
+
+
+@pytest.mark.parametrize(("broken", "field", "kept"), RULES, ids=[f"{r[1]}-{i}" for i, r in enumerate(RULES)])
+def test_rules_between_fields_name_the_field_and_a_remedy(broken, field, kept):
+    with pytest.raises(ValidationError) as refused:
+        validate(broken)
+    error = refused.value.errors()[0]["ctx"]["error"]
+    assert isinstance(error, InputError) and error.field == field and error.remedy
+    validate(kept)
+
+
+@pytest.mark.parametrize(
+    ("method", "weight", "competes"),
+    [("adaptive", 1e-9, True), ("adaptive", 0.0, False), ("deep_inversion", 10.0, False), ("noise", 10.0, False)],
+)
+def test_only_adaptive_images_with_a_weight_compete(method, weight, competes):
+    synthesis = {"method": method, "coefficients": {"competition": weight}}
+    assert validate({"synthesis": synthesis}).synthesis.competes == competes
+
+
+def test_a_teacher_job_needs_data_and_no_checkpoint():
+    adapter = TypeAdapter(config.TeacherJobConfig)
+    adapter.validate_python({})
+    for settings, field in (({"data": {"name": "none"}}, "data.name"), ({"teacher": {"checkpoint": "x"}}, "teacher")):
+        with pytest.raises(ValidationError) as refused:
+            adapter.validate_python(settings)
+        assert refused.value.errors()[0]["ctx"]["error"].field.startswith(field)
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        DistillConfig().seed = 1
