@@ -16,8 +16,8 @@ LAYERS = [
     {"errors", "config", "records", "seeds", "storage", "schedule"},
     {"networks", "losses", "data"},
     {"teachers", "synthesis", "students", "buffer"},
-    {"applications", "evaluation", "reporting"},
-    {"command_line", "runtime"},
+    {"applications", "evaluation", "reporting", "command_line"},
+    {"runtime"},
 ]
 """of the parts of the package, each of which may import its own layer and those before"""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import jsonargparse
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raydream.errors import InputError, RaydreamError
@@ -65,7 +66,7 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     try:
         settings = parser.parse_args(given).as_dict()
     except jsonargparse.ArgumentError as error:
-        raise _explain(kind, str(error)) from error
+        raise _explain(kind, str(error), given) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     if resume is None:
@@ -145,17 +146,20 @@ def _first_error(error: ValidationError, settings: Any) -> InputError:
     return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
 
 
-def _explain(kind: type, message: str) -> InputError:
+def _explain(kind: type, message: str, given: list[str]) -> InputError:
     """An error of jsonargparse, which has its own wording, as one of ours."""
     found = re.search(r'Parser key "([^"]+)":(?:.|\n)*Got value: (.*)', message)
     annotation = _annotation(kind, found.group(1)) if found else None
     if found and annotation is not None:
-        field, value = found.groups()
+        field, inner = found.groups()
+        value = _given_value(given, field, inner)
         try:
             TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
-            allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
-            return InputError(field, value, allowed, "see --help for what it means")
+            first = error.errors()[0]
+            path = ".".join([field, *map(str, first["loc"])])
+            allowed = first["msg"].removeprefix("Input should be ")
+            return InputError(path, first["input"], allowed, "see --help for what it means")
     text = " ".join(message.split())
     known = "a known setting"
     if unknown := re.search(r"nrecognized arguments: (\S+)", text):
@@ -164,7 +168,15 @@ def _explain(kind: type, message: str) -> InputError:
         return InputError(".".join(unknown.groups()), unknown.group(2), known, "--help lists them all")
     if missing := re.search(r"File does not exist: '([^']+)'", text):
         return InputError("--config", missing.group(1), "a YAML file", "there is none of that name")
-    return InputError("command line", " ".join(sys.argv[1:]), "what --help describes", text.rstrip("."))
+    return InputError("command line", " ".join(given), "what --help describes", text.rstrip("."))
+
+
+def _given_value(given: list[str], field: str, otherwise: str) -> Any:
+    """What was typed for a field; jsonargparse tells only the part of it that it stumbled over."""
+    for name, value in zip(given, [*given[1:], ""], strict=True):
+        if name == f"--{field}" or name.startswith(f"--{field}="):
+            return yaml.safe_load(value if name == f"--{field}" else name.partition("=")[2])
+    return otherwise
 
 
 def _annotation(kind: type, dotted: str) -> Any:

@@ -74,7 +74,7 @@ def test_lockstep_equals_the_rounds_in_one_process(lockstep_run: Path) -> None:
     assert_same_images(images_of(lockstep_run), {str(made.id): made for made in reference.batches})
 
 
-@pytest.mark.parametrize("moment", ["r0000-b0001", "r0002-b0000"])
+@pytest.mark.parametrize("moment", [pytest.param("r0000-b0001", marks=pytest.mark.long), "r0002-b0000"])
 def test_a_run_whose_driver_is_killed_is_gone_on_with(
     moment: str, lockstep_run: Path, tmp_path: Path, library: Path
 ) -> None:

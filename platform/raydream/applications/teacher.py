@@ -76,8 +76,9 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
 
 
 def _show(summary: dict[str, Any], folder: run_folder.RunFolder, console: Console) -> None:
+    on = f"on {summary['test_images']} real test images ({summary['data']})"
     rows = {
-        "teacher": f"{summary['teacher_accuracy']:.1%} on {summary['test_images']} real test images ({summary['data']})",
+        "teacher": f"{summary['teacher_accuracy']:.1%} {on}",
         "validation": f"{summary['teacher_accuracy_validation']:.1%}",
         "seconds": f"{summary['wall_s']:.0f}",
         "checkpoint": str(folder.path / "teacher.safetensors"),

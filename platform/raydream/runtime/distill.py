@@ -44,7 +44,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     if summary is None:
         summary = _run(config, checked, folder, began_at, console)
     else:
-        console.print(f"the run in {folder.path} is done; its report is written again")
+        console.print(f"the run in {folder.path} is done; its report is written again", soft_wrap=True)
     save_image_grid(folder.path)
     write_report(folder.path)
     _show(summary, folder, console)

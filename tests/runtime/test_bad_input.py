@@ -1,0 +1,210 @@
+"""Bad input as a table: one sentence with field, value, allowed range and remedy, exit status 2, nothing harmed."""
+
+import contextlib
+import hashlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs import TINY, run
+from raydream.command_line import Command, parse, run_job
+from raydream.config import DistillConfig
+from raydream.errors import InputError
+from raydream.networks.digits import digits_network
+from raydream.runtime.preflight import check_machine, check_run
+
+FIELDS = [
+    # (options, the field that the sentence names, a part of what it says is allowed)
+    (["--synthesis.method", "gan"], "synthesis.method", "'noise', 'deepdream', 'deep_inversion' or 'adaptive'"),
+    (["--synthesis.coefficients.tv", "-1"], "synthesis.coefficients.tv", "greater than or equal to 0"),
+    (["--synthesis.coefficients.feature", "nan"], "synthesis.coefficients.feature", "finite"),
+    (["--synthesis.learning_rate", "0"], "synthesis.learning_rate", "greater than 0"),
+    (["--synthesis.betas", "[0.9, 1.0]"], "synthesis.betas.1", "less than 1"),
+    (["--generators.count", "0"], "generators.count", "greater than or equal to 1"),
+    (["--generators.count", "two"], "generators.count", "a valid integer"),
+    (["--rounds.initial_batches", "0"], "rounds.initial_batches", "greater than or equal to 1"),
+    (["--buffer.samples_per_insert", "0"], "buffer.samples_per_insert", "greater than 0"),
+    (["--student.workers", "3"], "student.workers", "a divisor of student.batch_size (20)"),
+    (["--teacher.mean", "[0.1, 0.2]"], "teacher.mean", "1 numbers"),
+    (["--experiment", "../up"], "experiment", "pattern"),
+    (["--rounds.lockstep", "perhaps"], "rounds.lockstep", "a valid boolean"),
+    (["--rounds.lockstep", "true", "--rounds.snapshot_steps", "5"], "rounds.snapshot_steps", "null in lockstep"),
+    (["--rounds.count", "0", "--rounds.final_steps", "0"], "rounds.final_steps", ">= 1 where rounds.count is 0"),
+    (["--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
+    (["--synthesis.coeficients.tv", "1"], "--synthesis.coeficients.tv", "a known setting"),
+    (["--config", "no_such.yaml"], "--config", "a YAML file"),
+    (["--resume", "no_such_run"], "--resume", "the folder of a run"),
+]
+BOUNDARIES = [
+    ["--synthesis.coefficients.tv", "0"],
+    ["--generators.count", "1"],
+    ["--student.workers", "4"],
+    ["--rounds.initial_batches", "1"],
+    ["--rounds.count", "0", "--rounds.final_steps", "1"],
+    ["--data.name", "none", "--teacher.checkpoint", "weights.pt"],
+    ["--synthesis.betas", "[0, 0.999]"],
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "allowed"), FIELDS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_bad_field_is_named_with_what_is_allowed(
+    options: list[str], field: str, allowed: str, tmp_path: Path
+) -> None:
+    status, error = _status_of(["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *options])
+    assert status == 2
+    assert error.startswith(f"error: {field} = ") and allowed in error and error.count("\n") == 1, error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", BOUNDARIES, ids=" ".join)
+def test_a_value_at_the_boundary_is_taken(options: list[str], tmp_path: Path) -> None:
+    assert _status_of(["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *options])[0] == 0
+
+
+def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    status, error = _status_of(["--config", str(TINY), "--run-dir", str(tmp_path)])
+    assert status == 2 and "new or empty" in error and "--resume" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("path", ["/proc/run", "/dev/null", "/dev/null/run"])
+def test_a_folder_that_cannot_be_written_is_refused(path: str) -> None:
+    status, error = _status_of(["--config", str(TINY), "--run-dir", path])
+    assert status == 2 and error.startswith("error: --run-dir = ")
+
+
+def test_a_resumed_run_keeps_its_configuration(tmp_path: Path) -> None:
+    command = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", str(tmp_path / "run")])
+    folder = command.folder()
+    before = _fingerprint(folder.path)
+    assert _status_of(["--resume", str(folder.path)])[0] == 0
+    assert _status_of(["--config", str(TINY), "--resume", str(folder.path)])[0] == 0
+    status, error = _status_of(["--config", str(TINY), "--seed", "5", "--resume", str(folder.path)])
+    assert status == 2 and error.startswith("error: seed = 5: must be 0, as in ")
+    assert _fingerprint(folder.path) == before
+
+
+def test_a_damaged_run_folder_is_refused(tmp_path: Path) -> None:
+    folder = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", str(tmp_path / "run")]).folder()
+    (folder.path / "run.json").write_text('{"format": 99, "run": "x"}')
+    assert "format 99" in _status_of(["--resume", str(folder.path)])[1]
+    (folder.path / "run.json").write_text("{")
+    assert _status_of(["--resume", str(folder.path)])[0] == 2
+
+
+def no_batch_norm(classes: int = 10) -> torch.nn.Module:
+    """A teacher that keeps no statistics."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
+
+
+NETWORKS = [
+    (["--teacher.checkpoint", "no_such.pt"], "teacher.checkpoint", "there is no such file"),
+    (["--teacher.checkpoint", __file__], "teacher.checkpoint", "reading it safely failed"),
+    (["--teacher.checkpoint", "{tmp}/wide.pt"], "teacher.checkpoint", "wrongly shaped"),
+    (["--teacher.network", "resnet9000"], "teacher.network", "package.module:factory"),
+    (["--teacher.network", "no.such:thing"], "teacher.network", "importing it failed"),
+    (["--teacher.arguments", "{{depth: 3}}"], "teacher.arguments", "unexpected keyword argument"),
+    (["--teacher.classes", "7", "--teacher.checkpoint", "{tmp}/teacher.pt"], "teacher.checkpoint", "wrongly shaped"),
+    (
+        ["--student.network", "test_bad_input:no_batch_norm", "--student.arguments", "{{classes: 4}}"],
+        "student.network",
+        "10 classes",
+    ),
+    (
+        ["--teacher.network", "test_bad_input:no_batch_norm", "--teacher.arguments", "{{}}"],
+        "synthesis.method",
+        "batch normalisation",
+    ),
+    (["--buffer.error_bound", "10"], "buffer.error_bound", "wait for each other for ever"),
+    (
+        ["--buffer.samples_per_insert", "10", "--rounds.lockstep", "true"],
+        "buffer.samples_per_insert",
+        "44 steps a round",
+    ),
+    (
+        ["--rounds.count", "1", "--buffer.samples_per_insert", "5", "--rounds.final_steps", "10"],
+        "rounds.count",
+        "50 distillation steps",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "says"), NETWORKS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_needs_the_network_is_found_before_ray_starts(
+    options: list[str], field: str, says: str, tmp_path: Path
+) -> None:
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in digits_network(width=8).state_dict().items()}},
+        tmp_path / "teacher.pt",
+    )
+    torch.save(digits_network(width=16).state_dict(), tmp_path / "wide.pt")
+    given = ["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *(o.format(tmp=tmp_path) for o in options)]
+    with pytest.raises(InputError) as caught:
+        check_run(parse(DistillConfig, "", given).config)
+    assert caught.value.field == field and says in str(caught.value), str(caught.value)
+
+
+def test_valid_networks_and_limits_pass(tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict": {f"module.{k}": v for k, v in digits_network(width=8).state_dict().items()}},
+        tmp_path / "teacher.pt",
+    )
+    for options in (
+        ["--teacher.checkpoint", str(tmp_path / "teacher.pt")],
+        [
+            "--teacher.network",
+            "test_bad_input:no_batch_norm",
+            "--teacher.arguments",
+            "{}",
+            "--synthesis.method",
+            "deepdream",
+        ],
+        ["--buffer.error_bound", "2100"],
+    ):
+        given = ["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *options]
+        assert check_run(parse(DistillConfig, "", given).config).schedule.steps_per_round == 100
+
+
+def test_more_processes_than_the_machine_can_schedule_are_refused() -> None:
+    config = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", "/tmp/never-made"]).config
+    check_machine(config, cpus=1.2, gpus=0)  # 2 x 0.4 + 0.4: exactly full
+    with pytest.raises(InputError, match=r"generators.cpus = 0.4: must be at most 0.35; .* reserve 1.2 CPUS"):
+        check_machine(config, cpus=1.1, gpus=0)
+
+
+def test_a_job_answers_bad_input_without_loading_torch_or_ray(tmp_path: Path) -> None:
+    done = run("distill", "--config", TINY, "--generators.count", "0", "--run-dir", tmp_path / "run", timeout_s=30)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "generators.count = 0" in done.stderr
+    done = run("distill", "--config", TINY, "--generators.count", "99", "--run-dir", tmp_path / "run", timeout_s=60)
+    assert done.returncode == 2 and "reserve" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def _status_of(arguments: Sequence[str]) -> tuple[int, str]:
+    """Exit status and error text of a job that only reads its command line."""
+    loaded = set(sys.modules)
+
+    def job(command: Command[DistillConfig]) -> None:
+        assert command.config is not None
+
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["job.py", *arguments])
+        patch.setattr(sys, "path", list(sys.path))
+        status = run_job(DistillConfig, "a job", job)
+    assert "ray" not in set(sys.modules) - loaded
+    return status, error.getvalue()
+
+
+def _fingerprint(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
