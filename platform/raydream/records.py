@@ -1,5 +1,6 @@
 """What travels between the parts: batch ids, image batches and where they came from."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -110,6 +111,8 @@ class ImageBatch:
             "image_shape": json.dumps([int(side) for side in shape]),
             "provenance": json.dumps(asdict(self.provenance)),
         }
+        # Parquet's own checksums cover the pages with the columns, not this.
+        metadata["digest"] = _digest(metadata)
         return pa.table(columns).replace_schema_metadata(metadata)
 
     @classmethod
@@ -119,11 +122,13 @@ class ImageBatch:
         Raises:
             ShardError: the table is not an image batch, or of another format version.
         """
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        version = metadata.get("raydream_format")
-        if version != str(FORMAT_VERSION):
-            raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
         try:
+            metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+            version = metadata.get("raydream_format")
+            if version != str(FORMAT_VERSION):
+                raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
+            if metadata["digest"] != _digest(metadata):
+                raise ShardError("its description does not match its digest")
             shape = tuple(json.loads(metadata["image_shape"]))
             provenance = Provenance(**json.loads(metadata["provenance"]))
             table = table.combine_chunks()
@@ -131,7 +136,8 @@ class ImageBatch:
             images = _flat(table, "image", np.uint8).reshape(count, *shape)
             logits = _flat(table, "teacher_logits", np.float32).reshape(count, -1)
             targets = table.column("target").to_numpy().astype(np.int64)
-        except (KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
+            BatchId.parse(provenance.batch)
+        except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
             raise ShardError(f"not an image shard: {error}") from error
         return cls(images, targets, logits, provenance)
 
@@ -147,6 +153,11 @@ class Snapshot:
 
     step: int
     state: Mapping[str, np.ndarray]
+
+
+def _digest(metadata: Mapping[str, str]) -> str:
+    text = metadata["image_shape"] + metadata["provenance"]
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _flat(table: pa.Table, name: str, kind: type) -> np.ndarray:

@@ -60,7 +60,7 @@ class Schedule:
     @property
     def total_steps(self) -> int:
         """Distillation steps of the whole run; every worker stops there."""
-        return self.rounds * self.steps_per_round + self.final_steps
+        return self.round_steps + self.final_steps
 
     @property
     def total_batches(self) -> int:
@@ -90,6 +90,20 @@ class Schedule:
         """The round whose batches are the newest that a step is meant to see; the final steps see all."""
         return min(step // self.steps_per_round, self.rounds)
 
+    def block_end(self, first_step: int, block_steps: int) -> int:
+        """Where a block of steps that are drawn together ends; it never reaches beyond its round.
+
+        In lockstep the next round's images come from a snapshot at this round's end, so a block across it would
+        wait for itself.
+        """
+        round_end = (first_step // self.steps_per_round + 1) * self.steps_per_round
+        return min(first_step + block_steps, round_end, self.total_steps)
+
+    @property
+    def round_steps(self) -> int:
+        """Distillation steps before the final ones."""
+        return self.rounds * self.steps_per_round
+
     def is_snapshot(self, steps_done: int) -> bool:
         """Whether the student is handed on after so many steps: every `snapshot_steps`, and at the end."""
         return steps_done % self.snapshot_steps == 0 or self.ends_round(steps_done)
@@ -107,7 +121,7 @@ class Schedule:
         return (first + np.arange(self.batch_images, dtype=np.int64)) % self.classes
 
     def source_of(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
-        """The initial batch whose images an adaptive batch starts from; None: it starts from noise."""
-        if batch.round == 0 or config.synthesis.start == "noise":
+        """The initial batch whose images a competing batch starts from; None: it starts from noise."""
+        if batch.round == 0 or config.synthesis.start == "noise" or not config.synthesis.competes:
             return None
         return BatchId(0, derive_seed(config.seed, "source", batch.index, batch.round) % self.initial_batches)

@@ -44,15 +44,11 @@ SETTINGS = [
     ),
     (
         "buffer.error_bound",  # statistics settle at 44, the next snapshot comes at 50, and a draw of 5 may end at 54
-        {**ADAPTIVE, "buffer__error_bound": 440},
-        {**ADAPTIVE, "buffer__error_bound": 439.9},
+        {**ADAPTIVE, "rounds__count": 5, "buffer__error_bound": 440},
+        {**ADAPTIVE, "rounds__count": 5, "buffer__error_bound": 439.9},
     ),
-    ("rounds.count", {**ADAPTIVE, "rounds__count": 4, "rounds__final_steps": 4}, {**ADAPTIVE, "rounds__count": 3}),
-    (
-        "rounds.count",  # the end of the run is a snapshot too
-        {**ADAPTIVE, "rounds__count": 3, "rounds__final_steps": 14},
-        {**ADAPTIVE, "rounds__count": 3, "rounds__final_steps": 13},
-    ),
+    # The final steps wait for the last batch, so the first snapshot at 50 must come before them.
+    ("rounds.count", {**ADAPTIVE, "rounds__count": 5}, {**ADAPTIVE, "rounds__count": 4, "rounds__final_steps": 99}),
     (
         "buffer.samples_per_insert",  # 44 steps a round
         {**ADAPTIVE, "rounds__lockstep": True, "buffer__samples_per_insert": 22, "buffer__block_steps": 1},
@@ -112,12 +108,12 @@ def schedule_of(**changes: int) -> Schedule:
 
 
 def test_nothing_is_drawn_before_the_minimum_fill():
-    limiter = SamplesPerInsert(schedule_of(), 5.0, 80.0)
+    limiter = SamplesPerInsert(schedule_of(), 80.0)
     assert [limiter.may_draw(1, Progress(held=held)) for held in range(4)] == [False, False, True, True]
 
 
 def test_drawing_stops_at_the_lower_bound():
-    limiter = SamplesPerInsert(schedule_of(), 5.0, 80.0)  # 10 steps of 8 images
+    limiter = SamplesPerInsert(schedule_of(), 80.0)  # 10 steps of 8 images
     may_draw = [limiter.may_draw(end, Progress(held=2)) for end in (1, 10, 11)]
     assert may_draw == [True, True, False]
     assert limiter.may_draw(15, Progress(held=3, drawn_steps=10))  # a batch is worth 5 steps
@@ -125,12 +121,12 @@ def test_drawing_stops_at_the_lower_bound():
 
 
 def test_a_step_that_was_drawn_before_may_be_drawn_again():
-    limiter = SamplesPerInsert(schedule_of(), 5.0, 80.0)
+    limiter = SamplesPerInsert(schedule_of(), 80.0)
     assert limiter.may_draw(4, Progress(held=2, drawn_steps=10))
 
 
 def test_inserting_stops_at_the_upper_bound_and_counts_what_is_in_flight():
-    limiter, batch = SamplesPerInsert(schedule_of(), 5.0, 80.0), BatchId(1, 0)
+    limiter, batch = SamplesPerInsert(schedule_of(), 80.0), BatchId(1, 0)
     # Two batches beyond the minimum fill are worth 80 samples.
     assert limiter.may_start(batch, Progress(held=3)) and not limiter.may_start(batch, Progress(held=4))
     assert limiter.may_start(batch, Progress(held=2, in_flight=1))
@@ -139,24 +135,30 @@ def test_inserting_stops_at_the_upper_bound_and_counts_what_is_in_flight():
 
 
 def test_initial_batches_are_made_whatever_the_bound():
-    limiter = SamplesPerInsert(schedule_of(initial_batches=100), 5.0, 40.0)
+    limiter = SamplesPerInsert(schedule_of(initial_batches=100), 40.0)
     assert limiter.may_start(BatchId(0, 99), Progress(held=50, in_flight=49))
 
 
 def test_once_all_batches_have_joined_drawing_has_no_bound():
-    limiter = SamplesPerInsert(schedule_of(), 5.0, 80.0)
+    limiter = SamplesPerInsert(schedule_of(), 80.0)
     assert limiter.may_draw(10**6, Progress(held=10)) and not limiter.may_draw(10**6, Progress(held=9))
 
 
+def test_the_final_steps_wait_for_the_last_batch():
+    limiter = SamplesPerInsert(schedule_of(), 800.0)  # a bound that alone would let everything through
+    assert limiter.may_draw(40, Progress(held=9)) and not limiter.may_draw(41, Progress(held=9))
+    assert limiter.may_draw(41, Progress(held=10))
+
+
 def test_a_competition_waits_for_a_snapshot_and_the_initial_batches_do_not():
-    limiter = SamplesPerInsert(schedule_of(), 5.0, 400.0, first_snapshot=20, block_steps=1)
+    limiter = SamplesPerInsert(schedule_of(), 400.0, first_snapshot=20, block_steps=1)
     assert limiter.may_start(BatchId(0, 1), Progress(held=1))
     assert not limiter.may_start(BatchId(1, 0), Progress(held=2, drawn_steps=20))
     assert limiter.may_start(BatchId(1, 0), Progress(held=2, drawn_steps=20, snapshot_step=20))
 
 
 def test_without_lockstep_a_step_sees_whatever_is_held():
-    assert SamplesPerInsert(schedule_of(), 5.0, 80.0).visible_round(3) is None
+    assert SamplesPerInsert(schedule_of(), 80.0).visible_round(3) is None
 
 
 def test_lockstep_makes_a_round_from_the_snapshot_at_its_very_beginning():
@@ -176,8 +178,6 @@ def test_lockstep_draws_only_from_complete_rounds():
 
 
 def test_a_refused_draw_names_what_is_missing():
-    assert SamplesPerInsert(schedule_of(), 5.0, 80.0).missing(5, Progress()) == "batch 2 of 10 (the buffer holds 0)"
-    assert (
-        SamplesPerInsert(schedule_of(), 5.0, 80.0).missing(5, Progress(held=4)) == "batch 5 of 10 (the buffer holds 4)"
-    )
+    assert SamplesPerInsert(schedule_of(), 80.0).missing(5, Progress()) == "batch 2 of 10 (the buffer holds 0)"
+    assert SamplesPerInsert(schedule_of(), 80.0).missing(5, Progress(held=4)) == "batch 5 of 10 (the buffer holds 4)"
     assert "round 3" in Lockstep(schedule_of()).missing(31, Progress(complete_rounds=3))

@@ -4,11 +4,12 @@ Generators finish out of order. The student draws blocks of steps, the next one 
 runtime's student does. Whatever the speeds, a run must go on until all is made and learned.
 """
 
+import math
 import random
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from hypothesis import given, note, settings
+from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 
 from raydream.buffer.limiter import Limiter, Lockstep, Progress, SamplesPerInsert, first_snapshot, make_limiter
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def block_end(self) -> int:
-        return min(self.taken + self.block_steps, self.schedule.total_steps)
+        return self.schedule.block_end(self.taken, self.block_steps)
 
     def moves(self) -> list[str]:
         possible = []
@@ -91,6 +92,11 @@ class Run:
     @property
     def made(self) -> bool:
         return not self.pending and not self.in_flight
+
+
+def worth_of(schedule: Schedule) -> Fraction:
+    """Samples drawn for each batch."""
+    return Fraction(schedule.steps_per_round * schedule.draw, schedule.batches_per_round)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,9 @@ def setting(draw: st.DrawFn, lockstep: bool = False) -> Setting:
     if competes:
         settle = min(settle, plain.steps_per_round)  # else some settings would be refused
     first = first_snapshot(plain, settle) if competes else 0
-    tightest = max((block * plain.draw + ratio * plain.batch_images) / 2, (first + block) * plain.draw)
+    assume(first <= plain.round_steps)  # else refused
+    tightest = max((block * plain.draw + worth_of(plain)) / 2, Fraction((first + block) * plain.draw))
+    tightest = math.ceil(tightest)
     bound = draw(st.none() | st.sampled_from([0.0, 0.1, 1.0, 20.0]).map(lambda beyond: tightest + beyond))
     buffer = {"samples_per_insert": ratio, "block_steps": block, "error_bound": bound}
     return Setting(
@@ -179,8 +187,9 @@ def test_the_balance_stays_within_the_bound_and_nothing_is_drawn_before_the_mini
 ):
     run, schedule, buffer = setting.begin(generators), setting.schedule, setting.config.buffer
     first = first_snapshot(schedule, setting.settle_steps) if setting.competes else 0
-    block, worth = buffer.block_steps * schedule.draw, Fraction(buffer.samples_per_insert) * schedule.batch_images
+    block, worth = buffer.block_steps * schedule.draw, worth_of(schedule)
     default = max((block + worth) / 2, first * schedule.draw + block, schedule.steps_per_round * schedule.draw)
+    default = math.ceil(default)
     bound = (default if buffer.error_bound is None else Fraction(buffer.error_bound)) + Fraction(1, 10**9)
     for name in play(run, speeds, seed):
         balance = (len(run.held) - schedule.initial_batches) * worth - run.drawn * schedule.draw
@@ -230,11 +239,10 @@ def greedy(run: Run, preferred: str) -> Run:
 
 
 def test_the_tightest_bound_does_not_deadlock_by_rounding():
-    # At 8 batches and 13 steps the balance is exactly half-way: in floating point 1.8 * 7 - 13 - 1 < -1.4 < 1.4
-    # < 1.8 * 8 - 13.
-    schedule = Schedule(1, 12, 1, 1, steps_per_round=2, final_steps=0, snapshot_steps=2, draw=1, classes=10)
-    run = greedy(Run(schedule, SamplesPerInsert(schedule, 1.8, 1.4), generators=1, block_steps=1), "finish")
-    assert run.learned, f"stuck with {len(run.held)} batches at step {run.trained} of {schedule.total_steps}"
+    # A batch is worth 7/3 samples, which no float is; the bound is the least that is accepted.
+    schedule = Schedule(1, 12, 3, 1, steps_per_round=7, final_steps=0, snapshot_steps=7, draw=1, classes=10)
+    run = greedy(Run(schedule, SamplesPerInsert(schedule, 2.0), generators=1, block_steps=1), "finish")
+    assert run.learned and run.made, f"stuck with {len(run.held)} batches at step {run.trained}"
 
 
 def test_the_last_batches_are_made_where_steps_per_round_were_rounded_down():

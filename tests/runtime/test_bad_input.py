@@ -131,7 +131,7 @@ NETWORKS = [
     (
         ["--rounds.count", "1", "--buffer.samples_per_insert", "5", "--rounds.final_steps", "10"],
         "rounds.count",
-        "50 distillation steps",
+        "50 distillation steps before the final ones",
     ),
 ]
 

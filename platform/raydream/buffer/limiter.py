@@ -3,7 +3,9 @@
 A limiter decides from a `Progress` alone and keeps no state of its own, so it is the same after any restart.
 """
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 from raydream.config import DistillConfig
@@ -74,44 +76,40 @@ class Lockstep:
 
 
 class SamplesPerInsert:
-    """Making and learning go on at once, and neither gets far ahead of the paper's ratio.
+    """Making and learning go on at once, and neither gets far ahead of the schedule's ratio.
 
-    The balance is (images held beyond the minimum fill) x samples per insert - images drawn. Drawing may take it
-    down to -error bound, inserting up to +error bound; until the minimum fill is reached only inserting is allowed,
-    and once all batches of the run have joined only drawing is left, without a bound. A competition that waits for a
-    snapshot bounds how stale that snapshot is: by the steps that fit into twice the error bound.
+    A batch is worth as many samples as the schedule draws for each (a round's steps x images per step / batches), so
+    a run comes out even. The balance is what the batches beyond the minimum fill are worth, less the images drawn.
+    Drawing may take it down to -bound, inserting up to +bound. Until the minimum fill is reached only inserting is
+    allowed, and the final steps wait for the last batch. How stale a snapshot can be is bounded by the steps that fit
+    into twice the bound.
 
     Args:
         schedule: of the run; its initial batches are the minimum fill.
-        samples_per_insert: images drawn per image inserted, > 0.
-        error_bound: in images drawn, > 0.
+        error_bound: in images drawn, > 0; None: one round's, or what the other settings need.
         first_snapshot: steps before the first snapshot that may compete; 0 where nobody competes.
         block_steps: steps drawn at a time.
 
     Raises:
-        InputError: an error bound with which both sides would wait for each other for ever.
+        InputError: a bound with which both sides would wait for each other for ever.
     """
 
     def __init__(
-        self,
-        schedule: Schedule,
-        samples_per_insert: float,
-        error_bound: float | None = None,
-        first_snapshot: int = 0,
-        block_steps: int = 1,
+        self, schedule: Schedule, error_bound: float | None = None, first_snapshot: int = 0, block_steps: int = 1
     ) -> None:
-        self._schedule, self._ratio, self._first_snapshot = schedule, samples_per_insert, first_snapshot
+        self._schedule, self._first_snapshot = schedule, first_snapshot
+        # Exact, as a rounding error would stop a run whose bound is as tight as can be.
+        self._worth = Fraction(schedule.steps_per_round * schedule.draw, schedule.batches_per_round)
         block = block_steps * schedule.draw
-        step = samples_per_insert * schedule.batch_images
-        # Both are refused at once only if a block would take the balance below -bound and a batch above +bound.
-        needed = max((block + step) / 2, first_snapshot * schedule.draw + block if schedule.rounds else 0)
+        # Both sides are refused at once only if a block would take the balance below -bound and a batch above +bound.
+        needed = max(math.ceil((block + self._worth) / 2), first_snapshot * schedule.draw + block)
         self._bound = max(needed, schedule.steps_per_round * schedule.draw) if error_bound is None else error_bound
         if self._bound < needed and schedule.rounds:
             raise InputError(
                 "buffer.error_bound",
                 error_bound,
-                f">= {needed:g} samples ({block_steps} steps of {schedule.draw} images at a time, batches worth "
-                f"{step:g} samples, first snapshot after {first_snapshot} steps)",
+                f">= {needed} samples ({block_steps} steps of {schedule.draw} images at a time, batches worth "
+                f"{float(self._worth):g} samples, first snapshot after {first_snapshot} steps)",
                 "below that students and generators would wait for each other for ever, so raise it or leave it out",
             )
 
@@ -119,15 +117,16 @@ class SamplesPerInsert:
         if batch.round > 0 and self._first_snapshot and progress.snapshot_step is None:
             return False
         begun = progress.held + progress.in_flight + 1
-        return begun <= self._schedule.initial_batches or self._balance(begun, progress) <= self._bound
+        return begun <= self._schedule.initial_batches or self._balance(begun, progress.drawn_steps) <= self._bound
 
     def may_draw(self, end_step: int, progress: Progress) -> bool:
         if progress.held < self._schedule.initial_batches:
             return False
         if progress.held >= self._schedule.total_batches:
             return True
-        drawn = max(0, end_step - progress.drawn_steps) * self._schedule.draw
-        return self._balance(progress.held, progress) - drawn >= -self._bound
+        if end_step > self._schedule.round_steps:
+            return False
+        return self._balance(progress.held, max(end_step, progress.drawn_steps)) >= -self._bound
 
     def visible_round(self, step: int) -> int | None:
         return None
@@ -136,9 +135,8 @@ class SamplesPerInsert:
         fill = max(self._schedule.initial_batches, progress.held + 1)
         return f"batch {fill} of {self._schedule.total_batches} (the buffer holds {progress.held})"
 
-    def _balance(self, batches: int, progress: Progress) -> float:
-        beyond = (batches - self._schedule.initial_batches) * self._schedule.batch_images
-        return beyond * self._ratio - progress.drawn_steps * self._schedule.draw
+    def _balance(self, batches: int, drawn_steps: int) -> Fraction:
+        return (batches - self._schedule.initial_batches) * self._worth - drawn_steps * self._schedule.draw
 
 
 def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -> Limiter:
@@ -153,12 +151,12 @@ def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -
     """
     competes = config.synthesis.competes and schedule.rounds > 0
     first = first_snapshot(schedule, settle_steps) if competes else 0
-    if first > schedule.total_steps:
+    if first > schedule.round_steps:
         raise InputError(
             "rounds.count",
             config.rounds.count,
-            f"enough for {first} distillation steps in all (it gives {schedule.total_steps})",
-            "a student must not compete before its BN statistics have settled, so raise it or rounds.final_steps",
+            f"enough for {first} distillation steps before the final ones (it gives {schedule.round_steps})",
+            "a student must not compete before its BN statistics have settled: raise it or buffer.samples_per_insert",
         )
     if config.rounds.lockstep:
         if competes and schedule.steps_per_round < settle_steps:
@@ -170,9 +168,7 @@ def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -
                 "synthesis.batch_size",
             )
         return Lockstep(schedule)
-    return SamplesPerInsert(
-        schedule, config.buffer.samples_per_insert, config.buffer.error_bound, first, config.buffer.block_steps
-    )
+    return SamplesPerInsert(schedule, config.buffer.error_bound, first, config.buffer.block_steps)
 
 
 def first_snapshot(schedule: Schedule, settle_steps: int) -> int:

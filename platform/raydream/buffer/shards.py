@@ -1,6 +1,6 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,10 +53,10 @@ class ShardStore:
             raise ShardError(f"the shard {path} holds batch {found.id}: somebody renamed it")
         return found
 
-    def committed(self) -> Iterator[BatchId]:
+    def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""
-        for path in sorted(self._folder.glob("r*-b*.parquet")):
-            try:
-                yield BatchId.parse(path.stem)
-            except ValueError:
-                continue
+        found = []
+        for path in self._folder.glob("r*-b*.parquet"):
+            with contextlib.suppress(ValueError):
+                found.append(BatchId.parse(path.stem))
+        return sorted(found)

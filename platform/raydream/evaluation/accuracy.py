@@ -21,10 +21,11 @@ def accuracy(
     training = network.training
     network.eval()
     hits = 0
-    for start in range(0, len(images), batch_size):
-        pixels = torch.from_numpy(np.array(images[start : start + batch_size]))
-        hits += int(
-            (network(normalisation(pixels)).argmax(1).cpu().numpy() == labels[start : start + batch_size]).sum()
-        )
-    network.train(training)
+    try:
+        for start in range(0, len(images), batch_size):
+            pixels = torch.from_numpy(np.array(images[start : start + batch_size]))
+            named = network(normalisation(pixels)).argmax(1).cpu().numpy()
+            hits += int((named == labels[start : start + batch_size]).sum())
+    finally:
+        network.train(training)
     return hits / len(images)

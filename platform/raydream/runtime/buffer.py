@@ -69,8 +69,7 @@ class Buffer:
         Raises:
             StallError: nothing has joined for the stall timeout; names what is missing.
         """
-        schedule = self._plan.schedule
-        end_step = min(first_step + self._plan.block_steps, schedule.total_steps)
+        end_step = self._plan.schedule.block_end(first_step, self._plan.block_steps)
         await self._wait_until_drawable(end_step)
         if first_step not in self._blocks:
             # The newest two are kept: workers are at most one block apart, as every gradient step joins them.

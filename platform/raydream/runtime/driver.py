@@ -139,7 +139,7 @@ class Driver:
         while self._idle and self._pending and self._checked.limiter.may_start(self._pending[0], progress):
             batch, index = self._pending.pop(0), self._idle.pop(0)
             snapshot = self._snapshot_ref if batch.round > 0 and self._config.synthesis.competes else None
-            source = self._schedule.source_of(batch, self._config) if snapshot is not None else None
+            source = self._schedule.source_of(batch, self._config)
             receipt, images = (
                 self._generators[index].make.options(num_returns=2).remote(batch, self._teacher_ref, snapshot, source)
             )

@@ -93,7 +93,7 @@ class Feed:
         if self._asked >= self._plan.schedule.total_steps:
             return None
         first = self._asked
-        self._asked += self._plan.config.buffer.block_steps
+        self._asked = self._plan.schedule.block_end(first, self._plan.config.buffer.block_steps)
         return self._plan.buffer.draw.remote(first, self._rank, self._workers)
 
     def _next_block(self) -> None:

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from raydream.config import StudentConfig
 
@@ -18,7 +17,9 @@ def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Gener
     if most == 0:
         return x
     count, _, height, width = x.shape
-    padded = functional.pad(x - fill, (most, most, most, most)) + fill
+    padded = x.new_empty(count, x.shape[1], height + 2 * most, width + 2 * most)
+    padded[:] = fill
+    padded[:, :, most:-most, most:-most] = x
     corners = torch.randint(0, 2 * most + 1, (2, count), generator=random).to(x.device)
     rows = corners[0].view(-1, 1, 1) + torch.arange(height, device=x.device).view(1, -1, 1)
     columns = corners[1].view(-1, 1, 1) + torch.arange(width, device=x.device).view(1, 1, -1)
