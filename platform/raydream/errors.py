@@ -34,3 +34,9 @@ class ShardError(RaydreamError):
 
 class StallError(RaydreamError, TimeoutError):
     """A wait that ran out of time; the message names who or what is missing."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

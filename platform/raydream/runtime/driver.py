@@ -23,6 +23,7 @@ from raydream.runtime.generator import Generator
 from raydream.runtime.messages import Receipt, StudentReport
 from raydream.runtime.preflight import Checked
 from raydream.runtime.student import StudentPlan, student_trainer
+from raydream.synthesis.inversion import decay_factor
 from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
@@ -93,6 +94,8 @@ class Driver:
                 self._check_alive()
             assert self._snapshot is not None
             return self._snapshot
+        except ray.exceptions.RayError as error:
+            raise _own(error, "a process that the run cannot do without was lost") from error
         finally:
             self._recorder.flush()
 
@@ -186,6 +189,10 @@ class Driver:
             for update, value in curve:
                 event = position * self._config.synthesis.iterations + update
                 recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
+        for update, _ in next(iter(receipt.curve.values()), []):
+            rate = self._config.synthesis.learning_rate * decay_factor(self._config.synthesis, update)
+            event = position * self._config.synthesis.iterations + update
+            recorder.point(now, source, "synthesis/learning_rate", rate, step=update, event_step=event, place=place)
         last = {f"distance/{layer}": value for layer, value in made.distances.items()}
         last["target_share"] = made.target_share
         if made.student_step is not None:

@@ -6,7 +6,7 @@ import torch
 
 from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.config import DistillConfig
-from raydream.errors import InputError
+from raydream.errors import InputError, first_line
 from raydream.networks import build_student, build_teacher
 from raydream.schedule import Schedule
 from raydream.students.distillation import steps_to_settle
@@ -76,7 +76,7 @@ def _check_student(config: DistillConfig) -> int:
             logits = student.eval()(torch.zeros(2, *config.teacher.input_shape))
     except RuntimeError as error:
         allowed = f"a network for images of shape {config.teacher.input_shape}"
-        reason = f"a probe failed: {str(error).splitlines()[0]}"
+        reason = f"a probe failed: {first_line(error)}"
         raise InputError("student.network", config.student.network, allowed, reason) from error
     if logits.shape != (2, config.teacher.classes):
         allowed = f"a network of {config.teacher.classes} classes, as the teacher"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.data import load_data
-from raydream.errors import InputError
+from raydream.errors import InputError, first_line
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks import build_teacher
 from raydream.storage import write_aside
@@ -64,7 +64,7 @@ def check_network(network: nn.Module, config: TeacherConfig, method: str) -> Non
         with torch.no_grad():
             logits = network(torch.zeros(2, *config.input_shape))
     except RuntimeError as error:
-        reason = f"a probe failed: {str(error).splitlines()[0]}"
+        reason = f"a probe failed: {first_line(error)}"
         raise InputError("teacher.input_shape", config.input_shape, f"what {config.network} takes", reason) from error
     finally:
         network.train(training)
@@ -125,8 +125,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # both libraries raise many kinds for a damaged or foreign file
-        reason = str(error).splitlines()[0]
-        raise InputError(field, str(path), allowed, f"reading it safely failed: {reason}") from error
+        raise InputError(field, str(path), allowed, f"reading it safely failed: {first_line(error)}") from error
     for key in NESTINGS:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

@@ -1,0 +1,38 @@
+"""The jobs at the size that the README shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs import run
+
+
+def test_the_digits_teacher_reaches_what_the_readme_says(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    done = run(
+        "train_teacher", "--config", "configs/digits_teacher.yaml", "--training.library", tmp_path, "--run-dir", run_dir
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((run_dir / "summary.json").read_text())["teacher_accuracy"] >= 0.985
+    assert (run_dir / "teacher.safetensors").exists() and (run_dir / "report.html").exists()
+    assert len(list(tmp_path.glob("digits-*.safetensors"))) == 1
+
+
+@pytest.mark.long
+def test_the_demo_distils_a_student_from_no_real_image(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    done = run(
+        "distill",
+        "--config",
+        "configs/digits.yaml",
+        "--training.library",
+        tmp_path,
+        "--run-dir",
+        run_dir,
+        timeout_s=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["teacher_accuracy"] >= 0.985 and summary["student_accuracy"] >= 0.97
+    assert summary["rounds"] >= 4 and summary["generators"] >= 2 and summary["overlap_share"] > 0.2
