@@ -26,6 +26,8 @@ from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
 CHECKPOINT = "student.pt"
+FETCH_TIMEOUT_S = 60.0
+"""for a batch from the object store; after that its shard is read"""
 WORTH_TELLING_S = 0.05
 """a wait shorter than this is not shown in the timeline"""
 
@@ -114,10 +116,10 @@ class Feed:
     def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
         if handle is not None:
             try:
-                images: np.ndarray = ray.get(handle).images
+                images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
                 return images
-            except ray.exceptions.ObjectLostError:
-                pass  # The reference was a cache; the shard is the truth.
+            except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
+                return self._store.read(batch).images  # The reference was a cache; the shard is the truth.
         return self._store.read(batch).images
 
 
