@@ -5,6 +5,7 @@ here: a typing mistake is answered in a second.
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -63,6 +64,10 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--resume" in given[:-1] and not any(option.startswith("--config") for option in given):
+        # What is not said stays as it was, so that only what is said is compared below.
+        begun = run_folder.resume(Path(given[given.index("--resume") + 1]))[0]
+        given = ["--config", str(begun.config), *given]
     try:
         settings = parser.parse_args(given).as_dict()
     except jsonargparse.ArgumentError as error:
@@ -76,8 +81,9 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
         return Command(config, path, resume=False)
     folder, stored = run_folder.resume(Path(resume))
     config = validate(kind, stored)
-    others = [a for a in given if a.startswith("--") and not a.startswith("--resume")]
-    difference = run_folder.first_difference(as_dict(config), as_dict(validate(kind, settings))) if others else None
+    if run_dir is not None:
+        raise InputError("--run-dir", run_dir, "left out beside --resume", "a run goes on in its own folder")
+    difference = run_folder.first_difference(as_dict(config), as_dict(validate(kind, settings)))
     if difference:
         field, there, here = difference
         remedy = "a run goes on as it was begun: leave the option out, or begin a new run"
@@ -126,7 +132,7 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
         _say(f"failed: {error}")
         status = EXIT_FAILURE
     if command is not None and run_folder.is_begun(command.run_dir):
-        _say(f"to go on: python {sys.argv[0]} --resume {command.run_dir}")
+        _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', str(command.run_dir)])}")
     return status
 
 

@@ -128,6 +128,17 @@ class SynthesisConfig:
     """temperature of both networks in the competition (the published code: 3)"""
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
+    def __post_init__(self) -> None:
+        terms = {"noise": ["classification"], "deepdream": ["classification", "tv", "l2"]}
+        own = terms.get(self.method, ["classification", "tv", "l2", "feature"])
+        if not any(getattr(self.coefficients, name) for name in own):
+            raise InputError(
+                "synthesis.coefficients",
+                0.0,
+                f"> 0 for at least one of {', '.join(own)} (method {self.method})",
+                "with nothing to minimise the images stay noise",
+            )
+
     @property
     def competes(self) -> bool:
         """Whether images are made against a snapshot of the student."""

@@ -174,7 +174,7 @@ def test_each_pass_is_read_once():
     with FeatureObserver(network) as observer:
         network(some_images())
         observer.distances()
-        with pytest.raises(KeyError):
+        with pytest.raises(ValueError):
             observer.distances()
 
 

@@ -34,7 +34,7 @@ def test_the_total_is_the_weighted_sum_and_the_values_are_before_their_weights()
     weights = {"classification": 2.0, "tv": 0.3, "l2": 0.05, "feature": 7.0, "competition": 11.0}
     seen = some_observation()
     total, values = Objective(TERMS, settings_of(**weights))(seen)
-    alone = {name: Objective([name], settings_of(**{name: 1.0}))(seen)[0].item() for name in TERMS}
+    alone = {name: Objective([name], settings_of(**dict.fromkeys(TERMS, 1.0)))(seen)[0].item() for name in TERMS}
     assert {name: value.item() for name, value in values.items()} == pytest.approx(alone, rel=1e-12)
     assert total.item() == pytest.approx(math.fsum(weights[name] * alone[name] for name in TERMS), rel=1e-12)
 
@@ -66,7 +66,7 @@ def test_a_term_that_lacks_what_it_looks_at_says_so(term, told):
     seen = some_observation()
     bare = Observation(seen.images, seen.targets, seen.teacher_logits)
     with pytest.raises(ValueError, match=told):
-        Objective([term], settings_of(**{term: 1.0}))(bare)
+        Objective([term], settings_of(**dict.fromkeys(TERMS, 1.0)))(bare)
 
 
 def test_an_objective_of_nothing_is_zero():

@@ -88,7 +88,17 @@ def test_resuming_clears_away_what_was_half_written(tmp_path):
     (folder.images / ".r0000-b0000.parquet.1234abcd.aside").write_text("half")
     again, config = run_folder.resume(tmp_path / "run")
     assert again == folder and config == {"experiment": "x"}
-    assert not list(folder.images.iterdir())
+    assert list(folder.images.iterdir()), "looking is not touching"
+    with run_folder.held(folder):
+        assert not list(folder.images.iterdir())
+
+
+def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
+    folder = run_folder.begin(tmp_path / "run", {"experiment": "x"})
+    with run_folder.held(folder), pytest.raises(InputError, match="nobody is at work on"), run_folder.held(folder):
+        pass
+    with run_folder.held(folder):
+        pass
 
 
 @pytest.mark.parametrize(

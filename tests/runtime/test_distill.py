@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from conftest import lockstep_options
@@ -72,6 +73,9 @@ def test_lockstep_equals_the_rounds_in_one_process(lockstep_run: Path) -> None:
         torch.set_num_threads(threads)
     assert found
     assert_same_images(images_of(lockstep_run), {str(made.id): made for made in reference.batches})
+    weights = safetensors.torch.load_file(lockstep_run / "student.safetensors")
+    for name, value in reference.student.state_dict().items():
+        assert torch.equal(value, weights[name]), name
 
 
 @pytest.mark.parametrize("moment", [pytest.param("r0000-b0001", marks=pytest.mark.long), "r0002-b0000"])
@@ -96,10 +100,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path) -> None:
     wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
+    kept = images_of(run_dir)
     assert process.returncode == 130, error
     assert f"--resume {run_dir}" in error and "Traceback" not in error
     done = run("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(images_of(run_dir)) == 9
+    whole = images_of(run_dir)
+    assert len(whole) == 9
+    assert_same_images(kept, {batch: whole[batch] for batch in kept})
     again = run("distill", "--resume", run_dir)
     assert again.returncode == 0 and "is done" in again.stdout

@@ -37,7 +37,8 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     check_network(build_teacher(config.teacher), config.teacher, method="noise")
     real = load_data(config.data.name)
-    assert real is not None, "config.py refuses the job without data"
+    if real is None:
+        raise ValueError("there are no real data to train a teacher on")
     if real.train.images.shape[1:] != config.teacher.input_shape:
         allowed = f"{real.train.images.shape[1:]}, the shape of the images of {config.data.name}"
         raise InputError("teacher.input_shape", config.teacher.input_shape, allowed, "change it, or the data")

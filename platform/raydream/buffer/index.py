@@ -49,20 +49,11 @@ class BufferIndex:
             self._handles[batch] = handle
         return new
 
-    def forget_handle(self, batch: BatchId) -> None:
-        """The object is lost; the batch is still held, by its shard."""
-        if batch in self._handles:
-            self._handles[batch] = None
-
     def count(self, up_to_round: int | None = None) -> int:
         """Batches held, of all rounds or of those up to one."""
         if up_to_round is None:
             return len(self._ids)
         return bisect.bisect_left(self._ids, BatchId(up_to_round + 1, 0))
-
-    def ids(self) -> list[BatchId]:
-        """All that are held, in order."""
-        return list(self._ids)
 
     def locate(self, positions: list[np.ndarray]) -> Draw:
         """Turn positions among all held images into batches and rows.

@@ -26,8 +26,12 @@ class ShardStore:
         """Where a batch's shard lies, or would lie."""
         return self._folder / f"{batch}.parquet"
 
+    def has(self, batch: BatchId) -> bool:
+        """Whether a batch is committed."""
+        return self.path(batch).exists()
+
     def write(self, batch: ImageBatch) -> None:
-        """Commit a batch: once this returns, it outlives any process. Writing one again changes nothing.
+        """Commit a batch: once this returns, it outlives any process. A shard of that id is replaced.
 
         Raises:
             OSError: the disk is full or may not be written; nothing is left behind.

@@ -93,7 +93,14 @@ class FeatureObserver:
         self._distances.clear()
 
     def distances(self) -> Tensor:
-        """[L], the distances of the last forward pass in the order of `names`; each pass is read once."""
+        """[L], the distances of the last forward pass in the order of `names`; each pass is read once.
+
+        Raises:
+            ValueError: a layer was not run in that pass (an auxiliary head, say).
+        """
+        missed = [name for index, name in enumerate(self.names) if index not in self._distances]
+        if missed:
+            raise ValueError(f"these BN layers are not run in eval mode: {', '.join(missed)}")
         distances = torch.stack([self._distances[index] for index in range(len(self._layers))])
         self._distances.clear()
         return distances

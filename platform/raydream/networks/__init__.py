@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from raydream.config import DistillConfig, TeacherConfig
-from raydream.errors import InputError
+from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -50,8 +50,8 @@ def build_network(
         factory, keywords = _import_factory(name, f"{field}.network"), dict(arguments)
     try:
         network = factory(**keywords)
-    except TypeError as error:
-        remedy = f"the factory says: {error}"
+    except Exception as error:  # whatever somebody's factory raises
+        remedy = f"the factory says: {first_line(error)}"
         raise InputError(f"{field}.arguments", dict(arguments), f"what {name} takes", remedy) from error
     if not isinstance(network, nn.Module):
         remedy = f"it returned a {type(network).__name__}"

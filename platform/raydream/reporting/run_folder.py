@@ -1,9 +1,12 @@
 """The run folder: the place of one experiment on disk, and the rules by which it is begun and gone on with."""
 
+import contextlib
+import fcntl
 import json
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of Ray Train, with the student's checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def teacher(self) -> Path:
+        """A copy of the teacher's weights, so that a run can go on wherever its folder is."""
+        return self.path / "teacher.safetensors"
 
     @property
     def student(self) -> Path:
@@ -116,7 +124,7 @@ def begin(path: Path, config: dict[str, Any]) -> RunFolder:
 
 
 def resume(path: Path) -> tuple[RunFolder, dict[str, Any]]:
-    """Find the run in a folder again, and clear away what a killed process left half-written.
+    """Find the run in a folder again.
 
     Returns:
         the folder, and the configuration it was begun with.
@@ -137,8 +145,24 @@ def resume(path: Path) -> tuple[RunFolder, dict[str, Any]]:
         if isinstance(error, InputError):
             raise
         raise InputError("--resume", str(path), allowed, f"reading it failed: {error}") from error
-    remove_leftovers(folder.path)
     return folder, config
+
+
+@contextlib.contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Keep a run folder to this process for a `with` block, and clear away what a killed one left half-written.
+
+    Raises:
+        InputError: another process is at work in it.
+    """
+    with (folder.path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            remedy = "wait for its end, or stop it"
+            raise InputError("--resume", str(folder.path), "a run that nobody is at work on", remedy) from error
+        remove_leftovers(folder.path)
+        yield
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:

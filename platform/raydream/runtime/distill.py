@@ -2,7 +2,10 @@
 
 import contextlib
 import platform
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,7 +27,7 @@ from raydream.runtime.driver import Driver
 from raydream.runtime.preflight import Checked, check_machine, check_run
 from raydream.runtime.session import is_local, machine_cpus, ray_session
 from raydream.storage import write_json
-from raydream.teachers.loading import save_network, trained_teacher
+from raydream.teachers.loading import load_teacher, save_network, trained_teacher
 from raydream.teachers.teacher import Teacher, load_arrays
 
 
@@ -40,13 +43,14 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
         check_machine(config, machine_cpus(), torch.cuda.device_count())
     checked = check_run(config)
     folder = command.folder()
-    summary = run_folder.read_summary(folder)
-    if summary is None:
-        summary = _run(config, checked, folder, began_at, console)
-    else:
-        console.print(f"the run in {folder.path} is done; its report is written again", soft_wrap=True)
-    save_image_grid(folder.path)
-    write_report(folder.path)
+    with run_folder.held(folder):
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            summary = _run(config, checked, folder, began_at, console)
+        else:
+            console.print(f"the run in {folder.path} is done; its report is written again", soft_wrap=True)
+        save_image_grid(folder.path)
+        write_report(folder.path)
     _show(summary, folder, console)
     return summary
 
@@ -59,36 +63,42 @@ def _run(
     recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
     with (
         Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
+        contextlib.closing(recorder),
         contextlib.ExitStack() as session,
     ):
         display.say(f"run {folder.run} in {folder.path}")
         with recorder.stage("teacher"):
-            teacher = _teacher(config, checked, display)
-            run_folder.check_teacher(folder, teacher.fingerprint)
+            teacher = _teacher(config, checked, folder, display)
         with recorder.stage("start"):
             display.update(stage="starting Ray")
             session.enter_context(ray_session(config, folder.run))
         with recorder.stage("rounds"):
             snapshot = Driver(config, checked, teacher, folder, recorder, display).run()
-    student = build_student(config)
-    load_arrays(student, snapshot.state)
-    save_network(student, folder.student)
-    summary = _summarise(config, checked, teacher, recorder)
-    figures = {name: value for name, value in summary.items() if isinstance(value, float)}
-    recorder.hyper_parameters(flatten(as_dict(config)), figures)
-    recorder.close()
+        session.close()
+        student = build_student(config)
+        load_arrays(student, snapshot.state)
+        save_network(student, folder.student)
+        summary = _summarise(config, checked, teacher, recorder)
+        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
+        recorder.hyper_parameters(flatten(as_dict(config)), figures)
     write_json(folder.summary, summary)
     return summary
 
 
-def _teacher(config: DistillConfig, checked: Checked, display: Display) -> Teacher:
+def _teacher(config: DistillConfig, checked: Checked, folder: RunFolder, display: Display) -> Teacher:
+    if folder.teacher.exists():
+        teacher = load_teacher(replace(config.teacher, checkpoint=str(folder.teacher)))
+        run_folder.check_teacher(folder, teacher.fingerprint)
+        return teacher
     if checked.teacher is not None:
-        return checked.teacher
-    display.update(stage="training the teacher on real data, as teacher.checkpoint names none")
-    teacher, found = trained_teacher(config.teacher, config.training, config.data)
-    display.say(
-        f"teacher {teacher.fingerprint} {'found in' if found else 'trained and kept in'} {config.training.library}"
-    )
+        teacher = checked.teacher
+    else:
+        display.update(stage="training the teacher on real data, as teacher.checkpoint names none")
+        teacher, found = trained_teacher(config.teacher, config.training, config.data)
+        told = "found in" if found else "trained and kept in"
+        display.say(f"teacher {teacher.fingerprint} {told} {config.training.library}")
+    run_folder.check_teacher(folder, teacher.fingerprint)
+    save_network(teacher.network, folder.teacher)
     return teacher
 
 
@@ -145,4 +155,5 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["pictures"] = str(folder.path / "images.png")
     rows["report"] = str(folder.report)
     console.print(result_table(rows))
-    console.print(f"tensorboard --logdir {folder.tensorboard}", highlight=False, soft_wrap=True)
+    tensorboard = Path(sys.executable).with_name("tensorboard")
+    console.print(f"{tensorboard} --logdir {folder.tensorboard}", highlight=False, soft_wrap=True)

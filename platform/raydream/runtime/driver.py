@@ -34,6 +34,8 @@ _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(E
 POLL_S = 0.1
 MAX_TRIES = 4
 """of a batch whose generator dies"""
+BACK_OFF_S = 5.0
+"""before a generator that died is asked again: until it is back, every call to it fails at once"""
 STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
@@ -68,6 +70,7 @@ class Driver:
         self._made_here = 0
         self._in_flight: dict[ray.ObjectRef, tuple[BatchId, int, ray.ObjectRef]] = {}
         self._tries: dict[BatchId, int] = {}
+        self._resting: list[tuple[float, int]] = []
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
@@ -139,6 +142,8 @@ class Driver:
 
     def _start_batches(self) -> None:
         progress = self._progress()
+        self._idle += [index for until, index in self._resting if until <= time.time()]
+        self._resting = [(until, index) for until, index in self._resting if until > time.time()]
         while self._idle and self._pending and self._checked.limiter.may_start(self._pending[0], progress):
             batch, index = self._pending.pop(0), self._idle.pop(0)
             snapshot = self._snapshot_ref if batch.round > 0 and self._config.synthesis.competes else None
@@ -157,7 +162,6 @@ class Driver:
             time.sleep(POLL_S)
         for done in ready:
             batch, index, images = self._in_flight.pop(done)
-            self._idle.append(index)
             try:
                 receipt: Receipt = ray.get(done)
             except ray.exceptions.RayActorError as error:
@@ -165,17 +169,21 @@ class Driver:
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise _own(error, f"generator {index} failed at batch {batch}") from error
+            self._idle.append(index)
             ray.get(self._buffer.insert.remote(batch, [images]), timeout=self._config.buffer.stall_timeout_s)
             self._committed, self._made_here = self._committed + 1, self._made_here + 1
             self._last_news = time.time()
             self._record_batch(batch, receipt)
 
     def _try_again(self, batch: BatchId, index: int, error: Exception) -> None:
+        self._pending = sorted([*self._pending, batch])
+        self._resting.append((time.time() + BACK_OFF_S, index))
+        if isinstance(error, ray.exceptions.ActorUnavailableError):
+            return  # It is on its way back; how long that may take is bounded by the stall timeout.
         self._tries[batch] = self._tries.get(batch, 1) + 1
         if self._tries[batch] > MAX_TRIES:
-            raise RaydreamError(f"generator {index} died {MAX_TRIES} times at batch {batch}: {error}") from error
+            raise RaydreamError(f"generators died {MAX_TRIES} times at batch {batch}: {error}") from error
         self._display.say(f"generator {index} died at batch {batch}; it is restarted and the batch made again")
-        self._pending = sorted([*self._pending, batch])
 
     def _record_batch(self, batch: BatchId, receipt: Receipt) -> None:
         made, recorder, now = receipt.provenance, self._recorder, time.time()
@@ -196,7 +204,7 @@ class Driver:
         last = {f"distance/{layer}": value for layer, value in made.distances.items()}
         last["target_share"] = made.target_share
         if made.student_step is not None:
-            last["staleness_steps"] = step - made.student_step
+            last["staleness_steps"] = max(0, step - made.student_step)
         for name, value in last.items():
             recorder.point(now, source, name, value, step=step, event_step=position, place=place)
         if batch.index == 0:
@@ -213,6 +221,8 @@ class Driver:
             except Empty:
                 return round_ended
             self._last_news = time.time()
+            if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
+                self._display.say(f"the student was restarted and goes on from step {report.snapshot.step}")
             self._snapshot = report.snapshot
             self._snapshot_ref = ray.put(report.snapshot)
             self._record_report(report)
@@ -236,11 +246,14 @@ class Driver:
         step = report.snapshot.step
         images = self._committed * self._schedule.batch_images
         beyond = images - self._schedule.initial_batches * self._schedule.batch_images
+        # The first round's steps are taken before anything joins beyond the minimum fill, the final ones after all.
+        before_final = min(step, self._schedule.round_steps) - self._schedule.steps_per_round
+        ratio = {"buffer/samples_per_insert": before_final * self._schedule.draw / beyond} if beyond > 0 else {}
         for name, value in {
             "student/waited_s": report.waited_s,
             "buffer/images": images,
-            "buffer/samples_per_insert": step * self._schedule.draw / beyond if beyond > 0 else 0.0,
             "images_per_s": self._images_per_s(),
+            **ratio,
         }.items():
             recorder.point(now, "buffer" if "buffer" in name else "student", name, value, step=step)
 
@@ -309,6 +322,10 @@ class _Thread:
 
 def _own(error: BaseException, what: str) -> RaydreamError:
     """The error of ours that lies at the root of one of Ray's, or else one that says what failed."""
+    for failure in getattr(error, "worker_failures", {}).values():  # of Ray Train's workers
+        base = getattr(failure, "_base_exc", failure)
+        if isinstance(base, RaydreamError):
+            return base
     cause: BaseException | None = error
     seen = str(error).strip().splitlines()
     while cause is not None:

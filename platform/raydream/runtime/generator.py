@@ -49,6 +49,10 @@ class Generator:
             source: the committed batch to start from, or None for noise.
         """
         started_at, clock = time.time(), time.perf_counter()
+        if self._store.has(batch):
+            # Somebody committed it and died before the answer: what is committed stays as it is.
+            made = self._store.read(batch)
+            return Receipt(made.provenance, started_at, time.perf_counter() - clock, {}), made
         if self._teacher is None:
             self._teacher = teacher_from_arrays(self._config.teacher, teacher).to(self._device)
         start = None if source is None else self._store.read(source)

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.config import DistillConfig
-from raydream.errors import InputError, first_line
+from raydream.errors import InputError
 from raydream.networks import build_student, build_teacher
 from raydream.schedule import Schedule
 from raydream.students.distillation import steps_to_settle
-from raydream.teachers.loading import check_network, load_teacher
+from raydream.teachers.loading import check_network, load_teacher, probe
 from raydream.teachers.teacher import Teacher
 
 
@@ -71,15 +69,10 @@ def check_run(config: DistillConfig) -> Checked:
 
 def _check_student(config: DistillConfig) -> int:
     student = build_student(config)
-    try:
-        with torch.no_grad():
-            logits = student.eval()(torch.zeros(2, *config.teacher.input_shape))
-    except RuntimeError as error:
-        allowed = f"a network for images of shape {config.teacher.input_shape}"
-        reason = f"a probe failed: {first_line(error)}"
-        raise InputError("student.network", config.student.network, allowed, reason) from error
-    if logits.shape != (2, config.teacher.classes):
-        allowed = f"a network of {config.teacher.classes} classes, as the teacher"
-        reason = f"a probe of two images gave {tuple(logits.shape)}"
-        raise InputError("student.network", config.student.network, allowed, reason)
+    for training in (False, True):
+        shape = probe(student, config.teacher, "student.network", config.student.network, training)
+        if shape != (2, config.teacher.classes):
+            allowed = f"a network of {config.teacher.classes} classes, as the teacher"
+            reason = f"a probe of two images gave {shape}"
+            raise InputError("student.network", config.student.network, allowed, reason)
     return steps_to_settle(student)

@@ -1,5 +1,7 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
+import json
+import logging
 import tempfile
 import time
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "student.pt"
 FETCH_TIMEOUT_S = 60.0
@@ -119,7 +123,7 @@ class Feed:
                 images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
                 return images
             except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-                return self._store.read(batch).images  # The reference was a cache; the shard is the truth.
+                pass  # The reference was a cache; the shard is the truth.
         return self._store.read(batch).images
 
 
@@ -208,6 +212,7 @@ def _load_checkpoint() -> dict[str, Any] | None:
 def student_trainer(plan: StudentPlan, storage: Path) -> ray.train.torch.TorchTrainer:
     """The Train job. One made again with the same storage goes on from its last checkpoint."""
     config = plan.config.student
+    _check_checkpoints(storage)
     resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
     return ray.train.torch.TorchTrainer(
         _train_loop,
@@ -222,6 +227,18 @@ def student_trainer(plan: StudentPlan, storage: Path) -> ray.train.torch.TorchTr
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
+
+
+def _check_checkpoints(storage: Path) -> None:
+    """Set checkpoints aside whose list Ray Train was killed in writing; the student then starts anew on all images."""
+    listed = storage / "checkpoint_manager_snapshot.json"
+    try:
+        json.loads(listed.read_text())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        log.warning("%s is damaged: the checkpoints are set aside, and the student starts anew", listed)
+        storage.rename(storage.with_name(f"{storage.name}-damaged-{time.time_ns()}"))
 
 
 def _train_loop(config: dict[str, StudentPlan]) -> None:

@@ -1,5 +1,7 @@
 """Teachers from files: checkpoints as people have them, never executing a pickle."""
 
+import contextlib
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.data import load_data
 from raydream.errors import InputError, first_line
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.losses.feature_statistics import FeatureObserver, batch_norm_layers
 from raydream.networks import build_teacher
 from raydream.storage import write_aside
 from raydream.teachers.teacher import Teacher, fingerprint_of, make_teacher
@@ -32,7 +34,8 @@ def load_teacher(config: TeacherConfig) -> Teacher:
     Raises:
         InputError: no such file, not a state dict of plain tensors, or one of another network.
     """
-    assert config.checkpoint is not None, "the caller decides between loading and training"
+    if config.checkpoint is None:
+        raise ValueError("there is no checkpoint to load: train the teacher instead")
     network = build_teacher(config)
     state = _read_state(Path(config.checkpoint))
     own = network.state_dict()
@@ -58,28 +61,47 @@ def check_network(network: nn.Module, config: TeacherConfig, method: str) -> Non
     Raises:
         InputError: its input or output is not as described, or it has no BN layers for a method that needs them.
     """
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits = network(torch.zeros(2, *config.input_shape))
-    except RuntimeError as error:
-        reason = f"a probe failed: {first_line(error)}"
-        raise InputError("teacher.input_shape", config.input_shape, f"what {config.network} takes", reason) from error
-    finally:
-        network.train(training)
-    if not isinstance(logits, Tensor) or logits.shape != (2, config.classes):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        allowed = f"the number of logits of {config.network}"
-        raise InputError("teacher.classes", config.classes, allowed, f"a probe of two images gave {found}")
+    needed = method in ("deep_inversion", "adaptive")
     layers = batch_norm_layers(network).values()
-    if method in ("deep_inversion", "adaptive") and not any(layer.running_mean is not None for layer in layers):
+    if needed and not any(layer.running_mean is not None for layer in layers):
         raise InputError(
             "synthesis.method",
             method,
             f"noise or deepdream for {config.network}, which has no BN layers with running statistics",
             "choose one of these, or a teacher with batch normalisation",
         )
+    with FeatureObserver(network) if needed else contextlib.nullcontext() as observer:
+        shape = probe(network, config, "teacher.input_shape", config.input_shape, training=False)
+        try:
+            if observer is not None:
+                observer.distances()
+        except ValueError as error:
+            remedy = f"{error}: leave them out of the network"
+            raise InputError("teacher.network", config.network, "a network whose BN layers all run", remedy) from error
+    if shape != (2, config.classes):
+        allowed = f"the number of logits of {config.network}"
+        raise InputError("teacher.classes", config.classes, allowed, f"a probe of two images gave {shape}")
+
+
+def probe(network: nn.Module, config: TeacherConfig, field: str, value: object, training: bool) -> tuple[int, ...]:
+    """The shape of a network's answer to two black images of the teacher's shape; leaves no trace in the network.
+
+    Raises:
+        InputError: it raised, or answered with something else than a tensor; blames `field`.
+    """
+    copied = copy.deepcopy(network) if training else network
+    mode = network.training
+    allowed = f"of a network that maps images {config.input_shape} to logits"
+    try:
+        with torch.no_grad():
+            answer = copied.train(training)(torch.zeros(2, *config.input_shape))
+    except Exception as error:  # whatever somebody's network raises
+        raise InputError(field, value, allowed, f"a probe failed: {first_line(error)}") from error
+    finally:
+        network.train(mode)
+    if not isinstance(answer, Tensor):
+        raise InputError(field, value, allowed, f"a probe gave a {type(answer).__name__}")
+    return tuple(answer.shape)
 
 
 def trained_teacher(
@@ -94,7 +116,8 @@ def trained_teacher(
     if path.exists():
         return load_teacher(replace(config, checkpoint=str(path))), True
     real = load_data(data.name)
-    assert real is not None, "config.py refuses a teacher without checkpoint or data"
+    if real is None:
+        raise ValueError("there are no real data to train a teacher on")
     network = train_teacher(config, training, real.train, on_epoch)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_network(network, path)
