@@ -27,7 +27,7 @@ from raydream.runtime.driver import Driver
 from raydream.runtime.preflight import Checked, check_machine, check_run
 from raydream.runtime.session import is_local, machine_cpus, ray_session
 from raydream.storage import write_json
-from raydream.teachers.loading import load_teacher, save_network, trained_teacher
+from raydream.teachers.loading import save_network, trained_teacher
 from raydream.teachers.teacher import Teacher, load_arrays
 
 
@@ -41,7 +41,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     if is_local():
         check_machine(config, machine_cpus(), torch.cuda.device_count())
-    checked = check_run(config)
+    checked = check_run(_with_kept_teacher(command))
     folder = command.folder()
     with run_folder.held(folder):
         summary = run_folder.read_summary(folder)
@@ -85,11 +85,15 @@ def _run(
     return summary
 
 
+def _with_kept_teacher(command: Command[DistillConfig]) -> DistillConfig:
+    """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
+    kept = run_folder.RunFolder(command.run_dir, "").teacher
+    if not (command.resume and kept.exists()):
+        return command.config
+    return replace(command.config, teacher=replace(command.config.teacher, checkpoint=str(kept)))
+
+
 def _teacher(config: DistillConfig, checked: Checked, folder: RunFolder, display: Display) -> Teacher:
-    if folder.teacher.exists():
-        teacher = load_teacher(replace(config.teacher, checkpoint=str(folder.teacher)))
-        run_folder.check_teacher(folder, teacher.fingerprint)
-        return teacher
     if checked.teacher is not None:
         teacher = checked.teacher
     else:
@@ -98,7 +102,8 @@ def _teacher(config: DistillConfig, checked: Checked, folder: RunFolder, display
         told = "found in" if found else "trained and kept in"
         display.say(f"teacher {teacher.fingerprint} {told} {config.training.library}")
     run_folder.check_teacher(folder, teacher.fingerprint)
-    save_network(teacher.network, folder.teacher)
+    if not folder.teacher.exists():
+        save_network(teacher.network, folder.teacher)
     return teacher
 
 
