@@ -1,10 +1,7 @@
 """The driver: starts a run's processes, hands out batches as the limiter allows, and keeps the record."""
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -22,13 +19,15 @@ from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.generator import Generator
 from raydream.runtime.messages import Receipt, StudentReport
 from raydream.runtime.preflight import Checked
-from raydream.runtime.student import StudentPlan, student_trainer
+from raydream.runtime.student import StudentPlan, train
 from raydream.synthesis.inversion import decay_factor
 from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
+# A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
+_train = ray.remote(num_cpus=0, max_retries=0)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.1
@@ -75,6 +74,7 @@ class Driver:
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
         self._began_rounds = 0.0
+        self._trained = False
 
     def run(self) -> Snapshot:
         """Make all images and train the student.
@@ -126,12 +126,12 @@ class Driver:
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
         student = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
-        self._trainer = _Thread(student_trainer(student, self._folder.checkpoints).fit)
+        self._training = _train.remote(student, self._folder.checkpoints)
         self._last_news = time.time()
 
     def _done(self) -> bool:
-        finished = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
-        return finished and not (self._pending or self._in_flight or self._measuring)
+        learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
+        return learned and self._trained and not (self._pending or self._in_flight or self._measuring)
 
     def _progress(self) -> Progress:
         status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
@@ -271,8 +271,12 @@ class Driver:
                 self._display.round_ended()
 
     def _check_alive(self) -> None:
-        if self._trainer.error is not None:
-            raise _own(self._trainer.error, "the student failed")
+        if not self._trained and ray.wait([self._training], timeout=0)[0]:
+            try:
+                ray.get(self._training)
+            except ray.exceptions.RayError as error:
+                raise _own(error, "the student failed") from error
+            self._trained = True
         if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(str(batch) for batch, _, _ in self._in_flight.values()) or "none"
             raise StallError(
@@ -304,32 +308,14 @@ class Driver:
         )
 
 
-class _Thread:
-    """Runs a blocking call beside the driver's loop, and keeps what it raised."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.error: BaseException | None = None
-        self._call = call
-        # A daemon: when the driver is interrupted, nobody waits for it.
-        threading.Thread(target=self._run, daemon=True, name="train").start()
-
-    def _run(self) -> None:
-        try:
-            self._call()
-        except BaseException as error:  # handed to the driver's loop, which raises it
-            self.error = error
-
-
 def _own(error: BaseException, what: str) -> RaydreamError:
     """The error of ours that lies at the root of one of Ray's, or else one that says what failed."""
-    for failure in getattr(error, "worker_failures", {}).values():  # of Ray Train's workers
-        base = getattr(failure, "_base_exc", failure)
-        if isinstance(base, RaydreamError):
-            return base
     cause: BaseException | None = error
-    seen = str(error).strip().splitlines()
     while cause is not None:
-        if isinstance(cause, RaydreamError):
-            return cause
+        failures = getattr(cause, "worker_failures", {}).values()  # of Ray Train's workers
+        for found in (cause, *(getattr(failure, "_base_exc", failure) for failure in failures)):
+            if isinstance(found, RaydreamError):
+                return found
         cause = getattr(cause, "cause", None) or cause.__cause__
-    return RaydreamError(f"{what}: {seen[-1] if seen else type(error).__name__}")
+    said = str(error).strip().splitlines()
+    return RaydreamError(f"{what}: {said[-1] if said else type(error).__name__}")

@@ -209,12 +209,16 @@ def _load_checkpoint() -> dict[str, Any] | None:
         return state
 
 
-def student_trainer(plan: StudentPlan, storage: Path) -> ray.train.torch.TorchTrainer:
-    """The Train job. One made again with the same storage goes on from its last checkpoint."""
+def train(plan: StudentPlan, storage: Path) -> None:
+    """Run the Train job to its end. One with the same storage goes on from its last checkpoint.
+
+    Raises:
+        ray.train.TrainingFailedError: its workers failed more often than they may.
+    """
     config = plan.config.student
     _check_checkpoints(storage)
     resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
-    return ray.train.torch.TorchTrainer(
+    ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
@@ -226,7 +230,7 @@ def student_trainer(plan: StudentPlan, storage: Path) -> ray.train.torch.TorchTr
             failure_config=ray.train.FailureConfig(max_failures=3),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
-    )
+    ).fit()
 
 
 def _check_checkpoints(storage: Path) -> None:
