@@ -13,9 +13,15 @@ from torch import nn
 from raydream.config import DistillConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
+from raydream.networks.resnet import RESNETS
+from raydream.networks.vgg import VGGS
+from raydream.networks.wide_resnet import WIDE_RESNETS
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits": digits_network,
+    **RESNETS,
+    **VGGS,
+    **WIDE_RESNETS,
 }
 
 
