@@ -27,6 +27,7 @@ def nested(field: str, value: object) -> dict[str, Any]:
 RANGES = {
     # field: (allowed values, the boundary among them; refused values)
     "seed": ([0, 2**40], [-1, 0.5, "x"]),
+    "device": (["auto", "cpu", "cuda", "mps"], ["gpu", "cuda:0", None]),
     "experiment": (["a", "Digits_2.run-1", "_"], ["", "a b", "../up", "a/b", "-x", ".hidden"]),
     "teacher.input_shape": ([(1, 1, 1)], [(0, 8, 8), (1, 8), (1, 8, 8, 8), (1, -8, 8)]),
     "teacher.std": ([(1e-9,)], [(0.0,), (-1.0,), (INFINITE,), (NAN,)]),
@@ -38,19 +39,26 @@ RANGES = {
     "data.name": (["digits"], ["mnist", ""]),
     "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive"], ["adi", None]),
     "synthesis.batch_size": ([1], [0]),
+    "synthesis.chunk_size": ([None, 1, 10**6], [0, -1, 1.5]),
     "synthesis.iterations": ([1], [0, 1.5]),
     "synthesis.learning_rate": ([1e-9], [0, -0.1, INFINITE, NAN]),
     "synthesis.betas": ([(0, 0.999), (0.5, 0.9)], [(0.9,), (1.0, 0.9), (0.9, 1.0), (-0.1, 0.9)]),
     "synthesis.decay": (["constant", "cosine"], ["linear"]),
+    "synthesis.warm_up": ([0, 100], [-1, 0.5]),
     "synthesis.jitter": ([0], [-1]),
+    "synthesis.precision": (["auto", "fp32", "bf16", "fp16"], ["fp64", "float32", None]),
+    "synthesis.compile": (["auto", "on", "off"], ["yes", None]),
     "synthesis.start": (["noise", "images"], ["zeros"]),
     "synthesis.first_bn": ([0, 10], [-1]),
     "synthesis.competition_temperature": ([0.1], [0, -3]),
     "synthesis.coefficients.classification": ([0], [-1]),
     "synthesis.coefficients.tv": ([0], [-1e-9]),
+    "synthesis.coefficients.tv_l1": ([0, 0.1], [-1e-9, INFINITE]),
     "synthesis.coefficients.l2": ([0], [-1e-9, NAN]),
+    "synthesis.coefficients.l2_per_image": ([0, 0.1], [-1e-9, NAN]),
     "synthesis.coefficients.feature": ([0], [-1]),
     "synthesis.coefficients.competition": ([0, 200], [-1, INFINITE]),
+    "synthesis.targets.rule": (["balanced", "random"], ["listed ", "none", None]),
     "student.batch_size": ([1], [0]),
     "student.optimizer": (["sgd", "adamw"], ["adam"]),
     "student.learning_rate": ([1e-9], [0]),
@@ -58,6 +66,7 @@ RANGES = {
     "student.temperature": ([0.1], [0]),
     "student.shift": ([0], [-1]),
     "student.mixup": ([0], [-0.1]),
+    "student.precision": (["auto", "fp32", "bf16"], ["fp16", "fp64"]),
     "student.workers": ([1, 2, 256], [0]),
     "student.cpus": ([0.1], [0]),
     "student.gpus": ([0, 0.5], [-1]),
@@ -95,6 +104,47 @@ def test_values_beyond_the_boundary_are_refused_by_their_field(field, value):
     assert all(path.startswith(field) for path in wrong), wrong
 
 
+STAGES = {
+    # field of a stage: (allowed values, the boundary among them; refused values)
+    "size": ([None, (2, 2), (3, 224)], [(1, 2), (2, 1), (0, 8), (8,), (8, 8, 8), 8]),
+    "iterations": ([None, 1], [0, -1, 0.5]),
+    "learning_rate": ([None, 1e-9], [0, -0.1, INFINITE, NAN]),
+    "betas": ([None, (0, 0.999)], [(0.9,), (1.0, 0.9), (0.9, 1.0), (-0.1, 0.9)]),
+    "jitter": ([None, 0, 30], [-1, 0.5]),
+    "upsampling": (["nearest", "bilinear", "bicubic"], ["area", None]),
+}
+
+
+def staged(field: str, value: object) -> dict[str, Any]:
+    return {"synthesis": {"stages": [{field: value}, {}]}}  # the last one has the teacher's size
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (allowed, _) in STAGES.items() for value in allowed])
+def test_values_of_a_stage_up_to_the_boundary_are_allowed(field, value):
+    first, last = validate(staged(field, value)).synthesis.stages
+    assert getattr(first, field) == value and last == config.StageConfig()
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (_, refused) in STAGES.items() for value in refused])
+def test_values_of_a_stage_beyond_the_boundary_are_refused_by_their_field(field, value):
+    with pytest.raises(ValidationError) as refused:
+        validate(staged(field, value))
+    wrong = {".".join(str(part) for part in error["loc"]) for error in refused.value.errors()}
+    assert all(path.startswith(f"synthesis.stages.0.{field}") for path in wrong), wrong
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("classes", (-1,)), ("classes", (0.5,)), ("weights", (-0.1, 1.0)), ("weights", (1.0, NAN)), ("rule", "sorted")],
+)
+def test_targets_beyond_the_boundary_are_refused_by_their_field(field, value):
+    rule = {"classes": "listed", "weights": "weighted"}.get(field)
+    with pytest.raises(ValidationError) as refused:
+        validate({"synthesis": {"targets": {"rule": rule, field: value}}})
+    wrong = {".".join(str(part) for part in error["loc"]) for error in refused.value.errors()}
+    assert all(path.startswith(f"synthesis.targets.{field}") for path in wrong), wrong
+
+
 @pytest.mark.parametrize("settings", [{"sede": 1}, {"synthesis": {"lr": 0.1}}, {"rounds": {"Count": 1}}])
 def test_unknown_fields_are_refused(settings):
     with pytest.raises(ValidationError):
@@ -122,6 +172,54 @@ RULES = [
         "rounds.snapshot_steps",
         {"rounds": {"lockstep": False, "snapshot_steps": 5}},
     ),
+    *[
+        (
+            {"synthesis": {"targets": {"rule": rule, **given}}},
+            f"synthesis.targets.{field}",
+            {"synthesis": {"targets": {"rule": needed, field: value}}},
+        )
+        for field, needed, value in (("classes", "listed", (0, 3)), ("weights", "weighted", (0.0, 1.0)))
+        for rule, given in (
+            (needed, {}),
+            (needed, {field: ()}),
+            ("balanced", {field: value}),
+            ("random", {field: value}),
+        )
+    ],
+    (
+        {"synthesis": {"targets": {"rule": "weighted", "classes": (1,), "weights": (1.0, 2.0)}}},
+        "synthesis.targets.classes",
+        {"synthesis": {"targets": {"rule": "weighted", "weights": (1.0, 2.0)}}},
+    ),
+    (
+        {"synthesis": {"targets": {"rule": "weighted", "weights": (0.0, 0.0)}}},
+        "synthesis.targets.weights",
+        {"synthesis": {"targets": {"rule": "weighted", "weights": (0.0, 1e-9)}}},
+    ),
+    (
+        {"synthesis": {"stages": ({"size": (8, 8)},)}},
+        "synthesis.stages.size",
+        {"synthesis": {"stages": ({"size": None},)}},
+    ),
+    (
+        {"synthesis": {"stages": ({}, {"size": (4, 4)})}},
+        "synthesis.stages.size",
+        {"synthesis": {"stages": ({"size": (4, 4)}, {})}},
+    ),
+    *[
+        (
+            {"synthesis": {"method": method, "coefficients": dict.fromkeys(terms, 0.0)}},
+            "synthesis.coefficients",
+            {"synthesis": {"method": method, "coefficients": dict.fromkeys(terms, 0.0) | {one: 1e-9}}},
+        )
+        for method, terms, one in (
+            ("noise", ("classification",), "classification"),
+            ("deepdream", ("classification", "tv", "l2"), "tv_l1"),
+            ("deepdream", ("classification", "tv", "l2"), "l2_per_image"),
+            ("deep_inversion", ("classification", "tv", "l2", "feature"), "feature"),
+            ("adaptive", ("classification", "tv", "l2", "feature"), "tv"),  # a competition has no student at first
+        )
+    ],
     ({"data": {"name": "none"}}, "teacher.checkpoint", {"data": {"name": "none"}, "teacher": {"checkpoint": "a.pt"}}),
 ]
 

@@ -20,7 +20,6 @@ schedules = st.builds(
     final_steps=st.integers(0, 8),
     snapshot_steps=st.integers(1, 6),
     draw=st.integers(1, 9),
-    classes=st.integers(2, 11),
 )
 
 
@@ -50,8 +49,7 @@ def test_steps_per_round_follow_from_the_samples_per_insert(ratio, made, batch_s
 
 def test_the_schedule_takes_its_counts_from_the_configuration():
     config = config_of(2, 3, 16, 32, initial_batches=5, count=7, final_steps=11, snapshot_steps=2)
-    config = replace(config, teacher={"classes": 13})
-    assert Schedule.of(config) == Schedule(5, 7, 3, 16, 3, 11, 2, 32, 13)
+    assert Schedule.of(config) == Schedule(5, 7, 3, 16, 3, 11, 2, 32)
 
 
 def test_without_a_number_of_its_own_there_is_one_snapshot_a_round():
@@ -92,20 +90,49 @@ def test_every_round_ends_with_a_snapshot_and_so_does_the_run(schedule):
 
 
 def test_snapshots_come_at_their_steps_and_at_the_ends_of_rounds():
-    schedule = Schedule(1, 2, 1, 8, steps_per_round=5, final_steps=7, snapshot_steps=3, draw=8, classes=10)
+    schedule = Schedule(1, 2, 1, 8, steps_per_round=5, final_steps=7, snapshot_steps=3, draw=8)
     steps = range(1, schedule.total_steps + 1)
     assert [step for step in steps if schedule.is_snapshot(step)] == [3, 5, 6, 9, 10, 12, 15, 17]
     assert [step for step in steps if schedule.ends_round(step)] == [5, 10, 15, 17]
 
 
-@given(schedules)
-def test_targets_are_balanced_after_every_batch(schedule):
-    seen = np.zeros(schedule.classes, dtype=int)
+@given(schedules, st.integers(2, 11))
+def test_targets_are_balanced_after_every_batch(schedule, classes):
+    config = DistillConfig(teacher={"classes": classes})
+    seen = np.zeros(classes, dtype=int)
     for batch in schedule.batch_ids():
-        targets = schedule.targets(batch)
+        targets = schedule.order(batch, config).targets
         assert targets.dtype == np.int64 and len(targets) == schedule.batch_images
-        seen += np.bincount(targets, minlength=schedule.classes)
+        seen += np.bincount(targets, minlength=classes)
         assert seen.max() - seen.min() <= 1
+
+
+@given(schedules)
+def test_listed_targets_come_in_turn_over_the_run(schedule):
+    config = DistillConfig(synthesis={"targets": {"rule": "listed", "classes": (4, 1, 1)}})
+    found = np.concatenate([schedule.order(batch, config).targets for batch in schedule.batch_ids()])
+    assert found.tolist() == [(4, 1, 1)[index % 3] for index in range(len(found))]
+
+
+@given(schedules, st.integers(0, 2**40))
+def test_orders_name_their_batch_and_have_seeds_of_their_own(schedule, seed):
+    config = DistillConfig(seed=seed)
+    orders = [schedule.order(batch, config) for batch in schedule.batch_ids()]
+    assert [order.batch for order in orders] == schedule.batch_ids()
+    seeds = [order.seed for order in orders]
+    assert len(set(seeds)) == len(seeds) and all(0 <= value < 2**63 for value in seeds)
+    assert seeds == [schedule.order(batch, config).seed for batch in schedule.batch_ids()]
+    others = {schedule.order(batch, replace(config, seed=seed + 1)).seed for batch in schedule.batch_ids()}
+    assert not others & set(seeds)
+
+
+def test_drawn_targets_differ_from_batch_to_batch_and_from_run_to_run():
+    config = DistillConfig(synthesis={"batch_size": 40, "targets": {"rule": "random"}})
+    schedule = Schedule.of(config)
+    batches = schedule.batch_ids()[:5]
+    runs = [replace(config, seed=seed) for seed in (0, 1)]
+    drawn = {schedule.order(batch, run).targets.tobytes() for batch in batches for run in runs}
+    assert len(drawn) == 10
 
 
 def test_adaptive_batches_start_from_noise_or_from_initial_images():
@@ -122,6 +149,6 @@ def test_adaptive_batches_start_from_noise_or_from_initial_images():
 
 
 def test_round_zero_is_the_initial_batches():
-    schedule = Schedule(3, 2, 1, 8, 5, 0, 5, 8, 10)
+    schedule = Schedule(3, 2, 1, 8, 5, 0, 5, 8)
     assert schedule.batches_of(0) == [BatchId(0, 0), BatchId(0, 1), BatchId(0, 2)]
     assert schedule.batches_of(2) == [BatchId(2, 0)]

@@ -45,7 +45,8 @@ def tiny_student(seed: int = 1) -> nn.Module:
 
 
 def tiny_synthesis(**changes: object) -> SynthesisConfig:
-    return SynthesisConfig(**{"batch_size": 8, "iterations": 6, "jitter": 1, **changes})
+    """Settings of a second's work; in fp32, as `auto` would depend on the machine."""
+    return SynthesisConfig(**{"batch_size": 8, "iterations": 6, "jitter": 1, "precision": "fp32", **changes})
 
 
 def tiny_targets(count: int = 8) -> Tensor:

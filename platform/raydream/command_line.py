@@ -17,7 +17,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raydream.errors import InputError, RaydreamError
-from raydream.reporting import run_folder
+from raydream.reporting import run_folder, runs
 
 Config = TypeVar("Config")
 
@@ -74,6 +74,7 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
         raise _explain(kind, str(error), given) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
+    settings = runs.resolve(settings)
     if resume is None:
         config = validate(kind, settings)
         path = Path(run_dir) if run_dir else run_folder.default_path(getattr(config, "experiment"))  # noqa: B009

@@ -18,6 +18,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 _strict = ConfigDict(extra="forbid", validate_default=True)
@@ -28,11 +31,13 @@ class TeacherConfig:
     """The trained network that is inverted."""
 
     network: str = "digits"
-    """a network of this project by name, or `package.module:factory` for one's own"""
+    """a network of this project by name, torchvision:NAME, timm:NAME, `package.module:factory` for one's own, or
+    run:DIR for the network that a run trained"""
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """keyword arguments for the network's factory"""
     checkpoint: str | None = None
-    """path of its weights (.safetensors, or a state dict that torch.save wrote); null: train it on `data`"""
+    """path of its weights (.safetensors, or a state dict that torch.save wrote); for torchvision: also the name of
+    published weights (IMAGENET1K_V1, DEFAULT), for timm: the word pretrained; null: train it on `data`"""
     input_shape: tuple[Count, Count, Count] = (1, 8, 8)
     """channels, height, width (pixels)"""
     mean: tuple[float, ...] = (0.3,)
@@ -89,12 +94,56 @@ class CoefficientsConfig:
     """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
     tv: NonNegative = 2.5e-5
     """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5)"""
+    tv_l1: NonNegative = 0.0
+    """weight of the total variation's other form, means of absolute differences (the published code has both)"""
     l2: NonNegative = 3e-8
-    """alpha_l2, weight of the image norm (eq. 3; the paper for CIFAR-10: 3e-8)"""
+    """alpha_l2, weight of the norm of the whole batch (eq. 3; the paper for CIFAR-10: 3e-8)"""
+    l2_per_image: NonNegative = 0.0
+    """weight of the mean norm of single images (the published ImageNet code's form of l2)"""
     feature: NonNegative = 10.0
     """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
+
+
+@dataclass(frozen=True, config=_strict)
+class TargetsConfig:
+    """Which classes the images are to show."""
+
+    rule: Literal["balanced", "random", "listed", "weighted"] = "balanced"
+    """balanced: all classes in turn; random: each as likely; listed: those of `classes` in turn; weighted: each as
+    likely as `weights` say"""
+    classes: tuple[NonNegativeInt, ...] = ()
+    """for listed: class indices, gone through again and again"""
+    weights: tuple[NonNegative, ...] = ()
+    """for weighted: one number per class, relative to each other"""
+
+    def __post_init__(self) -> None:
+        for name, rule in (("classes", "listed"), ("weights", "weighted")):
+            if bool(getattr(self, name)) != (self.rule == rule):
+                allowed = f"given with synthesis.targets.rule {rule}, and with no other"
+                remedy = "give both or neither"
+                raise InputError(f"synthesis.targets.{name}", list(getattr(self, name)), allowed, remedy)
+        if self.rule == "weighted" and not any(self.weights):
+            raise InputError("synthesis.targets.weights", list(self.weights), "> 0 for one class at least", "raise one")
+
+
+@dataclass(frozen=True, config=_strict)
+class StageConfig:
+    """One stage of a multi-resolution inversion; what is null is as `synthesis` says."""
+
+    size: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
+    """height and width of the images in this stage; null: the teacher's"""
+    iterations: Count | None = None
+    """updates of the pixels"""
+    learning_rate: Positive | None = None
+    """of Adam, which starts afresh in each stage"""
+    betas: Betas | None = None
+    """decay rates of Adam's two moments"""
+    jitter: NonNegativeInt | None = None
+    """pixels"""
+    upsampling: Literal["nearest", "bilinear", "bicubic"] = "nearest"
+    """how the images of the stage before become this one's (the paper: nearest)"""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -105,32 +154,46 @@ class SynthesisConfig:
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
     adds competition with the student"""
     batch_size: Count = 256
-    """images made at once (the paper: 256)"""
+    """images made at once (the paper: 256); the total variation and the feature statistics are of the whole batch"""
+    chunk_size: Count | None = None
+    """images that pass through the networks at once, where a batch is larger than memory: the same result in two
+    passes; null: the batch, halved as often as memory runs out"""
+    targets: TargetsConfig = Field(default_factory=TargetsConfig)
     iterations: Count = 2000
     """updates of the pixels per batch (the paper: 2,000)"""
     learning_rate: Positive = 0.05
     """of Adam on the pixels, after normalisation (the paper: 0.05)"""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     """decay rates of Adam's two moments"""
     decay: Literal["constant", "cosine"] = "constant"
-    """of the learning rate over a batch's updates (the paper for CIFAR-10: constant)"""
+    """of the learning rate over a stage's updates (the paper for CIFAR-10: constant)"""
+    warm_up: NonNegativeInt = 0
+    """updates over which the learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
     jitter: NonNegativeInt = 2
     """each update sees the images rolled by up to so many pixels (the published code: 2)"""
     flip: bool = False
     """each update sees the images mirrored half of the time; never for digits or text"""
     clip: bool = True
     """keep pixels in the range that [0, 1] becomes after normalisation"""
+    stages: tuple[StageConfig, ...] = ()
+    """resolutions to go through, each with what differs from the settings above; none: one stage at the teacher's"""
     start: Literal["noise", "images"] = "noise"
     """adaptive rounds start from N(0, 1), or from images already made"""
     first_bn: NonNegative = 1.0
     """multiplier of the first BN layer's feature distance (the published code: 1 for CIFAR-10, 10 for ImageNet)"""
     competition_temperature: Positive = 3.0
     """temperature of both networks in the competition (the published code: 3)"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
+    statistics and losses are always fp32"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: where a batch takes long enough to pay for compiling; without a compiler it runs uncompiled
+    and says so"""
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
     def __post_init__(self) -> None:
-        terms = {"noise": ["classification"], "deepdream": ["classification", "tv", "l2"]}
-        own = terms.get(self.method, ["classification", "tv", "l2", "feature"])
+        terms = {"noise": ["classification"], "deepdream": ["classification", "tv", "tv_l1", "l2", "l2_per_image"]}
+        own = terms.get(self.method, [*terms["deepdream"], "feature"])
         if not any(getattr(self.coefficients, name) for name in own):
             raise InputError(
                 "synthesis.coefficients",
@@ -138,6 +201,9 @@ class SynthesisConfig:
                 f"> 0 for at least one of {', '.join(own)} (method {self.method})",
                 "with nothing to minimise the images stay noise",
             )
+        if self.stages and self.stages[-1].size is not None:
+            allowed = "null in the last stage, which is at the teacher's resolution"
+            raise InputError("synthesis.stages.size", self.stages[-1].size, allowed, "leave it out there")
 
     @property
     def competes(self) -> bool:
@@ -150,7 +216,7 @@ class StudentConfig:
     """The network that learns, and how it is distilled."""
 
     network: str = "digits"
-    """a network of this project by name, or `package.module:factory` for one's own"""
+    """a network of this project by name, torchvision:NAME, timm:NAME, or `package.module:factory` for one's own"""
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """keyword arguments for the network's factory"""
     batch_size: Count = 256
@@ -171,6 +237,8 @@ class StudentConfig:
     """random mirroring of each image; never for digits or text"""
     mixup: NonNegative = 0.0
     """alpha of MixUp's Beta distribution; 0: none"""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
     workers: Count = 1
     """Ray Train workers (DDP)"""
     cpus: Positive = 0.5
@@ -271,6 +339,8 @@ class DistillConfig:
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
     """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where a process reserves a GPU, else mps where there is one, else cpu"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -281,10 +351,68 @@ class DistillConfig:
     rounds: RoundsConfig = Field(default_factory=RoundsConfig)
 
     def __post_init__(self) -> None:
-        if self.teacher.checkpoint is None and self.data.name == "none":
-            raise InputError(
-                "teacher.checkpoint",
-                None,
-                "the path of a checkpoint where data.name is none",
-                "name the teacher's weights, or a data set to train it on",
-            )
+        _check_source(self.teacher, self.data)
+
+
+@dataclass(frozen=True, config=_strict)
+class SynthesizeConfig:
+    """Invert a teacher into a data set of images."""
+
+    experiment: Name = "images"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where a generator reserves a GPU, else mps where there is one, else cpu"""
+    images: Count | None = None
+    """how many to make, in batches as even as they can be, of at most synthesis.batch_size; null: 256"""
+    start_from: str | None = None
+    """folder of a run whose images to start from, instead of N(0, 1): batch by batch, with the targets they have"""
+    png: bool = False
+    """also write the images as png/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+
+    def __post_init__(self) -> None:
+        _check_source(self.teacher, self.data)
+        if self.synthesis.method == "adaptive":
+            allowed = "noise, deepdream or deep_inversion"
+            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains"
+            raise InputError("synthesis.method", "adaptive", allowed, remedy)
+        if self.synthesis.start == "images":
+            raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
+        if self.start_from is not None and self.images is not None:
+            remedy = "all images of that run are started from: leave one of the two out"
+            raise InputError("images", self.images, "null beside start_from", remedy)
+
+
+@dataclass(frozen=True, config=_strict)
+class EvaluateConfig:
+    """Let other networks classify the images of a run."""
+
+    experiment: Name = "evaluation"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    images: str = ""
+    """folder of a run that has images"""
+    verifiers: str | tuple[TeacherConfig, ...] = ()
+    """independent networks, each described as a teacher is; or, between commas, NETWORK=CHECKPOINT for one with the
+    input and the classes of the run's teacher, and run:DIR for the network that a run trained"""
+    device: Device = "auto"
+    """what the networks compute on; auto: cuda or mps where there is one, else cpu"""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
+
+
+def _check_source(teacher: TeacherConfig, data: DataConfig) -> None:
+    if teacher.checkpoint is None and data.name == "none":
+        raise InputError(
+            "teacher.checkpoint",
+            None,
+            "the path of a checkpoint where data.name is none",
+            "name the teacher's weights, or a data set to train it on",
+        )

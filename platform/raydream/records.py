@@ -35,6 +35,21 @@ class BatchId:
 
 
 @dataclass(frozen=True)
+class Order:
+    """All that decides what a batch will be, beside the run's settings and its student.
+
+    Attributes:
+        batch: its id.
+        targets: int64 [N], the class that each image is to show.
+        seed: of its random numbers.
+    """
+
+    batch: BatchId
+    targets: np.ndarray
+    seed: int
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where an image batch came from.
 

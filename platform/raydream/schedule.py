@@ -7,11 +7,10 @@ the final steps. Everything here is decided from the configuration alone.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from raydream.config import DistillConfig
-from raydream.records import BatchId
+from raydream.records import BatchId, Order
 from raydream.seeds import derive_seed
+from raydream.targets import choose_targets
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Schedule:
         final_steps: distillation steps after the last have joined.
         snapshot_steps: steps between two snapshots.
         draw: images drawn per distillation step, over all workers.
-        classes: K, for balanced targets.
     """
 
     initial_batches: int
@@ -38,7 +36,6 @@ class Schedule:
     final_steps: int
     snapshot_steps: int
     draw: int
-    classes: int
 
     @classmethod
     def of(cls, config: DistillConfig) -> "Schedule":
@@ -54,7 +51,6 @@ class Schedule:
             final_steps=config.rounds.final_steps,
             snapshot_steps=config.rounds.snapshot_steps or steps,
             draw=config.student.batch_size,
-            classes=config.teacher.classes,
         )
 
     @property
@@ -115,10 +111,11 @@ class Schedule:
         """
         return steps_done % self.steps_per_round == 0 or steps_done == self.total_steps
 
-    def targets(self, batch: BatchId) -> np.ndarray:
-        """int64 [N], balanced over the run: batch after batch goes on counting classes where the last one ended."""
-        first = self.position(batch) * self.batch_images
-        return (first + np.arange(self.batch_images, dtype=np.int64)) % self.classes
+    def order(self, batch: BatchId, config: DistillConfig) -> Order:
+        """What makes a batch what it is; targets go on from batch to batch."""
+        first, count = self.position(batch) * self.batch_images, self.batch_images
+        targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
+        return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round))
 
     def source_of(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
         """The initial batch whose images a competing batch starts from; None: it starts from noise."""

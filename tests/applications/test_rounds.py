@@ -107,3 +107,28 @@ def test_the_student_comes_back_in_eval_mode_and_the_teacher_as_it_was(rounds):
     teacher = tiny_teacher()
     run_rounds(replace(CONFIG, rounds={"initial_batches": 1, "count": 0, "final_steps": 2}), teacher)
     assert fingerprint(to_arrays(teacher.network)) == teacher.fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bf16"},
+        {"precision": "auto"},
+        {"chunk_size": 3},
+        {"stages": ({"size": (4, 4), "iterations": 2}, {})},
+        {"targets": {"rule": "weighted", "weights": (1.0,) * 5 + (0.0,) * 5}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_run_of_other_settings_can_be_repeated_to_the_bit_too(changes):
+    short = {"initial_batches": 2, "count": 1, "batches": 1, "final_steps": 1}
+    config = replace(CONFIG, synthesis=replace(CONFIG.synthesis, **changes), rounds=short)
+    first, again = (outcome(run_rounds(config, tiny_teacher())) for _ in range(2))
+    assert first == again
+
+
+def test_targets_follow_their_rule_over_the_run():
+    synthesis = replace(CONFIG.synthesis, iterations=1, targets={"rule": "listed", "classes": (6, 0, 0)})
+    batches = run_rounds(replace(CONFIG, synthesis=synthesis), tiny_teacher()).batches
+    found = np.concatenate([batch.targets for batch in batches])
+    assert found.tolist() == [(6, 0, 0)[index % 3] for index in range(56)]

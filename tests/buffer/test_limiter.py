@@ -98,13 +98,13 @@ def test_the_configuration_chooses_the_limiter():
     [(1, 10, 10), (10, 10, 10), (11, 10, 20), (44, 7, 49), (45, 7, 49), (50, 7, 50)],
 )
 def test_the_first_snapshot_that_may_compete_is_the_next_one_after_settling(settle, snapshot_steps, first):
-    schedule = Schedule(2, 4, 2, 8, 10, 10, snapshot_steps, 8, 10)
+    schedule = Schedule(2, 4, 2, 8, 10, 10, snapshot_steps, 8)
     assert first_snapshot(schedule, settle) == first
 
 
 def schedule_of(**changes: int) -> Schedule:
     counts = {"initial_batches": 2, "rounds": 4, "batches_per_round": 2, "batch_images": 8, "steps_per_round": 10}
-    return Schedule(**{**counts, "final_steps": 10, "snapshot_steps": 10, "draw": 8, "classes": 10, **changes})
+    return Schedule(**{**counts, "final_steps": 10, "snapshot_steps": 10, "draw": 8, **changes})
 
 
 def test_nothing_is_drawn_before_the_minimum_fill():

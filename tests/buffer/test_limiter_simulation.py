@@ -240,7 +240,7 @@ def greedy(run: Run, preferred: str) -> Run:
 
 def test_the_tightest_bound_does_not_deadlock_by_rounding():
     # A batch is worth 7/3 samples, which no float is; the bound is the least that is accepted.
-    schedule = Schedule(1, 12, 3, 1, steps_per_round=7, final_steps=0, snapshot_steps=7, draw=1, classes=10)
+    schedule = Schedule(1, 12, 3, 1, steps_per_round=7, final_steps=0, snapshot_steps=7, draw=1)
     run = greedy(Run(schedule, SamplesPerInsert(schedule, 2.0), generators=1, block_steps=1), "finish")
     assert run.learned and run.made, f"stuck with {len(run.held)} batches at step {run.trained}"
 

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,6 +6,21 @@ import torch
 
 from raydream.config import CoefficientsConfig, SynthesisConfig
 from raydream.losses.objective import TERMS, Objective, Observation
+
+WEIGHTS = {
+    "classification": 2.0,
+    "tv": 0.3,
+    "tv_l1": 0.4,
+    "l2": 0.05,
+    "l2_per_image": 0.06,
+    "feature": 7.0,
+    "competition": 11.0,
+}
+SOURCES = {
+    "images": {"tv", "tv_l1", "l2", "l2_per_image"},
+    "outputs": {"classification", "competition"},
+    "features": {"feature"},
+}
 
 
 def settings_of(**coefficients: float) -> SynthesisConfig:
@@ -31,12 +47,11 @@ def test_the_class_loss_is_the_mean_negative_log_probability_of_the_targets():
 
 
 def test_the_total_is_the_weighted_sum_and_the_values_are_before_their_weights():
-    weights = {"classification": 2.0, "tv": 0.3, "l2": 0.05, "feature": 7.0, "competition": 11.0}
     seen = some_observation()
-    total, values = Objective(TERMS, settings_of(**weights))(seen)
+    total, values = Objective(TERMS, settings_of(**WEIGHTS))(seen)
     alone = {name: Objective([name], settings_of(**dict.fromkeys(TERMS, 1.0)))(seen)[0].item() for name in TERMS}
     assert {name: value.item() for name, value in values.items()} == pytest.approx(alone, rel=1e-12)
-    assert total.item() == pytest.approx(math.fsum(weights[name] * alone[name] for name in TERMS), rel=1e-12)
+    assert total.item() == pytest.approx(math.fsum(WEIGHTS[name] * alone[name] for name in TERMS), rel=1e-12)
 
 
 def test_terms_are_set_by_the_configuration():
@@ -61,23 +76,79 @@ def test_only_the_named_terms_count():
     assert set(objective.weights) == {"tv"}
 
 
-@pytest.mark.parametrize(("term", "told"), [("feature", "FeatureObserver"), ("competition", "student")])
+def test_every_term_has_a_coefficient_and_every_coefficient_a_term():
+    assert set(TERMS) == set(WEIGHTS) == {field.name for field in dataclasses.fields(CoefficientsConfig)}
+
+
+def test_the_terms_of_the_images_are_the_forms_that_they_are_named_after():
+    # Five images of 4 x 4 in columns 0 1 0 1: each differs in 12 pairs to the right and 9 on each diagonal.
+    images = torch.tensor([0.0, 1.0, 0.0, 1.0], dtype=torch.float64).expand(5, 1, 4, 4)
+    _, values = Objective(SOURCES["images"], settings_of(**WEIGHTS))(Observation(images))
+    expected = {
+        "tv": math.sqrt(5 * 12) + 2 * math.sqrt(5 * 9),
+        "tv_l1": 3.0,
+        "l2": math.sqrt(5 * 8),
+        "l2_per_image": math.sqrt(8),
+    }
+    assert {name: value.item() for name, value in values.items()} == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        ("feature", "distances"),
+        ("competition", "student"),
+        ("classification", "targets"),
+        ("tv", "images"),
+        ("tv_l1", "images"),
+        ("l2", "images"),
+        ("l2_per_image", "images"),
+    ],
+)
 def test_a_term_that_lacks_what_it_looks_at_says_so(term, told):
-    seen = some_observation()
-    bare = Observation(seen.images, seen.targets, seen.teacher_logits)
+    bare = Observation(teacher_logits=some_observation().teacher_logits)
     with pytest.raises(ValueError, match=told):
         Objective([term], settings_of(**dict.fromkeys(TERMS, 1.0)))(bare)
 
 
-def test_an_objective_of_nothing_is_zero():
-    total, values = Objective([], SynthesisConfig())(some_observation())
-    assert total.item() == 0.0 and values == {}
+@pytest.mark.parametrize("source", SOURCES)
+def test_terms_of_one_source_need_nothing_else(source):
+    seen, objective = some_observation(), Objective(TERMS, settings_of(**WEIGHTS))
+    needed = {
+        "images": Observation(images=seen.images),
+        "outputs": Observation(
+            targets=seen.targets, teacher_logits=seen.teacher_logits, student_logits=seen.student_logits
+        ),
+        "features": Observation(distances=seen.distances),
+    }
+    _, everything = objective(seen)
+    total, values = objective(needed[source], source)
+    assert set(values) == SOURCES[source]
+    assert all(torch.equal(value, everything[name]) for name, value in values.items())
+    expected = math.fsum(WEIGHTS[name] * value.item() for name, value in values.items())
+    assert total.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_sources_add_up_to_the_whole():
+    seen, objective = some_observation(), Objective(TERMS, settings_of(**WEIGHTS))
+    whole, values = objective(seen)
+    parts = [objective(seen, source)[0].item() for source in SOURCES]
+    assert math.fsum(parts) == pytest.approx(whole.item(), rel=1e-12)
+    both, of_both = objective(seen, "images", "features")
+    assert set(of_both) == SOURCES["images"] | SOURCES["features"] and set(of_both) | SOURCES["outputs"] == set(values)
+    assert both.item() == pytest.approx(parts[0] + parts[2], rel=1e-12)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_an_objective_has_the_sources_of_its_terms_alone(term):
+    objective = Objective([term], settings_of(**WEIGHTS))
+    assert {source for source in SOURCES if objective.has(source)} == {s for s in SOURCES if term in SOURCES[s]}
 
 
 def test_gradients_of_the_whole_objective_are_right():
     random = torch.Generator().manual_seed(1)
     teacher, student = (torch.randn(16, 5, dtype=torch.float64, generator=random) for _ in range(2))
-    objective = Objective(TERMS, settings_of(classification=1.0, tv=0.5, l2=0.25, feature=2.0, competition=3.0))
+    objective = Objective(TERMS, settings_of(**WEIGHTS))
 
     def total(images: torch.Tensor) -> torch.Tensor:
         flat = images.flatten(1)

@@ -12,10 +12,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
-from raydream.buffer.shards import ShardStore
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.reporting import figures
+from raydream.shards import ShardStore
 
 COLUMNS = {
     "time_s": "float64",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import safetensors.numpy
 
-from raydream.buffer.shards import ShardStore
 from raydream.records import ImageBatch
+from raydream.shards import ShardStore
 
 ROOT = Path(__file__).parents[2]
 TINY = Path(__file__).with_name("tiny.yaml")

@@ -78,3 +78,39 @@ def test_both_networks_stay_as_they_were():
         assert not any(module.training for module in network.modules())
         assert not any(module._forward_pre_hooks for module in network.modules())
     assert all(parameter.requires_grad for parameter in student.parameters())
+
+
+def test_one_synthesizer_competes_with_one_student_after_the_other():
+    config = tiny_synthesis(coefficients={"competition": 500.0})
+    kept = SYNTHESIZERS["adaptive"](tiny_teacher(), config)
+    for student in (None, tiny_student(1), tiny_student(2), None, tiny_student(1)):
+        fresh = SYNTHESIZERS["adaptive"](tiny_teacher(), config)
+        made, expected = (one.synthesize(Request(tiny_targets(), 3, student)) for one in (kept, fresh))
+        assert torch.equal(made.images, expected.images)
+        assert made.losses == expected.losses and made.curve == expected.curve
+
+
+def test_a_student_that_learns_afterwards_changes_nothing_that_was_made_before():
+    student = tiny_network(1).eval()
+    synthesizer = SYNTHESIZERS["adaptive"](tiny_teacher(), tiny_synthesis(coefficients={"competition": 500.0}))
+    first = synthesizer.synthesize(Request(tiny_targets(), 3, student))
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    later = synthesizer.synthesize(Request(tiny_targets(), 3, student))
+    again = synthesizer.synthesize(Request(tiny_targets(), 3, tiny_student(1)))
+    assert torch.equal(first.images, again.images) and not torch.equal(first.images, later.images)
+
+
+def test_a_student_in_train_mode_competes_as_it_would_in_eval_mode():
+    training, evaluating = tiny_network(1).train(), tiny_network(1).eval()
+    assert torch.equal(make("adaptive", training).images, make("adaptive", evaluating).images)
+    assert all(module.training for module in training.modules())
+
+
+@pytest.mark.parametrize("chunk_size", [3, 8])
+def test_chunks_compete_as_the_whole_batch_does(chunk_size):
+    # Not to the bit: sums are taken in another order, and Adam's first steps make much of little.
+    whole, chunked = make("adaptive", tiny_student()), make("adaptive", tiny_student(), chunk_size=chunk_size)
+    assert chunked.losses == pytest.approx(whole.losses, rel=0.02)
+    assert float((whole.images.int() - chunked.images.int()).abs().double().mean()) < 2.0

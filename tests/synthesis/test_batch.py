@@ -1,4 +1,4 @@
-"""make_batch: a batch of a run, whoever makes it."""
+"""BatchMaker: a batch of a run, whoever makes it."""
 
 from dataclasses import replace
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from raydream.config import DistillConfig
-from raydream.records import BatchId, Snapshot
+from raydream.networks import build_student
+from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.synthesis.batch import make_batch
+from raydream.synthesis.batch import BatchMaker, Made
 from raydream.teachers.teacher import to_arrays
 from tests.tiny import tiny_network, tiny_synthesis, tiny_teacher
 
@@ -22,12 +23,28 @@ CONFIG = DistillConfig(
 )
 
 
-def make(batch: BatchId, snapshot=None, source=None, generator=0, config=CONFIG):
-    return make_batch("a run", config, Schedule.of(config), tiny_teacher(), batch, snapshot, source, generator)[0]
+def maker(generator: int = 0, config: DistillConfig = CONFIG) -> BatchMaker:
+    def student():
+        return build_student(config.student, config.teacher)
+
+    return BatchMaker("a run", tiny_teacher(), config.synthesis, student, generator)
 
 
-def snapshot(step: int = 40) -> Snapshot:
-    return Snapshot(step, to_arrays(tiny_network(1)))
+def order(batch: BatchId, config: DistillConfig = CONFIG) -> Order:
+    return Schedule.of(config).order(batch, config)
+
+
+def make(batch: BatchId, snapshot=None, source=None, generator=0, config=CONFIG) -> ImageBatch:
+    return maker(generator, config).make(order(batch, config), snapshot, source).batch
+
+
+def snapshot(step: int = 40, seed: int = 1) -> Snapshot:
+    return Snapshot(step, to_arrays(tiny_network(seed)))
+
+
+def same(one: ImageBatch, other: ImageBatch) -> bool:
+    arrays = [(batch.images, batch.targets, batch.teacher_logits) for batch in (one, other)]
+    return all(map(np.array_equal, *arrays)) and one.provenance == other.provenance
 
 
 def test_the_generator_is_recorded_and_changes_nothing_else():
@@ -91,3 +108,56 @@ def test_the_snapshot_decides_the_pixels():
 def test_a_batch_that_nobody_competes_with_names_no_snapshot(changes):
     config = replace(CONFIG, synthesis=tiny_synthesis(**changes))
     assert make(BatchId(1, 0), snapshot(), config=config).provenance.student_step is None
+
+
+def test_one_maker_makes_what_fresh_ones_would():
+    kept, warm = maker(), make(BatchId(0, 1))
+    orders = [
+        (BatchId(0, 0), None, None),
+        (BatchId(1, 0), snapshot(40, seed=1), None),
+        (BatchId(2, 0), snapshot(80, seed=2), warm),
+        (BatchId(0, 1), None, None),
+        (BatchId(1, 0), snapshot(40, seed=1), None),
+    ]
+    for batch, weights, source in orders:
+        made = kept.make(order(batch), weights, source).batch
+        assert same(made, make(batch, weights, source))
+
+
+def test_the_order_decides_targets_and_seed():
+    asked = Order(BatchId(3, 1), np.array([5, 5, 0, 9, 1, 1, 1, 2]), 123)
+    made = maker().make(asked, None, None).batch
+    assert made.targets.tolist() == asked.targets.tolist() and made.id == BatchId(3, 1)
+    assert made.provenance.seed == 123
+    other = maker().make(replace(asked, batch=BatchId(0, 0)), None, None).batch
+    assert np.array_equal(other.images, made.images)  # the id is a name and no seed
+    assert not np.array_equal(maker().make(replace(asked, seed=124), None, None).batch.images, made.images)
+
+
+def test_targets_that_are_listed_reach_the_batch():
+    config = replace(CONFIG, synthesis=tiny_synthesis(targets={"rule": "listed", "classes": (3, 8, 8)}))
+    assert make(BatchId(0, 1), config=config).targets.tolist() == [8, 3, 8, 8, 3, 8, 8, 3]
+
+
+def test_a_maker_without_a_student_makes_what_nobody_competes_with():
+    alone = BatchMaker("a run", tiny_teacher(), tiny_synthesis(method="deep_inversion"))
+    made = alone.make(order(BatchId(0, 0)), None, None)
+    assert made.batch.provenance.generator == 0 and "competition" not in made.curve
+
+
+def test_the_curve_ends_in_the_recorded_losses_and_notes_are_empty_where_all_went_well():
+    made = maker().make(order(BatchId(1, 0)), snapshot(), None)
+    assert isinstance(made, Made) and made.notes == ()
+    assert {name: points[-1][1] for name, points in made.curve.items()} == made.batch.provenance.losses
+
+
+def test_images_of_several_stages_are_a_batch_like_any_other():
+    config = replace(CONFIG, synthesis=tiny_synthesis(stages=({"size": (4, 4)}, {})))
+    made = make(BatchId(1, 0), snapshot(), make(BatchId(0, 0)), config=config)
+    assert made.images.shape == (8, 1, 8, 8) and made.provenance.source == "r0000-b0000"
+
+
+def test_progress_is_told_up_to_the_end():
+    shares: list[float] = []
+    maker().make(order(BatchId(0, 0)), None, None, shares.append)
+    assert shares == sorted(set(shares)) and shares[0] > 0.0 and shares[-1] == 1.0

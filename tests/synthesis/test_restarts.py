@@ -14,16 +14,23 @@ from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
 
 
 class Poisoned(nn.Module):
-    """A network whose passes of the given numbers come out as `poison`."""
+    """A network whose passes of the given numbers come out as `poison`; copies of it count on together.
+
+    Passes of single images do not count, as the inversion makes one to see how much work it is.
+    """
 
     def __init__(self, network: nn.Module, bad: range, poison: float) -> None:
         super().__init__()
-        self.network, self.bad, self.poison, self.calls = network, bad, poison, 0
+        self.network = network
+        calls: list[float] = []
+        self.count = lambda: calls.append(poison if len(calls) in bad else 1.0)  # copies share what a lambda holds
+        self.calls = lambda: calls
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self.network(x)
-        self.calls += 1
-        return logits * self.poison if self.calls - 1 in self.bad else logits
+        if len(x) == 1:
+            return self.network(x)
+        self.count()
+        return self.network(x) * self.calls()[-1]
 
 
 def poisoned(bad: range, poison: float = float("nan")) -> Teacher:
@@ -40,7 +47,7 @@ def test_a_teacher_that_always_diverges_is_given_up_after_the_last_restart(poiso
     teacher = poisoned(range(10**6), poison)
     with pytest.raises(SynthesisError, match=r"diverged 4 times.*learning_rate \(0\.05\)"):
         make(teacher)
-    assert MAX_RESTARTS == 3 and teacher.network.calls == 4  # the first update already tells
+    assert MAX_RESTARTS == 3 and len(teacher.network.calls()) == 4  # the first update already tells
 
 
 def test_a_learning_rate_that_overflows_is_given_up():
@@ -71,3 +78,20 @@ def test_a_divergence_at_any_update_is_noticed(iteration):
     assert all(torch.tensor(value).isfinite() for value in made.losses.values())
     assert all(0 <= update < 45 for points in made.curve.values() for update, _ in points)
     assert [update for update, _ in made.curve["tv"]].count(0) == 1  # nothing of the first attempt
+
+
+@pytest.mark.parametrize("iteration", [0, 5, 6, 11])
+def test_a_divergence_in_any_stage_starts_the_batch_anew_at_the_first(iteration):
+    stages = ({"size": (4, 4)}, {})
+    made = make(poisoned(range(iteration, iteration + 1)), stages=stages)
+    fresh = make(tiny_teacher(), derive_seed(7, "restart", 1), stages=stages)
+    assert made.restarts == 1 and torch.equal(made.images, fresh.images) and made.curve == fresh.curve
+
+
+def test_a_synthesizer_that_gave_up_can_go_on():
+    teacher = poisoned(range(4))
+    synthesizer = DeepInversion(teacher, tiny_synthesis())
+    with pytest.raises(SynthesisError):
+        synthesizer.synthesize(Request(tiny_targets(), 7))
+    made = synthesizer.synthesize(Request(tiny_targets(), 7))
+    assert made.restarts == 0 and torch.equal(made.images, make(tiny_teacher()).images)

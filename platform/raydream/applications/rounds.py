@@ -18,7 +18,7 @@ from raydream.records import ImageBatch, Snapshot
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import Distiller
-from raydream.synthesis.batch import make_batch
+from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, to_arrays
 
 
@@ -49,8 +49,9 @@ def run_rounds(
     """
     schedule = Schedule.of(config)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config)
+    student = build_student(config.student, config.teacher)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
+    maker = BatchMaker("in-process", teacher, config.synthesis, lambda: build_student(config.student, config.teacher))
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):
@@ -58,8 +59,7 @@ def run_rounds(
         for batch in schedule.batches_of(round_index):
             source = schedule.source_of(batch, config)
             start = None if source is None else batches[schedule.position(source)]
-            made, _ = make_batch("in-process", config, schedule, teacher, batch, snapshot, start, generator=0)
-            batches.append(made)
+            batches.append(maker.make(schedule.order(batch, config), snapshot, start).batch)
         images = np.concatenate([made.images for made in batches])
         while step < schedule.total_steps and schedule.round_of_step(step) == round_index:
             drawn = uniform_draw(config.seed, step, len(images), schedule.draw)

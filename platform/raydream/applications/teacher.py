@@ -18,7 +18,9 @@ from raydream.reporting.progress import result_table
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.report import write_report
 from raydream.storage import write_json
-from raydream.teachers.loading import check_network, library_path, load_teacher, save_network
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.checks import check_shapes
+from raydream.teachers.loading import library_path, load_teacher
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.training import train_teacher
 
@@ -35,7 +37,7 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
         InputError: the network does not fit the data; before anything is written.
     """
     began_at, config, console = time.time(), command.config, Console()
-    check_network(build_teacher(config.teacher), config.teacher, method="noise")
+    check_shapes(build_teacher(config.teacher), config.teacher)
     real = load_data(config.data.name)
     if real is None:
         raise ValueError("there are no real data to train a teacher on")

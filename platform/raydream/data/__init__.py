@@ -1,8 +1,12 @@
-"""Real data, for training teachers and for measuring; nothing of it reaches the training side of a run."""
+"""Data sets: real ones, for training teachers and for measuring, and the images of a run, for whoever wants them.
+
+Nothing real reaches the training side of a run.
+"""
 
 from collections.abc import Callable
 
 from raydream.data.digits import Dataset, Split, load_digits
+from raydream.data.image_set import ImageSet, export_folder
 
 DATASETS: dict[str, Callable[[], Dataset]] = {"digits": load_digits}
 
@@ -12,4 +16,4 @@ def load_data(name: str) -> Dataset | None:
     return DATASETS[name]() if name != "none" else None
 
 
-__all__ = ["DATASETS", "Dataset", "Split", "load_data"]
+__all__ = ["DATASETS", "Dataset", "ImageSet", "Split", "export_folder", "load_data"]

@@ -1,7 +1,7 @@
 """What batch normalisation remembers of the training data, compared with what the images make it see (eq. 4-5)."""
 
+import copy
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -9,22 +9,55 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def batch_norm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
-    """The network's BN layers by name, in the order of their definition."""
-    return {name: layer for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
+def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """The network's BN layers by name, in the order of their definition; each has `running_mean`, `running_var`.
+
+    Those of torch (1d, 2d, 3d, sync) and what derives from them, and detection's FrozenBatchNorm, which keeps the
+    statistics of its training just as well.
+    """
+
+    def is_one(layer: nn.Module) -> bool:
+        return isinstance(layer, _BatchNorm) or type(layer).__name__.startswith("FrozenBatchNorm")
+
+    return {name: layer for name, layer in network.named_modules() if is_one(layer)}
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, over batch and space.
 
     Args:
-        x: [N,C] or [N,C,...].
+        x: [N,C] or [N,C,...], of any precision.
 
     Returns:
-        mean and variance, each [C].
+        mean and variance, each [C], in fp32 or better.
     """
-    variance, mean = torch.var_mean(x, dim=[0, *range(2, x.dim())], correction=0)
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
+        return _FastStatistics.apply(x)  # type: ignore[no-any-return]
+    wide = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.dim())], correction=0)
     return mean, variance
+
+
+class _FastStatistics(torch.autograd.Function):
+    """The same by ATen's batch-norm kernel: one pass, where var_mean takes several on uncompiled CPU tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+        # Running statistics of this type make it answer in this type, whatever x is; they are thrown away.
+        unused = torch.zeros(2, x.shape[1], dtype=kind)
+        mean, variance = torch.ops.aten.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
+        ctx.save_for_backward(x, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        count = x.numel() / x.shape[1]
+        slope = 2.0 * of_variance / count
+        offset = of_mean / count - slope * mean
+        return torch.addcmul(offset.view(shape), x, slope.view(shape)).to(x.dtype)
 
 
 def feature_distance(mean: Tensor, variance: Tensor, running_mean: Tensor, running_variance: Tensor) -> Tensor:
@@ -53,62 +86,74 @@ def feature_statistics(distances: Tensor, first_bn: float) -> Tensor:
     return distances.sum() + (first_bn - 1.0) * distances[0]
 
 
-class FeatureObserver:
-    """Measures, at each forward pass, how far what enters each BN layer is from its running statistics.
+Statistics = list[tuple[Tensor, Tensor]]
+"""mean and biased variance of what entered each BN layer, each [C], in the order of the layers"""
 
-    A context manager: the hooks live exactly as long as the `with` block, whatever happens in it.
+
+class ObservedNetwork(nn.Module):
+    """A frozen copy of a network that also tells what entered its BN layers.
+
+    A copy, because its hooks stay for good (torch.compile would compile anew for each new hook), and because its
+    weights are laid out for speed; the network it was made from is left as it is.
 
     Args:
-        network: in eval mode, so that statistics are compared and not used.
+        network: whose BN layers with running statistics are observed; is copied, frozen and put in eval mode, so that
+            statistics are compared and not used.
 
     Raises:
         ValueError: the network has no BN layer that keeps running statistics.
+
+    Attributes:
+        names: of the observed layers, in the order of their definition.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.names: list[str] = []
-        self._layers: list[_BatchNorm] = []
-        self._running: list[tuple[Tensor, Tensor]] = []
-        for name, layer in batch_norm_layers(network).items():
-            if layer.running_mean is not None and layer.running_var is not None:
-                self.names.append(name)
-                self._layers.append(layer)
-                self._running.append((layer.running_mean, layer.running_var))
-        if not self._layers:
+        super().__init__()
+        self.network = frozen_copy(network)
+        observed = {
+            name: layer for name, layer in batch_norm_layers(self.network).items() if layer.running_mean is not None
+        }
+        if not observed:
             raise ValueError("the network has no batch normalisation with running statistics to compare with")
-        self._distances: dict[int, Tensor] = {}
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def __enter__(self) -> "FeatureObserver":
+        self.names = list(observed)
+        self._layers = list(observed.values())
+        self._seen: list[tuple[Tensor, Tensor] | None] = [None] * len(observed)
         for index, layer in enumerate(self._layers):
-            self._handles.append(layer.register_forward_pre_hook(self._hook(index)))
-        return self
+            layer.register_forward_pre_hook(self._hook(index))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._distances.clear()
-
-    def distances(self) -> Tensor:
-        """[L], the distances of the last forward pass in the order of `names`; each pass is read once.
+    def forward(self, x: Tensor) -> tuple[Tensor, Statistics]:
+        """Images [N,C,H,W] to logits [N,K] and the statistics of this pass.
 
         Raises:
-            ValueError: a layer was not run in that pass (an auxiliary head, say).
+            ValueError: a layer was not run in this pass (an auxiliary head, say).
         """
-        missed = [name for index, name in enumerate(self.names) if index not in self._distances]
+        try:
+            logits = self.network(x)
+        finally:
+            # Taken away at once: kept, they would keep the whole pass in memory until the next one.
+            found, self._seen = self._seen, [None] * len(self._seen)
+        missed = [name for name, seen in zip(self.names, found, strict=True) if seen is None]
         if missed:
             raise ValueError(f"these BN layers are not run in eval mode: {', '.join(missed)}")
-        distances = torch.stack([self._distances[index] for index in range(len(self._layers))])
-        self._distances.clear()
-        return distances
+        return logits, [seen for seen in found if seen is not None]
+
+    def distances(self, statistics: Statistics) -> Tensor:
+        """[L], how far each layer's statistics are from its running ones."""
+        return torch.stack(
+            [
+                feature_distance(mean, variance, layer.running_mean, layer.running_var)  # type: ignore[arg-type]
+                for layer, (mean, variance) in zip(self._layers, statistics, strict=True)
+            ]
+        )
 
     def _hook(self, index: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        running_mean, running_variance = self._running[index]
-
         def observe(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._distances[index] = feature_distance(*batch_statistics(inputs[0]), running_mean, running_variance)
+            self._seen[index] = batch_statistics(inputs[0])
 
         return observe
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """A copy in eval mode without gradients for its weights, which lie channels-last where they are images'."""
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    return copied.to(memory_format=torch.channels_last)

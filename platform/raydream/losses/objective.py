@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional
@@ -9,49 +10,78 @@ from torch.nn import functional
 from raydream.config import SynthesisConfig
 from raydream.losses.divergences import competition
 from raydream.losses.feature_statistics import feature_statistics
-from raydream.losses.image_prior import image_norm, total_variation
+from raydream.losses.image_prior import image_norm, mean_image_norm, total_variation, total_variation_l1
 
 
 @dataclass(frozen=True)
 class Observation:
-    """All that a term may look at after one forward pass.
+    """All that terms may look at after one forward pass; what no term of the objective asks for may be None.
 
     Attributes:
         images: [N,C,H,W] after normalisation, as the networks saw them (jittered, mirrored).
         targets: int64 [N], the class that each image is to show.
         teacher_logits: [N,K].
-        distances: [L], the feature distance of each BN layer; None where no term asks for it.
-        student_logits: [N,K]; None where nobody competes.
+        distances: [L], the feature distance of each BN layer.
+        student_logits: [N,K].
     """
 
-    images: Tensor
-    targets: Tensor
-    teacher_logits: Tensor
+    images: Tensor | None = None
+    targets: Tensor | None = None
+    teacher_logits: Tensor | None = None
     distances: Tensor | None = None
     student_logits: Tensor | None = None
 
 
-Term = Callable[[Observation, SynthesisConfig], Tensor]
+Source = Literal["images", "outputs", "features"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss term.
+
+    Attributes:
+        of: what it is a function of, which says how a batch larger than memory is worked through. images: all pixels
+            at once; outputs: a mean over images of what the networks say of each; features: the statistics of all
+            images together.
+        value: the term itself, a scalar.
+    """
+
+    of: Source
+    value: Callable[[Observation, SynthesisConfig], Tensor]
+
+
+def _needed(value: Tensor | None, what: str) -> Tensor:
+    if value is None:
+        raise ValueError(f"a term of the objective needs {what}")
+    return value
+
+
+def _images(term: Callable[[Tensor], Tensor]) -> Term:
+    return Term("images", lambda seen, config: term(_needed(seen.images, "the images")))
+
+
+def _classification(seen: Observation, config: SynthesisConfig) -> Tensor:
+    logits = _needed(seen.teacher_logits, "the teacher's logits")
+    return functional.cross_entropy(logits, _needed(seen.targets, "the targets"))
 
 
 def _feature(seen: Observation, config: SynthesisConfig) -> Tensor:
-    if seen.distances is None:
-        raise ValueError("the feature term needs the BN layers' distances: run the teacher under a FeatureObserver")
-    return feature_statistics(seen.distances, config.first_bn)
+    return feature_statistics(_needed(seen.distances, "the BN layers' distances"), config.first_bn)
 
 
 def _competition(seen: Observation, config: SynthesisConfig) -> Tensor:
-    if seen.student_logits is None:
-        raise ValueError("the competition term needs a student's logits")
-    return competition(seen.teacher_logits, seen.student_logits, config.competition_temperature)
+    teacher = _needed(seen.teacher_logits, "the teacher's logits")
+    return competition(teacher, _needed(seen.student_logits, "a student's logits"), config.competition_temperature)
 
 
 TERMS: dict[str, Term] = {
-    "classification": lambda seen, config: functional.cross_entropy(seen.teacher_logits, seen.targets),
-    "tv": lambda seen, config: total_variation(seen.images),
-    "l2": lambda seen, config: image_norm(seen.images),
-    "feature": _feature,
-    "competition": _competition,
+    "classification": Term("outputs", _classification),
+    "tv": _images(total_variation),
+    "tv_l1": _images(total_variation_l1),
+    "l2": _images(image_norm),
+    "l2_per_image": _images(mean_image_norm),
+    "feature": Term("features", _feature),
+    "competition": Term("outputs", _competition),
 }
 
 
@@ -68,10 +98,20 @@ class Objective:
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self._config = config
 
-    def __call__(self, seen: Observation) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total to minimise (a scalar), and each term's value before its coefficient."""
-        values = {name: TERMS[name](seen, self._config) for name in self.weights}
-        total = seen.images.new_zeros(())
-        for name, weight in self.weights.items():
-            total = total + weight * values[name]
-        return total, values
+    def __call__(self, seen: Observation, *sources: Source) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total to minimise (a scalar), and each term's value before its coefficient.
+
+        Args:
+            sources: only terms of these; none given: all terms.
+        """
+        values = {
+            name: TERMS[name].value(seen, self._config)
+            for name in self.weights
+            if not sources or TERMS[name].of in sources
+        }
+        weighted = [self.weights[name] * value for name, value in values.items()]
+        return sum(weighted[1:], start=weighted[0]), values
+
+    def has(self, source: Source) -> bool:
+        """Whether any term is of this source."""
+        return any(TERMS[name].of == source for name in self.weights)

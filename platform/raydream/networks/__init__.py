@@ -1,16 +1,18 @@
-"""The small networks that the project itself offers, by name; any other is named `package.module:factory`.
+"""Networks by name: the project's own, torchvision's and timm's, and anybody's as `package.module:factory`.
 
-A factory takes `input_channels` and `classes` (and its own keyword arguments) and returns a network that maps images
-[N,C,H,W] to logits [N,K].
+A factory of the project's takes `input_channels` and `classes` (and its own keyword arguments) and returns a network
+that maps images [N,C,H,W] to logits [N,K].
 """
 
+import difflib
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from raydream.config import DistillConfig, TeacherConfig
+from raydream.config import StudentConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
 from raydream.networks.resnet import RESNETS
@@ -25,15 +27,17 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_teacher(config: TeacherConfig) -> nn.Module:
+TORCHVISION, TIMM = "torchvision:", "timm:"
+
+
+def build_teacher(config: TeacherConfig, field: str = "teacher") -> nn.Module:
     """The teacher's network with fresh weights; raises as `build_network` does."""
-    return build_network(config.network, config.arguments, config.input_shape[0], config.classes, "teacher")
+    return build_network(config.network, config.arguments, config.input_shape[0], config.classes, field)
 
 
-def build_student(config: DistillConfig) -> nn.Module:
+def build_student(student: StudentConfig, teacher: TeacherConfig) -> nn.Module:
     """The student's network with fresh weights, for the teacher's images; raises as `build_network` does."""
-    channels, classes = config.teacher.input_shape[0], config.teacher.classes
-    return build_network(config.student.network, config.student.arguments, channels, classes, "student")
+    return build_network(student.network, student.arguments, teacher.input_shape[0], teacher.classes, "student")
 
 
 def build_network(
@@ -42,9 +46,10 @@ def build_network(
     """Build a network with fresh weights.
 
     Args:
-        name: a key of `NETWORKS`, or `package.module:factory`.
+        name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, or `package.module:factory`.
         arguments: keyword arguments for the factory. A network of this project is also given `input_channels` and
-            `classes`; somebody else's factory gets `arguments` alone.
+            `classes`, torchvision's `num_classes`, timm's `num_classes` and `in_chans`; somebody else's factory gets
+            `arguments` alone.
         field: the option's name, for the error.
 
     Raises:
@@ -52,6 +57,11 @@ def build_network(
     """
     if name in NETWORKS:
         factory, keywords = NETWORKS[name], {"input_channels": input_channels, "classes": classes, **arguments}
+    elif name.startswith(TORCHVISION):
+        factory, keywords = _torchvision_factory(name, f"{field}.network"), {"num_classes": classes, **arguments}
+    elif name.startswith(TIMM):
+        keywords = {"num_classes": classes, "in_chans": input_channels, **arguments}
+        factory = _timm_factory(name, f"{field}.network")
     else:
         factory, keywords = _import_factory(name, f"{field}.network"), dict(arguments)
     try:
@@ -65,8 +75,38 @@ def build_network(
     return network
 
 
+def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:
+    import torchvision  # here, as it takes a second, and most runs need none of it
+
+    short = name.removeprefix(TORCHVISION)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if short not in known:
+        remedy = f"did you mean {_nearest(short, known)}?"
+        raise InputError(field, name, "torchvision:NAME with a classification network of torchvision", remedy)
+    # Auxiliary heads of GoogLeNet and Inception only run in training, and their BN layers would be missed.
+    heads = {"aux_logits": False, "init_weights": False} if short in ("googlenet", "inception_v3") else {}
+    return functools.partial(torchvision.models.get_model, short, weights=None, **heads)
+
+
+def _timm_factory(name: str, field: str) -> Callable[..., nn.Module]:
+    try:
+        import timm
+    except ImportError as error:
+        remedy = "timm is not installed: pip install 'raydream[timm]'"
+        raise InputError(field, name, "a network whose library is installed", remedy) from error
+    short = name.removeprefix(TIMM)
+    if not timm.is_model(short):
+        remedy = f"did you mean {_nearest(short, timm.list_models())}?"
+        raise InputError(field, name, "timm:NAME with a network of timm", remedy)
+    return functools.partial(timm.create_model, short, pretrained=False)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return " or ".join(difflib.get_close_matches(name, known, 3, 0.0))
+
+
 def _import_factory(path: str, field: str) -> Callable[..., Any]:
-    allowed = f"one of {', '.join(NETWORKS)}, or package.module:factory"
+    allowed = f"one of {', '.join(NETWORKS)}, torchvision:NAME, timm:NAME, or package.module:factory"
     module, _, attribute = path.partition(":")
     if not attribute:
         raise InputError(field, path, allowed, "name a known network, or where to import yours from")

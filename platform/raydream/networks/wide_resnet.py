@@ -59,5 +59,6 @@ def _wrn(input_channels: int = 3, classes: int = 10, *, depth: int, widen: int) 
 
 
 WIDE_RESNETS: dict[str, Callable[..., nn.Module]] = {
-    f"cifar_wrn{depth}_{widen}": functools.partial(_wrn, depth=depth, widen=widen) for depth, widen in ((16, 1), (40, 2))
+    f"cifar_wrn{depth}_{widen}": functools.partial(_wrn, depth=depth, widen=widen)
+    for depth, widen in ((16, 1), (40, 2))
 }

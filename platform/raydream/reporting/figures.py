@@ -19,9 +19,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from raydream.buffer.shards import ShardStore
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
+from raydream.shards import ShardStore
 from raydream.storage import write_aside
 
 WIDE, NARROW = 10.0, 4.2

@@ -1,11 +1,14 @@
 """Progress: a live display in a terminal, one plain line per round elsewhere."""
 
+import time
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 
@@ -20,6 +23,7 @@ class State:
         images, all_images: made, of all.
         images_per_s: since the first batch was begun.
         generators: making something now, of all.
+        making: share of its updates that each batch in the making has behind it, by batch id.
         accuracy: of the student, by what it was measured on, in [0, 1].
         seconds: since the run began.
     """
@@ -34,6 +38,7 @@ class State:
     images: int = 0
     images_per_s: float = 0.0
     generators: int = 0
+    making: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -92,11 +97,57 @@ class Display:
             "steps": f"{_bar(state.step, state.steps)} {state.step} of {state.steps}",
             "images": f"{_bar(state.images, state.all_images)} {state.images} of {state.all_images} in the buffer, "
             f"{state.images_per_s:.1f}/s, {state.generators} of {state.all_generators} generators at work",
+            "in the making": "  ".join(f"{batch} {share:.0%}" for batch, share in sorted(state.making.items())),
             "student": accuracy,
         }
         for name, text in rows.items():
             table.add_row(f"[bold]{name}[/bold]", text)
         return table
+
+
+class Counter:
+    """Shows how much of one thing is done, with the time left; a context manager.
+
+    Args:
+        what: is counted.
+        done, of: how many there are already, and shall be.
+    """
+
+    def __init__(self, what: str, done: float, of: int, console: Console) -> None:
+        self._console, self._what, self._of = console, what, of
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(what, total=of)
+        self._bar.update(self._task, completed=done)
+        self._told, self._began = done, time.monotonic()
+
+    def __enter__(self) -> "Counter":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, done: float) -> None:
+        """Show it; outside a terminal, a line for each tenth."""
+        self._bar.update(self._task, completed=done)
+        if not self._console.is_terminal and done - self._told >= self._of / 10:
+            self._told = done
+            self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _bar(done: int, of: int, width: int = 24) -> str:

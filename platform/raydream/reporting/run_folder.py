@@ -123,8 +123,11 @@ def begin(path: Path, config: dict[str, Any]) -> RunFolder:
     return folder
 
 
-def resume(path: Path) -> tuple[RunFolder, dict[str, Any]]:
+def resume(path: Path, field: str = "--resume") -> tuple[RunFolder, dict[str, Any]]:
     """Find the run in a folder again.
+
+    Args:
+        field: the option's name, for the error.
 
     Returns:
         the folder, and the configuration it was begun with.
@@ -137,14 +140,14 @@ def resume(path: Path) -> tuple[RunFolder, dict[str, Any]]:
         marker = json.loads((path / "run.json").read_text())
         config = yaml.safe_load((path / "config.yaml").read_text())
         if marker["format"] != FORMAT_VERSION:
-            raise InputError("--resume", str(path), allowed, f"it is of format {marker['format']}: use that version")
+            raise InputError(field, str(path), allowed, f"it is of format {marker['format']}: use that version")
         folder = RunFolder(path.absolute(), str(marker["run"]))
         if not isinstance(config, dict):
             raise TypeError("config.yaml holds no settings")
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError("--resume", str(path), allowed, f"reading it failed: {error}") from error
+        raise InputError(field, str(path), allowed, f"reading it failed: {error}") from error
     return folder, config
 
 

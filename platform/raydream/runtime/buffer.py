@@ -8,10 +8,10 @@ from typing import Any
 from raydream.buffer.index import BufferIndex, Draw
 from raydream.buffer.limiter import Limiter, Progress
 from raydream.buffer.sampler import uniform_draw
-from raydream.buffer.shards import ShardStore
 from raydream.errors import StallError
 from raydream.records import BatchId
 from raydream.schedule import Schedule
+from raydream.shards import ShardStore
 
 
 @dataclass(frozen=True)

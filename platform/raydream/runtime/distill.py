@@ -1,14 +1,13 @@
 """The main job: invert a teacher with parallel generators, and distil a student from the images meanwhile."""
 
 import contextlib
-import platform
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from rich.console import Console
 
@@ -25,9 +24,10 @@ from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
 from raydream.runtime.preflight import Checked, check_machine, check_run
-from raydream.runtime.session import is_local, machine_cpus, ray_session
+from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.storage import write_json
-from raydream.teachers.loading import save_network, trained_teacher
+from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays
 
 
@@ -41,7 +41,8 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     if is_local():
         check_machine(config, machine_cpus(), torch.cuda.device_count())
-    checked = check_run(_with_kept_teacher(command))
+    teacher = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+    checked = check_run(replace(config, teacher=teacher))
     folder = command.folder()
     with run_folder.held(folder):
         summary = run_folder.read_summary(folder)
@@ -68,14 +69,16 @@ def _run(
     ):
         display.say(f"run {folder.run} in {folder.path}")
         with recorder.stage("teacher"):
-            teacher = _teacher(config, checked, folder, display)
+            display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
+            recipe = (config.teacher, config.training, config.data)
+            teacher = keep_teacher(checked.teacher, recipe, folder, display.say)
         with recorder.stage("start"):
             display.update(stage="starting Ray")
-            session.enter_context(ray_session(config, folder.run))
+            session.enter_context(ray_session(partial(check_machine, config), folder.run))
         with recorder.stage("rounds"):
             snapshot = Driver(config, checked, teacher, folder, recorder, display).run()
         session.close()
-        student = build_student(config)
+        student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, recorder)
@@ -83,28 +86,6 @@ def _run(
         recorder.hyper_parameters(flatten(as_dict(config)), figures)
     write_json(folder.summary, summary)
     return summary
-
-
-def _with_kept_teacher(command: Command[DistillConfig]) -> DistillConfig:
-    """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
-    kept = run_folder.RunFolder(command.run_dir, "").teacher
-    if not (command.resume and kept.exists()):
-        return command.config
-    return replace(command.config, teacher=replace(command.config.teacher, checkpoint=str(kept)))
-
-
-def _teacher(config: DistillConfig, checked: Checked, folder: RunFolder, display: Display) -> Teacher:
-    if checked.teacher is not None:
-        teacher = checked.teacher
-    else:
-        display.update(stage="training the teacher on real data, as teacher.checkpoint names none")
-        teacher, found = trained_teacher(config.teacher, config.training, config.data)
-        told = "found in" if found else "trained and kept in"
-        display.say(f"teacher {teacher.fingerprint} {told} {config.training.library}")
-    run_folder.check_teacher(folder, teacher.fingerprint)
-    if not folder.teacher.exists():
-        save_network(teacher.network, folder.teacher)
-    return teacher
 
 
 def _summarise(
@@ -139,8 +120,7 @@ def _summarise(
         "overlap_share": overlap_share(metrics),
         "lockstep": config.rounds.lockstep,
         "teacher_fingerprint": teacher.fingerprint,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
-        "machine": f"{platform.machine()}, {machine_cpus()} CPUs, {torch.cuda.device_count()} GPUs",
+        **machine_text(),
     }
 
 

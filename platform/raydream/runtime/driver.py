@@ -7,34 +7,30 @@ import ray
 from ray.util.queue import Empty, Queue
 
 from raydream.buffer.limiter import Progress
-from raydream.buffer.shards import ShardStore
 from raydream.config import DistillConfig
-from raydream.errors import RaydreamError, StallError
+from raydream.errors import StallError
 from raydream.records import BatchId, Snapshot
 from raydream.reporting.progress import Display
 from raydream.reporting.recorder import Place, Recorder
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.evaluator import Evaluator
-from raydream.runtime.generator import Generator
-from raydream.runtime.messages import Receipt, StudentReport
+from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
+from raydream.runtime.pool import GeneratorPool, own_error
 from raydream.runtime.preflight import Checked
 from raydream.runtime.student import StudentPlan, train
-from raydream.synthesis.inversion import decay_factor
+from raydream.shards import ShardStore
+from raydream.synthesis.stages import learning_rate_at, updates_of
 from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
-_GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 # A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
 _train = ray.remote(num_cpus=0, max_retries=0)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.1
-MAX_TRIES = 4
-"""of a batch whose generator dies"""
-BACK_OFF_S = 5.0
-"""before a generator that died is asked again: until it is back, every call to it fails at once"""
 STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
@@ -67,9 +63,6 @@ class Driver:
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]
         self._committed = len(committed)
         self._made_here = 0
-        self._in_flight: dict[ray.ObjectRef, tuple[BatchId, int, ray.ObjectRef]] = {}
-        self._tries: dict[BatchId, int] = {}
-        self._resting: list[tuple[float, int]] = []
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
@@ -98,7 +91,7 @@ class Driver:
             assert self._snapshot is not None
             return self._snapshot
         except ray.exceptions.RayError as error:
-            raise _own(error, "a process that the run cannot do without was lost") from error
+            raise own_error(error, "a process that the run cannot do without was lost") from error
         finally:
             self._recorder.flush()
 
@@ -106,7 +99,7 @@ class Driver:
         config, schedule = self._config, self._schedule
         self._display.update(stage="starting processes")
         self._teacher_ref = ray.put(to_arrays(self._teacher.network))
-        plan = BufferPlan(
+        buffer = BufferPlan(
             schedule,
             self._checked.limiter,
             config.seed,
@@ -114,92 +107,70 @@ class Driver:
             config.buffer.block_steps,
             config.buffer.stall_timeout_s,
         )
-        self._buffer = _BufferActor.options(name="buffer").remote(plan)
-        resources = {"num_cpus": config.generators.cpus, "num_gpus": config.generators.gpus}
-        self._generators = [
-            _GeneratorActor.options(name=f"generator-{index}", **resources).remote(
-                index, self._folder.run, config, schedule, self._folder.images
-            )
-            for index in range(config.generators.count)
-        ]
-        self._idle = list(range(config.generators.count))
+        self._buffer = _BufferActor.options(name="buffer").remote(buffer)
+        student = config.student if config.synthesis.competes else None
+        plan = GeneratorPlan(
+            self._folder.run,
+            config.device,
+            config.teacher,
+            config.synthesis,
+            student,
+            config.generators,
+            shards=self._folder.images,
+            sources=self._folder.images,
+        )
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        student = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
-        self._training = _train.remote(student, self._folder.checkpoints)
+        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._display.say)
+        training = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
+        self._training = _train.remote(training, self._folder.checkpoints)
         self._last_news = time.time()
 
     def _done(self) -> bool:
         learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
-        return learned and self._trained and not (self._pending or self._in_flight or self._measuring)
+        return learned and self._trained and not (self._pending or self._pool.in_flight or self._measuring)
 
     def _progress(self) -> Progress:
         status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
         step = self._snapshot.step if self._snapshot else None
         if step is not None and self._config.synthesis.competes and step < self._checked.settle_steps:
             step = None
-        return replace(status, in_flight=len(self._in_flight), snapshot_step=step)
+        return replace(status, in_flight=len(self._pool.in_flight), snapshot_step=step)
 
     def _start_batches(self) -> None:
         progress = self._progress()
-        self._idle += [index for until, index in self._resting if until <= time.time()]
-        self._resting = [(until, index) for until, index in self._resting if until > time.time()]
-        while self._idle and self._pending and self._checked.limiter.may_start(self._pending[0], progress):
-            batch, index = self._pending.pop(0), self._idle.pop(0)
+        while self._pending and self._pool.has_idle() and self._checked.limiter.may_start(self._pending[0], progress):
+            batch = self._pending.pop(0)
             snapshot = self._snapshot_ref if batch.round > 0 and self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
-            receipt, images = (
-                self._generators[index].make.options(num_returns=2).remote(batch, self._teacher_ref, snapshot, source)
-            )
-            self._in_flight[receipt] = (batch, index, images)
-            progress = replace(progress, in_flight=len(self._in_flight))
+            self._pool.start(self._schedule.order(batch, self._config), snapshot, source)
+            progress = replace(progress, in_flight=len(self._pool.in_flight))
             self._began_rounds = self._began_rounds or time.time()
         self._show(progress)
 
     def _collect_batches(self) -> None:
-        ready, _ = ray.wait(list(self._in_flight), num_returns=1, timeout=POLL_S) if self._in_flight else ([], [])
-        if not self._in_flight:
-            time.sleep(POLL_S)
-        for done in ready:
-            batch, index, images = self._in_flight.pop(done)
-            try:
-                receipt: Receipt = ray.get(done)
-            except ray.exceptions.RayActorError as error:
-                self._try_again(batch, index, error)
-                continue
-            except ray.exceptions.RayTaskError as error:
-                raise _own(error, f"generator {index} failed at batch {batch}") from error
-            self._idle.append(index)
-            ray.get(self._buffer.insert.remote(batch, [images]), timeout=self._config.buffer.stall_timeout_s)
+        finished, lost = self._pool.collect(POLL_S)
+        self._pending = sorted([*self._pending, *lost])
+        for made in finished:
+            inserted = self._buffer.insert.remote(made.batch, [made.images])
+            ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._committed, self._made_here = self._committed + 1, self._made_here + 1
             self._last_news = time.time()
-            self._record_batch(batch, receipt)
-
-    def _try_again(self, batch: BatchId, index: int, error: Exception) -> None:
-        self._pending = sorted([*self._pending, batch])
-        self._resting.append((time.time() + BACK_OFF_S, index))
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            return  # It is on its way back; how long that may take is bounded by the stall timeout.
-        self._tries[batch] = self._tries.get(batch, 1) + 1
-        if self._tries[batch] > MAX_TRIES:
-            raise RaydreamError(f"generators died {MAX_TRIES} times at batch {batch}: {error}") from error
-        self._display.say(f"generator {index} died at batch {batch}; it is restarted and the batch made again")
+            self._display.state.making.pop(str(made.batch), None)
+            self._record_batch(made.batch, made.receipt)
 
     def _record_batch(self, batch: BatchId, receipt: Receipt) -> None:
         made, recorder, now = receipt.provenance, self._recorder, time.time()
         source, place = f"generator-{made.generator}", Place(batch.round, str(batch))
         step = self._snapshot.step if self._snapshot else 0
-        position = self._schedule.position(batch)
-        if made.restarts:
-            self._display.say(f"batch {batch} diverged (NaN or infinity) and was started anew {made.restarts} times")
+        position, updates = self._schedule.position(batch), updates_of(self._config.synthesis)
         recorder.span(receipt.started_at, receipt.seconds, source, "make", place)
         for term, curve in receipt.curve.items():
             for update, value in curve:
-                event = position * self._config.synthesis.iterations + update
+                event = position * updates + update
                 recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
         for update, _ in next(iter(receipt.curve.values()), []):
-            rate = self._config.synthesis.learning_rate * decay_factor(self._config.synthesis, update)
-            event = position * self._config.synthesis.iterations + update
+            rate, event = learning_rate_at(self._config.synthesis, update), position * updates + update
             recorder.point(now, source, "synthesis/learning_rate", rate, step=update, event_step=event, place=place)
         last = {f"distance/{layer}": value for layer, value in made.distances.items()}
         last["target_share"] = made.target_share
@@ -217,10 +188,13 @@ class Driver:
         round_ended = False
         while True:
             try:
-                report: StudentReport = self._reports.get(block=False)
+                report: StudentReport | BatchProgress = self._reports.get(block=False)
             except Empty:
                 return round_ended
             self._last_news = time.time()
+            if isinstance(report, BatchProgress):
+                self._display.state.making[str(report.batch)] = report.share
+                continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
                 self._display.say(f"the student was restarted and goes on from step {report.snapshot.step}")
             self._snapshot = report.snapshot
@@ -275,10 +249,10 @@ class Driver:
             try:
                 ray.get(self._training)
             except ray.exceptions.RayError as error:
-                raise _own(error, "the student failed") from error
+                raise own_error(error, "the student failed") from error
             self._trained = True
         if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
-            making = ", ".join(str(batch) for batch, _, _ in self._in_flight.values()) or "none"
+            making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(
                 f"no new image batch and no report of the student for {self._config.buffer.stall_timeout_s:g} s "
                 f"(buffer.stall_timeout_s); batches in the making: {making}; the student's last report: "
@@ -292,7 +266,7 @@ class Driver:
     def _show(self, progress: Progress) -> None:
         if self._snapshot is None and progress.drawn_steps == 0:
             stage = "making the first images, starting the student"
-        elif self._pending or self._in_flight:
+        elif self._pending or self._pool.in_flight:
             stage = "making images and learning"
         else:
             stage = "learning from all images"
@@ -302,20 +276,7 @@ class Driver:
                 self._snapshot.step if self._snapshot else 0, progress.drawn_steps - self._config.buffer.block_steps
             ),
             images=self._committed * self._schedule.batch_images,
-            generators=len(self._in_flight),
+            generators=len(self._pool.in_flight),
             images_per_s=self._images_per_s(),
             seconds=self._recorder.time_s(time.time()),
         )
-
-
-def _own(error: BaseException, what: str) -> RaydreamError:
-    """The error of ours that lies at the root of one of Ray's, or else one that says what failed."""
-    cause: BaseException | None = error
-    while cause is not None:
-        failures = getattr(cause, "worker_failures", {}).values()  # of Ray Train's workers
-        for found in (cause, *(getattr(failure, "_base_exc", failure) for failure in failures)):
-            if isinstance(found, RaydreamError):
-                return found
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    said = str(error).strip().splitlines()
-    return RaydreamError(f"{what}: {said[-1] if said else type(error).__name__}")

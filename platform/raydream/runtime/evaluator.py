@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from raydream.buffer.shards import ShardStore
 from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
+from raydream.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import load_arrays
 
@@ -27,7 +27,7 @@ class Evaluator:
         self._data = load_data(config.data.name)
         self._store = ShardStore(shards)
         self._normalisation = Normalisation(config.teacher.mean, config.teacher.std)
-        self._student = build_student(config)
+        self._student = build_student(config.student, config.teacher)
 
     def measure(self, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
         """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data."""

@@ -2,18 +2,42 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ray.util.queue import Queue
 
-from raydream.buffer.shards import ShardStore
-from raydream.config import DistillConfig
-from raydream.records import BatchId, ImageBatch, Snapshot
-from raydream.runtime.device import use_device
-from raydream.runtime.messages import Receipt
-from raydream.schedule import Schedule
-from raydream.synthesis.batch import make_batch
-from raydream.teachers.teacher import Teacher, teacher_from_arrays
+from raydream.compute import use_device
+from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
+from raydream.networks import build_student
+from raydream.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.runtime.messages import BatchProgress, Receipt
+from raydream.shards import ShardStore
+from raydream.synthesis.batch import BatchMaker
+from raydream.teachers.teacher import teacher_from_arrays
+
+
+@dataclass(frozen=True)
+class GeneratorPlan:
+    """What a generator needs to know.
+
+    Attributes:
+        run: id of the run.
+        device: as the run's configuration names it.
+        student: the network that snapshots are of; None where nobody competes.
+        shards: folder to commit to.
+        sources: folder of the shards to start from.
+    """
+
+    run: str
+    device: str
+    teacher: TeacherConfig
+    synthesis: SynthesisConfig
+    student: StudentConfig | None
+    generators: GeneratorsConfig
+    shards: Path
+    sources: Path
 
 
 class Generator:
@@ -21,22 +45,21 @@ class Generator:
 
     Args:
         index: its number, for the record.
-        run: id of the run.
-        shards: folder to commit to.
     """
 
-    def __init__(self, index: int, run: str, config: DistillConfig, schedule: Schedule, shards: Path) -> None:
-        self._device = use_device(config.generators.cpus, config.generators.gpus)
-        self._index, self._run, self._config, self._schedule = index, run, config, schedule
-        self._teacher: Teacher | None = None
-        self._store = ShardStore(shards)
+    def __init__(self, index: int, plan: GeneratorPlan) -> None:
+        self._device = use_device(plan.device, plan.generators.cpus, plan.generators.gpus)
+        self._index, self._plan = index, plan
+        self._maker: BatchMaker | None = None
+        self._store = ShardStore(plan.shards)
 
     def make(
         self,
-        batch: BatchId,
+        order: Order,
         teacher: Mapping[str, np.ndarray],
         snapshot: Snapshot | None,
         source: BatchId | None,
+        reports: Queue,
     ) -> tuple[Receipt, ImageBatch]:
         """Make a batch and commit it; once this returns, it is durable. The caller owns the returned objects.
 
@@ -47,17 +70,28 @@ class Generator:
                 Ray could not repeat for a restarted actor.
             snapshot: the student to compete with, or None.
             source: the committed batch to start from, or None for noise.
+            reports: where to tell progress; no argument of the constructor for the same reason.
         """
         started_at, clock = time.time(), time.perf_counter()
-        if self._store.has(batch):
+        if self._store.has(order.batch):
             # Somebody committed it and died before the answer: what is committed stays as it is.
-            made = self._store.read(batch)
-            return Receipt(made.provenance, started_at, time.perf_counter() - clock, {}), made
-        if self._teacher is None:
-            self._teacher = teacher_from_arrays(self._config.teacher, teacher).to(self._device)
-        start = None if source is None else self._store.read(source)
-        made, curve = make_batch(
-            self._run, self._config, self._schedule, self._teacher, batch, snapshot, start, self._index
-        )
-        self._store.write(made)
-        return Receipt(made.provenance, started_at, time.perf_counter() - clock, curve), made
+            kept = self._store.read(order.batch)
+            return Receipt(kept.provenance, started_at, time.perf_counter() - clock, {}), kept
+        if self._maker is None:
+            self._maker = self._make_maker(teacher)
+        start = None if source is None else ShardStore(self._plan.sources).read(source)
+
+        def on_progress(share: float) -> None:
+            # Not waited for: whoever reads it may be slow, and nothing depends on it.
+            reports.actor.put_nowait.remote(BatchProgress(order.batch, share))
+
+        made = self._maker.make(order, snapshot, start, on_progress)
+        self._store.write(made.batch)
+        seconds = time.perf_counter() - clock
+        return Receipt(made.batch.provenance, started_at, seconds, made.curve, made.notes), made.batch
+
+    def _make_maker(self, weights: Mapping[str, np.ndarray]) -> BatchMaker:
+        plan, student = self._plan, self._plan.student
+        teacher = teacher_from_arrays(plan.teacher, weights).to(self._device)
+        build = None if student is None else lambda: build_student(student, plan.teacher)
+        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index)

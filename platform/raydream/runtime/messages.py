@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raydream.records import Provenance, Snapshot
+from raydream.records import BatchId, Provenance, Snapshot
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,26 @@ class Receipt:
         started_at: seconds since the epoch.
         seconds: it took, the commit included.
         curve: each loss term over the updates, as (update, value) pairs.
+        notes: what did not go as asked, in sentences.
     """
 
     provenance: Provenance
     started_at: float
     seconds: float
     curve: dict[str, list[tuple[int, float]]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far a generator is with a batch.
+
+    Attributes:
+        share: of its updates, in [0, 1].
+    """
+
+    batch: BatchId
+    share: float
 
 
 @dataclass(frozen=True)

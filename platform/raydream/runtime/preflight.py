@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.errors import InputError
 from raydream.networks import build_student, build_teacher
 from raydream.schedule import Schedule
 from raydream.students.distillation import steps_to_settle
-from raydream.teachers.loading import check_network, load_teacher, probe
+from raydream.targets import check_targets
+from raydream.teachers.checks import check_network, probe
+from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
 
@@ -27,27 +29,51 @@ class Checked:
     settle_steps: int
 
 
-def check_machine(config: DistillConfig, cpus: float, gpus: float) -> None:
+def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: float) -> None:
     """See that all processes of a run can be scheduled at once.
 
     Args:
         cpus, gpus: of the machine or cluster.
 
     Raises:
-        InputError: they would wait for each other for ever.
+        InputError: they would wait for each other for ever, or compute on a GPU that nobody reserves.
     """
+    generators, student = config.generators, getattr(config, "student", None)
+    workers = student.workers if student else 0
+    if config.device == "cuda" and not (generators.gpus and (student is None or student.gpus)):
+        remedy = "give generators.gpus (and student.gpus) a share, such as 0.5 each on one GPU"
+        raise InputError("generators.gpus", generators.gpus, "> 0 where device is cuda", remedy)
     for kind, there in (("cpus", cpus), ("gpus", gpus)):
-        each, workers = getattr(config.generators, kind), getattr(config.student, kind)
-        wanted = config.generators.count * each + config.student.workers * workers
+        each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
+        wanted = generators.count * each + taken
         if wanted > there + 1e-9:
             raise InputError(
                 f"generators.{kind}",
                 each,
-                f"at most {max(0.0, (there - config.student.workers * workers) / config.generators.count):.3g}",
-                f"{config.generators.count} generators and {config.student.workers} student workers reserve {wanted:g} "
-                f"{kind.upper()} and there are {there:g}: ask for fewer processes or smaller fractions "
+                f"at most {max(0.0, (there - taken) / generators.count):.3g}",
+                f"{generators.count} generators and {workers} student workers reserve {wanted:g} {kind.upper()} and "
+                f"there are {there:g}: ask for fewer processes or smaller fractions "
                 f"(generators.count, generators.{kind}, student.workers, student.{kind})",
             )
+
+
+def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
+    """Load and probe the teacher, and see that it can be inverted as asked.
+
+    Returns:
+        the teacher; None where it is to be trained.
+
+    Raises:
+        InputError: a checkpoint, network, method, stage or target that cannot work.
+    """
+    if config.teacher.checkpoint is None:
+        teacher, network = None, build_teacher(config.teacher)
+    else:
+        teacher = load_teacher(config.teacher)
+        network = teacher.network
+    check_network(network, config.teacher, config.synthesis, trained=teacher is not None)
+    check_targets(config.synthesis.targets, config.teacher.classes)
+    return teacher
 
 
 def check_run(config: DistillConfig) -> Checked:
@@ -57,18 +83,13 @@ def check_run(config: DistillConfig) -> Checked:
         InputError: a checkpoint, network, method or schedule that cannot work.
     """
     schedule = Schedule.of(config)
-    if config.teacher.checkpoint is None:
-        teacher, network = None, build_teacher(config.teacher)
-    else:
-        teacher = load_teacher(config.teacher)
-        network = teacher.network
-    check_network(network, config.teacher, config.synthesis.method)
+    teacher = check_teacher(config)
     settle_steps = _check_student(config)
     return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps)
 
 
 def _check_student(config: DistillConfig) -> int:
-    student = build_student(config)
+    student = build_student(config.student, config.teacher)
     for training in (False, True):
         shape = probe(student, config.teacher, "student.network", config.student.network, training)
         if shape != (2, config.teacher.classes):

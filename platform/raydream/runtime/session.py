@@ -3,24 +3,25 @@
 import contextlib
 import logging
 import os
+import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
-
-from raydream.config import DistillConfig
-from raydream.runtime.preflight import check_machine
+import torch
 
 
 @contextlib.contextmanager
-def ray_session(config: DistillConfig, namespace: str) -> Iterator[None]:
+def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterator[None]:
     """Ray for the length of a `with` block; what was started here is stopped again.
 
     A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
     started, whoever else runs Ray on this machine.
 
     Args:
+        check: given the CPUs and GPUs that there are, raises InputError if they are too few.
         namespace: of the run's actors, so that two runs can share a cluster.
 
     Raises:
@@ -38,7 +39,7 @@ def ray_session(config: DistillConfig, namespace: str) -> Iterator[None]:
     try:
         _tighten_token()
         there = ray.cluster_resources()
-        check_machine(config, there.get("CPU", 0.0), there.get("GPU", 0.0))
+        check(there.get("CPU", 0.0), there.get("GPU", 0.0))
         yield
     finally:
         ray.shutdown()
@@ -47,6 +48,14 @@ def ray_session(config: DistillConfig, namespace: str) -> Iterator[None]:
 def machine_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine_text() -> dict[str, Any]:
+    """What figures were measured on, for a summary."""
+    return {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
+        "machine": f"{platform.machine()}, {machine_cpus()} CPUs, {torch.cuda.device_count()} GPUs",
+    }
 
 
 def is_local() -> bool:

@@ -16,14 +16,14 @@ import torch
 from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw
-from raydream.buffer.shards import ShardStore
+from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
-from raydream.runtime.device import use_device
 from raydream.runtime.messages import StudentReport
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
@@ -132,10 +132,10 @@ def train_student(plan: StudentPlan) -> None:
     config, schedule = plan.config, plan.schedule
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    device = use_device(config.student.cpus, config.student.gpus)
+    device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config)
+    student = build_student(config.student, config.teacher)
     checkpoint = _load_checkpoint()
     if checkpoint:
         student.load_state_dict(checkpoint["student"])

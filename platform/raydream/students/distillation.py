@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from raydream.compute import autocast, choose_dtype
 from raydream.config import StudentConfig
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
@@ -38,6 +39,7 @@ class Distiller:
         self._teacher, self._config = teacher, config
         self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
         self._fill = teacher.normalisation.valid_range()[0]
+        self._dtype = choose_dtype(config.precision, teacher.device)
         self.optimizer = _optimizer(student, config)
 
     def step(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -53,10 +55,12 @@ class Distiller:
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         random = generator(self._run_seed, "view", step, self._rank)
         view = student_view(self._teacher.normalisation(images), self._config, self._fill, random)
-        with torch.no_grad():
-            teacher_logits = self._teacher.network(view)
+        view = view.contiguous(memory_format=torch.channels_last)
         self.student.train()
-        student_logits = self.student(view)
+        with autocast(self._dtype, view.device):
+            with torch.no_grad():
+                teacher_logits = self._teacher.network(view).float()
+            student_logits = self.student(view).float()
         loss = kl_divergence(teacher_logits, student_logits, self._config.temperature)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -86,6 +90,10 @@ def steps_to_settle(student: nn.Module, left: float = 0.01) -> int:
     of it remains for the slowest layer (44 for torch's momentum 0.1 and one percent). Before that a student in eval
     mode normalises by numbers that are not its own, and a competition with it teaches nothing.
     """
-    momenta = [layer.momentum for layer in batch_norm_layers(student).values() if layer.momentum]
+    momenta = [
+        float(layer.momentum)
+        for layer in batch_norm_layers(student).values()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.momentum
+    ]
     slowest = min(momenta, default=1.0)
     return 1 if slowest >= 1.0 else math.ceil(math.log(left) / math.log(1.0 - slowest))

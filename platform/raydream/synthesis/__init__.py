@@ -7,7 +7,7 @@ from batch to batch in its `state_dict`.
 from raydream.synthesis.adaptive import AdaptiveDeepInversion
 from raydream.synthesis.deep_inversion import DeepInversion
 from raydream.synthesis.deepdream import DeepDream
-from raydream.synthesis.inversion import Inversion, Request, Synthesis
+from raydream.synthesis.inversion import Inversion, OnProgress, Request, Synthesis
 from raydream.synthesis.noise import Noise
 
 SYNTHESIZERS: dict[str, type[Inversion]] = {
@@ -17,4 +17,4 @@ SYNTHESIZERS: dict[str, type[Inversion]] = {
     "adaptive": AdaptiveDeepInversion,
 }
 
-__all__ = ["SYNTHESIZERS", "Inversion", "Request", "Synthesis"]
+__all__ = ["SYNTHESIZERS", "Inversion", "OnProgress", "Request", "Synthesis"]

@@ -1,64 +1,104 @@
-"""One image batch of a run, from its id to its record: what every generator does, wherever it runs."""
+"""One image batch of a run, from its order to its record: what every generator does, wherever it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
-from raydream.config import DistillConfig
-from raydream.networks import build_student
-from raydream.records import BatchId, ImageBatch, Provenance, Snapshot
-from raydream.schedule import Schedule
-from raydream.seeds import derive_seed
-from raydream.synthesis import SYNTHESIZERS, Request
-from raydream.teachers.teacher import Teacher, freeze, load_arrays
+from raydream.config import SynthesisConfig
+from raydream.records import ImageBatch, Order, Provenance, Snapshot
+from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
+from raydream.teachers.teacher import Teacher, load_arrays
 
 
-def make_batch(
-    run: str,
-    config: DistillConfig,
-    schedule: Schedule,
-    teacher: Teacher,
-    batch: BatchId,
-    snapshot: Snapshot | None,
-    source: ImageBatch | None,
-    generator: int,
-) -> tuple[ImageBatch, dict[str, list[tuple[int, float]]]]:
-    """Make one image batch of a run: the same pixels, targets and logits whoever makes it.
+@dataclass(frozen=True)
+class Made:
+    """A finished batch.
+
+    Attributes:
+        batch: with its images on the CPU.
+        curve: each loss term over the updates, as (update, value) pairs.
+        notes: what did not go as asked, in sentences.
+    """
+
+    batch: ImageBatch
+    curve: dict[str, list[tuple[int, float]]]
+    notes: tuple[str, ...]
+
+
+class BatchMaker:
+    """Makes batches: the same pixels, targets and logits for an order, whoever makes it.
 
     Args:
-        snapshot: the student to compete with; not looked at by a method that does not compete.
-        source: images to start from (their targets are kept), or None for noise.
-        generator: for the record only.
-
-    Returns:
-        the batch, and each loss term over the updates.
+        run: id of the run.
+        teacher: on the device to compute on.
+        config: of the synthesis.
+        build_student: builds the student that snapshots are of; None where nobody competes.
+        generator: index of this maker, for the record only.
     """
-    device = teacher.device
-    student = None
-    snapshot = snapshot if config.synthesis.competes else None
-    if snapshot is not None:
-        student = build_student(config)
-        load_arrays(student, snapshot.state)
-        student = freeze(student).to(device)
-    targets = schedule.targets(batch) if source is None else source.targets
-    seed = derive_seed(config.seed, "synthesis", batch.index, batch.round)
-    synthesizer = SYNTHESIZERS[config.synthesis.method](teacher, config.synthesis)
-    start = None if source is None else torch.from_numpy(np.array(source.images))
-    made = synthesizer.synthesize(Request(torch.from_numpy(np.array(targets)), seed, student, start))
-    logits = teacher.logits(made.images).cpu()
-    coefficients = {name: float(getattr(config.synthesis.coefficients, name)) for name in made.losses}
-    provenance = Provenance(
-        run=run,
-        batch=str(batch),
-        generator=generator,
-        seed=seed,
-        method=config.synthesis.method,
-        teacher=teacher.fingerprint,
-        student_step=None if snapshot is None else snapshot.step,
-        source=None if source is None else str(source.id),
-        restarts=made.restarts,
-        coefficients=coefficients,
-        losses=made.losses,
-        distances=made.distances,
-        target_share=float((logits.argmax(1).numpy() == targets).mean()),
-    )
-    return ImageBatch(made.images.cpu().numpy(), np.array(targets), logits.numpy(), provenance), made.curve
+
+    def __init__(
+        self,
+        run: str,
+        teacher: Teacher,
+        config: SynthesisConfig,
+        build_student: Callable[[], nn.Module] | None = None,
+        generator: int = 0,
+    ) -> None:
+        self._run, self._teacher, self._config, self._generator = run, teacher, config, generator
+        self._build_student = build_student
+        self._synthesizer = SYNTHESIZERS[config.method](teacher, config)
+
+    def make(
+        self,
+        order: Order,
+        snapshot: Snapshot | None,
+        source: ImageBatch | None,
+        on_progress: OnProgress = lambda share: None,
+    ) -> Made:
+        """Make one batch.
+
+        Args:
+            snapshot: the student to compete with; not looked at by a method that does not compete.
+            source: images to start from (their targets are kept), or None for noise.
+            on_progress: see `Request`.
+
+        Raises:
+            SynthesisError: see `Inversion.synthesize`.
+        """
+        snapshot = snapshot if self._config.competes else None
+        student = None
+        if snapshot is not None and self._build_student is not None:
+            student = self._build_student()
+            load_arrays(student, snapshot.state)
+            student = student.to(self._teacher.device)
+        targets = order.targets if source is None else source.targets
+        start = None if source is None else torch.from_numpy(np.array(source.images))
+        request = Request(torch.from_numpy(np.array(targets)), order.seed, student, start, on_progress)
+        made = self._synthesizer.synthesize(request)
+        logits = self._teacher.logits(made.images).cpu().numpy()
+        provenance = self._provenance(order, made, snapshot, source, float((logits.argmax(1) == targets).mean()))
+        return Made(
+            ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, made.notes
+        )
+
+    def _provenance(
+        self, order: Order, made: Synthesis, snapshot: Snapshot | None, source: ImageBatch | None, target_share: float
+    ) -> Provenance:
+        return Provenance(
+            run=self._run,
+            batch=str(order.batch),
+            generator=self._generator,
+            seed=order.seed,
+            method=self._config.method,
+            teacher=self._teacher.fingerprint,
+            student_step=None if snapshot is None else snapshot.step,
+            source=None if source is None else str(source.id),
+            restarts=made.restarts,
+            coefficients={name: float(getattr(self._config.coefficients, name)) for name in made.losses},
+            losses=made.losses,
+            distances=made.distances,
+            target_share=target_share,
+        )

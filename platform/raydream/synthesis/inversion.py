@@ -1,23 +1,29 @@
 """Inversion: gradient descent on pixels until the teacher sees in them what the objective asks for."""
 
-import contextlib
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from raydream.compute import choose_dtype, compiling_pays, operations
 from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
-from raydream.losses.feature_statistics import FeatureObserver
-from raydream.losses.objective import Objective, Observation
+from raydream.losses.feature_statistics import ObservedNetwork, frozen_copy
+from raydream.losses.objective import Objective
 from raydream.seeds import derive_seed
+from raydream.synthesis.gradient import Evaluation, PixelGradient
+from raydream.synthesis.stages import Stage, learning_rate, stages_of, updates_of
+from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
 
 log = logging.getLogger(__name__)
+
+OnProgress = Callable[[float], None]
 
 MAX_RESTARTS = 3
 CURVE_POINTS = 20
@@ -30,14 +36,16 @@ class Request:
     Attributes:
         targets: int64 [N], the class that each image is to show.
         seed: of the first pixels, the jitter and the flips.
-        student: a frozen network in eval mode to compete with, or None.
+        student: a network to compete with, or None; its weights are copied.
         start: uint8 [N,C,H,W] to start from, or None for N(0, 1).
+        on_progress: told now and then which share of the updates is done, in [0, 1].
     """
 
     targets: Tensor
     seed: int
     student: nn.Module | None = None
     start: Tensor | None = None
+    on_progress: OnProgress = lambda share: None
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,9 @@ class Synthesis:
         images: uint8 [N,C,H,W].
         losses: each term's value at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update; empty where it is not measured.
-        curve: each term over the updates, as (update, value) pairs.
+        curve: each term over the updates of all stages, as (update, value) pairs.
         restarts: how often the batch diverged and was started anew from another seed.
+        notes: what did not go as asked (out of memory, no compiler), in sentences.
     """
 
     images: Tensor
@@ -57,13 +66,16 @@ class Synthesis:
     distances: dict[str, float] = field(default_factory=dict)
     curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     restarts: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Inversion:
     """The loop that all inversions share; a subclass names its terms.
 
+    Keep one for all batches of a process: it keeps what was compiled, and the chunk size that memory allowed.
+
     Args:
-        teacher: frozen and in eval mode.
+        teacher: frozen and in eval mode; is left as it is.
         config: of the synthesis; `coefficients` are read for the terms named in `terms`.
     """
 
@@ -71,6 +83,9 @@ class Inversion:
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None:
         self._teacher, self._config = teacher, config
+        self._stages = stages_of(config, teacher.config.input_shape[1:])
+        self._gradients: dict[bool, PixelGradient] = {}
+        self._student: nn.Module | None = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the synthesizer has learned from batch to batch: nothing."""
@@ -83,7 +98,8 @@ class Inversion:
         """Make one batch.
 
         Raises:
-            SynthesisError: NaN or infinity again after `MAX_RESTARTS` fresh starts.
+            SynthesisError: NaN or infinity again after `MAX_RESTARTS` fresh starts, or a single image that does not
+                fit into memory.
         """
         for restart in range(MAX_RESTARTS + 1):
             seed = request.seed if restart == 0 else derive_seed(request.seed, "restart", restart)
@@ -98,76 +114,115 @@ class Inversion:
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""
-        config, teacher = self._config, self._teacher
-        objective = Objective([t for t in self.terms if t != "competition" or request.student is not None], config)
-        x = self._first_pixels(request, random).to(teacher.device).requires_grad_(True)
-        targets = request.targets.to(teacher.device)
-        optimizer = torch.optim.Adam([x], config.learning_rate, config.betas)
-        low, high = teacher.normalisation.valid_range()
-        curve: dict[str, list[tuple[int, float]]] = {name: [] for name in objective.weights}
-        every = max(1, config.iterations // CURVE_POINTS)
-        distances: dict[str, float] = {}
-        with _observer(teacher.network, "feature" in objective.weights) as observer:
-            for iteration in range(config.iterations):
-                optimizer.param_groups[0]["lr"] = config.learning_rate * decay_factor(config, iteration)
-                view = random_view(x, config, random)
-                seen = Observation(
-                    images=view,
-                    targets=targets,
-                    teacher_logits=teacher.network(view),
-                    distances=observer.distances() if observer else None,
-                    student_logits=request.student(view) if "competition" in objective.weights else None,  # type: ignore[misc]
-                )
-                total, values = objective(seen)
-                (x.grad,) = torch.autograd.grad(total, x)
+        gradient = self._gradient(request)
+        targets = request.targets.to(self._teacher.device)
+        pixels = _Pixels(self._teacher, self._config, random)
+        x = pixels.first(request, self._stages[0])
+        recorded = _Recorded(updates_of(self._config))
+        for stage in self._stages:
+            x = pixels.resized(x, stage)
+            optimizer = torch.optim.Adam([x], stage.learning_rate, stage.betas, fused=True)
+            for iteration in range(stage.iterations):
+                optimizer.param_groups[0]["lr"] = learning_rate(self._config, stage, iteration)
+                view = draw_view(stage.jitter, self._config.flip, random)
+                evaluation = gradient(view(x.detach()), targets)
+                # Fused Adam goes through memory: pixels and gradient must lie in it in the same order.
+                x.grad = view.back(evaluation.gradient).contiguous()
                 optimizer.step()
-                if config.clip:
-                    with torch.no_grad():
-                        x.clamp_(low, high)
-                last = iteration == config.iterations - 1
-                if last or iteration % every == 0:
-                    # Reading values waits for the device, so it is done at few updates.
-                    if not math.isfinite(total.item()) or not bool(x.isfinite().all()):
+                pixels.clip(x)
+                if recorded.is_due():
+                    if not recorded.record(evaluation, x):
                         return None
-                    for name, value in values.items():
-                        curve[name].append((iteration, value.item()))
-                    if last and observer and seen.distances is not None:
-                        distances = dict(zip(observer.names, seen.distances.tolist(), strict=True))
-        losses = {name: points[-1][1] for name, points in curve.items()}
-        return Synthesis(teacher.normalisation.quantise(x), losses, distances, curve, restarts)
+                    request.on_progress(recorded.share)
+                recorded.update += 1
+        images = self._teacher.normalisation.quantise(x)
+        return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
 
-    def _first_pixels(self, request: Request, random: torch.Generator) -> Tensor:
-        if request.start is not None:
-            started: Tensor = self._teacher.normalisation(request.start)
+    def _gradient(self, request: Request) -> PixelGradient:
+        """Of this request's objective; the same for all requests with a student, and for all without."""
+        competes = request.student is not None and "competition" in self.terms
+        competes = competes and self._config.coefficients.competition > 0
+        if request.student is not None and competes:
+            if self._student is None:
+                self._student = frozen_copy(request.student).to(self._teacher.device)
+            # Into the same network, as torch.compile would take another one for new code.
+            self._student.load_state_dict(request.student.state_dict())
+        if competes not in self._gradients:
+            self._gradients[competes] = self._build(len(request.targets), competes)
+        return self._gradients[competes]
+
+    def _build(self, count: int, competes: bool) -> PixelGradient:
+        config, device = self._config, self._teacher.device
+        objective = Objective([term for term in self.terms if term != "competition" or competes], config)
+        observe = objective.has("features")
+        teacher = ObservedNetwork(self._teacher.network) if observe else frozen_copy(self._teacher.network)
+        student = self._student if competes else None
+        shape = (count, *self._teacher.config.input_shape)
+        updates = updates_of(config)
+        networks = [self._teacher.network, *([student] if student is not None else [])]
+        work = sum(operations(network, shape, updates, device) for network in networks)
+        compiled = compiling_pays(config, work, device, torch.get_num_threads())
+        return PixelGradient(
+            objective, teacher, student, choose_dtype(config.precision, device), compiled, config.chunk_size
+        )
+
+
+class _Pixels:
+    """The images of one attempt, from their first values on."""
+
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, random: torch.Generator) -> None:
+        self._teacher, self._random = teacher, random
+        self._bounds = teacher.normalisation.valid_range() if config.clip else None
+
+    def first(self, request: Request, stage: Stage) -> Tensor:
+        channels = self._teacher.config.input_shape[0]
+        if request.start is None:
+            noise = torch.randn(len(request.targets), channels, *stage.size, generator=self._random)
+            return noise.to(self._teacher.device)
+        started: Tensor = self._teacher.normalisation(request.start)
+        if started.shape[2:] == stage.size:
             return started
-        return torch.randn(len(request.targets), *self._teacher.config.input_shape, generator=random)
+        return functional.interpolate(started, stage.size, mode="bilinear", antialias=True)
+
+    def resized(self, x: Tensor, stage: Stage) -> Tensor:
+        if x.shape[2:] != stage.size:
+            x = functional.interpolate(x.detach(), stage.size, mode=stage.upsampling)
+        return x.detach().contiguous().requires_grad_(True)
+
+    @torch.no_grad()
+    def clip(self, x: Tensor) -> None:
+        if self._bounds is not None:
+            x.clamp_(*self._bounds)
 
 
-def decay_factor(config: SynthesisConfig, iteration: int) -> float:
-    """What the learning rate is multiplied by at an update: 1, or half a cosine from 1 towards 0."""
-    if config.decay == "constant":
-        return 1.0
-    return 0.5 * (1.0 + math.cos(math.pi * iteration / config.iterations))
+class _Recorded:
+    """What is told of one attempt. Reading a value waits for the device, so it is done at few updates."""
 
+    def __init__(self, updates: int) -> None:
+        self.update = 0
+        self._last, self._every = updates - 1, max(1, updates // CURVE_POINTS)
+        self._curve: dict[str, list[tuple[int, float]]] = {}
+        self._distances: list[float] = []
 
-def random_view(x: Tensor, config: SynthesisConfig, random: torch.Generator) -> Tensor:
-    """The images as one update sees them: rolled by up to `jitter` pixels each way, mirrored half of the time.
+    @property
+    def share(self) -> float:
+        """Of the updates, done."""
+        return (self.update + 1) / (self._last + 1)
 
-    Args:
-        x: [N,C,H,W]; the whole batch gets the same view, as in the published code.
-    """
-    if config.jitter:
-        down, right = torch.randint(-config.jitter, config.jitter + 1, (2,), generator=random).tolist()
-        x = torch.roll(x, (down, right), dims=(2, 3))
-    if config.flip and bool(torch.rand((), generator=random) < 0.5):
-        x = x.flip(3)
-    return x
+    def is_due(self) -> bool:
+        return self.update == self._last or self.update % self._every == 0
 
+    def record(self, evaluation: Evaluation, x: Tensor) -> bool:
+        """Note the values of an update; False where they are no longer finite."""
+        if not math.isfinite(evaluation.total.item()) or not bool(x.isfinite().all()):
+            return False
+        for name, value in evaluation.values.items():
+            self._curve.setdefault(name, []).append((self.update, value.item()))
+        if evaluation.distances is not None:
+            self._distances = evaluation.distances.tolist()
+        return True
 
-@contextlib.contextmanager
-def _observer(network: nn.Module, needed: bool) -> Iterator[FeatureObserver | None]:
-    if not needed:
-        yield None
-        return
-    with FeatureObserver(network) as observer:
-        yield observer
+    def synthesis(self, images: Tensor, names: list[str], restarts: int, notes: tuple[str, ...]) -> Synthesis:
+        losses = {name: points[-1][1] for name, points in self._curve.items()}
+        distances = dict(zip(names, self._distances, strict=True))
+        return Synthesis(images, losses, distances, self._curve, restarts, notes)

@@ -14,17 +14,17 @@ from raydream.storage import write_aside
 class ShardStore:
     """The folder of a run's shards.
 
-    Args:
+    Attributes:
         folder: is made where it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
 
     def path(self, batch: BatchId) -> Path:
         """Where a batch's shard lies, or would lie."""
-        return self._folder / f"{batch}.parquet"
+        return self.folder / f"{batch}.parquet"
 
     def has(self, batch: BatchId) -> bool:
         """Whether a batch is committed."""
@@ -57,10 +57,17 @@ class ShardStore:
             raise ShardError(f"the shard {path} holds batch {found.id}: somebody renamed it")
         return found
 
+    def rows(self, batch: BatchId) -> int:
+        """Images of a committed batch, without reading them; raises ShardError as `read` does."""
+        try:
+            return int(pq.read_metadata(self.path(batch)).num_rows)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(f"the shard {self.path(batch)} cannot be read: {error}") from error
+
     def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""
         found = []
-        for path in self._folder.glob("r*-b*.parquet"):
+        for path in self.folder.glob("r*-b*.parquet"):
             with contextlib.suppress(ValueError):
                 found.append(BatchId.parse(path.stem))
         return sorted(found)

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from raydream.buffer.shards import ShardStore
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
+from raydream.shards import ShardStore
 from tests.tiny import some_batch
 
 
@@ -177,7 +177,7 @@ def test_a_damaged_shard_can_be_written_anew(store, shard):
 DISK_FULL = """
 import pickle, resource, sys
 from pathlib import Path
-from raydream.buffer.shards import ShardStore
+from raydream.shards import ShardStore
 
 store, batch = ShardStore(Path(sys.argv[1])), pickle.loads(Path(sys.argv[2]).read_bytes())
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a file that grows further fails as on a full disk

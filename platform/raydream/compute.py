@@ -1,0 +1,95 @@
+"""On what and in which arithmetic networks compute, and whether compiling pays.
+
+All of it follows from the configuration and the machine, never from a measured time, so that a run can be repeated to
+the bit.
+"""
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from raydream.config import SynthesisConfig
+from raydream.errors import InputError
+
+COMPILE_S = 60.0
+"""seconds that an uncompiled batch must be worth before `auto` compiles; compiling takes 10 to 60"""
+ASSUMED_RATE = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
+"""arithmetic operations per second that an uncompiled inversion is assumed to reach, per CPU thread or device"""
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def use_device(device: str, cpus: float, gpus: float) -> torch.device:
+    """Set this process's threads to max(1, cpus), and return the device that it should use.
+
+    Ray shows each process only the GPUs that it reserved, so the first one visible is its own.
+
+    Args:
+        device: cpu, cuda or mps; auto: cuda where a GPU is reserved, else mps where there is one, else cpu.
+        cpus, gpus: that this process has reserved.
+
+    Raises:
+        InputError: the device is named and not there.
+    """
+    torch.set_num_threads(max(1, int(cpus)))
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device("cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu")
+    if not there[device]:
+        known = ", ".join(name for name, available in there.items() if available)
+        raise InputError("device", device, f"one of {known}, or auto", "this machine has no such device")
+    return torch.device(device)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type that networks compute in.
+
+    Args:
+        precision: a key of `DTYPES`, or auto: bf16 where the device has instructions for it, else fp32.
+    """
+    if precision != "auto":
+        return DTYPES[precision]
+    cuda = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    cpu = device.type == "cpu" and has_bf16_instructions()
+    return torch.bfloat16 if cuda or cpu else torch.float32
+
+
+def has_bf16_instructions() -> bool:
+    """Whether this CPU multiplies bf16 by instructions of its own."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 has no such function
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("sve_bf16"))
+
+
+def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to a type on a device; nothing for fp32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def compiling_pays(config: SynthesisConfig, work: float, device: torch.device, threads: int) -> bool:
+    """Whether `auto` compiles: one uncompiled batch would take longer than compiling does.
+
+    Args:
+        work: arithmetic operations of a batch, see `operations`.
+        threads: that the device computes with, if it is a CPU.
+    """
+    if config.compile != "auto":
+        return config.compile == "on"
+    rate = ASSUMED_RATE[device.type] * (threads if device.type == "cpu" else 1)
+    return work / rate > COMPILE_S
+
+
+def operations(network: nn.Module, shape: tuple[int, ...], updates: int, device: torch.device) -> float:
+    """Arithmetic operations of an inversion's forward passes and of its backward passes to the pixels.
+
+    Args:
+        shape: of the images, [N,C,H,W]; counted on one of them.
+        updates: how many passes each way.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape[1:], device=device))
+    return 2.0 * float(counter.get_total_flops()) * shape[0] * updates

@@ -1,0 +1,66 @@
+"""The data card: what a set of images is, where it came from, and how to open it; written beside the images."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raydream.command_line import as_dict
+from raydream.config import SynthesizeConfig
+from raydream.storage import write_aside
+
+OPENING = """\
+```python
+import pandas, pyarrow.parquet, ray
+from raydream.data import ImageSet
+
+images = ImageSet("{path}")                           # a torch Dataset of (uint8 [C,H,W], target)
+frame = pandas.read_parquet("{path}/images")          # frame.image[0].reshape{shape}
+table = pyarrow.parquet.read_table("{path}/images")
+dataset = ray.data.read_parquet("{path}/images")
+```"""
+
+
+def write_card(path: Path, config: SynthesizeConfig, summary: dict[str, Any]) -> None:
+    """Write the card of a data set as Markdown, aside and renamed; raises OSError."""
+    text = card(str(path.parent), config, summary)
+    write_aside(path, lambda aside: aside.write_text(text))
+
+
+def card(folder: str, config: SynthesizeConfig, summary: dict[str, Any]) -> str:
+    """The card's text.
+
+    Args:
+        folder: of the run.
+        summary: its final figures.
+    """
+    teacher = config.teacher
+    shape = tuple(teacher.input_shape)
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in summary["losses"].items())
+    settings = yaml.safe_dump({"teacher": as_dict(teacher), "synthesis": as_dict(config.synthesis)}, sort_keys=False)
+    return f"""# {config.experiment}: {summary["images"]} synthetic images
+
+Made by inverting a trained network ({summary["method"]}); no image is real, and none was an input.
+What the network was trained on may show in them: treat them with the care that its training data deserve.
+
+| | |
+| --- | --- |
+| images | {summary["images"]} of {shape[0]} x {shape[1]} x {shape[2]}, uint8, in {summary["batches"]} Parquet files |
+| targets | {config.synthesis.targets.rule}; images per class: {summary["images_per_class"]} |
+| on target | {summary["target_share"]:.1%}, as the network itself classifies these very pixels |
+| losses | {losses} (means over batches at the last update, before coefficients) |
+| updates | {summary["updates"]} per image |
+| network | {teacher.network}, weights {summary["teacher_fingerprint"]} |
+| normalisation | (pixels / 255 - {list(teacher.mean)}) / {list(teacher.std)} |
+| seed | {summary["seed"]} |
+| made with | {", ".join(f"{name} {version}" for name, version in summary["versions"].items())}; {summary["machine"]} |
+
+Columns: `batch`, `row`, `image` (C·H·W bytes, channels first), `target`, `teacher_logits`.
+
+{OPENING.format(path=folder, shape=shape)}
+
+## Settings
+
+```yaml
+{settings}```
+"""

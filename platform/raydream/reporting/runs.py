@@ -1,0 +1,66 @@
+"""What one run takes from another: networks that earlier runs trained, described in their own configurations."""
+
+from pathlib import Path
+from typing import Any
+
+from raydream.errors import InputError
+from raydream.reporting.run_folder import resume
+
+OF_RUN = "run:"
+
+
+def resolve(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with every network that names a run replaced by what that run says of it.
+
+    `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
+    trained no student. A verifier `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it
+    is to classify.
+
+    Raises:
+        InputError: there is no such run, or it has not trained a network (yet).
+    """
+    settings = dict(settings)
+    if isinstance(settings.get("teacher"), dict):
+        settings["teacher"] = _network(settings["teacher"], "teacher.network")
+    if isinstance(verifiers := settings.get("verifiers"), str):
+        verifiers = verifiers.split(",")
+    if verifiers:
+        settings["verifiers"] = [
+            _network(_verifier(verifier, settings["images"]), f"verifiers.{index}")
+            for index, verifier in enumerate(verifiers)
+        ]
+    return settings
+
+
+def teacher_of(path: Path, field: str) -> dict[str, Any]:
+    """The teacher's description in a run's configuration; raises InputError."""
+    config = resume(path, field)[1]
+    if not isinstance(config.get("teacher"), dict):
+        raise InputError(field, str(path), "the folder of a run that has a teacher", "name another run")
+    teacher: dict[str, Any] = config["teacher"]
+    return teacher
+
+
+def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
+    name = str(description.get("network", ""))
+    if not name.startswith(OF_RUN):
+        return description
+    path = Path(name.removeprefix(OF_RUN))
+    teacher, config = teacher_of(path, field), resume(path, field)[1]
+    trained = path / ("student.safetensors" if "student" in config else "teacher.safetensors")
+    if not trained.is_file():
+        raise InputError(field, name, "a run that is done", f"there is no {trained.name} in it (yet)")
+    own = config.get("student", teacher)
+    return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": str(trained.absolute())}
+
+
+def _verifier(verifier: Any, images: str) -> dict[str, Any]:
+    if not isinstance(verifier, str):
+        return dict(verifier)
+    network, equals, checkpoint = verifier.partition("=")
+    if network.startswith(OF_RUN) and not equals:
+        return {"network": verifier}
+    if not network or not checkpoint:
+        allowed = "NETWORK=CHECKPOINT or run:DIR, with commas between several"
+        raise InputError("verifiers", verifier, allowed, "give both its network and its weights")
+    return teacher_of(Path(images), "images") | {"network": network, "arguments": {}, "checkpoint": checkpoint}

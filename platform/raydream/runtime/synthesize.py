@@ -1,0 +1,195 @@
+"""The job that makes images and nothing else: all generators, one Parquet data set, and a card that describes it."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.util.queue import Empty, Queue
+from rich.console import Console
+
+from raydream.command_line import Command
+from raydream.config import SynthesizeConfig
+from raydream.data.image_set import ImageSet, export_folder, open_shards
+from raydream.errors import InputError
+from raydream.records import BatchId, Order
+from raydream.reporting import run_folder
+from raydream.reporting.data_card import write_card
+from raydream.reporting.figures import save_image_grid
+from raydream.reporting.progress import Counter, result_table
+from raydream.reporting.run_folder import RunFolder
+from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.messages import BatchProgress
+from raydream.runtime.pool import GeneratorPool
+from raydream.runtime.preflight import check_machine, check_teacher
+from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
+from raydream.storage import write_json
+from raydream.synthesis.stages import updates_of
+from raydream.targets import choose_targets
+from raydream.teachers.teacher import Teacher, to_arrays
+
+POLL_S = 0.2
+DEFAULT_IMAGES = 256
+
+
+def even_sizes(images: int, most: int) -> list[int]:
+    """Sizes of batches that differ by one at most, as coefficients belong to a batch size."""
+    count = -(-images // most)
+    return [images // count + (index < images % count) for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch to make.
+
+    Attributes:
+        source: the batch of the run named in `start_from` that it starts from; None: noise.
+    """
+
+    order: Order
+    source: BatchId | None
+
+
+def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
+    """All batches in order; they follow from the configuration alone (and from the images that are started from).
+
+    Raises:
+        InputError: there are no images to start from, or of another shape than the teacher's.
+    """
+    sources: list[BatchId | None]
+    if config.start_from is not None:
+        store = open_shards(config.start_from, "start_from")
+        sources = [*store.committed()]
+        sizes = [store.rows(source) for source in store.committed()]
+        shape = store.read(store.committed()[0]).images.shape[1:]
+        if shape != config.teacher.input_shape:
+            allowed = f"a run with images {config.teacher.input_shape}, as teacher.input_shape says"
+            raise InputError("start_from", config.start_from, allowed, f"its images are {shape}")
+    else:
+        sizes = even_sizes(config.images or DEFAULT_IMAGES, config.synthesis.batch_size)
+        sources = [None] * len(sizes)
+    tasks, first = {}, 0
+    for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):
+        batch = BatchId(0, index)
+        targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
+        tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0)), source)
+        first += count
+    return tasks
+
+
+def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
+    """Make a data set, or go on with it; returns its summary, which is also in the run folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written.
+        RaydreamError: a generator failed for good; what is committed is kept.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    if is_local():
+        check_machine(config, machine_cpus(), torch.cuda.device_count())
+    kept = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+    loaded, tasks = check_teacher(replace(config, teacher=kept)), tasks_of(config)
+    folder = command.folder()
+    with run_folder.held(folder):
+        console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
+        recipe = (config.teacher, config.training, config.data)
+        teacher = keep_teacher(loaded, recipe, folder, console.print)
+        _make_all(config, tasks, teacher, folder, console)
+        summary = _summarise(config, folder, time.time() - began_at)
+        write_json(folder.summary, summary)
+        write_card(folder.path / "README.md", config, summary)
+        save_image_grid(folder.path)
+        if config.png and not (folder.path / "png").exists():
+            export_folder(folder.path, folder.path / "png")
+    _show(summary, folder, console)
+    return summary
+
+
+def _make_all(
+    config: SynthesizeConfig, tasks: dict[BatchId, Task], teacher: Teacher, folder: RunFolder, console: Console
+) -> None:
+    store = ShardStore(folder.images)
+    sizes = {batch: len(task.order.targets) for batch, task in tasks.items()}
+    pending = [batch for batch in tasks if not store.has(batch)]
+    made, images = sum(sizes[batch] for batch in tasks if batch not in pending), sum(sizes.values())
+    if not pending:
+        return
+    sources = open_shards(config.start_from).folder if config.start_from else folder.images
+    plan = GeneratorPlan(
+        folder.run, config.device, config.teacher, config.synthesis, None, config.generators, folder.images, sources
+    )
+    with (
+        ray_session(partial(check_machine, config), folder.run),
+        Counter("images", made, images, console) as counter,
+    ):
+        reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
+        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, counter.say)
+        shares: dict[BatchId, float] = {}
+        while pending or pool.in_flight:
+            while pending and pool.has_idle():
+                task = tasks[pending.pop(0)]
+                pool.start(task.order, None, task.source)
+            finished, lost = pool.collect(POLL_S)
+            pending = sorted([*pending, *lost])
+            shares |= {report.batch: report.share for report in _drain(reports)}
+            for done in finished:
+                made += sizes[done.batch]
+                share, seconds = done.receipt.provenance.target_share, done.receipt.seconds
+                counter.say(f"batch {done.batch}: {sizes[done.batch]} images, {share:.1%} on target, {seconds:.0f} s")
+            under_way = sum(shares.get(batch, 0.0) * sizes[batch] for batch in pool.in_flight)
+            counter.update(made + under_way)
+
+
+def _drain(reports: Queue) -> Iterator[BatchProgress]:
+    with contextlib.suppress(Empty):
+        while True:
+            yield reports.get(block=False)
+
+
+def _summarise(config: SynthesizeConfig, folder: RunFolder, wall_s: float) -> dict[str, Any]:
+    """The final figures; shares are in [0, 1], counted on quantised pixels."""
+    batches = list(ImageSet(folder.path).batches())
+    counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
+    sizes = np.array([len(batch) for batch in batches])
+    shares = np.array([batch.provenance.target_share for batch in batches])
+    losses = {
+        name: float(np.average([batch.provenance.losses[name] for batch in batches], weights=sizes))
+        for name in batches[0].provenance.losses
+    }
+    return {
+        "method": config.synthesis.method,
+        "seed": config.seed,
+        "images": int(sizes.sum()),
+        "batches": len(batches),
+        "updates": updates_of(config.synthesis),
+        "images_per_class": counts.tolist(),
+        "target_share": float(np.average(shares, weights=sizes)),
+        "losses": losses,
+        "restarts": sum(batch.provenance.restarts for batch in batches),
+        "wall_s": wall_s,
+        "teacher_fingerprint": batches[0].provenance.teacher,
+        **machine_text(),
+    }
+
+
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    losses = ", ".join(f"{name} {value:.3g}" for name, value in summary["losses"].items())
+    rows = {
+        "images": f"{summary['images']} in {summary['batches']} batches, by {summary['method']}",
+        "on target": f"{summary['target_share']:.1%} by the teacher, of the images as they are stored",
+        "losses": losses,
+        "seconds": f"{summary['wall_s']:.0f}",
+        "data set": str(folder.images),
+        "data card": str(folder.path / "README.md"),
+        "pictures": str(folder.path / "images.png"),
+        **({"PNG files": str(folder.path / "png")} if (folder.path / "png").exists() else {}),
+    }
+    console.print(result_table(rows))

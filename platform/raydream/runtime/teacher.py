@@ -1,0 +1,44 @@
+"""The teacher of a run: loaded, found or trained, and kept in the run's folder."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from raydream.config import DataConfig, TeacherConfig, TrainingConfig
+from raydream.reporting import run_folder
+from raydream.reporting.run_folder import RunFolder
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.loading import trained_teacher
+from raydream.teachers.teacher import Teacher
+
+
+def with_kept_teacher(teacher: TeacherConfig, run_dir: Path, resume: bool) -> TeacherConfig:
+    """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
+    kept = RunFolder(run_dir, "").teacher
+    return replace(teacher, checkpoint=str(kept)) if resume and kept.exists() else teacher
+
+
+def keep_teacher(
+    loaded: Teacher | None,
+    recipe: tuple[TeacherConfig, TrainingConfig, DataConfig],
+    folder: RunFolder,
+    say: Callable[[str], None],
+) -> Teacher:
+    """The run's teacher, with a copy of its weights in the run's folder.
+
+    Args:
+        loaded: from its checkpoint; None where it is to be found in the library or trained by the recipe.
+        say: told where it came from.
+
+    Raises:
+        InputError: it is not the one that the run was begun with.
+    """
+    teacher = loaded
+    if teacher is None:
+        teacher, found = trained_teacher(*recipe)
+        told = "found in" if found else "trained and kept in"
+        say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    run_folder.check_teacher(folder, teacher.fingerprint)
+    if not folder.teacher.exists():
+        save_network(teacher.network, folder.teacher)
+    return teacher

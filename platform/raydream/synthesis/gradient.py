@@ -1,0 +1,231 @@
+"""One update's worth of mathematics: the objective's value at the images and its gradient with respect to them."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raydream.compute import autocast
+from raydream.errors import SynthesisError, first_line
+from raydream.losses.feature_statistics import ObservedNetwork, Statistics
+from raydream.losses.objective import Objective, Observation
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The objective at some images.
+
+    Attributes:
+        gradient: of the weighted total, of the images' shape.
+        total: the weighted total, a scalar.
+        values: each term before its coefficient, scalars.
+        distances: [L], feature distance of each BN layer; None where no term asks for them.
+    """
+
+    gradient: Tensor
+    total: Tensor
+    values: dict[str, Tensor]
+    distances: Tensor | None
+
+
+class PixelGradient:
+    """Evaluates an objective, by all images at once or chunk by chunk, with the same result.
+
+    The statistics of a batch are those of all its images. In chunks they are therefore gathered in a first pass
+    without gradients, and the chunks' gradients follow in a second (the teacher is in eval mode, so nothing else
+    connects one chunk with another).
+
+    Args:
+        teacher: an `ObservedNetwork` where the objective has a term of features, else any frozen network.
+        student: a frozen network, where the objective has a competition.
+        dtype: of the networks' arithmetic.
+        compiled: whether to use torch.compile. If that fails, the networks run uncompiled, and a note says so.
+        chunk_size: images that pass through the networks at once; None: all.
+
+    Attributes:
+        layers: names of the BN layers whose feature distances are told; none where the objective has no such term.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        teacher: nn.Module,
+        student: nn.Module | None,
+        dtype: torch.dtype,
+        compiled: bool,
+        chunk_size: int | None,
+    ) -> None:
+        self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
+        self._notes: list[str] = []
+        self._chunk_size = chunk_size
+        self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
+        self._whole: Callable[..., tuple[Tensor, dict[str, Tensor], Tensor | None]] = self._all_at_once
+        self._chunk: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._one_chunk
+        self._untried = compiled
+        if compiled:
+            self._whole = torch.compile(self._all_at_once, dynamic=False)
+            self._chunk = torch.compile(self._one_chunk, dynamic=False)
+
+    def __call__(self, images: Tensor, targets: Tensor) -> Evaluation:
+        """Evaluate; if memory runs out, again in chunks of half the size.
+
+        Args:
+            images: [N,C,H,W] after normalisation.
+            targets: int64 [N].
+
+        Raises:
+            SynthesisError: a single image does not fit into memory.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        while True:
+            try:
+                return self._evaluate(images, targets)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                tried = min(self._chunk_size or len(images), len(images))
+            # Outside of the handler: the error's stack frames hold on to the tensors that were too large.
+            if tried == 1:
+                raise SynthesisError("out of memory at a single image: choose a larger device or smaller images")
+            self._chunk_size = (tried + 1) // 2
+            self._note(f"out of memory with {tried} images at once: going on with {self._chunk_size}")
+            if images.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What did not go as asked since this was last called, in sentences."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
+
+    def _evaluate(self, images: Tensor, targets: Tensor) -> Evaluation:
+        if not self._untried:
+            return self._evaluate_either(images, targets)
+        try:
+            evaluation = self._evaluate_either(images, targets)
+        except Exception as error:  # whatever a missing or failing compiler raises
+            if is_out_of_memory(error):
+                raise
+            self._whole, self._chunk = self._all_at_once, self._one_chunk
+            evaluation = self._evaluate_either(images, targets)
+            self._note(f"compiling failed, going on without ({type(error).__name__}: {first_line(error)})")
+        self._untried = False
+        return evaluation
+
+    def _evaluate_either(self, images: Tensor, targets: Tensor) -> Evaluation:
+        if self._chunk_size is None or self._chunk_size >= len(images):
+            x = images.detach().requires_grad_(True)
+            total, values, distances = self._whole(x, targets)
+            scale = self._scale(len(images))
+            (gradient,) = torch.autograd.grad(total * scale, x)
+            distances = None if distances is None else distances.detach()
+            return Evaluation(gradient / scale, total.detach(), _detached(values), distances)
+        return self._in_chunks(images, targets, self._chunk_size)
+
+    def _scale(self, count: int) -> float:
+        """What keeps fp16 gradients from vanishing: a power of two, for the 1/N that the mean over images brings."""
+        return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
+
+    def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
+        with autocast(self._dtype, images.device):
+            if isinstance(self._teacher, ObservedNetwork):
+                logits, statistics = self._teacher(images)
+            else:
+                logits, statistics = self._teacher(images), []
+            student_logits = None if self._student is None else self._student(images).to(images.dtype)
+        logits = logits.to(images.dtype)
+        return Observation(images=images, teacher_logits=logits, student_logits=student_logits), statistics
+
+    def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        seen, statistics = self._run(images)
+        distances = self._teacher.distances(statistics) if isinstance(self._teacher, ObservedNetwork) else None
+        full = Observation(images, targets, seen.teacher_logits, distances, seen.student_logits)
+        total, values = self._objective(full)
+        return total, values, distances
+
+    def _in_chunks(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
+        gradient, total = torch.zeros_like(images), images.new_zeros(())
+        values: dict[str, Tensor] = {}
+        if self._objective.has("images"):
+            x = images.detach().requires_grad_(True)
+            prior, found = self._objective(Observation(images=x), "images")
+            (gradient,) = torch.autograd.grad(prior, x)
+            values, total = _detached(found), prior.detach()
+        distances, means, pulls = None, [], []
+        if self._objective.has("features"):
+            statistics = self._statistics(images, size)
+            leaves = [value.requires_grad_(True) for pair in statistics for value in pair]
+            distances = self._teacher.distances(statistics)  # type: ignore[operator]
+            feature, found = self._objective(Observation(distances=distances), "features")
+            pulls = list(torch.autograd.grad(feature, leaves))
+            values |= _detached(found)
+            total, distances = total + feature.detach(), distances.detach()
+            means = [mean.detach() for mean, _ in statistics]
+        elif not self._objective.has("outputs"):
+            return Evaluation(gradient, total, values, distances)
+        scale = self._scale(len(images))
+        for first in range(0, len(images), size):
+            rows = slice(first, first + size)
+            x = images[rows].detach().requires_grad_(True)
+            share = len(x) / len(images)
+            pulled, found = self._chunk(x, targets[rows], means, pulls)
+            (part,) = torch.autograd.grad(share * pulled * scale, x)
+            gradient[rows] += part / scale
+            for name, value in found.items():
+                weighted = share * value.detach()
+                values[name] = values.get(name, 0.0) + weighted
+                total = total + self._objective.weights[name] * weighted
+        return Evaluation(gradient, total, values, distances)
+
+    def _one_chunk(
+        self, images: Tensor, targets: Tensor, means: list[Tensor], pulls: list[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar with a chunk's gradient, as though its images were the whole batch; and its terms of outputs."""
+        seen, statistics = self._run(images)
+        full = Observation(images, targets, seen.teacher_logits, None, seen.student_logits)
+        values: dict[str, Tensor] = {}
+        total = images.new_zeros(())
+        if self._objective.has("outputs"):
+            total, values = self._objective(full, "outputs")
+        for index, (mean, variance) in enumerate(statistics):
+            # The batch's variance is the mean of (x - batch mean)^2, in which the batch mean may be held fixed.
+            of_mean, of_variance = pulls[2 * index], pulls[2 * index + 1]
+            around = variance + (mean - means[index]).square()
+            total = total + (of_mean * mean).sum() + (of_variance * around).sum()
+        return total, values
+
+    @torch.no_grad()
+    def _statistics(self, images: Tensor, size: int) -> Statistics:
+        """Of all images, gathered chunk by chunk (the parallel form of the variance, Chan et al. 1979)."""
+        counts, parts = [], []
+        for first in range(0, len(images), size):
+            chunk = images[first : first + size]
+            parts.append(self._run(chunk)[1])
+            counts.append(len(chunk))
+        shares = images.new_tensor(counts)[:, None] / len(images)
+        merged = []
+        for layer in range(len(parts[0])):
+            means = torch.stack([part[layer][0] for part in parts])
+            variances = torch.stack([part[layer][1] for part in parts])
+            mean = (shares * means).sum(0)
+            merged.append((mean, (shares * (variances + (means - mean).square())).sum(0)))
+        return merged
+
+    def _note(self, text: str) -> None:
+        log.warning("%s", text)
+        self._notes.append(text)
+
+
+def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; each device has its own way to."""
+    told = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
+    )

@@ -1,0 +1,73 @@
+"""Stages: the resolutions that an inversion goes through, and the learning rate along the way."""
+
+import math
+from dataclasses import dataclass
+
+from raydream.config import SynthesisConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage with all its settings known.
+
+    Attributes:
+        size: height and width of the images, pixels.
+        iterations: updates.
+        learning_rate: its peak.
+        betas: of Adam, which starts afresh in each stage.
+        jitter: pixels.
+        upsampling: how the images of the stage before become this one's.
+    """
+
+    size: tuple[int, int]
+    iterations: int
+    learning_rate: float
+    betas: tuple[float, float]
+    jitter: int
+    upsampling: str
+
+
+def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
+    """The stages of a synthesis; what a stage leaves open is as the synthesis says.
+
+    Args:
+        size: height and width of the teacher's images.
+    """
+    if not config.stages:
+        return [Stage(size, config.iterations, config.learning_rate, config.betas, config.jitter, "nearest")]
+    return [
+        Stage(
+            size=stage.size or size,
+            iterations=stage.iterations or config.iterations,
+            learning_rate=stage.learning_rate or config.learning_rate,
+            betas=stage.betas or config.betas,
+            jitter=config.jitter if stage.jitter is None else stage.jitter,
+            upsampling=stage.upsampling,
+        )
+        for stage in config.stages
+    ]
+
+
+def updates_of(config: SynthesisConfig) -> int:
+    """Updates of the pixels per batch, over all stages."""
+    return sum(stage.iterations for stage in stages_of(config, (1, 1)))
+
+
+def learning_rate(config: SynthesisConfig, stage: Stage, iteration: int) -> float:
+    """Of a stage at one of its updates: a linear warm-up, then constant or half a cosine towards 0."""
+    if iteration < config.warm_up:
+        return stage.learning_rate * (iteration + 1) / config.warm_up
+    if config.decay == "constant":
+        return stage.learning_rate
+    begun = min(config.warm_up, stage.iterations - 1)
+    share = (iteration - begun) / (stage.iterations - begun)
+    return stage.learning_rate * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def learning_rate_at(config: SynthesisConfig, update: int) -> float:
+    """The learning rate at an update counted over all stages."""
+    for stage in stages_of(config, (1, 1)):
+        if update < stage.iterations:
+            return learning_rate(config, stage, update)
+        update -= stage.iterations
+    raise ValueError(f"there is no update {update} after the last stage")

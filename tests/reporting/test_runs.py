@@ -1,0 +1,68 @@
+"""What one run takes from another."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raydream.command_line import as_dict
+from raydream.config import DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig
+from raydream.errors import InputError
+from raydream.reporting.run_folder import begin
+from raydream.reporting.runs import resolve
+
+TEACHER = TeacherConfig(network="cifar_vgg11_bn", input_shape=(3, 32, 48), mean=(0.1,) * 3, std=(0.2,) * 3, classes=7)
+
+
+@pytest.fixture
+def distilled(tmp_path: Path) -> Path:
+    student = StudentConfig(network="cifar_wrn16_1", arguments={"a": 1})
+    begin(tmp_path / "distilled", as_dict(DistillConfig(teacher=TEACHER, student=student)))
+    return tmp_path / "distilled"
+
+
+def test_a_run_stands_for_its_student(distilled):
+    (distilled / "student.safetensors").touch()
+    found = resolve({"teacher": {"network": f"run:{distilled}", "classes": 3}, "seed": 1})
+    assert found["seed"] == 1
+    teacher = found["teacher"]
+    assert (teacher["network"], teacher["arguments"]) == ("cifar_wrn16_1", {"a": 1})
+    assert teacher["checkpoint"] == str(distilled / "student.safetensors")
+    # The student takes the teacher's images and knows its classes, whatever else was given.
+    assert teacher["input_shape"] == [3, 32, 48] and teacher["classes"] == 7 and teacher["std"] == [0.2] * 3
+
+
+def test_a_run_without_a_student_stands_for_its_teacher(tmp_path):
+    begin(tmp_path / "run", as_dict(TeacherJobConfig(teacher=TEACHER)))
+    (tmp_path / "run" / "teacher.safetensors").touch()
+    teacher = resolve({"teacher": {"network": f"run:{tmp_path / 'run'}"}})["teacher"]
+    assert teacher["network"] == "cifar_vgg11_bn" and teacher["checkpoint"].endswith("teacher.safetensors")
+
+
+def test_verifiers_take_the_input_of_the_images(distilled):
+    (distilled / "student.safetensors").touch()
+    settings = {"images": str(distilled), "verifiers": f"cifar_resnet56=w/a=b.th,run:{distilled}"}
+    one, other = resolve(settings)["verifiers"]
+    assert one["network"] == "cifar_resnet56" and one["checkpoint"] == "w/a=b.th" and one["classes"] == 7
+    assert one["input_shape"] == [3, 32, 48] and one["arguments"] == {}
+    assert other["network"] == "cifar_wrn16_1"
+    described = {"network": "digits", "checkpoint": "x"}
+    assert resolve({"images": str(distilled), "verifiers": [described]})["verifiers"] == [described]
+    assert resolve({"images": "x", "verifiers": ()})["verifiers"] == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"teacher": {"network": "run:no_such_run"}}, r"teacher.network = 'no_such_run': must be the folder of a run"),
+        ({"teacher": {"network": "run:{distilled}"}}, r"no student.safetensors in it \(yet\)"),
+        ({"images": "{distilled}", "verifiers": "digits"}, "NETWORK=CHECKPOINT"),
+        ({"images": "{distilled}", "verifiers": "=x"}, "NETWORK=CHECKPOINT"),
+        ({"images": "{distilled}", "verifiers": "digits=x,"}, "NETWORK=CHECKPOINT"),
+        ({"images": "no_such_run", "verifiers": "digits=x"}, "images = 'no_such_run'"),
+    ],
+)
+def test_what_is_not_there_is_said_so(settings, says, distilled):
+    settings = yaml.safe_load(yaml.safe_dump(settings).replace("{distilled}", str(distilled)))
+    with pytest.raises(InputError, match=says):
+        resolve(settings)
