@@ -16,7 +16,7 @@ class InputError(RaydreamError, ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
-        super().__init__(f"{field} = {value!r}: must be {allowed}; {remedy}.")
+        super().__init__(f"{field} = {value!r}: must be {allowed}; {remedy.rstrip('.')}.")
         self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:

@@ -19,11 +19,6 @@ def refusal(name: str, arguments: dict[str, object] | None = None) -> InputError
     return caught.value
 
 
-def not_yet(raises: type[Exception]) -> pytest.MarkDecorator:
-    """Mark a case that fails today; it tells when it stops failing."""
-    return pytest.mark.xfail(raises=raises, reason="only some errors of an import are caught", strict=True)
-
-
 def shapes(network: nn.Module) -> tuple[int, int]:
     """Channels that a network takes, and classes that it tells apart."""
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
@@ -102,10 +97,10 @@ NOWHERE = [
     ("torchvision.models:resnet:18", "has no attribute 'resnet:18'"),
     (":factory", "Empty module name"),
     ("broken_import:factory", "No module named 'no_such_library'"),
-    pytest.param(".relative:factory", "relative", marks=not_yet(TypeError)),
-    pytest.param("broken_syntax:factory", "syntax", marks=not_yet(SyntaxError)),
-    pytest.param("broken_name:factory", "undefined", marks=not_yet(NameError)),
-    pytest.param("broken_lines:factory", "the library", marks=not_yet(AssertionError)),
+    (".relative:factory", "relative"),
+    ("broken_syntax:factory", "syntax"),
+    ("broken_name:factory", "undefined"),
+    ("broken_lines:factory", "the library"),
 ]
 
 

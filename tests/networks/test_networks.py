@@ -95,6 +95,29 @@ def test_a_name_tells_the_layers(name):
     assert sum(isinstance(layer, nn.Linear) or layer.kernel_size == (3, 3) for layer in layers) == LAYERS[name]
 
 
+RESOLUTIONS = {
+    "digits": [32, 16],
+    "cifar_resnet20": [32, 16, 8],
+    "cifar_resnet56": [32, 16, 8],
+    "cifar_resnet18": [32, 16, 8, 4],
+    "cifar_resnet34": [32, 16, 8, 4],
+    "cifar_vgg11_bn": [32, 16, 8, 4, 2],
+    "cifar_vgg16_bn": [32, 16, 8, 4, 2],
+    "cifar_wrn16_1": [32, 16, 8],
+    "cifar_wrn40_2": [32, 16, 8],
+}
+
+
+@pytest.mark.parametrize("name", RESOLUTIONS)
+def test_each_stage_halves_the_size(name):
+    network, seen = NETWORKS[name](input_channels=3), []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.shape[-1]))
+    network(torch.randn(2, 3, 32, 32))
+    assert sorted(set(seen), reverse=True) == RESOLUTIONS[name]
+
+
 @pytest.mark.parametrize(
     ("channels", "stride", "size"), [(2, 2, (8, 8)), (4, 2, (7, 5)), (6, 1, (4, 4)), (0, 2, (6, 4))]
 )

@@ -41,7 +41,9 @@ def slow_first_gradient(images: Tensor, student: nn.Module, temperature: float) 
 
 def test_the_first_sgd_step_equals_one_by_hand():
     student, images = linear_network(1), some_images()
-    config = StudentConfig(learning_rate=0.25, weight_decay=0.01, temperature=3.0, shift=0, decay="constant")
+    config = StudentConfig(
+        precision="fp32", learning_rate=0.25, weight_decay=0.01, temperature=3.0, shift=0, decay="constant"
+    )
     before = [p.detach().double().numpy().copy() for p in student.parameters()]
     gradients = slow_first_gradient(images, student, 3.0)
     Distiller(linear_teacher(), student, config, 10, run_seed=0).step(images, 0)
@@ -53,7 +55,9 @@ def test_the_first_sgd_step_equals_one_by_hand():
 
 def test_the_first_adamw_step_equals_one_by_hand():
     student, images = linear_network(1), some_images()
-    config = StudentConfig(optimizer="adamw", learning_rate=0.01, weight_decay=0.1, shift=0, decay="constant")
+    config = StudentConfig(
+        precision="fp32", optimizer="adamw", learning_rate=0.01, weight_decay=0.1, shift=0, decay="constant"
+    )
     before = [p.detach().double().numpy().copy() for p in student.parameters()]
     gradients = slow_first_gradient(images, student, 3.0)
     Distiller(linear_teacher(), student, config, 10, run_seed=0).step(images, 0)

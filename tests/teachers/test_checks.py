@@ -64,10 +64,6 @@ class OwnNorm(nn.BatchNorm2d):
     """What timm and detection libraries derive from torch's."""
 
 
-not_rank_4 = pytest.mark.xfail(
-    raises=RuntimeError, reason="a copy in channels_last takes no 5-dimensional weights", strict=True
-)
-by_name = pytest.mark.xfail(raises=IndexError, reason="the hook expects its input by position", strict=True)
 KINDS = {
     "1d of features": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.BatchNorm1d(10)),
     "1d of series": lambda: nn.Sequential(
@@ -97,8 +93,8 @@ AWKWARD = {
     "make",
     [
         *(pytest.param(make, id=kind) for kind, make in KINDS.items()),
-        pytest.param(AWKWARD["3d behind a convolution"], id="3d behind a convolution", marks=not_rank_4),
-        pytest.param(AWKWARD["called by name"], id="called by name", marks=by_name),
+        pytest.param(AWKWARD["3d behind a convolution"], id="3d behind a convolution"),
+        pytest.param(AWKWARD["called by name"], id="called by name"),
     ],
 )
 def test_every_kind_of_batch_normalisation_is_found_and_can_be_inverted(make):

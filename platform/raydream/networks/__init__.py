@@ -83,9 +83,12 @@ def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:
     if short not in known:
         remedy = f"did you mean {_nearest(short, known)}?"
         raise InputError(field, name, "torchvision:NAME with a classification network of torchvision", remedy)
-    # Auxiliary heads of GoogLeNet and Inception only run in training, and their BN layers would be missed.
-    heads = {"aux_logits": False, "init_weights": False} if short in ("googlenet", "inception_v3") else {}
-    return functools.partial(torchvision.models.get_model, short, weights=None, **heads)
+    own: dict[str, bool] = {}
+    if short in ("googlenet", "inception_v3"):
+        # Their auxiliary heads run in training only, and their BN layers would be missed. Their published weights,
+        # which most people have, want the input transformed; who trained without says transform_input: false.
+        own = {"aux_logits": False, "init_weights": False, "transform_input": True}
+    return functools.partial(torchvision.models.get_model, short, weights=None, **own)
 
 
 def _timm_factory(name: str, field: str) -> Callable[..., nn.Module]:
@@ -112,6 +115,7 @@ def _import_factory(path: str, field: str) -> Callable[..., Any]:
         raise InputError(field, path, allowed, "name a known network, or where to import yours from")
     try:
         factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(field, path, allowed, f"importing it failed ({error}); is it on PYTHONPATH?") from error
+    except Exception as error:  # whatever somebody's module raises
+        remedy = f"importing it failed ({first_line(error)}); is it on PYTHONPATH?"
+        raise InputError(field, path, allowed, remedy) from error
     return factory

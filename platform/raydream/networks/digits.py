@@ -6,7 +6,7 @@ from raydream.networks.resnet import ResidualBlock
 
 
 def digits_network(input_channels: int = 1, classes: int = 10, width: int = 32) -> nn.Module:
-    """The digits network: a stem and three residual blocks, about 130,000 weights at width 32.
+    """The digits network: a stem and three residual blocks, about 150,000 weights at width 32.
 
     Args:
         input_channels: C of the images [N,C,H,W].

@@ -84,7 +84,7 @@ class PixelGradient:
         while True:
             try:
                 return self._evaluate(images, targets)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 tried = min(self._chunk_size or len(images), len(images))
@@ -110,8 +110,9 @@ class PixelGradient:
             if is_out_of_memory(error):
                 raise
             self._whole, self._chunk = self._all_at_once, self._one_chunk
-            evaluation = self._evaluate_either(images, targets)
+            self._untried = False
             self._note(f"compiling failed, going on without ({type(error).__name__}: {first_line(error)})")
+            evaluation = self._evaluate_either(images, targets)
         self._untried = False
         return evaluation
 
@@ -226,6 +227,6 @@ def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out; each device has its own way to."""
     told = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or (
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
     )

@@ -41,46 +41,50 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
     """Load a state dict into a network; raises InputError as `load_weights` does."""
     own = network.state_dict()
     state = _without_prefixes(state, set(own))
-    needed = [key for key in own if not key.endswith(COUNTERS)]
-    missing = [key for key in needed if key not in state]
+    missing = [key for key in own if key not in state and not key.endswith(COUNTERS)]
     state = {key: value for key, value in state.items() if key in own or not key.startswith(AUXILIARY)}
     unexpected = [key for key in state if key not in own and not key.endswith(COUNTERS)]
     shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
-        for key in needed
-        if key in state and state[key].shape != own[key].shape
+        for key in own
+        if key in state and state[key].shape != own[key].shape and not key.endswith(COUNTERS)
     ]
     problems = {"missing": missing, "unexpected": unexpected, "wrongly shaped": shapes}
     if any(problems.values()):
         told = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
-        remedy = f"it does not fit ({told}): name its network in teacher.network and teacher.arguments"
+        described = field.rpartition(".")[0] or "teacher"
+        remedy = f"it does not fit ({told}): name its network in {described}.network and {described}.arguments"
         raise InputError(field, value, f"a checkpoint of {name}", remedy)
-    network.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+    fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    network.load_state_dict(fitting, strict=False)
 
 
 def read_state(path: Path, field: str) -> dict[str, Tensor]:
     """The state dict in a file, nothing of which is executed; raises InputError."""
     allowed = "a file with a state dict (.safetensors, or torch.save's)"
-    if not path.is_file():
-        raise InputError(field, str(path), allowed, "there is no such file")
     try:
+        if not path.is_file():
+            raise InputError(field, str(path), allowed, "there is no such file")
         if path.suffix == ".safetensors":
             found: Any = safetensors.torch.load_file(str(path))
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # both libraries raise many kinds for a damaged or foreign file
-        remedy = f"reading it safely failed: {first_line(error)}"
+        remedy = f"reading it safely failed: {_reason(error)}"
         if other := re.search(r"GLOBAL (\S+)", str(error)):
             remedy = (
-                f"reading it safely failed, as it holds a {other.group(1)} beside tensors: where you trust it, load "
+                f"reading it safely failed, as it holds {other.group(1)} beside tensors: where you trust it, load "
                 "it with weights_only=False and save its state dict alone"
             )
         raise InputError(field, str(path), allowed, remedy) from error
-    while isinstance(found, Mapping) and (key := next((key for key in NESTINGS if key in found), None)):
-        if not isinstance(found[key], Mapping):
+    while isinstance(found, Mapping):
+        inner = next((found[key] for key in NESTINGS if isinstance(found.get(key), Mapping)), None)
+        if inner is None:
             break
-        found = found[key]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
+        found = inner
+    if not isinstance(found, Mapping) or not found or not all(_is_plain(v) for v in found.values()):
         kind = "nothing" if isinstance(found, Mapping) and not found else f"something else ({_told(found)})"
         raise InputError(field, str(path), allowed, f"it holds {kind}")
     return {str(name): value for name, value in found.items()}
@@ -103,10 +107,22 @@ def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str
     return state
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor with all its values; there are sparse ones, and some without any data."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+
+
 def _told(found: Any) -> str:
     if isinstance(found, Mapping):
-        return _some([f"{name}: {type(value).__name__}" for name, value in found.items()])
+        others = {name: value for name, value in found.items() if not _is_plain(value)}
+        return _some([f"{name}: {type(value).__name__}" for name, value in others.items()])
     return type(found).__name__
+
+
+def _reason(error: Exception) -> str:
+    """What a library says of a file that it cannot read; torch's advice is to execute it, which is left out."""
+    said = first_line(error)
+    return "it is no checkpoint, or a damaged one" if "weights_only" in said else said
 
 
 def _some(names: list[str], most: int = 5) -> str:

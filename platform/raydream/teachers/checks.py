@@ -60,7 +60,7 @@ def probe(
         InputError: it raised, or answered with something else than a tensor.
     """
     copied = copy.deepcopy(network) if training else network
-    mode = network.training
+    modes = [(module, module.training) for module in network.modules()]
     shape = (config.input_shape[0], *(size or config.input_shape[1:]))
     allowed = f"of a network that maps images {shape} to logits"
     try:
@@ -69,7 +69,8 @@ def probe(
     except Exception as error:  # whatever somebody's network raises
         raise InputError(field, value, allowed, f"a probe failed: {first_line(error)}") from error
     finally:
-        network.train(mode)
+        for module, mode in modes:
+            module.training = mode
     if not isinstance(answer, Tensor):
         raise InputError(field, value, allowed, f"a probe gave a {type(answer).__name__}")
     return tuple(answer.shape)

@@ -54,7 +54,7 @@ def _load_published(network: nn.Module, name: str, weights: str, field: str) -> 
             allowed = f"a file, or one of {', '.join(known.__members__)}, for {name}"
             raise InputError(field, weights, allowed, "there is no such file")
         try:
-            state = known[weights].get_state_dict(progress=False, check_hash=True)
+            state = known[weights].get_state_dict(progress=False, check_hash=True, weights_only=True)
         except Exception as error:  # no connection, a damaged download
             remedy = f"fetching them failed ({first_line(error)}): download them elsewhere, and name the file"
             raise InputError(field, weights, f"weights that can be had for {name}", remedy) from error
