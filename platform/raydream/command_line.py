@@ -69,7 +69,7 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
         begun = run_folder.resume(Path(given[given.index("--resume") + 1]))[0]
         given = ["--config", str(begun.config), *given]
     try:
-        settings = parser.parse_args(given).as_dict()
+        settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
         raise _explain(kind, str(error), given) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
@@ -137,6 +137,13 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
     return status
 
 
+def _plain(value: Any) -> Any:
+    """Nested dictionaries for jsonargparse's name spaces, which lie in lists, too."""
+    if isinstance(value, jsonargparse.Namespace):
+        return {name: _plain(inner) for name, inner in vars(value).items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -155,7 +162,7 @@ def _first_error(error: ValidationError, settings: Any) -> InputError:
 
 def _explain(kind: type, message: str, given: list[str]) -> InputError:
     """An error of jsonargparse, which has its own wording, as one of ours."""
-    found = re.search(r'Parser key "([^"]+)":(?:.|\n)*Got value: (.*)', message)
+    found = re.search(r'Parser key "([^"]+)":(?:.|\n)*(?:Got|Given) value: (.*)', message)
     annotation = _annotation(kind, found.group(1)) if found else None
     if found and annotation is not None:
         field, inner = found.groups()

@@ -17,6 +17,7 @@ from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.preflight import check_machine, check_run
+from tests.tiny import tiny_network
 
 FIELDS = [
     # (options, the field that the sentence names, a part of what it says is allowed)
@@ -28,6 +29,12 @@ FIELDS = [
     (["--generators.count", "0"], "generators.count", "greater than or equal to 1"),
     (["--generators.count", "two"], "generators.count", "a valid integer"),
     (["--rounds.initial_batches", "0"], "rounds.initial_batches", "greater than or equal to 1"),
+    (["--rounds.snapshot_steps", "0"], "rounds.snapshot_steps", "greater than or equal to 1"),
+    (["--synthesis.chunk_size", "-3"], "synthesis.chunk_size", "greater than or equal to 1"),
+    (["--synthesis.stages", "[{size: [4, 4]}]"], "synthesis.stages.size", "null in the last stage"),
+    (["--synthesis.stages", "[{size: [1, 4]}, {}]"], "synthesis.stages.0.size.0", "greater than or equal to 2"),
+    (["--synthesis.targets.rule", "weighted"], "synthesis.targets.weights", "given with"),
+    (["--device", "tpu"], "device", "'auto', 'cpu', 'cuda' or 'mps'"),
     (["--buffer.samples_per_insert", "0"], "buffer.samples_per_insert", "greater than 0"),
     (["--student.workers", "3"], "student.workers", "a divisor of student.batch_size (20)"),
     (["--teacher.mean", "[0.1, 0.2]"], "teacher.mean", "1 numbers"),
@@ -169,7 +176,7 @@ def test_what_needs_the_network_is_found_before_ray_starts(
     options: list[str], field: str, says: str, tmp_path: Path
 ) -> None:
     torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in digits_network(width=8).state_dict().items()}},
+        {"state_dict": {f"module.{k}": v for k, v in tiny_network().state_dict().items()}},
         tmp_path / "teacher.pt",
     )
     torch.save(digits_network(width=16).state_dict(), tmp_path / "wide.pt")
@@ -181,7 +188,7 @@ def test_what_needs_the_network_is_found_before_ray_starts(
 
 def test_valid_networks_and_limits_pass(tmp_path: Path) -> None:
     torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in digits_network(width=8).state_dict().items()}},
+        {"state_dict": {f"module.{k}": v for k, v in tiny_network().state_dict().items()}},
         tmp_path / "teacher.pt",
     )
     for options in (
