@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 import yaml
+from plain_loop import PlainLoop
+from students import merged
 
-from benchmarks.plain_loop import PlainLoop
 from raydream.command_line import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(given: argparse.Namespace) -> Bench:
     settings: dict[str, Any] = {}
     for path in given.config or ["configs/cifar10_resnet20.yaml"]:
-        settings = _merged(settings, yaml.safe_load(Path(path).read_text()))
+        settings = merged(settings, yaml.safe_load(Path(path).read_text()))
     config = validate(SynthesizeConfig, settings)
     device = use_device(given.device, machine_cpus(), torch.cuda.device_count())
     if given.random_weights:
@@ -102,11 +103,6 @@ def _bench(given: argparse.Namespace) -> Bench:
     else:
         teacher = load_teacher(config.teacher)
     return Bench(config, teacher.to(device), given.repeats, given.updates)
-
-
-def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(other[key], dict)}
-    return one | other | both
 
 
 def _method(bench: Bench, method: str, precisions: list[str], plain_dtype: torch.dtype) -> dict[str, Any]:

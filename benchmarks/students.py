@@ -1,0 +1,92 @@
+"""What students learn from images of different settings, with how many images the teacher and a verifier agree.
+
+    python benchmarks/students.py --config configs/cifar10_resnet20_student.yaml --settings SETTINGS.yaml \
+        --real REAL.npz --verifier NETWORK=CHECKPOINT --seeds 3 --json OUT
+
+SETTINGS.yaml maps a name to what differs from the configuration. For each name and seed the images are made, judged as
+they are stored, and a student is trained on them alone (`applications/rounds.py`: one process, no Ray). REAL.npz holds
+`x`, uint8 [N,H,W,C], and `y`, int [N], on which students are measured and nothing else happens. A run that is in OUT
+already is not made again.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from raydream.applications.rounds import run_rounds
+from raydream.command_line import validate
+from raydream.config import DistillConfig
+from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.cross_model import target_shares
+from raydream.storage import write_json
+from raydream.teachers.loading import load_teacher
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, and write after each run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--settings", type=Path, required=True, help="YAML: {name: {synthesis: {...}}}")
+    parser.add_argument("--real", type=Path, required=True)
+    parser.add_argument("--verifier", required=True, help="NETWORK=CHECKPOINT")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    base = yaml.safe_load(given.config.read_text())
+    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
+    for name, changes in yaml.safe_load(given.settings.read_text()).items():
+        for seed in range(given.seeds):
+            if any(run["name"] == name and run["seed"] == seed for run in done):
+                continue
+            config = validate(DistillConfig, merged(base, {**(changes or {}), "seed": seed}))
+            done.append({"name": name, "seed": seed, "changes": changes, **_run(config, given)})
+            write_json(given.json, done)
+            print(json.dumps(done[-1]), flush=True)
+
+
+def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings, with those of the other where both have one."""
+    both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(other[key], dict)}
+    return one | other | both
+
+
+def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
+    teacher = load_teacher(config.teacher)
+    network, _, checkpoint = given.verifier.partition("=")
+    verifier = load_teacher(replace(config.teacher, network=network, checkpoint=checkpoint))
+    real = np.load(given.real)
+    images, labels = real["x"].transpose(0, 3, 1, 2), real["y"]
+    curve: list[tuple[int, float]] = []
+
+    def on_round(step: int, student: nn.Module) -> None:
+        curve.append((step, accuracy(student, teacher.normalisation, images, labels)))
+        print(f"step {step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
+
+    began = time.perf_counter()
+    rounds = run_rounds(config, teacher, on_round)
+    counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
+    return {
+        "images": sum(len(batch) for batch in rounds.batches),
+        "student_accuracy": curve[-1][1],
+        "curve": curve,
+        "real_images": len(labels),
+        "teacher_share": float(counts[0][0] / counts[0][1]),
+        "verifier_share": float(counts[1][0] / counts[1][1]),
+        "feature_distance": float(np.mean([made.provenance.losses.get("feature", np.nan) for made in rounds.batches])),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+if __name__ == "__main__":
+    main()
