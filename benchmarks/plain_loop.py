@@ -5,8 +5,6 @@ clamped competition. Written anew from the paper and descriptions of its code; i
 the total variation, the settings and the seeds' meaning.
 """
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -73,8 +71,7 @@ class PlainLoop:
     def _loss(self, view: Tensor, targets: Tensor) -> Tensor:
         weights = self._config.coefficients
         self._distances.clear()
-        context: AbstractContextManager[object] = autocast(self._dtype, view.device) if self._dtype else nullcontext()
-        with context:
+        with autocast(self._dtype, view.device):
             logits = self._network(view)
             ours = None if self._student is None else self._student(view)
         feature = torch.stack(self._distances).sum() + (self._config.first_bn - 1.0) * self._distances[0]

@@ -107,3 +107,12 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
         path.write_text("x")
     remove_leftovers(tmp_path)
     assert not any(path.exists() for path in leftovers) and all(path.exists() for path in kept)
+
+
+def test_a_folder_that_a_killed_writer_left_behind_is_deleted_with_all_in_it(tmp_path):
+    leftover = tmp_path / f".png{ASIDE}" / "0003"
+    leftover.mkdir(parents=True)
+    (leftover / f".x{ASIDE}").touch()
+    (tmp_path / "kept").touch()
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +49,11 @@ def write_yaml(path: Path, value: Any) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed writer left behind in a folder that nobody else writes to."""
-    for aside in folder.rglob(f".*{ASIDE}"):
-        aside.unlink(missing_ok=True)
+    for aside in list(folder.rglob(f".*{ASIDE}")):
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -37,7 +37,7 @@ def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
         assert isinstance(description, TeacherConfig)  # the command line has resolved text
         verifier = load_teacher(description, f"verifiers.{index}")
         check_shapes(verifier.network, description)
-        _check_channels(images, description, index)
+        _check_fits(images, description, index)
         verifiers[f"{description.network} ({verifier.fingerprint})"] = verifier.to(device)
     folder = command.folder()
     logits = np.concatenate([batch.teacher_logits for batch in images.batches()])
@@ -61,7 +61,7 @@ def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
     return summary
 
 
-def _check_channels(images: ImageSet, verifier: TeacherConfig, index: int) -> None:
+def _check_fits(images: ImageSet, verifier: TeacherConfig, index: int) -> None:
     channels, classes = images[0][0].shape[0], 1 + max(int(batch.targets.max()) for batch in images.batches())
     if verifier.input_shape[0] != channels:
         allowed = f"a network for images of {channels} channels"

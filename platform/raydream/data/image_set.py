@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from raydream.errors import InputError, ShardError
 from raydream.records import ImageBatch
 from raydream.shards import ShardStore
+from raydream.storage import ASIDE
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -83,7 +84,7 @@ def export_folder(path: str | Path, to: Path) -> int:
     images = ImageSet(path)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError("to", str(to), "a folder that is new or empty", "name another one")
-    aside = to.with_name(f".{to.name}.aside")
+    aside = to.with_name(f".{to.name}{ASIDE}")
     shutil.rmtree(aside, ignore_errors=True)
     for batch in images.batches():
         if batch.images.shape[1] not in (1, 3):

@@ -102,9 +102,11 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
         recipe = (config.teacher, config.training, config.data)
         teacher = keep_teacher(loaded, recipe, folder, console.print)
-        _make_all(config, tasks, teacher, folder, console)
-        summary = _summarise(config, folder, time.time() - began_at)
-        write_json(folder.summary, summary)
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            _make_all(config, tasks, teacher, folder, console)
+            summary = _summarise(config, folder, time.time() - began_at)
+            write_json(folder.summary, summary)
         write_card(folder.path / "README.md", config, summary)
         save_image_grid(folder.path)
         if config.png and not (folder.path / "png").exists():
