@@ -1,12 +1,12 @@
 """What students learn from images of different settings, with how many images the teacher and a verifier agree.
 
     python benchmarks/students.py --config configs/cifar10_resnet20_student.yaml --settings SETTINGS.yaml \
-        --real REAL.npz --verifier NETWORK=CHECKPOINT --seeds 3 --json OUT
+        --real REAL.npz --verifier NETWORK=CHECKPOINT --seeds 3 --images DIR --json OUT
 
 SETTINGS.yaml maps a name to what differs from the configuration. For each name and seed the images are made, judged as
 they are stored, and a student is trained on them alone (`applications/rounds.py`: one process, no Ray). REAL.npz holds
 `x`, uint8 [N,H,W,C], and `y`, int [N], on which students are measured and nothing else happens. A run that is in OUT
-already is not made again.
+already is not made again, nor are images that are in DIR: settings that differ in the student alone share them.
 """
 
 import argparse
@@ -23,12 +23,14 @@ import yaml
 from torch import nn
 
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
+from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.loading import load_teacher
+from raydream.teachers.teacher import Teacher, fingerprint_of
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--verifier", required=True, help="NETWORK=CHECKPOINT")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--images", type=Path, default=Path("runs/images"), help="folder to keep images in")
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
@@ -74,7 +77,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
         print(f"step {step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
 
     began = time.perf_counter()
-    rounds = run_rounds(config, teacher, on_round)
+    rounds = run_rounds(config, teacher, on_round, _store(given.images, config, teacher))
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
     return {
         "images": sum(len(batch) for batch in rounds.batches),
@@ -86,6 +89,14 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
         "feature_distance": float(np.mean([made.provenance.losses.get("feature", np.nan) for made in rounds.batches])),
         "seconds": time.perf_counter() - began,
     }
+
+
+def _store(folder: Path, config: DistillConfig, teacher: Teacher) -> ShardStore:
+    """Of the images that these settings make: named by all that decides what they will be."""
+    decides: list[Any] = [teacher.fingerprint, config.seed, as_dict(config.synthesis)]
+    if config.synthesis.competes:
+        decides += [as_dict(config.student), as_dict(config.rounds), as_dict(config.buffer)]
+    return ShardStore(folder / fingerprint_of([json.dumps(decides).encode()]))
 
 
 if __name__ == "__main__":

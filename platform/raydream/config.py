@@ -15,6 +15,7 @@ from raydream.errors import InputError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
@@ -212,6 +213,28 @@ class SynthesisConfig:
 
 
 @dataclass(frozen=True, config=_strict)
+class ViewConfig:
+    """The random view of the images that teacher and student both see in a step; drawn for each image apart."""
+
+    shift: NonNegativeInt = 1
+    """up to so many pixels each way; black moves in"""
+    flip: bool = False
+    """mirrored left to right half of the time; never for digits or text"""
+    zoom: Share = 0.0
+    """enlarged or reduced by up to this share of its size"""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """up to so many degrees each way"""
+    brightness: NonNegative = 0.0
+    """up to so much added or taken away, in standard deviations (after normalisation)"""
+    contrast: Share = 0.0
+    """values after normalisation times 1 plus or minus up to this"""
+    cutout: NonNegativeInt = 0
+    """side in pixels of a square somewhere that is replaced by the mean"""
+    mixup: NonNegative = 0.0
+    """alpha of MixUp's Beta distribution; 0: none"""
+
+
+@dataclass(frozen=True, config=_strict)
 class StudentConfig:
     """The network that learns, and how it is distilled."""
 
@@ -231,12 +254,7 @@ class StudentConfig:
     """of the learning rate over all distillation steps"""
     temperature: Positive = 3.0
     """T of eq. 1 (the paper's section 4.4: 3)"""
-    shift: NonNegativeInt = 1
-    """random shift of each image, up to so many pixels; the teacher sees the same view"""
-    flip: bool = False
-    """random mirroring of each image; never for digits or text"""
-    mixup: NonNegative = 0.0
-    """alpha of MixUp's Beta distribution; 0: none"""
+    view: ViewConfig = Field(default_factory=ViewConfig)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
     workers: Count = 1

@@ -7,6 +7,7 @@ import torch
 from raydream.applications.rounds import Rounds, run_rounds
 from raydream.config import DistillConfig
 from raydream.records import BatchId
+from raydream.shards import ShardStore
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import tiny_synthesis, tiny_teacher
 
@@ -36,6 +37,18 @@ def test_a_run_can_be_repeated_to_the_bit(rounds):
     again = run_rounds(CONFIG, tiny_teacher())
     assert outcome(again) == outcome(rounds)
     assert [b.provenance for b in again.batches] == [b.provenance for b in rounds.batches]
+
+
+def test_committed_batches_are_taken_as_they_are_and_the_rest_is_made(rounds, tmp_path):
+    store = ShardStore(tmp_path)
+    run_rounds(CONFIG, tiny_teacher(), store=store)
+    assert store.committed() == [batch.id for batch in rounds.batches]
+    darker = replace(store.read(BatchId(0, 1)), images=store.read(BatchId(0, 1)).images // 2)
+    store.write(darker)
+    store.path(BatchId(0, 2)).unlink()
+    again = run_rounds(CONFIG, tiny_teacher(), store=store)
+    assert np.array_equal(again.batches[1].images, darker.images)
+    assert np.array_equal(again.batches[2].images, rounds.batches[2].images) and store.has(BatchId(0, 2))
 
 
 def test_another_run_seed_gives_another_run(rounds):

@@ -1,9 +1,19 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from raydream.config import StudentConfig
-from raydream.students.augmentation import mixup, random_flip, random_shift, student_view
+from raydream.config import ViewConfig
+from raydream.students.augmentation import (
+    cutout,
+    mixup,
+    random_affine,
+    random_flip,
+    random_shift,
+    random_tone,
+    student_view,
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -106,9 +116,80 @@ def test_the_blending_weight_follows_beta_of_alpha():
     assert wide.var().item() == pytest.approx(1 / 12, rel=0.3)
 
 
-@pytest.mark.parametrize("changes", [{"shift": 1}, {"shift": 0, "flip": True}, {"shift": 0, "mixup": 1.0}])
+def turned(image: Tensor, zoom: float, degrees: float) -> Tensor:
+    """One image [C,H,W], each of its pixels looked up in the original by bilinear weights and mirrored edges."""
+    height, width = image.shape[1:]
+    radians, result = math.radians(degrees), torch.empty_like(image)
+
+    def mirrored(position: float, size: int) -> float:  # reflection about the outer edges of the first and last pixel
+        position = abs(position + 0.5) % (2 * size)
+        return min(max(min(position, 2 * size - position) - 0.5, 0.0), size - 1.0)
+
+    for i in range(height):
+        for j in range(width):
+            down, right = i - (height - 1) / 2, j - (width - 1) / 2
+            y = zoom * (math.sin(radians) * right + math.cos(radians) * down) + (height - 1) / 2
+            x = zoom * (math.cos(radians) * right - math.sin(radians) * down) + (width - 1) / 2
+            y, x = mirrored(y, height), mirrored(x, width)
+            top, left = int(y), int(x)
+            low, far = min(top + 1, height - 1), min(left + 1, width - 1)
+            b, a = y - top, x - left
+            upper = (1 - a) * image[:, top, left] + a * image[:, top, far]
+            result[:, i, j] = (1 - b) * upper + b * ((1 - a) * image[:, low, left] + a * image[:, low, far])
+    return result
+
+
+@pytest.mark.parametrize(("zoom", "rotation"), [(0.3, 0.0), (0.0, 40.0), (0.2, 30.0)])
+def test_each_image_is_scaled_and_turned_about_its_middle_without_being_sheared(zoom, rotation):
+    x = torch.randn(12, 2, 5, 8, generator=seeded(2))
+    drawn = seeded(7)
+    scales = 1 + zoom * (2 * torch.rand(12, generator=drawn) - 1)
+    angles = rotation * (2 * torch.rand(12, generator=drawn) - 1)
+    expected = [turned(image, float(s), float(a)) for image, s, a in zip(x, scales, angles, strict=True)]
+    torch.testing.assert_close(random_affine(x, zoom, rotation, seeded(7)), torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+def test_brightness_and_contrast_are_drawn_for_each_image_and_shared_by_its_channels():
+    x = torch.randn(500, 2, 3, 3, generator=seeded())
+    toned = random_tone(x, 0.5, 0.25, seeded(1))
+    factor = (toned[:, :, 0, 0] - toned[:, :, 1, 1]) / (x[:, :, 0, 0] - x[:, :, 1, 1])
+    offset = toned[:, :, 2, 2] - factor * x[:, :, 2, 2]
+    torch.testing.assert_close(factor[:, 0], factor[:, 1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(offset[:, 0], offset[:, 1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(toned, factor[:, :1, None, None] * x + offset[:, :1, None, None], rtol=1e-2, atol=1e-2)
+    for values, middle, most in ((factor, 1.0, 0.25), (offset, 0.0, 0.5)):
+        away = (values[:, 0] - middle).abs()
+        assert 0.95 * most < away.max() <= most + 1e-3
+        assert away.mean().item() == pytest.approx(most / 2, rel=0.15)
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_a_square_is_cut_out_of_each_image_and_the_rest_is_left(side):
+    x = distinct(300, 2, 6, 7)
+    missing = cutout(x, side, seeded()) == 0
+    assert torch.equal(missing[:, 0], missing[:, 1])
+    assert torch.equal(cutout(x, side, seeded())[~missing], x[~missing])
+    heights, widths = missing[:, 0].any(2).sum(1), missing[:, 0].any(1).sum(1)
+    assert torch.equal(missing[:, 0].sum((1, 2)), heights * widths)
+    assert set(heights.tolist()) == set(widths.tolist()) == set(range((side + 1) // 2, side + 1))
+    assert bool(missing[:, 0].any(0).all())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shift": 1},
+        {"shift": 0, "flip": True},
+        {"shift": 0, "zoom": 0.3},
+        {"shift": 0, "rotation": 20},
+        {"shift": 0, "brightness": 0.3},
+        {"shift": 0, "contrast": 0.3},
+        {"shift": 0, "cutout": 2},
+        {"shift": 0, "mixup": 1.0},
+    ],
+)
 def test_the_view_depends_on_the_generator_alone(changes):
-    x, config, fill = distinct(), StudentConfig(**changes), torch.zeros(1, 2, 1, 1)
+    x, config, fill = distinct(), ViewConfig(**changes), torch.zeros(1, 2, 1, 1)
     torch.manual_seed(1)
     first = student_view(x, config, fill, seeded(4))
     torch.manual_seed(2)
@@ -119,11 +200,16 @@ def test_the_view_depends_on_the_generator_alone(changes):
 
 def test_without_augmentation_the_view_is_the_batch():
     x = distinct()
-    assert torch.equal(student_view(x, StudentConfig(shift=0), torch.zeros(1, 2, 1, 1), seeded()), x)
+    assert torch.equal(student_view(x, ViewConfig(shift=0), torch.zeros(1, 2, 1, 1), seeded()), x)
 
 
 def test_a_view_leaves_its_images_alone():
     x = distinct()
     kept = x.clone()
-    student_view(x, StudentConfig(shift=2, flip=True, mixup=1.0), torch.zeros(1, 2, 1, 1), seeded())
+    student_view(
+        x,
+        ViewConfig(shift=2, flip=True, zoom=0.2, contrast=0.2, cutout=2, mixup=1.0),
+        torch.zeros(1, 2, 1, 1),
+        seeded(),
+    )
     assert torch.equal(x, kept)

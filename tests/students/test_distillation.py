@@ -42,7 +42,7 @@ def slow_first_gradient(images: Tensor, student: nn.Module, temperature: float) 
 def test_the_first_sgd_step_equals_one_by_hand():
     student, images = linear_network(1), some_images()
     config = StudentConfig(
-        precision="fp32", learning_rate=0.25, weight_decay=0.01, temperature=3.0, shift=0, decay="constant"
+        precision="fp32", learning_rate=0.25, weight_decay=0.01, temperature=3.0, view={"shift": 0}, decay="constant"
     )
     before = [p.detach().double().numpy().copy() for p in student.parameters()]
     gradients = slow_first_gradient(images, student, 3.0)
@@ -56,7 +56,7 @@ def test_the_first_sgd_step_equals_one_by_hand():
 def test_the_first_adamw_step_equals_one_by_hand():
     student, images = linear_network(1), some_images()
     config = StudentConfig(
-        precision="fp32", optimizer="adamw", learning_rate=0.01, weight_decay=0.1, shift=0, decay="constant"
+        precision="fp32", optimizer="adamw", learning_rate=0.01, weight_decay=0.1, view={"shift": 0}, decay="constant"
     )
     before = [p.detach().double().numpy().copy() for p in student.parameters()]
     gradients = slow_first_gradient(images, student, 3.0)
@@ -67,7 +67,7 @@ def test_the_first_adamw_step_equals_one_by_hand():
 
 
 def test_a_step_tells_the_loss_and_the_share_of_agreement_before_its_update():
-    student, images, config = linear_network(1), some_images(50), StudentConfig(shift=0, learning_rate=5.0)
+    student, images, config = linear_network(1), some_images(50), StudentConfig(view={"shift": 0}, learning_rate=5.0)
     x = (images.double().flatten(1) / 255 - 0.3) / 0.35
     p, q = (torch.softmax(copy.deepcopy(n[1]).double()(x) / 3, 1).detach() for n in (linear_network(0), student))
     expected = 9 * (p * (p / q).log()).sum(1).mean()
@@ -79,7 +79,7 @@ def test_a_step_tells_the_loss_and_the_share_of_agreement_before_its_update():
 
 
 def test_distillation_brings_student_and_teacher_together():
-    distiller = Distiller(tiny_teacher(), tiny_network(1), StudentConfig(shift=0), 30, 0)
+    distiller = Distiller(tiny_teacher(), tiny_network(1), StudentConfig(view={"shift": 0}), 30, 0)
     losses = [distiller.step(some_images(16, 8), step)[0].item() for step in range(30)]
     assert losses[-1] < 0.3 * losses[0]
 
@@ -89,7 +89,13 @@ def test_teacher_and_student_see_the_very_same_view_which_is_not_the_image():
     seen: dict[str, Tensor] = {}
     for name, network in (("teacher", teacher.network), ("student", student)):
         network.register_forward_pre_hook(lambda module, inputs, name=name: seen.update({name: inputs[0].clone()}))
-    Distiller(teacher, student, StudentConfig(shift=1, flip=True, mixup=1.0), 10, 0).step(images, 0)
+    Distiller(
+        teacher,
+        student,
+        StudentConfig(view={"shift": 1, "flip": True, "zoom": 0.3, "contrast": 0.5, "mixup": 1.0}),
+        10,
+        0,
+    ).step(images, 0)
     assert torch.equal(seen["teacher"], seen["student"])
     assert not torch.equal(seen["teacher"], teacher.normalisation(images))
 
@@ -98,7 +104,7 @@ def test_black_moves_in_at_the_edges():
     teacher, white = tiny_teacher(), torch.full((8, 1, 8, 8), 255, dtype=torch.uint8)
     seen: list[Tensor] = []
     teacher.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    Distiller(teacher, tiny_network(1), StudentConfig(shift=1), 10, 0).step(white, 0)
+    Distiller(teacher, tiny_network(1), StudentConfig(view={"shift": 1}), 10, 0).step(white, 0)
     black, bright = -0.3 / 0.35, 0.7 / 0.35
     values = seen[0].unique()
     assert values.min().item() == pytest.approx(black, abs=1e-5)
@@ -142,14 +148,14 @@ def test_a_constant_rate_stays():
 
 
 def test_the_schedule_reaches_the_optimizer():
-    distiller = Distiller(linear_teacher(), linear_network(1), StudentConfig(shift=0), 10, 0)
+    distiller = Distiller(linear_teacher(), linear_network(1), StudentConfig(view={"shift": 0}), 10, 0)
     distiller.step(some_images(), 5)
     assert distiller.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_resumed_student_equals_one_that_never_stopped(optimizer):
-    config = StudentConfig(optimizer=optimizer, learning_rate=0.02, flip=True, mixup=0.5)
+    config = StudentConfig(optimizer=optimizer, learning_rate=0.02, view={"flip": True, "mixup": 0.5})
 
     def distiller(seed: int) -> Distiller:
         return Distiller(tiny_teacher(), tiny_network(seed), config, 9, run_seed=4)

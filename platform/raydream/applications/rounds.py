@@ -17,6 +17,7 @@ from raydream.networks import build_student
 from raydream.records import ImageBatch, Snapshot
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, to_arrays
@@ -39,6 +40,7 @@ def run_rounds(
     config: DistillConfig,
     teacher: Teacher,
     on_round: Callable[[int, nn.Module], None] = lambda steps_done, student: None,
+    store: ShardStore | None = None,
 ) -> Rounds:
     """Make images and learn from them, alternating strictly.
 
@@ -46,6 +48,7 @@ def run_rounds(
         config: of the run; what it says of processes is not looked at.
         teacher: to invert.
         on_round: called with (distillation steps done, student) at the end of each round's training.
+        store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
     """
     schedule = Schedule.of(config)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
@@ -57,9 +60,14 @@ def run_rounds(
     for round_index in range(schedule.rounds + 1):
         snapshot = Snapshot(step, to_arrays(student)) if round_index else None
         for batch in schedule.batches_of(round_index):
+            if store is not None and store.has(batch):
+                batches.append(store.read(batch))
+                continue
             source = schedule.source_of(batch, config)
             start = None if source is None else batches[schedule.position(source)]
             batches.append(maker.make(schedule.order(batch, config), snapshot, start).batch)
+            if store is not None:
+                store.write(batches[-1])
         images = np.concatenate([made.images for made in batches])
         while step < schedule.total_steps and schedule.round_of_step(step) == round_index:
             drawn = uniform_draw(config.seed, step, len(images), schedule.draw)

@@ -1,9 +1,12 @@
 """Random views of images, drawn per image from a given generator, so that a step can be repeated to the bit."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from raydream.config import StudentConfig
+from raydream.config import ViewConfig
 
 
 def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Generator) -> Tensor:
@@ -33,6 +36,52 @@ def random_flip(x: Tensor, random: torch.Generator) -> Tensor:
     return torch.where(mirrored, x.flip(3), x)
 
 
+def random_affine(x: Tensor, zoom: float, rotation: float, random: torch.Generator) -> Tensor:
+    """Each image scaled and turned about its middle, bilinearly; what is beyond its edge is its mirror image.
+
+    Args:
+        x: [N,C,H,W].
+        zoom: sides become up to this share longer or shorter, in [0, 1).
+        rotation: degrees up to which it is turned each way, in [0, 180].
+    """
+    if zoom == 0 and rotation == 0:
+        return x
+    height, width = x.shape[2:]
+    scale, angle = _even(len(x), random).mul(zoom).add(1.0), _even(len(x), random).mul(math.radians(rotation))
+    sine, cosine, none = scale * angle.sin(), scale * angle.cos(), torch.zeros(len(x))
+    # Coordinates run from -1 to 1 along both sides, however long these are.
+    rows = [
+        torch.stack([cosine, -sine * height / width, none], 1),
+        torch.stack([sine * width / height, cosine, none], 1),
+    ]
+    grid = functional.affine_grid(torch.stack(rows, 1).to(x.device), list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def random_tone(x: Tensor, brightness: float, contrast: float, random: torch.Generator) -> Tensor:
+    """Each image [N,C,H,W], all channels alike, times 1 +/- up to `contrast`, plus or minus up to `brightness`."""
+    if brightness == 0 and contrast == 0:
+        return x
+    factor, offset = _even(len(x), random).mul(contrast).add(1.0), _even(len(x), random).mul(brightness)
+    return x * factor.to(x.device).view(-1, 1, 1, 1) + offset.to(x.device).view(-1, 1, 1, 1)
+
+
+def cutout(x: Tensor, side: int, random: torch.Generator) -> Tensor:
+    """Each image [N,C,H,W] with a square of `side` pixels put to 0 (DeVries & Taylor 2017).
+
+    The square's middle is anywhere in the image, so that a part of it may lie outside.
+    """
+    if side == 0:
+        return x
+    height, width = x.shape[2:]
+    top = torch.randint(0, height, (len(x), 1), generator=random) - side // 2
+    left = torch.randint(0, width, (len(x), 1), generator=random) - side // 2
+    rows = (torch.arange(height) >= top) & (torch.arange(height) < top + side)
+    columns = (torch.arange(width) >= left) & (torch.arange(width) < left + side)
+    square = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1).to(x.device)
+    return x.masked_fill(square, 0.0)
+
+
 def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
     """MixUp without labels (Zhang et al. 2018): each image blended with another, by one Beta(alpha, alpha) weight.
 
@@ -45,11 +94,19 @@ def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
     return weight * x + (1.0 - weight) * x[order]
 
 
-def student_view(x: Tensor, config: StudentConfig, fill: Tensor, random: torch.Generator) -> Tensor:
-    """The view of images [N,C,H,W] that teacher and student both see in one distillation step."""
+def student_view(x: Tensor, config: ViewConfig, fill: Tensor, random: torch.Generator) -> Tensor:
+    """The view of images [N,C,H,W], after normalisation, that teacher and student both see in one distillation step."""
     x = random_shift(x, config.shift, fill, random)
     if config.flip:
         x = random_flip(x, random)
+    x = random_affine(x, config.zoom, config.rotation, random)
+    x = random_tone(x, config.brightness, config.contrast, random)
+    x = cutout(x, config.cutout, random)
     if config.mixup:
         x = mixup(x, config.mixup, random)
     return x
+
+
+def _even(count: int, random: torch.Generator) -> Tensor:
+    """[count], each between -1 and 1, evenly."""
+    return torch.rand(count, generator=random).mul(2.0).sub(1.0)

@@ -54,7 +54,7 @@ class Distiller:
         """
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         random = generator(self._run_seed, "view", step, self._rank)
-        view = student_view(self._teacher.normalisation(images), self._config, self._fill, random)
+        view = student_view(self._teacher.normalisation(images), self._config.view, self._fill, random)
         view = view.contiguous(memory_format=torch.channels_last)
         self.student.train()
         with autocast(self._dtype, view.device):
