@@ -3,19 +3,23 @@
     python benchmarks/inversion.py --json OUT [--config configs/X.yaml ...] [--verifier NETWORK=CHECKPOINT]
 
 Three things are timed for each method, precision and stage: (a) the engine, as `jobs/synthesize.py` runs it; (b) the
-plain loop as commonly published (benchmarks/plain_loop.py); (c) the limit, which is the same networks' forward pass
+plain loop as commonly published (benchmarks/plain_loop.py), in a process of its own, as the engine changes how its
+process handles memory; (c) the limit, which is the same networks' forward pass
 and backward pass to the input without any loss term, with the engine's compiler, precision and memory layout. Beside
 them stands the machine's matrix rate. With a verifier, the images of both loops are compared over seeds as well.
 """
 
 import argparse
+import contextlib
 import copy
 import json
+import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plain-precision", default="fp32", help="autocast for the plain loop")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     parser.add_argument("--repeats", type=int, default=5, help="timed turns of each")
-    parser.add_argument("--updates", type=int, default=6, help="in each turn")
+    parser.add_argument("--updates", type=int, default=10, help="in each turn")
     parser.add_argument("--quality-updates", type=int, default=200)
     parser.add_argument("--quality-seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args(arguments)
-    bench = _bench(given)
+    bench = _bench(given, use_device(given.device, machine_cpus(), torch.cuda.device_count()))
+    peer = Peer(given, bench.device)
     result: dict[str, Any] = {"machine": _machine(bench)}
     for method in given.methods.split(","):
-        result[method] = _method(bench, method, given.precisions.split(","), DTYPES[given.plain_precision])
+        result[method] = _method(bench, peer, method, given.precisions.split(","))
         print(json.dumps({method: result[method]}, indent=1), flush=True)
     if given.verifier:
         result["quality"] = _quality(bench, given.verifier, given.quality_updates, given.quality_seeds)
@@ -91,12 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_json(given.json, result)
 
 
-def _bench(given: argparse.Namespace) -> Bench:
+def _bench(given: argparse.Namespace, device: torch.device) -> Bench:
     settings: dict[str, Any] = {}
     for path in given.config or ["configs/cifar10_resnet20.yaml"]:
         settings = merged(settings, yaml.safe_load(Path(path).read_text()))
     config = validate(SynthesizeConfig, settings)
-    device = use_device(given.device, machine_cpus(), torch.cuda.device_count())
     if given.random_weights:
         torch.manual_seed(0)
         teacher = make_teacher(build_teacher(config.teacher), config.teacher)
@@ -105,10 +109,49 @@ def _bench(given: argparse.Namespace) -> Bench:
     return Bench(config, teacher.to(device), given.repeats, given.updates)
 
 
-def _method(bench: Bench, method: str, precisions: list[str], plain_dtype: torch.dtype) -> dict[str, Any]:
+class Peer:
+    """The plain loop in a process of its own, one turn at a time.
+
+    Args:
+        given: the command line.
+        device: to compute on.
+    """
+
+    def __init__(self, given: argparse.Namespace, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        context.Process(target=_serve_plain, args=(theirs, given, device), daemon=True).start()
+
+    @contextlib.contextmanager
+    def turns(self, method: str, stage: Stage) -> Iterator[Callable[[], None]]:
+        """What does one turn of a method at a stage."""
+
+        def turn() -> None:
+            self._pipe.send(True)
+            self._pipe.recv()
+
+        self._pipe.send((method, stage))
+        yield turn
+        self._pipe.send(False)
+
+
+def _serve_plain(pipe: Connection, given: argparse.Namespace, device: torch.device) -> None:
+    torch.set_num_threads(machine_cpus())
+    bench = _bench(given, device)
+    with contextlib.suppress(EOFError):  # the other end is gone: all is measured
+        while True:
+            method, stage = pipe.recv()
+            turn = _plain(bench, method, stage, DTYPES[given.plain_precision])
+            while pipe.recv():
+                turn()
+                bench.wait()
+                pipe.send(None)
+
+
+def _method(bench: Bench, peer: Peer, method: str, precisions: list[str]) -> dict[str, Any]:
     """All stages of one method; seconds per update are medians, a batch's seconds are those times its updates."""
     stages = stages_of(bench.config.synthesis, bench.teacher.config.input_shape[1:])
-    by_stage = [_stage(bench, method, stage, precisions, plain_dtype) for stage in stages]
+    by_stage = [_stage(bench, peer, method, stage, precisions) for stage in stages]
     result: dict[str, Any] = {"stages": by_stage}
     for name in [key for key in by_stage[0] if key.endswith("_s")]:
         total = sum(figures[name] * stage.iterations for figures, stage in zip(by_stage, stages, strict=True))
@@ -121,28 +164,29 @@ def _method(bench: Bench, method: str, precisions: list[str], plain_dtype: torch
     return result
 
 
-def _stage(bench: Bench, method: str, stage: Stage, precisions: list[str], plain_dtype: torch.dtype) -> dict[str, Any]:
+def _stage(bench: Bench, peer: Peer, method: str, stage: Stage, precisions: list[str]) -> dict[str, Any]:
     student = copy.deepcopy(bench.teacher.network) if method == "adaptive" else None
-    turns: dict[str, Callable[[], None]] = {"plain": _plain(bench, stage, student, plain_dtype)}
-    figures: dict[str, Any] = {"size": list(stage.size)}
+    turns: dict[str, Callable[[], None]] = {}
     for precision in precisions:
         for name, make in (("engine", _engine), ("limit", _limit)):
             turns[f"{name}_{precision}"] = make(bench, method, stage, student, precision)
-    for name, turn in turns.items():
-        began = time.perf_counter()
-        turn()
-        bench.wait()
-        figures[f"{name}_first_turn_seconds"] = time.perf_counter() - began
-        turn()
+    with peer.turns(method, stage) as plain:
+        return {"size": list(stage.size), **_timed(bench, {"plain": plain, **turns})}
+
+
+def _timed(bench: Bench, turns: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Median seconds per update of each, turn by turn, after two turns that compile and warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(bench.repeats):
+    for _ in range(2 + bench.repeats):
         for name, turn in turns.items():
             bench.wait()
             began = time.perf_counter()
             turn()
             bench.wait()
-            seconds[name].append((time.perf_counter() - began) / bench.updates)
-    return figures | {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
+            seconds[name].append(time.perf_counter() - began)
+    first = {f"{name}_first_turn_seconds": values[0] for name, values in seconds.items()}
+    medians = {f"{name}_s": statistics.median(values[2:]) / bench.updates for name, values in seconds.items()}
+    return first | medians
 
 
 def _synthesis(bench: Bench, method: Any, stage: Stage, precision: Any) -> SynthesisConfig:
@@ -180,12 +224,12 @@ def _engine(
     return turn
 
 
-def _plain(bench: Bench, stage: Stage, student: torch.nn.Module | None, dtype: torch.dtype) -> Callable[[], None]:
+def _plain(bench: Bench, method: str, stage: Stage, dtype: torch.dtype) -> Callable[[], None]:
     own = replace(bench.teacher, network=copy.deepcopy(bench.teacher.network))
-    method = "adaptive" if student is not None else "deep_inversion"
+    student = copy.deepcopy(bench.teacher.network) if method == "adaptive" else None
     config = _synthesis(bench, method, stage, "fp32")
     short = replace(stage, iterations=bench.updates)
-    loop = PlainLoop(own, copy.deepcopy(student), config, short, dtype)
+    loop = PlainLoop(own, student, config, short, dtype)
 
     def turn() -> None:
         loop.run(bench.targets(), seed=0)

@@ -1,4 +1,8 @@
 import contextlib
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +157,31 @@ def test_a_named_device_that_is_not_there_is_refused(threads, device):
     with pytest.raises(InputError, match="cpu") as refused:
         use_device(device, 1.0, 1.0)
     assert refused.value.field == "device" and refused.value.value == device
+
+
+FAULTS = """
+import resource, torch
+from raydream.compute import use_device
+{prepare}
+for turn in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.ones(20_000_000, dtype=torch.uint8) for _ in range(5)] + [torch.ones(70_000_000, dtype=torch.uint8)]
+    del blocks
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+
+
+def page_faults(prepare: str) -> int:
+    """Of the last of several turns that take and free the same memory, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(prepare=prepare)], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what is told")
+def test_memory_that_is_freed_is_used_again_without_asking_the_kernel():
+    pages = 170_000_000 // resource.getpagesize()
+    assert page_faults("") > pages // 4  # else there is nothing to gain, and the function can go
+    assert page_faults("use_device('cpu', 1.0, 0.0)") < pages // 100

@@ -10,11 +10,12 @@ from torchvision.ops import FrozenBatchNorm2d
 from raydream.losses.feature_statistics import (
     ObservedNetwork,
     batch_norm_layers,
-    batch_statistics,
     feature_distance,
     feature_statistics,
     frozen_copy,
+    one_pass_statistics,
 )
+from raydream.losses.feature_statistics import batch_statistics as statistics_around
 from tests.tiny import tiny_network
 
 LAYOUTS = {
@@ -77,6 +78,11 @@ def some_activations(shape: tuple[int, ...], layout: torch.memory_format, dtype:
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     channels = torch.arange(1.0, shape[1] + 1).view(1, -1, *[1] * (len(shape) - 2))
     return (x * channels - 2.0 * channels).to(dtype).contiguous(memory_format=layout)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """As it is uncompiled, where it does not matter what the means are expected around."""
+    return statistics_around(x, torch.full((x.shape[1],), math.nan))
 
 
 def plain_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,6 +166,35 @@ def test_statistics_of_a_whole_batch_of_the_papers_size_are_accurate(layout, dty
     x = x.to(dtype).contiguous(memory_format=layout)
     for mine, theirs in zip(batch_statistics(x), plain_statistics(x), strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize(("off", "accuracy"), [(0.0, 1e-4), (2.0, 1e-4), (20.0, 1e-2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_sums_are_accurate_enough_unless_the_means_are_far_from_where_they_are_expected(dtype, off, accuracy):
+    x = torch.randn(256, 2, 32, 32, generator=torch.Generator().manual_seed(5)) * 0.5 + 3.0
+    x = x.to(dtype).contiguous(memory_format=torch.channels_last)
+    mean, variance = one_pass_statistics(x, torch.full((2,), 3.0 - off * 0.5))
+    for mine, theirs in zip((mean, variance), plain_statistics(x), strict=True):
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine.double(), theirs, rtol=accuracy, atol=0.0)
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (2, 3, 4, 2), (2, 2, 2, 3, 2)])
+def test_two_sums_and_their_gradients_are_right(shape):
+    x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    around = torch.randn(shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    for mine, theirs in zip(one_pass_statistics(x, around), plain_statistics(x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: one_pass_statistics(x, around), (x,))
+
+
+def test_compiled_statistics_are_those_of_two_sums():
+    x, around = torch.randn(6, 3, 5, 4, generator=torch.Generator().manual_seed(6)) + 50.0, torch.zeros(3)
+    compiled = torch.compile(statistics_around, backend="aot_eager", dynamic=False)(x, around)
+    for mine, theirs, eager in zip(compiled, one_pass_statistics(x, around), statistics_around(x, around), strict=True):
+        assert torch.equal(mine, theirs)
+        torch.testing.assert_close(mine, eager, rtol=1e-2, atol=0.0)
+    assert not torch.equal(compiled[1], statistics_around(x, around)[1])  # else this shows nothing
 
 
 def test_a_value_that_is_no_number_spoils_its_own_channel_alone():

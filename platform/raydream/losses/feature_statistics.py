@@ -26,21 +26,39 @@ MOST_SUMMED = 2**20
 """values per channel up to which ATen's plain summing in fp32 is exact enough (a relative 1e-4 at a quarter of it)"""
 
 
-def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance per channel, over batch and space.
+def batch_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel, over batch and space, by whatever is fastest and exact enough.
 
     Args:
         x: [N,C] or [N,C,...], of any precision.
+        around: [C], about where the means are expected.
 
     Returns:
         mean and variance, each [C], in fp32 or better.
     """
-    few = x.numel() <= MOST_SUMMED * x.shape[1]
-    if x.device.type == "cpu" and few and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return one_pass_statistics(x, around)
+    if x.device.type == "cpu" and x.numel() <= MOST_SUMMED * x.shape[1]:
         return _FastStatistics.apply(x)  # type: ignore[no-any-return]
-    wide = x if x.dtype == torch.float64 else x.float()
-    variance, mean = torch.var_mean(wide, dim=[0, *range(2, x.dim())], correction=0)
+    variance, mean = torch.var_mean(_wide(x), dim=[0, *range(2, x.dim())], correction=0)
     return mean, variance
+
+
+def one_pass_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by two sums, which the compiler makes one loop of; its own var_mean takes twice as long.
+
+    The variance is a difference: the mean of (x - around)^2 less the square of the mean of (x - around). With fp32 sums
+    of 262,144 values its relative error is below 1e-4 for means within 2 standard deviations of `around`, and below
+    1e-2 within 20. An inversion brings them ever closer to the running means.
+    """
+    over = [0, *range(2, x.dim())]
+    centred = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
+    offset = centred.mean(over)
+    return around + offset, centred.square().mean(over) - offset.square()
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class _FastStatistics(torch.autograd.Function):
@@ -153,7 +171,8 @@ class ObservedNetwork(nn.Module):
 
     def _hook(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def observe(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            self._seen[index] = batch_statistics(inputs[0] if inputs else next(iter(named.values())))
+            x = inputs[0] if inputs else next(iter(named.values()))
+            self._seen[index] = batch_statistics(x, layer.running_mean)  # type: ignore[arg-type]
 
         return observe
 
