@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from torch import nn
 
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import as_dict, validate
+from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=Path("runs/images"), help="folder to keep images in")
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
-    torch.set_num_threads(given.threads)
+    use_device("cpu", given.threads, 0)
     base = yaml.safe_load(given.config.read_text())
     done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
     for name, changes in yaml.safe_load(given.settings.read_text()).items():
