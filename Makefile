@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long check clean
+.PHONY: install demo test test-long test-chaos check clean
 
 install: $(VENV)/.installed
 
@@ -22,10 +22,13 @@ demo: install
 	$(BIN)/python jobs/distill.py --config configs/digits.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not chaos"
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
+
+test-chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m chaos
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -79,6 +79,7 @@ RANGES = {
     "generators.count": ([1], [0]),
     "generators.cpus": ([0.1], [0]),
     "generators.gpus": ([0], [-0.5]),
+    "generators.patience_s": ([0.1], [0, -1]),
     "buffer.samples_per_insert": ([0.01, 50], [0, -1, INFINITE, NAN]),
     "buffer.error_bound": ([None, 0.1], [0, -1]),
     "buffer.block_steps": ([1], [0]),

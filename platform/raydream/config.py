@@ -284,6 +284,9 @@ class GeneratorsConfig:
     """CPUs that each reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each reserves; fractions share one"""
+    patience_s: Positive = 600.0
+    """seconds without any progress of a batch (a twentieth of its updates, or compiling) after which its generator is
+    taken for hung and replaced"""
 
 
 @dataclass(frozen=True, config=_strict)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from raydream.errors import ShardError
+from raydream.reporting.journal import Journal
 from raydream.reporting.report import write_report
 from tests.reporting.test_figures import make_metrics, make_run
 
@@ -175,12 +176,13 @@ def test_hostile_strings_are_shown_and_not_run(tmp_path: Path) -> None:
     summary = dict.fromkeys(("method", "data", "machine", "teacher_fingerprint"), HOSTILE)
     summary |= {"versions": {HOSTILE: HOSTILE}, "seconds_by_stage": {HOSTILE: 1.0}}
     run = make_run(tmp_path / "run", metrics, {**SUMMARY, **summary}, {**CONFIG, "experiment": HOSTILE})
+    Journal(run / "journal.jsonl", print).note(HOSTILE)
     text = write_report(run).read_text(encoding="utf-8")
     page = Page(text)
     assert "<script" not in text
     assert "onerror" not in {name for _, attributes in page.tags for name in attributes}
     assert all(source.startswith("data:") for source in page.sources())
-    assert page.text.count(" ".join(HOSTILE.split())) >= 7
+    assert page.text.count(" ".join(HOSTILE.split())) >= 8
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,15 @@ def test_a_run_that_measured_nothing_still_has_a_report(tmp_path: Path) -> None:
     assert not set(page.headings) & set(SECTIONS)
     assert "No accuracy" in page.text
     assert "%" not in page.text
+
+
+def test_what_was_mended_is_told_and_nothing_where_nothing_was(tmp_path: Path, full: tuple[str, Page]) -> None:
+    heading = "What went wrong and was mended"
+    assert heading not in full[1].headings
+    run = make_run(tmp_path / "run", make_metrics().iloc[:0], SUMMARY, CONFIG)
+    Journal(run / "journal.jsonl", print).note("generator 1 was taken out")
+    page = Page(write_report(run).read_text(encoding="utf-8"))
+    assert heading in page.headings and "generator 1 was taken out" in page.text
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "0.9"])

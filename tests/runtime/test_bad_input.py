@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import TINY, run
 from raydream.command_line import Command, parse, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.preflight import check_machine, check_run
+from tests.jobs import TINY, run
 from tests.tiny import tiny_network
 
 FIELDS = [

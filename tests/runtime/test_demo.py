@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import run
+from tests.jobs import run
 
 
 def test_the_digits_teacher_reaches_what_the_readme_says(tmp_path: Path) -> None:

@@ -10,14 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from conftest import lockstep_options
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jobs import TINY, assert_same_images, assert_same_run, images_of, run, start, wait_until
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import validate
 from raydream.config import DistillConfig
 from raydream.teachers.loading import trained_teacher
+from tests.jobs import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, run, start, wait_until
 
 
 def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path) -> None:

@@ -9,26 +9,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from jobs import TINY, assert_same_run, images_of, run, start, wait_until
+from tests.jobs import TINY, assert_same_run, images_of, run, start, wait_until
+from tests.processes import descendants
 
 pytestmark = pytest.mark.long
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Command lines of a process's descendants by process id."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    below = {pid}
-    for _ in range(8):
-        below |= {child for child, parent in parents.items() if parent in below}
-    return {child: names[child] for child in below - {pid}}
 
 
 def test_a_run_survives_the_death_of_each_kind_of_process(tmp_path: Path, library: Path) -> None:

@@ -13,8 +13,8 @@ import ray
 import ray.data
 import yaml
 
-from jobs import assert_same_images, images_of, run, start, wait_until
 from raydream.data import ImageSet
+from tests.jobs import assert_same_images, images_of, run, start, wait_until
 
 SETTINGS = {
     "experiment": "tiny_images",

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
+from raydream.reporting.journal import read_journal
 from raydream.storage import write_aside
 
 MOST_SVG_BYTES = 400_000
@@ -94,6 +96,10 @@ def write_report(run: Path) -> Path:
         accuracies=_accuracies(summary),
         facts=_facts(summary),
         stages=_stages(summary),
+        mended=[
+            (f"{datetime.fromtimestamp(e.moment):%Y-%m-%d %H:%M:%S}", e.text)
+            for e in read_journal(run / "journal.jsonl")
+        ],
         sections=[section for section in _sections(run, config, summary, metrics) if section.pictures],
         config=text,
         versions=_mapping(summary, "versions"),

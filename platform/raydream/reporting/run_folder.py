@@ -46,6 +46,11 @@ class RunFolder:
         return self.path / "metrics.parquet"
 
     @property
+    def journal(self) -> Path:
+        """What went wrong and was mended; see `reporting/journal.py`."""
+        return self.path / "journal.jsonl"
+
+    @property
     def summary(self) -> Path:
         """Written last but for the report: a run that has it is done."""
         return self.path / "summary.json"

@@ -18,6 +18,7 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_student
 from raydream.reporting import run_folder
 from raydream.reporting.figures import save_image_grid
+from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display, State, result_table
 from raydream.reporting.recorder import Recorder, flatten, overlap_share
 from raydream.reporting.report import write_report
@@ -76,7 +77,9 @@ def _run(
             display.update(stage="starting Ray")
             session.enter_context(ray_session(partial(check_machine, config), folder.run))
         with recorder.stage("rounds"):
-            snapshot = Driver(config, checked, teacher, folder, recorder, display).run()
+            snapshot = Driver(
+                config, checked, teacher, folder, recorder, display, Journal(folder.journal, display.say)
+            ).run()
         session.close()
         student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)

@@ -10,6 +10,7 @@ from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.records import BatchId, Snapshot
+from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display
 from raydream.reporting.recorder import Place, Recorder
 from raydream.reporting.run_folder import RunFolder
@@ -44,6 +45,7 @@ class Driver:
         teacher: to invert.
         folder: of the run.
         recorder, display: where to tell what happens.
+        journal: where to note what was mended.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class Driver:
         folder: RunFolder,
         recorder: Recorder,
         display: Display,
+        journal: Journal,
     ) -> None:
         self._config, self._checked, self._teacher = config, checked, teacher
         self._schedule, self._folder = checked.schedule, folder
-        self._recorder, self._display = recorder, display
+        self._recorder, self._display, self._journal = recorder, display, journal
         self._store = ShardStore(folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]
@@ -121,7 +124,7 @@ class Driver:
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._display.say)
+        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note)
         training = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
         self._training = _train.remote(training, self._folder.checkpoints)
         self._last_news = time.time()
@@ -193,10 +196,11 @@ class Driver:
                 return round_ended
             self._last_news = time.time()
             if isinstance(report, BatchProgress):
+                self._pool.heard(report.batch)
                 self._display.state.making[str(report.batch)] = report.share
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
-                self._display.say(f"the student was restarted and goes on from step {report.snapshot.step}")
+                self._journal.note(f"the student was restarted and goes on from step {report.snapshot.step}")
             self._snapshot = report.snapshot
             self._snapshot_ref = ray.put(report.snapshot)
             self._record_report(report)

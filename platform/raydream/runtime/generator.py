@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import ray
 from ray.util.queue import Queue
 
 from raydream.compute import use_device
@@ -52,6 +53,10 @@ class Generator:
         self._index, self._plan = index, plan
         self._maker: BatchMaker | None = None
         self._store = ShardStore(plan.shards)
+
+    @ray.method(max_task_retries=-1)  # type: ignore[untyped-decorator]
+    def ready(self) -> None:
+        """Answers once the generator is there, however often its process has to be started."""
 
     def make(
         self,

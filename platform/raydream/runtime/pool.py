@@ -7,17 +7,13 @@ from dataclasses import dataclass
 import ray
 from ray.util.queue import Queue
 
-from raydream.errors import RaydreamError
+from raydream.errors import InputError, RaydreamError, SynthesisError
 from raydream.records import BatchId, Order
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
+from raydream.runtime.roster import Roster
 
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
-
-MAX_TRIES = 4
-"""of a batch whose generator dies"""
-BACK_OFF_S = 5.0
-"""before a generator that died is asked again: until it is back, every call to it fails at once"""
 
 
 @dataclass(frozen=True)
@@ -41,76 +37,115 @@ class GeneratorPool:
         plan: of every generator.
         teacher: reference to the teacher's weights.
         reports: queue to which generators tell their progress.
-        say: where to tell of what went wrong and was mended.
+        note: where to tell of what went wrong and was mended.
     """
 
-    def __init__(self, plan: GeneratorPlan, teacher: ray.ObjectRef, reports: Queue, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: GeneratorPlan, teacher: ray.ObjectRef, reports: Queue, note: Callable[[str], None]
+    ) -> None:
         resources = {"num_cpus": plan.generators.cpus, "num_gpus": plan.generators.gpus}
         self._actors = [
             _GeneratorActor.options(name=f"generator-{index}", **resources).remote(index, plan)
             for index in range(plan.generators.count)
         ]
-        self._teacher, self._reports, self._say = teacher, reports, say
-        self._idle = list(range(plan.generators.count))
-        self._in_flight: dict[ray.ObjectRef, tuple[BatchId, int, ray.ObjectRef]] = {}
-        self._resting: list[tuple[float, int]] = []
-        self._tries: dict[BatchId, int] = {}
+        self._teacher, self._reports, self._note = teacher, reports, note
+        self._roster = Roster(plan.generators.patience_s)
+        self._making: dict[ray.ObjectRef, tuple[BatchId, ray.ObjectRef]] = {}
+        self._killed: dict[BatchId, str] = {}
+        self._absent: dict[ray.ObjectRef, int] = {}
+        for index in range(plan.generators.count):
+            self._await(index)
 
     @property
     def in_flight(self) -> list[BatchId]:
         """Batches in the making."""
-        return [batch for batch, _, _ in self._in_flight.values()]
+        return self._roster.in_flight
+
+    @property
+    def at_hand(self) -> int:
+        """Generators that have joined and are there."""
+        return self._roster.at_hand
 
     def has_idle(self) -> bool:
         """Whether a generator can be given an order."""
-        self._idle += [index for until, index in self._resting if until <= time.time()]
-        self._resting = [(until, index) for until, index in self._resting if until > time.time()]
-        return bool(self._idle)
+        return self._roster.has_idle()
 
     def start(self, order: Order, snapshot: ray.ObjectRef | None, source: BatchId | None) -> None:
         """Give an order to an idle generator; see `Generator.make`."""
-        index = self._idle.pop(0)
+        index = self._roster.begin(order.batch, time.time())
         make = self._actors[index].make.options(num_returns=2)
         receipt, images = make.remote(order, self._teacher, snapshot, source, self._reports)
-        self._in_flight[receipt] = (order.batch, index, images)
+        self._making[receipt] = (order.batch, images)
+
+    def heard(self, batch: BatchId) -> None:
+        """There is news of a batch in the making."""
+        self._roster.heard(batch, time.time())
 
     def collect(self, timeout_s: float) -> tuple[list[Finished], list[BatchId]]:
-        """What has been made, and what must be ordered again because its generator died.
+        """What has been made, and what must be ordered again because its generator failed.
 
         Raises:
-            RaydreamError: a generator failed for good, or died too often at one batch.
+            RaydreamError: generators failed too often at one batch, or all of them were taken out.
         """
-        if not self._in_flight:
-            time.sleep(timeout_s)
-            return [], []
+        self._replace_hung()
         finished, lost = [], []
-        for done in ray.wait(list(self._in_flight), num_returns=1, timeout=timeout_s)[0]:
-            batch, index, images = self._in_flight.pop(done)
+        for done in ray.wait([*self._making, *self._absent], num_returns=1, timeout=timeout_s)[0]:
+            if done in self._absent:
+                self._answered(self._absent.pop(done), done)
+                continue
+            batch, images = self._making.pop(done)
             try:
                 receipt: Receipt = ray.get(done)
-            except ray.exceptions.RayActorError as error:
-                self._rest(batch, index, error)
+            except ray.exceptions.RayError as error:
+                self._failed(batch, error)
                 lost.append(batch)
-                continue
-            except ray.exceptions.RayTaskError as error:
-                raise own_error(error, f"generator {index} failed at batch {batch}") from error
-            self._idle.append(index)
-            for note in receipt.notes:
-                self._say(f"generator {index}, batch {batch}: {note}")
-            if receipt.provenance.restarts:
-                times = receipt.provenance.restarts
-                self._say(f"batch {batch} diverged (NaN or infinity) and was started anew {times} times")
-            finished.append(Finished(batch, receipt, images))
+            else:
+                index = self._roster.done(batch)
+                self._tell(batch, index, receipt)
+                finished.append(Finished(batch, receipt, images))
         return finished, lost
 
-    def _rest(self, batch: BatchId, index: int, error: Exception) -> None:
-        self._resting.append((time.time() + BACK_OFF_S, index))
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
-            return  # It is on its way back; how long that may take is bounded by the stall timeout.
-        self._tries[batch] = self._tries.get(batch, 1) + 1
-        if self._tries[batch] > MAX_TRIES:
-            raise RaydreamError(f"generators died {MAX_TRIES} times at batch {batch}: {error}") from error
-        self._say(f"generator {index} died at batch {batch}; it is restarted and the batch made again")
+    def _await(self, index: int) -> None:
+        """Let a generator join as soon as it answers; Ray repeats the question until it does."""
+        self._absent[self._actors[index].ready.remote()] = index
+
+    def _answered(self, index: int, answer: ray.ObjectRef) -> None:
+        try:
+            ray.get(answer)
+        except ray.exceptions.RayError as error:  # it cannot be started at all
+            raise own_error(error, f"generator {index} cannot be started") from error
+        self._roster.joined(index)
+
+    def _replace_hung(self) -> None:
+        for batch, index in self._roster.hung(time.time()):
+            if batch not in self._killed:
+                self._killed[batch] = "nothing was heard of it for too long (generators.patience_s)"
+                ray.kill(self._actors[index], no_restart=False)
+
+    def _failed(self, batch: BatchId, error: ray.exceptions.RayError) -> None:
+        cause = own_error(error, "its process failed")
+        if isinstance(cause, InputError | SynthesisError):
+            raise cause from error  # another generator would fail in the same way
+        reason = self._killed.pop(batch, str(cause))
+        unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
+        try:
+            index = self._roster.failed(batch, reason, blame=not unavailable)
+        except RaydreamError as final:
+            raise final from error
+        if index not in self._roster.retired:
+            self._note(f"generator {index} failed at batch {batch} and is replaced: {reason}")
+            self._await(index)
+            return
+        self._note(f"generator {index} failed again and again and is taken out: {reason}")
+        ray.kill(self._actors[index])
+        if not (self.at_hand or self._absent):
+            raise RaydreamError(f"all generators failed again and again; the last one: {reason}") from error
+
+    def _tell(self, batch: BatchId, index: int, receipt: Receipt) -> None:
+        for note in receipt.notes:
+            self._note(f"generator {index}, batch {batch}: {note}")
+        if times := receipt.provenance.restarts:
+            self._note(f"batch {batch} diverged (NaN or infinity) and was started anew {times} times")
 
 
 def own_error(error: BaseException, what: str) -> RaydreamError:

@@ -21,6 +21,7 @@ from raydream.records import BatchId, Order
 from raydream.reporting import run_folder
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
+from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
@@ -133,7 +134,9 @@ def _make_all(
         Counter("images", made, images, console) as counter,
     ):
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, counter.say)
+        pool = GeneratorPool(
+            plan, ray.put(to_arrays(teacher.network)), reports, Journal(folder.journal, counter.say).note
+        )
         shares: dict[BatchId, float] = {}
         while pending or pool.in_flight:
             while pending and pool.has_idle():
@@ -141,7 +144,9 @@ def _make_all(
                 pool.start(task.order, None, task.source)
             finished, lost = pool.collect(POLL_S)
             pending = sorted([*pending, *lost])
-            shares |= {report.batch: report.share for report in _drain(reports)}
+            for report in _drain(reports):
+                pool.heard(report.batch)
+                shares[report.batch] = report.share
             for done in finished:
                 made += sizes[done.batch]
                 share, seconds = done.receipt.provenance.target_share, done.receipt.seconds

@@ -1,11 +1,8 @@
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from jobs import TINY, run
+from tests.jobs import lockstep_options, run
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +18,3 @@ def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Pat
     done = run("distill", *lockstep_options(library), "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     return run_dir
-
-
-def lockstep_options(library: Path) -> list[str]:
-    return ["--config", str(TINY), "--training.library", str(library), "--rounds.lockstep", "true", "--seed", "7"]

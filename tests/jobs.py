@@ -12,7 +12,7 @@ import safetensors.numpy
 from raydream.records import ImageBatch
 from raydream.shards import ShardStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).with_name("tiny.yaml")
 
 
@@ -69,3 +69,8 @@ def assert_same_images(one: dict[str, ImageBatch], other: dict[str, ImageBatch])
         assert (made.teacher_logits == other[batch].teacher_logits).all(), batch
         assert made.provenance.seed == other[batch].provenance.seed
         assert made.provenance.student_step == other[batch].provenance.student_step
+
+
+def lockstep_options(library: Path) -> list[str]:
+    """The tiny run in lockstep, seed 7."""
+    return ["--config", str(TINY), "--training.library", str(library), "--rounds.lockstep", "true", "--seed", "7"]

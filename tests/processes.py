@@ -1,0 +1,20 @@
+"""The processes that a job has started."""
+
+from pathlib import Path
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of a process's descendants by process id."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    below = {pid}
+    for _ in range(8):
+        below |= {child for child, parent in parents.items() if parent in below}
+    return {child: names[child] for child in below - {pid}}
