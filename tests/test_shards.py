@@ -3,6 +3,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,21 @@ def test_foreign_names_are_passed_over(store, shard):
 
 def test_an_empty_folder_holds_nothing(store):
     assert list(store.committed()) == []
+
+
+def test_damaged_shards_are_set_aside_where_no_reader_looks(store, shard):
+    store.write(replace_batch(BatchId(1, 3)))
+    store.write(replace_batch(BatchId(1, 4)))
+    shard.write_bytes(shard.read_bytes()[:-20])
+    store.path(BatchId(1, 4)).write_bytes(b"")
+    damaged = store.set_aside_damaged()
+    assert [error.args[0].split("/")[-1][:13] for error in damaged] == ["r0001-b0002.p", "r0001-b0004.p"]
+    assert store.committed() == [BatchId(1, 3)]
+    assert len(pd.read_parquet(shard.parent)) == 5
+    assert len(list(shard.parent.glob("_damaged-*-r0001-b000[24].parquet"))) == 2
+    assert store.set_aside_damaged() == []
+
+
+def replace_batch(batch: BatchId) -> ImageBatch:
+    made = some_batch()
+    return replace(made, provenance=replace(made.provenance, batch=str(batch)))

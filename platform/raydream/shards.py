@@ -1,6 +1,7 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
 import contextlib
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,6 +64,24 @@ class ShardStore:
             return int(pq.read_metadata(self.path(batch)).num_rows)
         except (OSError, pa.ArrowException) as error:
             raise ShardError(f"the shard {self.path(batch)} cannot be read: {error}") from error
+
+    def set_aside_damaged(self) -> list[ShardError]:
+        """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
+
+        A damaged shard stays in the folder under a name that no reader of data sets looks at.
+
+        Returns:
+            what was wrong with each.
+        """
+        damaged = []
+        for batch in self.committed():
+            try:
+                self.read(batch)
+            except ShardError as error:
+                damaged.append(error)
+                path = self.path(batch)
+                path.replace(path.with_name(f"_damaged-{time.time_ns()}-{path.name}"))
+        return damaged
 
     def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""

@@ -165,8 +165,15 @@ def test_lockstep_makes_a_round_from_the_snapshot_at_its_very_beginning():
     limiter, batch = Lockstep(schedule_of()), BatchId(2, 0)
     assert limiter.may_start(BatchId(0, 1), Progress())
     assert limiter.may_start(batch, Progress(complete_rounds=2, snapshot_step=20))
-    for other in ({"snapshot_step": 19}, {"snapshot_step": 21}, {"snapshot_step": None}, {"complete_rounds": 1}):
+    for other in ({"snapshot_step": 19}, {"snapshot_step": None}, {"complete_rounds": 1}):
         assert not limiter.may_start(batch, Progress(**{"complete_rounds": 2, "snapshot_step": 20, **other}))
+
+
+def test_a_lockstep_batch_is_made_again_against_the_snapshot_of_its_round_however_far_the_student_is():
+    limiter = Lockstep(schedule_of())
+    assert limiter.may_start(BatchId(2, 0), Progress(complete_rounds=2, snapshot_step=50))
+    assert [limiter.due(BatchId(round_index, 1)) for round_index in range(3)] == [None, 10, 20]
+    assert SamplesPerInsert(schedule_of()).due(BatchId(2, 0)) is None
 
 
 def test_lockstep_draws_only_from_complete_rounds():

@@ -39,6 +39,9 @@ class Limiter(Protocol):
     def may_start(self, batch: BatchId, progress: Progress) -> bool:
         """Whether a generator may begin this batch now."""
 
+    def due(self, batch: BatchId) -> int | None:
+        """The step of the very snapshot that a batch must compete with; None: the newest."""
+
     def may_draw(self, end_step: int, progress: Progress) -> bool:
         """Whether the images of all steps before `end_step` may be handed out now."""
 
@@ -60,10 +63,14 @@ class Lockstep:
         self._schedule = schedule
 
     def may_start(self, batch: BatchId, progress: Progress) -> bool:
-        if batch.round == 0:
+        due = self.due(batch)
+        if due is None:
             return True
-        due = batch.round * self._schedule.steps_per_round
-        return progress.complete_rounds >= batch.round and progress.snapshot_step == due
+        # The student is beyond that step only where a batch is made again.
+        return progress.complete_rounds >= batch.round and (progress.snapshot_step or 0) >= due
+
+    def due(self, batch: BatchId) -> int | None:
+        return batch.round * self._schedule.steps_per_round if batch.round else None
 
     def may_draw(self, end_step: int, progress: Progress) -> bool:
         return progress.complete_rounds > self._schedule.round_of_step(end_step - 1)
@@ -118,6 +125,9 @@ class SamplesPerInsert:
             return False
         begun = progress.held + progress.in_flight + 1
         return begun <= self._schedule.initial_batches or self._balance(begun, progress.drawn_steps) <= self._bound
+
+    def due(self, batch: BatchId) -> int | None:
+        return None
 
     def may_draw(self, end_step: int, progress: Progress) -> bool:
         if progress.held < self._schedule.initial_batches:

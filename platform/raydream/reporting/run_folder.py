@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def snapshots(self) -> Path:
+        """Folder of the students that batches were made against, where these must be repeatable to the bit."""
+        return self.path / "snapshots"
+
+    @property
     def teacher(self) -> Path:
         """A copy of the teacher's weights, so that a run can go on wherever its folder is."""
         return self.path / "teacher.safetensors"

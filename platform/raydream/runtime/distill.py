@@ -16,6 +16,7 @@ from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_student
+from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
@@ -24,9 +25,11 @@ from raydream.reporting.recorder import Recorder, flatten, overlap_share
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
+from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.preflight import Checked, check_machine, check_run
 from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays
@@ -66,21 +69,15 @@ def _run(
     with (
         Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
         contextlib.closing(recorder),
-        contextlib.ExitStack() as session,
     ):
         display.say(f"run {folder.run} in {folder.path}")
         with recorder.stage("teacher"):
             display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
             recipe = (config.teacher, config.training, config.data)
             teacher = keep_teacher(checked.teacher, recipe, folder, display.say)
-        with recorder.stage("start"):
-            display.update(stage="starting Ray")
-            session.enter_context(ray_session(partial(check_machine, config), folder.run))
-        with recorder.stage("rounds"):
-            snapshot = Driver(
-                config, checked, teacher, folder, recorder, display, Journal(folder.journal, display.say)
-            ).run()
-        session.close()
+        journal = Journal(folder.journal, display.say)
+        session = partial(_session, config, checked, teacher, folder, recorder, display, journal)
+        snapshot = with_whole_shards(ShardStore(folder.images), session, journal.note)
         student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
@@ -89,6 +86,24 @@ def _run(
         recorder.hyper_parameters(flatten(as_dict(config)), figures)
     write_json(folder.summary, summary)
     return summary
+
+
+def _session(
+    config: DistillConfig,
+    checked: Checked,
+    teacher: Teacher,
+    folder: RunFolder,
+    recorder: Recorder,
+    display: Display,
+    journal: Journal,
+) -> Snapshot:
+    """One Ray session, from what the folder holds to the trained student."""
+    with contextlib.ExitStack() as session:
+        with recorder.stage("start"):
+            display.update(stage="starting Ray")
+            session.enter_context(ray_session(partial(check_machine, config), folder.run))
+        with recorder.stage("rounds"):
+            return Driver(config, checked, teacher, folder, recorder, display, journal).run()
 
 
 def _summarise(

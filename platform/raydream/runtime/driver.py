@@ -22,6 +22,7 @@ from raydream.runtime.pool import GeneratorPool, own_error
 from raydream.runtime.preflight import Checked
 from raydream.runtime.student import StudentPlan, train
 from raydream.shards import ShardStore
+from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.synthesis.stages import learning_rate_at, updates_of
 from raydream.teachers.teacher import Teacher, to_arrays
 
@@ -144,12 +145,18 @@ class Driver:
         progress = self._progress()
         while self._pending and self._pool.has_idle() and self._checked.limiter.may_start(self._pending[0], progress):
             batch = self._pending.pop(0)
-            snapshot = self._snapshot_ref if batch.round > 0 and self._config.synthesis.competes else None
+            snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
             self._pool.start(self._schedule.order(batch, self._config), snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
             self._began_rounds = self._began_rounds or time.time()
         self._show(progress)
+
+    def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
+        due = self._checked.limiter.due(batch)
+        if batch.round == 0 or due is None or (self._snapshot is not None and self._snapshot.step == due):
+            return self._snapshot_ref if batch.round else None
+        return ray.put(read_snapshot(self._folder.snapshots, due))
 
     def _collect_batches(self) -> None:
         finished, lost = self._pool.collect(POLL_S)
@@ -201,6 +208,8 @@ class Driver:
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
                 self._journal.note(f"the student was restarted and goes on from step {report.snapshot.step}")
+            if self._config.rounds.lockstep and self._config.synthesis.competes:
+                write_snapshot(self._folder.snapshots, report.snapshot)
             self._snapshot = report.snapshot
             self._snapshot_ref = ray.put(report.snapshot)
             self._record_report(report)

@@ -25,6 +25,7 @@ from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import BatchProgress
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_machine, check_teacher
@@ -105,7 +106,9 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         teacher = keep_teacher(loaded, recipe, folder, console.print)
         summary = run_folder.read_summary(folder)
         if summary is None:
-            _make_all(config, tasks, teacher, folder, console)
+            journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+            session = partial(_make_all, config, tasks, teacher, folder, console, journal)
+            with_whole_shards(ShardStore(folder.images), session, journal.note)
             summary = _summarise(config, folder, time.time() - began_at)
             write_json(folder.summary, summary)
         write_card(folder.path / "README.md", config, summary)
@@ -117,7 +120,12 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
 
 
 def _make_all(
-    config: SynthesizeConfig, tasks: dict[BatchId, Task], teacher: Teacher, folder: RunFolder, console: Console
+    config: SynthesizeConfig,
+    tasks: dict[BatchId, Task],
+    teacher: Teacher,
+    folder: RunFolder,
+    console: Console,
+    journal: Journal,
 ) -> None:
     store = ShardStore(folder.images)
     sizes = {batch: len(task.order.targets) for batch, task in tasks.items()}
@@ -134,9 +142,7 @@ def _make_all(
         Counter("images", made, images, console) as counter,
     ):
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        pool = GeneratorPool(
-            plan, ray.put(to_arrays(teacher.network)), reports, Journal(folder.journal, counter.say).note
-        )
+        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note)
         shares: dict[BatchId, float] = {}
         while pending or pool.in_flight:
             while pending and pool.has_idle():

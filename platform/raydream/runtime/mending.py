@@ -1,0 +1,39 @@
+"""What makes a run whole again: damaged shards are set aside, and their batches made once more."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from raydream.errors import ShardError
+from raydream.shards import ShardStore
+
+MAX_SESSIONS = 4
+"""that one run may need; a disk that damages more shards than that is not worth writing to"""
+
+Result = TypeVar("Result")
+
+
+def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Callable[[str], None]) -> Result:
+    """Run a session on shards that can be read; if one is damaged meanwhile, mend it and begin the next session.
+
+    Beginning anew is the same as resuming: all that counts lies in the shards and the checkpoints.
+
+    Args:
+        session: makes what is missing, and raises ShardError where it meets a shard that it cannot read.
+        note: where to tell of what was mended.
+
+    Raises:
+        ShardError: shards are damaged again and again.
+    """
+    for _ in range(MAX_SESSIONS - 1):
+        _set_aside(store, note)
+        try:
+            return session()
+        except ShardError as error:
+            note(f"{error}; the run begins anew from what is whole")
+    _set_aside(store, note)
+    return session()
+
+
+def _set_aside(store: ShardStore, note: Callable[[str], None]) -> None:
+    for damage in store.set_aside_damaged():
+        note(f"{damage}; it is set aside, and its batch is made again")

@@ -1,0 +1,59 @@
+"""Shards that are damaged: set aside, made again, and told of."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from raydream.reporting.journal import read_journal
+from tests.jobs import assert_same_run, lockstep_options, run, start, wait_until
+from tests.processes import descendants
+
+pytestmark = pytest.mark.chaos
+
+
+def damage(shard: Path) -> None:
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    shard.write_bytes(content)
+
+
+def kill(process_id: int, kind: str) -> None:
+    for pid, command in descendants(process_id).items():
+        if command.startswith(kind):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_shard_damaged_during_a_run_is_made_again_to_the_bit(
+    lockstep_run: Path, tmp_path: Path, library: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
+    wait_until((run_dir / "images" / "r0002-b0000.parquet").exists, process)
+    damage(run_dir / "images" / "r0001-b0001.parquet")
+    # As long as the objects are in memory nobody reads a shard: whoever holds references to them has to go.
+    kill(process.pid, "ray::Buffer")
+    kill(process.pid, "ray::RayTrainWorker")
+    out, error = process.communicate(timeout=400)
+    assert process.returncode == 0, out + error
+    assert_same_run(lockstep_run, run_dir)
+    noted = [entry.text for entry in read_journal(run_dir / "journal.jsonl")]
+    assert any("r0001-b0001" in text and "is made again" in text for text in noted), noted
+    assert len(list((run_dir / "images").glob("_damaged-*"))) == 1
+
+
+def test_shards_damaged_while_nobody_was_at_work_are_mended_on_resuming(
+    lockstep_run: Path, tmp_path: Path, library: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
+    wait_until((run_dir / "images" / "r0003-b0000.parquet").exists, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    damage(run_dir / "images" / "r0000-b0002.parquet")
+    (run_dir / "images" / "r0002-b0001.parquet").write_bytes(b"")
+    done = run("distill", "--resume", run_dir, timeout_s=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_run(lockstep_run, run_dir)
+    assert len(read_journal(run_dir / "journal.jsonl")) >= 2

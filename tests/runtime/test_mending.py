@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from raydream.errors import ShardError
+from raydream.records import BatchId
+from raydream.runtime.mending import MAX_SESSIONS, with_whole_shards
+from raydream.shards import ShardStore
+from tests.tiny import some_batch
+
+BATCH = BatchId(1, 2)
+
+
+class Session:
+    """Makes the batch if it is missing, and finds it damaged by somebody so many times."""
+
+    def __init__(self, store: ShardStore, damages: int) -> None:
+        self.store, self.damages, self.made = store, damages, 0
+
+    def __call__(self) -> str:
+        if not self.store.has(BATCH):
+            self.store.write(some_batch())
+            self.made += 1
+        if self.damages:
+            self.damages -= 1
+            self.store.path(BATCH).write_bytes(b"damaged")
+        self.store.read(BATCH)
+        return "done"
+
+
+@pytest.mark.parametrize("damages", [0, 1, MAX_SESSIONS - 1])
+def test_what_is_damaged_meanwhile_is_set_aside_and_made_again(tmp_path: Path, damages: int) -> None:
+    noted: list[str] = []
+    session = Session(ShardStore(tmp_path), damages)
+    assert with_whole_shards(session.store, session, noted.append) == "done"
+    assert session.made == 1 + damages
+    assert len(list(tmp_path.glob("_damaged-*"))) == damages
+    assert sum("begins anew" in text for text in noted) == sum("is made again" in text for text in noted) == damages
+
+
+def test_what_was_damaged_before_is_mended_first(tmp_path: Path) -> None:
+    noted: list[str] = []
+    session = Session(ShardStore(tmp_path), 0)
+    session.store.path(BATCH).write_bytes(b"damaged")
+    assert with_whole_shards(session.store, session, noted.append) == "done"
+    assert session.made == 1 and len(noted) == 1 and "r0001-b0002" in noted[0]
+
+
+def test_a_disk_that_damages_everything_is_given_up(tmp_path: Path) -> None:
+    session = Session(ShardStore(tmp_path), 100)
+    with pytest.raises(ShardError, match="r0001-b0002"):
+        with_whole_shards(session.store, session, lambda text: None)
+    assert session.made == MAX_SESSIONS
