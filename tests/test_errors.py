@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from raydream.errors import InputError, RaydreamError, ShardError, StallError, SynthesisError
+from raydream.errors import DiskFullError, InputError, RaydreamError, ShardError, StallError, SynthesisError
 
 
 def test_an_input_error_is_one_sentence_with_field_value_range_and_remedy():
@@ -19,7 +19,7 @@ def test_an_input_error_survives_pickling(value):
     assert (copy.field, copy.value, copy.allowed, copy.remedy) == ("a.b", value, "something else", "change it")
 
 
-@pytest.mark.parametrize("kind", [RaydreamError, SynthesisError, ShardError, StallError])
+@pytest.mark.parametrize("kind", [RaydreamError, SynthesisError, ShardError, DiskFullError, StallError])
 def test_other_errors_survive_pickling(kind):
     copy = pickle.loads(pickle.dumps(kind("what happened")))
     assert type(copy) is kind and str(copy) == "what happened" and isinstance(copy, RaydreamError)

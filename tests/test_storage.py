@@ -1,10 +1,17 @@
+import errno
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from raydream.storage import ASIDE, remove_leftovers, write_aside, write_json, write_yaml
+from raydream import storage
+from raydream.errors import DiskFullError
+from raydream.shards import ShardStore
+from raydream.storage import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json, write_yaml
+from tests.tiny import some_batch
 
 
 def names(folder: Path) -> list[str]:
@@ -116,3 +123,71 @@ def test_a_folder_that_a_killed_writer_left_behind_is_deleted_with_all_in_it(tmp
     (tmp_path / "kept").touch()
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+class Failing:
+    """Fails so many times with an error number, then succeeds."""
+
+    def __init__(self, times: int, number: int) -> None:
+        self.times, self.number, self.calls = times, number, 0
+
+    def __call__(self) -> str:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise OSError(self.number, os.strerror(self.number))
+        return "done"
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """The waits that were taken, without taking them."""
+    waits = []
+    monkeypatch.setattr(storage.time, "sleep", waits.append)
+    return waits
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN])
+@pytest.mark.parametrize("times", [0, 1, len(WAITS_S)])
+def test_what_fails_now_and_then_is_tried_again_ever_later(no_waiting, times, number):
+    action = Failing(times, number)
+    assert patiently(action) == "done" and action.calls == times + 1
+    assert no_waiting == list(WAITS_S[:times]) == sorted(no_waiting)
+
+
+def test_what_keeps_failing_is_an_error(no_waiting):
+    action = Failing(100, errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        patiently(action)
+    assert action.calls == len(WAITS_S) + 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.EROFS])
+def test_what_waiting_does_not_mend_is_an_error_at_once(no_waiting, number):
+    action = Failing(1, number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        patiently(action)
+    assert action.calls == 1 and no_waiting == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 256 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_so_and_leaves_what_was_there(small_disk):
+    write_json(small_disk / "a.json", 1)
+    with pytest.raises(DiskFullError, match=r"no space is left for .*/b: make some"):
+        write_aside(small_disk / "b", lambda aside: aside.write_bytes(bytes(300_000)))
+    store = ShardStore(small_disk / "images")
+    with pytest.raises(DiskFullError, match=r"r0001-b0002\.parquet"):
+        store.write(some_batch(count=200, shape=(3, 32, 32)))
+    assert names(small_disk) == ["a.json", "images"] and names(store.folder) == []
+    store.write(some_batch())
+    assert store.committed() == [some_batch().id]

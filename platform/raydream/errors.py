@@ -32,6 +32,10 @@ class ShardError(RaydreamError):
     """A shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
 
 
+class DiskFullError(RaydreamError, OSError):
+    """A write for which there is no space; what was written before is kept."""
+
+
 class StallError(RaydreamError, TimeoutError):
     """A wait that ran out of time; the message names who or what is missing."""
 

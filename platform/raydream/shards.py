@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
-from raydream.storage import write_aside
+from raydream.storage import patiently, write_aside
 
 
 class ShardStore:
@@ -35,7 +35,7 @@ class ShardStore:
         """Commit a batch: once this returns, it outlives any process. A shard of that id is replaced.
 
         Raises:
-            OSError: the disk is full or may not be written; nothing is left behind.
+            DiskFullError, OSError: see `write_aside`; nothing is left behind.
         """
         table = batch.to_table()
         write_aside(
@@ -51,7 +51,8 @@ class ShardStore:
         """
         path = self.path(batch)
         try:
-            found = ImageBatch.from_table(pq.read_table(path, page_checksum_verification=True))
+            table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
+            found = ImageBatch.from_table(table)
         except (OSError, pa.ArrowException, ShardError) as error:
             raise ShardError(f"the shard {path} cannot be read: {error}") from error
         if found.id != batch:

@@ -1,17 +1,57 @@
 """Files that are whole or absent: written aside, flushed to the disk, then renamed."""
 
+import errno
 import json
+import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from raydream.errors import DiskFullError
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
 ASIDE = ".aside"
 """ending of a file that is still being written; whoever finds one after a crash may delete it"""
+
+
+TRANSIENT = frozenset(
+    {
+        *(errno.EIO, errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ESTALE, errno.ETIMEDOUT),
+        *(errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH),
+    }
+)
+"""errors of storage, of network storage above all, after which the same may succeed"""
+WAITS_S = (0.1, 0.5, 2.0, 8.0)
+"""before it is tried again"""
+
+
+def patiently(action: Callable[[], Result]) -> Result:
+    """Do something with storage, and again after a while where that may help.
+
+    Args:
+        action: may be repeated without harm.
+
+    Raises:
+        OSError: of another kind than `TRANSIENT`, or still after all of `WAITS_S`.
+    """
+    for wait_s in WAITS_S:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in TRANSIENT:
+                raise
+            log.warning("storage failed (%s); trying again in %g s", error, wait_s)
+        time.sleep(wait_s)
+    return action()
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -20,9 +60,22 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     A reader sees the old file or the new one, and a crash leaves one of the two (and perhaps a file ending in
     `ASIDE`). Two writers of one path do not disturb each other; the later rename wins.
 
+    Args:
+        write: is called again where storage failed in passing, see `patiently`.
+
     Raises:
-        OSError: the disk is full, the folder is gone or may not be written; `path` is then what it was.
+        DiskFullError: there is no space for it; `path` is what it was, as with any other error.
+        OSError: the folder is gone or may not be written, or storage keeps failing.
     """
+    try:
+        patiently(lambda: _write_once(path, write))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"no space is left for {path}: make some, and go on; all else is kept") from error
+
+
+def _write_once(path: Path, write: Callable[[Path], object]) -> None:
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ASIDE}")
     try:
         write(aside)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ray
 from ray.util.queue import Queue
 
-from raydream.errors import InputError, RaydreamError, ShardError, SynthesisError
+from raydream.errors import DiskFullError, InputError, RaydreamError, ShardError, SynthesisError
 from raydream.records import BatchId, Order
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
@@ -124,7 +124,7 @@ class GeneratorPool:
 
     def _failed(self, batch: BatchId, error: ray.exceptions.RayError) -> None:
         cause = own_error(error, "its process failed")
-        if isinstance(cause, InputError | ShardError | SynthesisError):
+        if isinstance(cause, InputError | ShardError | SynthesisError | DiskFullError):
             raise cause from error  # another generator would fail in the same way
         reason = self._killed.pop(batch, str(cause))
         unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
