@@ -77,6 +77,7 @@ RANGES = {
     "student.cpus": ([0.1], [0]),
     "student.gpus": ([0, 0.5], [-1]),
     "generators.count": ([1], [0]),
+    "generators.min": ([1, 2], [0]),
     "generators.cpus": ([0.1], [0]),
     "generators.gpus": ([0], [-0.5]),
     "generators.patience_s": ([0.1], [0, -1]),

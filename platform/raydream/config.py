@@ -279,7 +279,9 @@ class GeneratorsConfig:
     """The actors that run the synthesizer."""
 
     count: Count = 2
-    """generator actors"""
+    """generator actors that are wanted; those for which there is no room yet join later"""
+    min: Count = 1
+    """how few of them are enough to begin"""
     cpus: Positive = 0.5
     """CPUs that each reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
@@ -287,6 +289,11 @@ class GeneratorsConfig:
     patience_s: Positive = 600.0
     """seconds without any progress of a batch (a twentieth of its updates, or compiling) after which its generator is
     taken for hung and replaced"""
+
+    def __post_init__(self) -> None:
+        if self.min > self.count:
+            allowed = f"at most generators.count ({self.count})"
+            raise InputError("generators.min", self.min, allowed, "lower it, or ask for more generators")
 
 
 @dataclass(frozen=True, config=_strict)

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from raydream.command_line import Command, parse, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
-from raydream.runtime.preflight import check_machine, check_run
+from raydream.runtime.preflight import check_machine, check_run, generators_that_fit
 from tests.jobs import TINY, run
 from tests.tiny import tiny_network
 
@@ -27,6 +28,7 @@ FIELDS = [
     (["--synthesis.learning_rate", "0"], "synthesis.learning_rate", "greater than 0"),
     (["--synthesis.betas", "[0.9, 1.0]"], "synthesis.betas.1", "less than 1"),
     (["--generators.count", "0"], "generators.count", "greater than or equal to 1"),
+    (["--generators.count", "2", "--generators.min", "3"], "generators.min", "at most generators.count (2)"),
     (["--generators.count", "two"], "generators.count", "a valid integer"),
     (["--rounds.initial_batches", "0"], "rounds.initial_batches", "greater than or equal to 1"),
     (["--rounds.snapshot_steps", "0"], "rounds.snapshot_steps", "greater than or equal to 1"),
@@ -210,8 +212,24 @@ def test_valid_networks_and_limits_pass(tmp_path: Path) -> None:
 def test_more_processes_than_the_machine_can_schedule_are_refused() -> None:
     config = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", "/tmp/never-made"]).config
     check_machine(config, cpus=1.2, gpus=0)  # 2 x 0.4 + 0.4: exactly full
+    check_machine(config, cpus=0.8, gpus=0)  # one generator is enough to begin
+    with pytest.raises(InputError, match=r"generators.cpus = 0.4: must be at most 0.3; .* reserve 0.8 CPUS"):
+        check_machine(config, cpus=0.7, gpus=0)
+    both = replace(config, generators=replace(config.generators, min=2))
     with pytest.raises(InputError, match=r"generators.cpus = 0.4: must be at most 0.35; .* reserve 1.2 CPUS"):
-        check_machine(config, cpus=1.1, gpus=0)
+        check_machine(both, cpus=1.1, gpus=0)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "fit"),
+    [(0.3, 1, 0), (0.8, 1, 1), (1.2, 1, 2), (3.6, 1.2, 8), (99, 1.2, 8), (99, 0.5, 3), (99, 0.1, 0), (99, 0.09, 0)],
+)
+def test_as_many_generators_are_asked_for_as_fit_beside_the_student(cpus: float, gpus: float, fit: int) -> None:
+    config = DistillConfig(generators={"count": 8, "cpus": 0.4, "gpus": 0.125}, student={"cpus": 0.4, "gpus": 0.1})
+    assert generators_that_fit(config, cpus, gpus) == fit
+    free = replace(config, generators=replace(config.generators, gpus=0.0))
+    assert generators_that_fit(free, cpus, 0.1) == min(8, max(0, int((cpus - 0.4) / 0.4 + 1e-9)))
+    assert generators_that_fit(free, cpus, 0.0) == 0  # the student itself has no room
 
 
 def test_a_wrong_field_is_found_before_torch_and_ray_are_loaded(tmp_path: Path) -> None:
@@ -228,7 +246,7 @@ def test_a_job_answers_bad_input_in_one_sentence(tmp_path: Path) -> None:
     done = run("distill", "--config", TINY, "--generators.count", "0", "--run-dir", tmp_path / "run", timeout_s=30)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "generators.count = 0" in done.stderr
-    done = run("distill", "--config", TINY, "--generators.count", "99", "--run-dir", tmp_path / "run", timeout_s=60)
+    done = run("distill", "--config", TINY, "--generators.cpus", "99", "--run-dir", tmp_path / "run", timeout_s=60)
     assert done.returncode == 2 and "reserve" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

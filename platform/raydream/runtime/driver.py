@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -19,7 +20,7 @@ from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.pool import GeneratorPool, own_error
-from raydream.runtime.preflight import Checked
+from raydream.runtime.preflight import Checked, generators_that_fit
 from raydream.runtime.student import StudentPlan, train
 from raydream.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
@@ -125,7 +126,8 @@ class Driver:
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note)
+        room = partial(generators_that_fit, config)
+        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, room)
         training = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
         self._training = _train.remote(training, self._folder.checkpoints)
         self._last_news = time.time()
@@ -283,6 +285,8 @@ class Driver:
             stage = "making images and learning"
         else:
             stage = "learning from all images"
+        if self._pool.absent:
+            stage += f"; waiting for {self._pool.absent} generators to start"
         self._display.update(
             stage=stage,
             step=max(

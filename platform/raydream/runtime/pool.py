@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.util.queue import Queue
@@ -14,6 +15,10 @@ from raydream.runtime.messages import Receipt
 from raydream.runtime.roster import Roster
 
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
+
+
+LOOK_S = 5.0
+"""between two looks at whether there is room for more generators"""
 
 
 @dataclass(frozen=True)
@@ -38,23 +43,24 @@ class GeneratorPool:
         teacher: reference to the teacher's weights.
         reports: queue to which generators tell their progress.
         note: where to tell of what went wrong and was mended.
+        room: how many generators can be scheduled where there are so many CPUs and GPUs.
     """
 
     def __init__(
-        self, plan: GeneratorPlan, teacher: ray.ObjectRef, reports: Queue, note: Callable[[str], None]
+        self,
+        plan: GeneratorPlan,
+        teacher: ray.ObjectRef,
+        reports: Queue,
+        note: Callable[[str], None],
+        room: Callable[[float, float], int],
     ) -> None:
-        resources = {"num_cpus": plan.generators.cpus, "num_gpus": plan.generators.gpus}
-        self._actors = [
-            _GeneratorActor.options(name=f"generator-{index}", **resources).remote(index, plan)
-            for index in range(plan.generators.count)
-        ]
-        self._teacher, self._reports, self._note = teacher, reports, note
+        self._plan, self._teacher, self._reports, self._note, self._room = plan, teacher, reports, note, room
+        self._actors: list[Any] = []
         self._roster = Roster(plan.generators.patience_s)
         self._making: dict[ray.ObjectRef, tuple[BatchId, ray.ObjectRef]] = {}
         self._killed: dict[BatchId, str] = {}
         self._absent: dict[ray.ObjectRef, int] = {}
-        for index in range(plan.generators.count):
-            self._await(index)
+        self._looked = -LOOK_S
 
     @property
     def in_flight(self) -> list[BatchId]:
@@ -65,6 +71,11 @@ class GeneratorPool:
     def at_hand(self) -> int:
         """Generators that have joined and are there."""
         return self._roster.at_hand
+
+    @property
+    def absent(self) -> int:
+        """Generators that have been asked for and are not there yet, or not again."""
+        return len(self._absent)
 
     def has_idle(self) -> bool:
         """Whether a generator can be given an order."""
@@ -87,8 +98,13 @@ class GeneratorPool:
         Raises:
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
         """
+        self._grow()
         self._replace_hung()
-        finished, lost = [], []
+        finished: list[Finished] = []
+        lost: list[BatchId] = []
+        if not (self._making or self._absent):
+            time.sleep(timeout_s)
+            return finished, lost
         for done in ray.wait([*self._making, *self._absent], num_returns=1, timeout=timeout_s)[0]:
             if done in self._absent:
                 self._answered(self._absent.pop(done), done)
@@ -104,6 +120,19 @@ class GeneratorPool:
                 self._tell(batch, index, receipt)
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
+
+    def _grow(self) -> None:
+        """Start the generators for which there is room by now; each joins once it answers."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._looked, generators, begun = time.monotonic(), self._plan.generators, len(self._actors)
+        there = ray.cluster_resources()
+        for index in range(begun, self._room(there.get("CPU", 0.0), there.get("GPU", 0.0))):
+            options = {"name": f"generator-{index}", "num_cpus": generators.cpus, "num_gpus": generators.gpus}
+            self._actors.append(_GeneratorActor.options(**options).remote(index, self._plan))
+            self._await(index)
+        if len(self._actors) > begun and (begun or len(self._actors) < generators.count):
+            self._note(f"there is room for {len(self._actors)} of {generators.count} generators now")
 
     def _await(self, index: int) -> None:
         """Let a generator join as soon as it answers; Ray repeats the question until it does."""

@@ -1,5 +1,6 @@
 """What is checked before Ray starts: do the networks fit, can the limiter work, is the machine large enough?"""
 
+import math
 from dataclasses import dataclass
 
 from raydream.buffer.limiter import Limiter, make_limiter
@@ -30,7 +31,7 @@ class Checked:
 
 
 def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: float) -> None:
-    """See that all processes of a run can be scheduled at once.
+    """See that the student and as many generators as are needed can be scheduled at once.
 
     Args:
         cpus, gpus: of the machine or cluster.
@@ -43,18 +44,40 @@ def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: f
     if config.device == "cuda" and not (generators.gpus and (student is None or student.gpus)):
         remedy = "give generators.gpus (and student.gpus) a share, such as 0.5 each on one GPU"
         raise InputError("generators.gpus", generators.gpus, "> 0 where device is cuda", remedy)
+    if generators_that_fit(config, cpus, gpus) >= generators.min:
+        return
     for kind, there in (("cpus", cpus), ("gpus", gpus)):
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
-        wanted = generators.count * each + taken
+        wanted = generators.min * each + taken
         if wanted > there + 1e-9:
             raise InputError(
                 f"generators.{kind}",
                 each,
-                f"at most {max(0.0, (there - taken) / generators.count):.3g}",
-                f"{generators.count} generators and {workers} student workers reserve {wanted:g} {kind.upper()} and "
-                f"there are {there:g}: ask for fewer processes or smaller fractions "
-                f"(generators.count, generators.{kind}, student.workers, student.{kind})",
+                f"at most {max(0.0, (there - taken) / generators.min):.3g}",
+                f"{generators.min} generators (generators.min) and {workers} student workers reserve {wanted:g} "
+                f"{kind.upper()} and there are {there:g}: ask for fewer processes or smaller fractions "
+                f"(generators.min, generators.{kind}, student.workers, student.{kind})",
             )
+
+
+def generators_that_fit(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: float) -> int:
+    """How many of the generators that are wanted can be scheduled beside the student.
+
+    More are not even asked for: Ray might give them what the student waits for.
+
+    Args:
+        cpus, gpus: of the machine or cluster.
+    """
+    generators, student = config.generators, getattr(config, "student", None)
+    most = generators.count
+    for kind, there in (("cpus", cpus), ("gpus", gpus)):
+        each = getattr(generators, kind)
+        taken = student.workers * getattr(student, kind) if student else 0.0
+        if each:
+            most = min(most, math.floor((there - taken) / each + 1e-9))
+        elif taken > there + 1e-9:
+            most = 0
+    return max(0, most)
 
 
 def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:

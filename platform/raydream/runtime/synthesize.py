@@ -28,7 +28,7 @@ from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import BatchProgress
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import check_machine, check_teacher
+from raydream.runtime.preflight import check_machine, check_teacher, generators_that_fit
 from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.seeds import derive_seed
@@ -142,7 +142,8 @@ def _make_all(
         Counter("images", made, images, console) as counter,
     ):
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
-        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note)
+        room = partial(generators_that_fit, config)
+        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note, room)
         shares: dict[BatchId, float] = {}
         while pending or pool.in_flight:
             while pending and pool.has_idle():
