@@ -84,6 +84,7 @@ RANGES = {
     "buffer.samples_per_insert": ([0.01, 50], [0, -1, INFINITE, NAN]),
     "buffer.error_bound": ([None, 0.1], [0, -1]),
     "buffer.block_steps": ([1], [0]),
+    "buffer.memory_mb": ([None, 0.1], [0, -1, NAN]),
     "buffer.stall_timeout_s": ([0.1], [0]),
     "rounds.initial_batches": ([1], [0]),
     "rounds.count": ([0], [-1]),

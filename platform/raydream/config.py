@@ -306,6 +306,8 @@ class BufferConfig:
     """samples by which drawing may run ahead of or behind that ratio; null: one round's worth (ignored in lockstep)"""
     block_steps: Count = 5
     """distillation steps whose images a worker asks for in one call"""
+    memory_mb: Positive | None = None
+    """images kept in Ray's object store, in MiB; of the rest the shards are read; null: half of the smallest node's"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any new image or snapshot after which a wait gives up"""
 

@@ -10,7 +10,7 @@ ids = st.builds(BatchId, st.integers(0, 4), st.integers(0, 5))
 
 
 def filled(batches, batch_images: int = 3) -> BufferIndex:
-    index = BufferIndex(batch_images)
+    index = BufferIndex(batch_images, 1000)
     for batch in batches:
         index.insert(batch, f"handle of {batch}")
     return index
@@ -24,7 +24,7 @@ def test_batches_are_ordered_by_id_whatever_the_order_of_arrival(batches):
 
 @given(st.lists(ids))
 def test_a_batch_is_new_once(batches):
-    index, seen = BufferIndex(3), set()
+    index, seen = BufferIndex(3, 1000), set()
     for batch in batches:
         assert index.insert(batch, "a handle") == (batch not in seen)
         seen.add(batch)
@@ -52,7 +52,7 @@ def test_positions_lead_to_the_images_of_all_batches_laid_end_to_end(batches, ba
 
 
 def test_a_handle_may_come_later_but_is_not_replaced():
-    index, batch = BufferIndex(1), BatchId(0, 0)
+    index, batch = BufferIndex(1, 1000), BatchId(0, 0)
 
     def handle() -> object:
         return index.locate([np.array([0])]).handles[0]
@@ -81,3 +81,15 @@ def test_workers_share_a_draw_evenly_and_without_overlap(workers):
 def test_an_only_worker_takes_all_in_the_order_drawn():
     draw = filled([BatchId(0, i) for i in range(4)]).locate([np.array([11, 0, 5])])
     assert draw.part(0, 1).picks[0].tolist() == draw.picks[0].tolist() == [[2, 2], [0, 0], [1, 2]]
+
+
+@given(st.lists(ids, min_size=1, unique=True), st.integers(1, 6))
+def test_only_so_many_handles_are_kept_and_every_batch_can_still_be_drawn(batches, most):
+    index = BufferIndex(1, most)
+    for batch in batches:
+        index.insert(batch, f"handle of {batch}")
+    draw = index.locate([np.arange(len(batches))])
+    assert draw.batches == sorted(batches)
+    kept = set(batches[-most:])
+    assert draw.handles == [f"handle of {batch}" if batch in kept else None for batch in sorted(batches)]
+    assert index.count() == len(batches) and not index.insert(batches[0])

@@ -57,3 +57,12 @@ def test_shards_damaged_while_nobody_was_at_work_are_mended_on_resuming(
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_run(lockstep_run, run_dir)
     assert len(read_journal(run_dir / "journal.jsonl")) >= 2
+
+
+def test_what_does_not_fit_into_memory_is_read_from_its_shards(
+    lockstep_run: Path, tmp_path: Path, library: Path
+) -> None:
+    run_dir, one_batch_mb = tmp_path / "run", 20 * 64 / 2**20
+    done = run("distill", *lockstep_options(library), "--buffer.memory_mb", f"{one_batch_mb:.7f}", "--run-dir", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_run(lockstep_run, run_dir)

@@ -16,7 +16,7 @@ from raydream.command_line import Command, parse, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
-from raydream.runtime.preflight import check_machine, check_run, generators_that_fit
+from raydream.runtime.preflight import batches_that_fit, check_machine, check_run, generators_that_fit
 from tests.jobs import TINY, run
 from tests.tiny import tiny_network
 
@@ -230,6 +230,14 @@ def test_as_many_generators_are_asked_for_as_fit_beside_the_student(cpus: float,
     free = replace(config, generators=replace(config.generators, gpus=0.0))
     assert generators_that_fit(free, cpus, 0.1) == min(8, max(0, int((cpus - 0.4) / 0.4 + 1e-9)))
     assert generators_that_fit(free, cpus, 0.0) == 0  # the student itself has no room
+
+
+@pytest.mark.parametrize(("memory_mb", "fit"), [(None, 4096), (1.0, 8), (0.99, 7), (0.2, 1), (0.01, 1), (100.0, 800)])
+def test_so_many_batches_are_kept_in_memory(memory_mb: float | None, fit: int) -> None:
+    config = DistillConfig(
+        teacher={"input_shape": (1, 16, 32)}, synthesis={"batch_size": 256}, buffer={"memory_mb": memory_mb}
+    )
+    assert batches_that_fit(config, 2**30) == fit
 
 
 def test_a_wrong_field_is_found_before_torch_and_ray_are_loaded(tmp_path: Path) -> None:

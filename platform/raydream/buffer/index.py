@@ -33,20 +33,25 @@ class BufferIndex:
 
     Args:
         batch_images: images in each batch.
+        most_handles: kept at once; beyond it the one that came first is forgotten, and its shard is read instead.
     """
 
-    def __init__(self, batch_images: int) -> None:
-        self._batch_images = batch_images
+    def __init__(self, batch_images: int, most_handles: int) -> None:
+        self._batch_images, self._most_handles = batch_images, most_handles
         self._ids: list[BatchId] = []
+        self._known: set[BatchId] = set()
         self._handles: dict[BatchId, Any] = {}
 
     def insert(self, batch: BatchId, handle: Any = None) -> bool:
         """Add a batch; True if it is new. A batch that is held already stays as it is, but for a missing handle."""
-        new = batch not in self._handles
+        new = batch not in self._known
         if new:
             bisect.insort(self._ids, batch)
-        if new or self._handles[batch] is None:
-            self._handles[batch] = handle
+            self._known.add(batch)
+        if handle is not None:
+            self._handles.setdefault(batch, handle)
+        if len(self._handles) > self._most_handles:
+            del self._handles[next(iter(self._handles))]
         return new
 
     def count(self, up_to_round: int | None = None) -> int:
@@ -64,7 +69,7 @@ class BufferIndex:
         split = [np.divmod(step, self._batch_images) for step in positions]
         used, compact = np.unique(np.concatenate([which for which, _ in split]), return_inverse=True)
         batches = [self._ids[which] for which in used]
-        draw = Draw(batches, [self._handles[batch] for batch in batches])
+        draw = Draw(batches, [self._handles.get(batch) for batch in batches])
         ends = np.cumsum([len(step) for step in positions])[:-1]
         for which, (_, row) in zip(np.split(compact, ends), split, strict=True):
             draw.picks.append(np.stack([which, row], axis=1))

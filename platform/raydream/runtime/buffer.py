@@ -23,6 +23,7 @@ class BufferPlan:
         run_seed: from which draws are derived.
         shards: folder of the committed shards.
         block_steps: distillation steps per draw.
+        most_handles: batches kept in the object store.
         stall_timeout_s: how long a draw waits with nothing joining before it gives up.
     """
 
@@ -31,6 +32,7 @@ class BufferPlan:
     run_seed: int
     shards: Path
     block_steps: int
+    most_handles: int
     stall_timeout_s: float
 
 
@@ -43,7 +45,7 @@ class Buffer:
 
     def __init__(self, plan: BufferPlan) -> None:
         self._plan = plan
-        self._index = BufferIndex(plan.schedule.batch_images)
+        self._index = BufferIndex(plan.schedule.batch_images, plan.most_handles)
         for batch in ShardStore(plan.shards).committed():
             self._index.insert(batch)
         self._drawn_steps = 0

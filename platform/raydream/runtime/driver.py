@@ -20,7 +20,8 @@ from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.pool import GeneratorPool, own_error
-from raydream.runtime.preflight import Checked, generators_that_fit
+from raydream.runtime.preflight import Checked, batches_that_fit, generators_that_fit
+from raydream.runtime.session import object_store_bytes
 from raydream.runtime.student import StudentPlan, train
 from raydream.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
@@ -104,12 +105,14 @@ class Driver:
         config, schedule = self._config, self._schedule
         self._display.update(stage="starting processes")
         self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        most_handles = batches_that_fit(config, object_store_bytes())
         buffer = BufferPlan(
             schedule,
             self._checked.limiter,
             config.seed,
             self._folder.images,
             config.buffer.block_steps,
+            most_handles,
             config.buffer.stall_timeout_s,
         )
         self._buffer = _BufferActor.options(name="buffer").remote(buffer)
@@ -128,7 +131,9 @@ class Driver:
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
         room = partial(generators_that_fit, config)
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, room)
-        training = StudentPlan(config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images)
+        training = StudentPlan(
+            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
+        )
         self._training = _train.remote(training, self._folder.checkpoints)
         self._last_news = time.time()
 

@@ -80,6 +80,16 @@ def generators_that_fit(config: DistillConfig | SynthesizeConfig, cpus: float, g
     return max(0, most)
 
 
+def batches_that_fit(config: DistillConfig, object_store: int) -> int:
+    """How many batches' images are kept in memory, at least one.
+
+    Args:
+        object_store: bytes of the smallest node's.
+    """
+    memory, bytes_each = config.buffer.memory_mb, config.synthesis.batch_size * math.prod(config.teacher.input_shape)
+    return max(1, int((object_store / 2 if memory is None else memory * 2**20) / bytes_each))
+
+
 def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
     """Load and probe the teacher, and see that it can be inverted as asked.
 

@@ -45,6 +45,11 @@ def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterat
         ray.shutdown()
 
 
+def object_store_bytes() -> int:
+    """Of the node whose object store is the smallest; whatever all processes share has to fit there."""
+    return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))
+
+
 def machine_cpus() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

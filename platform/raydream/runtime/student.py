@@ -46,6 +46,7 @@ class StudentPlan:
         buffer: the buffer actor.
         reports: a queue of `StudentReport`, to the driver.
         shards: folder of the committed shards.
+        most_batches: whose images a worker keeps at hand.
     """
 
     config: DistillConfig
@@ -54,6 +55,7 @@ class StudentPlan:
     buffer: Any
     reports: Queue
     shards: Path
+    most_batches: int
 
 
 class Feed:
@@ -113,8 +115,11 @@ class Feed:
             self._busy_since = time.time()
         self._first, self._end = self._end, self._end + len(self._block.picks)
         for batch, handle in zip(self._block.batches, self._block.handles, strict=True):
-            if batch not in self._images:
-                self._images[batch] = self._fetch(batch, handle)
+            known = self._images.pop(batch, None)
+            self._images[batch] = self._fetch(batch, handle) if known is None else known  # now the newest
+        # What is looked at here cannot be spilled, so no more is kept than the buffer may fill, or this block needs.
+        for batch in list(self._images)[: -max(self._plan.most_batches, len(self._block.batches))]:
+            del self._images[batch]
         self._pending = self._ask()
 
     def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
