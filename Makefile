@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long test-chaos check clean
+.PHONY: install demo test test-long test-chaos soak check clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +29,12 @@ test-long: $(VENV)/.installed-dev
 
 test-chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m chaos
+
+MINUTES ?= 10
+SEED ?= 0
+
+soak: $(VENV)/.installed
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --seed $(SEED) --json benchmarks/results/soak.json
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

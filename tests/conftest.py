@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
 from tests.jobs import lockstep_options, run
 
 

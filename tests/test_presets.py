@@ -15,7 +15,7 @@ PRESETS = {path.stem: path for path in sorted((CONFIGS / "presets").glob("*.yaml
 
 def preset(name: str) -> SynthesisConfig:
     settings = yaml.safe_load(PRESETS[name].read_text())
-    assert list(settings) == ["synthesis"]
+    validate(DistillConfig, settings)
     return validate(SynthesisConfig, settings["synthesis"])
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import descendants
 from raydream.reporting.journal import read_journal
 from raydream.teachers.checkpoints import save_network
 from tests.chaos.faulty import Faulty
 from tests.jobs import TINY, images_of, start, wait_until
-from tests.processes import descendants
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import descendants
 from raydream.reporting.journal import read_journal
 from tests.jobs import assert_same_run, lockstep_options, run, start, wait_until
-from tests.processes import descendants
 
 pytestmark = pytest.mark.chaos
 

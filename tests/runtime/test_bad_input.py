@@ -134,9 +134,9 @@ def two_heads() -> torch.nn.Module:
 
 
 NETWORKS = [
-    (["--teacher.network", "test_bad_input:raising"], "teacher.arguments", "the factory says"),
+    (["--teacher.network", f"{__name__}:raising"], "teacher.arguments", "the factory says"),
     (
-        ["--student.network", "test_bad_input:two_heads", "--student.arguments", "{{}}"],
+        ["--student.network", f"{__name__}:two_heads", "--student.arguments", "{{}}"],
         "student.network",
         "a probe gave a tuple",
     ),
@@ -148,12 +148,12 @@ NETWORKS = [
     (["--teacher.arguments", "{{depth: 3}}"], "teacher.arguments", "unexpected keyword argument"),
     (["--teacher.classes", "7", "--teacher.checkpoint", "{tmp}/teacher.pt"], "teacher.checkpoint", "wrongly shaped"),
     (
-        ["--student.network", "test_bad_input:no_batch_norm", "--student.arguments", "{{classes: 4}}"],
+        ["--student.network", f"{__name__}:no_batch_norm", "--student.arguments", "{{classes: 4}}"],
         "student.network",
         "10 classes",
     ),
     (
-        ["--teacher.network", "test_bad_input:no_batch_norm", "--teacher.arguments", "{{}}"],
+        ["--teacher.network", f"{__name__}:no_batch_norm", "--teacher.arguments", "{{}}"],
         "synthesis.method",
         "batch normalisation",
     ),
@@ -197,7 +197,7 @@ def test_valid_networks_and_limits_pass(tmp_path: Path) -> None:
         ["--teacher.checkpoint", str(tmp_path / "teacher.pt")],
         [
             "--teacher.network",
-            "test_bad_input:no_batch_norm",
+            f"{__name__}:no_batch_norm",
             "--teacher.arguments",
             "{}",
             "--synthesis.method",

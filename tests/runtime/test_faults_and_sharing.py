@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import ray
 
+from benchmarks.processes import descendants
 from tests.jobs import TINY, assert_same_run, images_of, run, start, wait_until
-from tests.processes import descendants
 
 pytestmark = pytest.mark.long
 

@@ -124,7 +124,7 @@ BAD = [
     (["--images", "0"], "images"),
     (["--synthesis.targets.rule", "listed"], "synthesis.targets.classes"),
     (["--synthesis.targets.rule", "listed", "--synthesis.targets.classes", "[10]"], "synthesis.targets.classes"),
-    (["--generators.count", "9"], "generators.cpus"),
+    (["--generators.cpus", "9"], "generators.cpus"),
     (["--device", "cuda"], "generators.gpus"),
     (["--teacher.network", "run:no_such_run"], "teacher.network"),
 ]

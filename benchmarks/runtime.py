@@ -1,0 +1,216 @@
+"""What the runtime costs beside the work it carries: each figure is a ratio, or a rate, within one run.
+
+    python benchmarks/runtime.py --json OUT
+
+Generation through Ray is timed against the bare synthesizer in a loop, one and two generators against each other,
+turn by turn; reading minibatches through the buffer against plain `ray.get` of the same arrays; the buffer's calls
+with 10 and with 10,000 batches held. The student's waits are those of a whole digits run.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import yaml
+from ray.util.queue import Queue
+
+from raydream.buffer.limiter import SamplesPerInsert
+from raydream.command_line import validate
+from raydream.compute import use_device
+from raydream.config import DistillConfig, GeneratorsConfig
+from raydream.records import BatchId, ImageBatch, Order, Provenance
+from raydream.runtime.buffer import Buffer, BufferPlan
+from raydream.runtime.generator import Generator, GeneratorPlan
+from raydream.runtime.session import machine_cpus, machine_text
+from raydream.runtime.student import Feed, StudentPlan
+from raydream.schedule import Schedule
+from raydream.shards import ShardStore
+from raydream.storage import write_json
+from raydream.synthesis.batch import BatchMaker
+from raydream.teachers.loading import trained_teacher
+from raydream.teachers.teacher import Teacher, to_arrays
+
+ROOT = Path(__file__).parents[1]
+TURNS = 5
+BATCHES = 6
+"""made in each turn"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text())
+    settings["synthesis"]["method"] = "deep_inversion"
+    config = validate(DistillConfig, settings)
+    result: dict[str, Any] = {"machine": machine_text()}
+    with tempfile.TemporaryDirectory() as folder:
+        result |= _student_waits(Path(folder) / "run")
+        teacher, _ = trained_teacher(config.teacher, config.training, config.data)
+        ray.init(address="local", num_cpus=machine_cpus(), include_dashboard=False, log_to_driver=False)
+        try:
+            result |= _generation(config, teacher, Path(folder) / "made")
+            result |= _reading(config, Path(folder) / "read")
+            for held in (10, 10_000):
+                result[f"buffer_ops_per_s_{held}"] = _buffer_rate(config, held, Path(folder) / f"held{held}")
+        finally:
+            ray.shutdown()
+    print(json.dumps(result, indent=1))
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    write_json(given.json, result)
+
+
+def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[str, Any]:
+    """The bare synthesizer in this process, one generator, and two, each making the same batches with one thread."""
+    use_device("cpu", 1, 0)
+    schedule = Schedule.of(config)
+    orders = [schedule.order(BatchId(0, index), config) for index in range(BATCHES)]
+    maker = BatchMaker("bare", teacher, config.synthesis)
+    actor = ray.remote(num_cpus=0.5)(Generator)
+    weights, reports = ray.put(to_arrays(teacher.network)), Queue(actor_options={"num_cpus": 0})
+    one_thread = GeneratorsConfig(cpus=0.5)
+    counter = iter(range(10**6))
+
+    def plan(name: str) -> GeneratorPlan:
+        return GeneratorPlan(
+            "bench", "cpu", config.teacher, config.synthesis, None, one_thread, folder / name, folder / name
+        )
+
+    pair = [actor.remote(index, plan(f"pair{index}")) for index in range(2)]
+
+    def bare() -> None:
+        for order in orders:
+            maker.make(order, None, None)
+
+    def through(generators: list[Any]) -> Callable[[], None]:
+        def turn() -> None:
+            waiting = [_fresh(order, next(counter)) for order in orders * len(generators)]
+            busy: dict[Any, Any] = {}
+            while waiting or busy:
+                for generator in generators:
+                    if waiting and generator not in busy.values():
+                        make = generator.make.options(num_returns=2)
+                        busy[make.remote(waiting.pop(0), weights, None, None, reports)[0]] = generator
+                for done in ray.wait(list(busy), num_returns=1)[0]:
+                    ray.get(done)
+                    busy.pop(done)
+
+        return turn
+
+    seconds = _alternating({"bare": bare, "one": through(pair[:1]), "two": through(pair)})
+    store, batch = ShardStore(folder / "bare"), maker.make(orders[0], None, None).batch
+    writes = _alternating({"write": lambda: store.write(batch)})
+    pids = ray.get([generator.__ray_call__.remote(lambda _: os.getpid()) for generator in pair])
+    sizes = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in pids]
+    return {
+        "runtime_efficiency": seconds["bare"] / seconds["one"],
+        "two_generator_speedup": 2 * seconds["one"] / seconds["two"],
+        "seconds_per_batch": seconds["bare"] / BATCHES,
+        "durability_share_of_batch": writes["write"] / (seconds["bare"] / BATCHES),
+        "generator_mib": statistics.mean(sizes) / 2**20,
+    }
+
+
+def _fresh(order: Order, index: int) -> Order:
+    """The same work under another id, as a committed batch would not be made again."""
+    return replace(order, batch=BatchId(1, index))
+
+
+def _alternating(turns: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median seconds of each, turn by turn, after one turn to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(1 + TURNS):
+        for name, turn in turns.items():
+            began = time.perf_counter()
+            turn()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+
+
+def _buffer(config: DistillConfig, handles: dict[BatchId, Any], images: int, folder: Path) -> tuple[Any, Schedule]:
+    """A buffer actor that holds batches of so many images, for a student of a million steps."""
+    counts = {"initial_batches": len(handles), "rounds": 0, "batch_images": images, "final_steps": 10**6}
+    schedule = replace(Schedule.of(config), **counts)
+    limiter, block = SamplesPerInsert(schedule), config.buffer.block_steps
+    plan = BufferPlan(schedule, limiter, config.seed, folder, block, len(handles), 60.0)
+    buffer = ray.remote(num_cpus=0)(Buffer).remote(plan)
+    ray.get([buffer.insert.remote(batch, [handle]) for batch, handle in handles.items()])
+    return buffer, schedule
+
+
+def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
+    """Steps of 256 images of 3x32x32 from ten batches of 256: by the student's feed, and by plain ray.get."""
+    config = replace(config, student=replace(config.student, batch_size=256))
+    random, handles = np.random.default_rng(0), {}
+    for index in range(10):
+        pixels = random.integers(0, 256, (256, 3, 32, 32), dtype=np.uint8)
+        provenance = Provenance("bench", str(BatchId(0, index)), 0, 0, "none", "", None, None, 0, {}, {}, {}, 0.0)
+        made = ImageBatch(pixels, np.zeros(256, np.int64), np.zeros((256, 10), np.float32), provenance)
+        handles[BatchId(0, index)] = ray.put(made)
+    buffer, schedule = _buffer(config, handles, 256, folder)
+    steps = 200
+    plan = StudentPlan(config, schedule, [], buffer, None, folder, 10)
+    first_steps = iter(range(0, 10**6, steps))
+
+    def through_feed() -> None:
+        first = next(first_steps)
+        feed = Feed(plan, first, 0, 1)
+        for step in range(first, first + steps):
+            feed.images(step)
+
+    def by_get() -> None:
+        for _ in range(steps):
+            arrays = [batch.images for batch in ray.get(list(handles.values()))]
+            which, rows = np.divmod(random.choice(2560, 256, replace=False), 256)
+            out = np.empty((256, 3, 32, 32), np.uint8)
+            for index in np.unique(which):
+                out[which == index] = arrays[index][rows[which == index]]
+
+    seconds = _alternating({"feed": through_feed, "get": by_get})
+    return {
+        "store_read_ratio": seconds["get"] / seconds["feed"],
+        "read_step_ms": 1e3 * seconds["feed"] / steps,
+    }
+
+
+def _buffer_rate(config: DistillConfig, held: int, folder: Path) -> float:
+    """Draws of one block each, and repeated insertions, answered per second."""
+    handle = ray.put(b"")
+    buffer, _ = _buffer(config, {BatchId(0, index): handle for index in range(held)}, 256, folder)
+    first_steps = iter(range(0, 10**6, config.buffer.block_steps))
+
+    def turn() -> None:
+        for _ in range(50):
+            ray.get(buffer.draw.remote(next(first_steps), 0, 1))
+            ray.get(buffer.insert.remote(BatchId(0, 0), [handle]))
+
+    return 100 / _alternating({"calls": turn})["calls"]
+
+
+def _student_waits(run_dir: Path) -> dict[str, Any]:
+    """Of a digits run that learns from images which are there already: the share of its time spent waiting."""
+    options = ["--rounds.count", "0", "--rounds.initial_batches", "8", "--rounds.final_steps", "600"]
+    options += ["--synthesis.method", "deep_inversion", "--synthesis.iterations", "50", "--run-dir", str(run_dir)]
+    command = [sys.executable, "jobs/distill.py", "--config", "configs/digits.yaml", *options]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    metrics = pd.read_parquet(run_dir / "metrics.parquet")
+    waited = metrics.loc[metrics["name"] == "student/waited_s", "value"].iloc[1:].sum()
+    busy = metrics.loc[metrics["name"] == "span/train", "duration_s"].iloc[1:].sum()
+    return {"student_wait_share": float(waited / (waited + busy)), "student_steps": 600}
+
+
+if __name__ == "__main__":
+    main()
