@@ -3,8 +3,8 @@
     python benchmarks/soak.py --json OUT [--minutes 10] [--seed 0]
 
 Digits runs follow each other until the time is over; every 20 seconds something is killed, stopped or damaged. A batch
-counts as accepted once its shard was seen; it is lost if it is not in the shards at the run's end, and duplicated if
-one of its images is there twice. A stall is a time without a new shard or a distillation step.
+counts as accepted once its shard was seen; it is lost if it cannot be read at the run's end, and duplicated if one of
+its images is there twice. A stall is a time without a new shard or a checkpoint of the student (one a round).
 """
 
 import argparse
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 from processes import descendants
 
 from raydream.runtime.session import machine_text
+from raydream.runtime.student import steps_saved
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +38,7 @@ class Run:
 
     def __init__(self, folder: Path, library: Path, seed: int) -> None:
         self.folder, self.accepted = folder, set[str]()
-        self.longest_stall_s, self._last_news, self._seen = 0.0, time.time(), ("", 0.0)
+        self.longest_stall_s, self._last_news, self._seen = 0.0, time.time(), ("", 0)
         self._options = ["--config", "configs/digits.yaml", "--training.library", str(library), "--seed", str(seed)]
         self._options += ["--rounds.count", "12", "--generators.patience_s", "15", "--run-dir", str(folder)]
         self.process = self._start(self._options)
@@ -59,20 +60,20 @@ class Run:
         shards = {path.stem for path in (self.folder / "images").glob("r*.parquet")}
         self.accepted |= shards
         now = time.time()
-        checkpoints = (self.folder / "checkpoints").glob("*")
-        seen = (",".join(sorted(shards)), max((path.stat().st_mtime for path in checkpoints), default=0.0))
+        seen = (",".join(sorted(shards)), steps_saved(self.folder / "checkpoints"))
         if seen != self._seen:
             self._seen, self._last_news = seen, now
         self.longest_stall_s = max(self.longest_stall_s, now - self._last_news)
 
     def outcome(self) -> dict[str, Any]:
         """Lost and duplicated batches, and the student's accuracy."""
-        shards = list((self.folder / "images").glob("r*.parquet"))
-        rows = pd.concat([pq.read_table(path, columns=["batch", "row"]).to_pandas() for path in shards])
+        store = ShardStore(self.folder / "images")
+        whole = {str(store.read(batch).id) for batch in store.committed()}
+        rows = pd.read_parquet(store.folder, columns=["batch", "row"])
         summary = json.loads((self.folder / "summary.json").read_text())
         return {
             "accepted": len(self.accepted),
-            "lost": len(self.accepted - set(rows["batch"])),
+            "lost": len(self.accepted - whole),
             "duplicated": rows[rows.duplicated()]["batch"].nunique(),
             "longest_stall_s": self.longest_stall_s,
             "student_accuracy": summary["student_accuracy"],

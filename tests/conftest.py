@@ -1,9 +1,22 @@
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
-from tests.jobs import lockstep_options, run
+from tests.jobs import STARTED, lockstep_options, run
+
+
+@pytest.fixture(autouse=True)
+def no_job_outlives_its_test() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,18 @@ ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).with_name("tiny.yaml")
 
 
+STARTED: list[subprocess.Popen[str]] = []
+"""jobs of the test at work, which `conftest.py` kills at its end if they are still there"""
+
+
 def start(job: str, *arguments: str | Path, **options) -> subprocess.Popen[str]:
     """Start a job in a session of its own, so that signals to it reach nobody else."""
     command = [sys.executable, f"jobs/{job}.py", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, **options
+    pipe = subprocess.PIPE
+    STARTED.append(
+        subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, start_new_session=True, **options)
     )
+    return STARTED[-1]
 
 
 def run(job: str, *arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:

@@ -72,6 +72,8 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
         settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
         raise _explain(kind, str(error), given) from error
+    except UnicodeDecodeError as error:
+        raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)

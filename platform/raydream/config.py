@@ -287,8 +287,8 @@ class GeneratorsConfig:
     gpus: NonNegative = 0.0
     """GPUs that each reserves; fractions share one"""
     patience_s: Positive = 600.0
-    """seconds without any progress of a batch (a twentieth of its updates, or compiling) after which its generator is
-    taken for hung and replaced"""
+    """seconds without any progress of a batch (an update, or compiling) after which its generator is taken for hung
+    and replaced; also how long a job waits that has no generator at all"""
 
     def __post_init__(self) -> None:
         if self.min > self.count:

@@ -1,7 +1,7 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
 import contextlib
-import time
+import errno
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
-from raydream.storage import patiently, write_aside
+from raydream.storage import patiently, set_aside, write_aside
 
 
 class ShardStore:
@@ -48,12 +48,15 @@ class ShardStore:
 
         Raises:
             ShardError: it is not there, is damaged, or is another batch's.
+            OSError: storage keeps failing, which says nothing of the shard.
         """
         path = self.path(batch)
         try:
             table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
             found = ImageBatch.from_table(table)
         except (OSError, pa.ArrowException, ShardError) as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+                raise
             raise ShardError(f"the shard {path} cannot be read: {error}") from error
         if found.id != batch:
             raise ShardError(f"the shard {path} holds batch {found.id}: somebody renamed it")
@@ -80,8 +83,7 @@ class ShardStore:
                 self.read(batch)
             except ShardError as error:
                 damaged.append(error)
-                path = self.path(batch)
-                path.replace(path.with_name(f"_damaged-{time.time_ns()}-{path.name}"))
+                set_aside(self.path(batch))
         return damaged
 
     def committed(self) -> list[BatchId]:

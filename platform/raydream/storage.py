@@ -109,6 +109,11 @@ def remove_leftovers(folder: Path) -> None:
             aside.unlink(missing_ok=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Move a damaged file or folder out of the way, to be looked at; returns where it is now. Raises OSError."""
+    return path.replace(path.with_name(f"_damaged-{time.time_ns()}-{path.name}"))
+
+
 def _sync_folder(folder: Path) -> None:
     # Without this a power cut may forget the rename, though the file's content is on the disk.
     descriptor = os.open(folder, os.O_RDONLY)

@@ -85,6 +85,20 @@ class Run:
             if self.schedule.is_snapshot(self.trained) and self.trained >= self.settle_steps:
                 self.snapshot = self.trained
 
+    def resume(self, chance: random.Random, losses: int) -> None:
+        """What is left when all processes were killed: the checkpoint of the last round's end, and the shards.
+
+        The buffer knows nothing of what was drawn; the driver knows the checkpoint's step by the student's report.
+        """
+        for _ in range(min(losses, len(self.held))):
+            self.held.pop(chance.randrange(len(self.held)))
+        self.in_flight = []
+        self.pending = [batch for batch in self.schedule.batch_ids() if batch not in self.held]
+        while self.trained and not self.schedule.ends_round(self.trained):
+            self.trained -= 1
+        self.drawn = self.taken = self.trained
+        self.snapshot = self.trained if self.trained and self.trained >= self.settle_steps else None
+
     @property
     def learned(self) -> bool:
         return self.trained == self.schedule.total_steps
@@ -229,6 +243,20 @@ def test_lockstep_alternates_strictly(setting, generators, speeds, seed):
             visible = schedule.round_of_step(run.trained - 1)
             assert not run.in_flight, "the student learns while images are made"
             assert set(run.held) == {batch for batch in schedule.batch_ids() if batch.round <= visible}
+
+
+@EVERY
+@given(setting() | setting(lockstep=True), st.integers(1, 4), SPEEDS, st.integers(0, 10**6), st.integers(0, 3))
+def test_a_run_goes_on_wherever_it_was_stopped_and_whatever_shards_were_lost(setting, generators, speeds, seed, losses):
+    run, chance = setting.begin(generators), random.Random(seed)
+    for name in play(run, speeds, seed):
+        if name in ("finish", "train") and chance.random() < 0.1:
+            run.resume(chance, losses)
+            break
+    list(play(run, speeds, seed))
+    run.resume(chance, losses)  # a shard may be found damaged when all is done, too
+    list(play(run, speeds, seed))
+    assert run.learned and run.made, "nobody may move"
 
 
 def greedy(run: Run, preferred: str) -> Run:

@@ -7,17 +7,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import descendants
-from raydream.reporting.journal import read_journal
 from raydream.teachers.checkpoints import save_network
+from tests.chaos.faults import noted
 from tests.chaos.faulty import Faulty
 from tests.jobs import TINY, images_of, start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos
-
-
-def noted(run_dir: Path) -> str:
-    return "\n".join(entry.text for entry in read_journal(run_dir / "journal.jsonl"))
 
 
 def test_a_generator_that_hangs_is_replaced(tmp_path: Path, library: Path) -> None:

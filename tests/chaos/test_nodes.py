@@ -2,48 +2,68 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 from ray.cluster_utils import Cluster
 
-from raydream.reporting.journal import read_journal
+from benchmarks.processes import descendants
+from raydream.runtime.student import steps_saved
+from tests.chaos.faults import assert_nothing_left, noted
 from tests.jobs import TINY, images_of, start, wait_until
 
 pytestmark = pytest.mark.chaos
 
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head with room for a student and one generator."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield made
-    ray.shutdown()
-    made.shutdown()
+ROUNDS = 8
 
 
-def test_generators_join_with_a_node_and_the_run_outlives_its_loss(
-    cluster: Cluster, tmp_path: Path, library: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    process = start(
+def start_run(cluster: Cluster, run_dir: Path, library: Path, generators: int):
+    return start(
         "distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir,
-        "--generators.count", "3", "--rounds.count", "8", "--synthesis.iterations", "200",
+        "--generators.count", str(generators), "--rounds.count", str(ROUNDS), "--synthesis.iterations", "200",
         env={**os.environ, "RAY_ADDRESS": cluster.address},
     )  # fmt: skip
 
-    def noted(text: str) -> bool:
-        return any(text in entry.text for entry in read_journal(run_dir / "journal.jsonl"))
 
+def assert_whole(run_dir: Path) -> None:
+    assert len(images_of(run_dir)) == 3 + ROUNDS * 2
+    assert json.loads((run_dir / "summary.json").read_text())["distillation_steps"] == ROUNDS * 100 + 60
+    assert_nothing_left(run_dir, {})
+
+
+def test_generators_join_with_a_node_and_the_run_outlives_its_loss(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, library: Path
+) -> None:
+    cluster, run_dir = start_cluster(num_cpus=1), tmp_path / "run"
+    process = start_run(cluster, run_dir, library, generators=3)
     wait_until((run_dir / "images" / "r0000-b0000.parquet").exists, process)
-    assert noted("there is room for 1 of 3 generators now")
+    assert "there is room for 1 of 3 generators now" in noted(run_dir)
     node = cluster.add_node(num_cpus=1)
-    wait_until(lambda: noted("there is room for 3 of 3 generators now"), process)
+    wait_until(lambda: "there is room for 3 of 3 generators now" in noted(run_dir), process)
     wait_until(lambda: {made.provenance.generator for made in images_of(run_dir).values()} & {1, 2}, process)
     cluster.remove_node(node, allow_graceful=False)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, out + error
-    assert len(images_of(run_dir)) == 3 + 8 * 2
-    assert json.loads((run_dir / "summary.json").read_text())["distillation_steps"] == 8 * 100 + 60
+    assert_whole(run_dir)
+
+
+def test_the_students_node_is_lost_and_generators_make_room_for_it(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, library: Path
+) -> None:
+    cluster, run_dir = start_cluster(num_cpus=0), tmp_path / "run"
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    process = start_run(cluster, run_dir, library, generators=3)
+    wait_until(lambda: steps_saved(run_dir / "checkpoints") > 0, process, timeout_s=200)
+    (its,) = [node for node in nodes if any("RayTrainWorker" in name for name in workers_of(node).values())]
+    cluster.remove_node(its, allow_graceful=False)
+    out, error = process.communicate(timeout=400)
+    assert process.returncode == 0, out + error
+    assert "there is room for 1 of 3 generators now" in noted(run_dir)
+    assert "the student was restarted" in noted(run_dir)
+    assert_whole(run_dir)
+
+
+def workers_of(node) -> dict[int, str]:
+    (raylet,) = node.all_processes["raylet"]
+    return descendants(raylet.process.pid)

@@ -6,23 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import descendants
 from raydream.reporting.journal import read_journal
+from tests.chaos.faults import damage, kill, noted
 from tests.jobs import assert_same_run, lockstep_options, run, start, wait_until
 
 pytestmark = pytest.mark.chaos
-
-
-def damage(shard: Path) -> None:
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 3] ^= 0xFF
-    shard.write_bytes(content)
-
-
-def kill(process_id: int, kind: str) -> None:
-    for pid, command in descendants(process_id).items():
-        if command.startswith(kind):
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_shard_damaged_during_a_run_is_made_again_to_the_bit(
@@ -38,8 +26,7 @@ def test_a_shard_damaged_during_a_run_is_made_again_to_the_bit(
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error
     assert_same_run(lockstep_run, run_dir)
-    noted = [entry.text for entry in read_journal(run_dir / "journal.jsonl")]
-    assert any("r0001-b0001" in text and "is made again" in text for text in noted), noted
+    assert any("r0001-b0001" in line and "is made again" in line for line in noted(run_dir).splitlines())
     assert len(list((run_dir / "images").glob("_damaged-*"))) == 1
 
 

@@ -18,8 +18,10 @@ def test_a_half_written_line_costs_nothing_but_itself(tmp_path):
     Journal(path, lambda text: None).note("first")
     with path.open("a") as file:
         file.write('{"moment": 3.0, "te\n[]\n{"moment": 1.0}\n')
+    Journal(path, lambda text: None).note("next")
+    path.write_bytes(path.read_bytes() + b'{"moment": 4.0, "te')
     Journal(path, lambda text: None).note("last")
-    assert [entry.text for entry in read_journal(path)] == ["first", "last"]
+    assert [entry.text for entry in read_journal(path)] == ["first", "next", "last"]
 
 
 def test_a_run_without_faults_has_no_entries(tmp_path):

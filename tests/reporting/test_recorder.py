@@ -93,6 +93,35 @@ def test_resuming_clears_away_what_was_half_written(tmp_path):
         assert not list(folder.images.iterdir())
 
 
+def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
+    path = tmp_path / "run"
+    run_folder.begin(path, {"experiment": "x"})
+    (path / "run.json").unlink()
+    with pytest.raises(InputError, match="new or empty"):
+        run_folder.check_new(path)
+    (path / run_folder.BEGINNING).touch()
+    assert run_folder.begin(path, {"experiment": "y"}).run.startswith("y-")
+    assert sorted(entry.name for entry in path.iterdir()) == ["config.yaml", "run.json"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: b"", lambda whole: whole[:-40], lambda whole: whole[:20] + b"xxx" + whole[23:]]
+)
+def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
+    metrics = tmp_path / "metrics.parquet"
+    first = Recorder(metrics, tmp_path / "events", 0.0)
+    first.point(1.0, "student", "loss", 0.5, step=1)
+    first.close()
+    assert Recorder(metrics, tmp_path / "events", 0.0).damage is None
+    metrics.write_bytes(damage(metrics.read_bytes()))
+    again = Recorder(metrics, tmp_path / "events", 0.0)
+    assert "cannot be read" in again.damage and "_damaged-" in again.damage
+    assert again.table().empty and not metrics.exists() and len(list(tmp_path.glob("_damaged-*"))) == 1
+    again.point(1.0, "student", "loss", 0.25, step=1)
+    again.close()
+    assert Recorder(metrics, tmp_path / "events", 0.0).latest("loss") == {1: 0.25}
+
+
 def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
     folder = run_folder.begin(tmp_path / "run", {"experiment": "x"})
     with run_folder.held(folder), pytest.raises(InputError, match="nobody is at work on"), run_folder.held(folder):

@@ -79,6 +79,52 @@ def test_a_batch_at_which_everybody_fails_ends_the_run_with_the_reason():
         many.failed(batch(7), "diverged")
 
 
+def test_a_batch_is_made_again_by_one_that_has_not_failed_at_it():
+    three = roster(3)
+    assert three.begin(batch(0), 0.0) == 0
+    three.failed(batch(0), "killed")
+    three.joined(0)
+    three.begin(batch(1), 0.0), three.begin(batch(2), 0.0)
+    three.done(batch(1))
+    assert three.begin(batch(0), 0.0) == 1
+
+
+def test_two_broken_generators_do_not_end_a_run_that_has_a_whole_one():
+    three = roster(3)
+    three.begin(batch(9), 0.0), three.done(batch(9))  # generator 0 is last in turn now
+    assert three.begin(batch(1), 0.0) == 1
+    assert three.begin(batch(2), 0.0) == 2
+    assert three.begin(batch(3), 0.0) == 0  # the whole one is at work for long
+    for _ in range(MAX_FAILURES):
+        for broken, its in ((1, 1), (2, 2)):
+            assert three.failed(batch(its), "broken") == broken
+            if broken not in three.retired:
+                three.joined(broken)
+                three.begin(batch(its), 0.0)
+    assert three.retired == [1, 2] and three.at_hand == 1
+    three.done(batch(3))
+    assert three.begin(batch(1), 0.0) == 0
+
+
+def test_a_batch_ends_the_run_only_if_everybody_there_has_failed_at_it():
+    two, tried = roster(), []
+    with pytest.raises(RaydreamError, match="4 times at batch r0000-b0000: poison"):
+        for tries in range(MAX_TRIES):
+            tried.append(two.begin(batch(0), 0.0))
+            two.begin(batch(50 + tries), 0.0)
+            two.failed(batch(0), "poison")
+            two.done(batch(50 + tries))
+            two.joined(tried[-1])
+    assert tried[:2] == [0, 1] and len(tried) == MAX_TRIES
+
+
+def test_an_idle_generator_can_be_let_go():
+    two = roster()
+    two.begin(batch(0), 0.0)
+    assert two.dismiss() == 1 and two.dismiss() is None
+    assert two.at_hand == 1 and two.maker(batch(0)) == 0
+
+
 def test_a_machine_that_went_away_is_held_against_nobody():
     one = roster(1)
     for _ in range(3 * MAX_TRIES):

@@ -28,3 +28,13 @@ def test_a_missing_or_damaged_snapshot_is_one_sentence_with_a_remedy(tmp_path, c
         (tmp_path / "0000003.safetensors").write_bytes(content)
     with pytest.raises(RaydreamError, match=r"0000003\.safetensors cannot be read .* begin it anew"):
         read_snapshot(tmp_path, 3)
+
+
+def test_one_flipped_bit_is_found(tmp_path):
+    write_snapshot(tmp_path, Snapshot(3, to_arrays(tiny_network(1))))
+    path = tmp_path / "0000003.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RaydreamError, match="not those that were written"):
+        read_snapshot(tmp_path, 3)

@@ -1,6 +1,6 @@
 """Limiters: the rule that ties insertions to draws, as the rate limiter of DeepMind's Reverb does.
 
-A limiter decides from a `Progress` alone and keeps no state of its own, so it is the same after any restart.
+A limiter decides from a `Progress` alone and keeps no state of its own, so it goes on after any restart.
 """
 
 import math
@@ -22,7 +22,7 @@ class Progress:
         held: batches that have joined the buffer.
         complete_rounds: rounds, from round 0 on without a gap, all of whose batches have joined.
         in_flight: batches that generators are making.
-        drawn_steps: distillation steps whose images were handed out.
+        drawn_steps: distillation steps whose images were handed out; of a student that was resumed, its steps.
         snapshot_step: steps behind the newest snapshot that may compete; None before there is one.
     """
 

@@ -34,14 +34,17 @@ class Journal:
     def note(self, text: str) -> None:
         """Show something, and write it down; raises OSError."""
         self._say(text)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"moment": time.time(), "text": text}) + "\n")
+        entry = json.dumps({"moment": time.time(), "text": text}).encode() + b"\n"
+        with self._path.open("a+b") as file:
+            if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":
+                entry = b"\n" + entry  # after a line that a killed process left half-written
+            file.write(entry)
 
 
 def read_journal(path: Path) -> list[Entry]:
     """All entries in order; a line that a killed process left half-written is passed over."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             entries.append(Entry(**json.loads(line)))
         except (ValueError, TypeError):

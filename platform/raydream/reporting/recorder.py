@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from raydream.storage import write_aside
+from raydream.errors import ShardError, first_line
+from raydream.storage import patiently, set_aside, write_aside
 
 COLUMNS = {
     "time_s": "float64",
@@ -47,18 +50,25 @@ class Recorder:
         metrics: path of metrics.parquet; rows that are there already are kept, and time goes on after them.
         tensorboard: folder of the events.
         began_at: seconds since the epoch when this session began.
+
+    Attributes:
+        damage: what was wrong with the metrics that were there, which are set aside then; None if nothing was.
     """
 
     def __init__(self, metrics: Path, tensorboard: Path, began_at: float) -> None:
         self._path = metrics
         self._rows: list[tuple[Any, ...]] = []
         self._before_s = 0.0
+        self.damage: str | None = None
         if metrics.exists():
-            earlier = pd.read_parquet(metrics)
+            try:
+                earlier = read_metrics(metrics)
+            except ShardError as error:
+                self.damage = f"{error}; they are kept as {set_aside(metrics).name}, and curves begin anew"
+                earlier = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
             self._rows = list(earlier.itertuples(index=False, name=None))
-            self._before_s = (
-                float((earlier["time_s"] + earlier["duration_s"].fillna(0.0)).max()) if len(earlier) else 0.0
-            )
+            if len(earlier):
+                self._before_s = float((earlier["time_s"] + earlier["duration_s"].fillna(0.0)).max())
         self._zero = began_at - self._before_s
         self._events = SummaryWriter(str(tensorboard))
 
@@ -125,13 +135,27 @@ class Recorder:
     def flush(self) -> None:
         """Put all rows on the disk, aside and renamed; raises OSError."""
         table = self.table()
-        write_aside(self._path, lambda aside: table.to_parquet(aside, index=False))
+        write_aside(self._path, lambda aside: table.to_parquet(aside, index=False, write_page_checksum=True))
         self._events.flush()
 
     def close(self) -> None:
         """Flush, and close the events."""
         self.flush()
         self._events.close()
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """The rows of a metrics.parquet; see `COLUMNS`.
+
+    Raises:
+        ShardError: it is not there, damaged, or something else.
+    """
+    try:
+        table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
+        rows: pd.DataFrame = table.to_pandas()[list(COLUMNS)].astype(COLUMNS)
+        return rows
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise ShardError(f"the metrics in {path} cannot be read: {first_line(error)}") from error
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from raydream.errors import ShardError
 from raydream.reporting.figures import (
     DPI,
     MOST_CURVES,
@@ -31,7 +33,8 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
-from raydream.reporting.journal import read_journal
+from raydream.reporting.journal import Entry, read_journal
+from raydream.reporting.recorder import COLUMNS, read_metrics
 from raydream.storage import write_aside
 
 MOST_SVG_BYTES = 400_000
@@ -86,7 +89,12 @@ def write_report(run: Path) -> Path:
     text = (run / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text) or {}
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    metrics = pd.read_parquet(run / "metrics.parquet")
+    mended = read_journal(run / "journal.jsonl")
+    try:
+        metrics = read_metrics(run / "metrics.parquet")
+    except ShardError as error:
+        metrics = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+        mended.append(Entry(time.time(), f"{error}; what is drawn from them is left out"))
     environment = Environment(
         loader=PackageLoader("raydream", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -96,10 +104,7 @@ def write_report(run: Path) -> Path:
         accuracies=_accuracies(summary),
         facts=_facts(summary),
         stages=_stages(summary),
-        mended=[
-            (f"{datetime.fromtimestamp(e.moment):%Y-%m-%d %H:%M:%S}", e.text)
-            for e in read_journal(run / "journal.jsonl")
-        ],
+        mended=[(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in mended],
         sections=[section for section in _sections(run, config, summary, metrics) if section.pictures],
         config=text,
         versions=_mapping(summary, "versions"),

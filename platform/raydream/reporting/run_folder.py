@@ -14,10 +14,12 @@ from typing import Any
 import yaml
 
 from raydream.errors import InputError, RaydreamError
-from raydream.storage import remove_leftovers, write_json, write_yaml
+from raydream.storage import ASIDE, remove_leftovers, write_json, write_yaml
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""
+BEGINNING = f".begin{ASIDE}"
+"""lies in a folder in which a run is being begun: without a run.json beside it, nothing is lost by beginning again"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def check_new(path: Path) -> None:
     remedy = "name another folder, or go on with the run in it by --resume"
     if path.exists() and not path.is_dir():
         raise InputError("--run-dir", str(path), "a folder", "a file of that name is in the way: name another folder")
-    if path.is_dir() and any(path.iterdir()):
+    killed_in_beginning = (path / BEGINNING).exists() and not is_begun(path)
+    if path.is_dir() and any(path.iterdir()) and not killed_in_beginning:
         raise InputError("--run-dir", str(path), "new or empty", remedy)
     parent = path.absolute()
     while not parent.exists():
@@ -125,9 +128,11 @@ def begin(path: Path, config: dict[str, Any]) -> RunFolder:
     check_new(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        (path / BEGINNING).touch()
         folder = RunFolder(path.absolute(), f"{config['experiment']}-{uuid.uuid4().hex[:8]}")
         write_yaml(folder.config, config)
         write_json(path / "run.json", {"format": FORMAT_VERSION, "run": folder.run, "begun": time.time()})
+        (path / BEGINNING).unlink()
     except OSError as error:
         raise InputError("--run-dir", str(path), "a folder that may be written", f"writing failed: {error}") from error
     return folder

@@ -72,12 +72,13 @@ class Buffer:
             StallError: nothing has joined for the stall timeout; names what is missing.
         """
         end_step = self._plan.schedule.block_end(first_step, self._plan.block_steps)
+        self._drawn_steps = max(self._drawn_steps, first_step)  # a restarted buffer does not know it by itself
         await self._wait_until_drawable(end_step)
         if first_step not in self._blocks:
             # The newest two are kept: workers are at most one block apart, as every gradient step joins them.
             newest = dict(list(self._blocks.items())[-1:])
             self._blocks = {**newest, first_step: self._make_block(first_step, end_step)}
-        self._drawn_steps = end_step
+        self._drawn_steps = max(self._drawn_steps, end_step)
         return self._blocks[first_step].part(rank, workers)
 
     async def status(self) -> Progress:

@@ -25,7 +25,7 @@ from raydream.reporting.recorder import Recorder, flatten, overlap_share
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
-from raydream.runtime.mending import with_whole_shards
+from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.preflight import Checked, check_machine, check_run
 from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
@@ -50,7 +50,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     folder = command.folder()
     with run_folder.held(folder):
         summary = run_folder.read_summary(folder)
-        if summary is None:
+        if summary is None or _lacks_images(folder, checked, console):
             summary = _run(config, checked, folder, began_at, console)
         else:
             console.print(f"the run in {folder.path} is done; its report is written again", soft_wrap=True)
@@ -58,6 +58,14 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
         write_report(folder.path)
     _show(summary, folder, console)
     return summary
+
+
+def _lacks_images(folder: RunFolder, checked: Checked, console: Console) -> bool:
+    """Whether a run that is done has lost images since, which are to be made again."""
+    store = ShardStore(folder.images)
+    journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+    set_damaged_aside(store, journal.note)
+    return not set(checked.schedule.batch_ids()) <= set(store.committed())
 
 
 def _run(
@@ -76,6 +84,8 @@ def _run(
             recipe = (config.teacher, config.training, config.data)
             teacher = keep_teacher(checked.teacher, recipe, folder, display.say)
         journal = Journal(folder.journal, display.say)
+        if recorder.damage:
+            journal.note(recorder.damage)
         session = partial(_session, config, checked, teacher, folder, recorder, display, journal)
         snapshot = with_whole_shards(ShardStore(folder.images), session, journal.note)
         student = build_student(config.student, config.teacher)

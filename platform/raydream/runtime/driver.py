@@ -17,12 +17,13 @@ from raydream.reporting.recorder import Place, Recorder
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.evaluator import Evaluator
+from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
-from raydream.runtime.pool import GeneratorPool, own_error
+from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import Checked, batches_that_fit, generators_that_fit
-from raydream.runtime.session import object_store_bytes
-from raydream.runtime.student import StudentPlan, train
+from raydream.runtime.session import beside_the_driver, object_store_bytes
+from raydream.runtime.student import StudentPlan, set_damaged_checkpoints_aside, train
 from raydream.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.synthesis.stages import learning_rate_at, updates_of
@@ -115,7 +116,8 @@ class Driver:
             most_handles,
             config.buffer.stall_timeout_s,
         )
-        self._buffer = _BufferActor.options(name="buffer").remote(buffer)
+        here = {"scheduling_strategy": beside_the_driver()}
+        self._buffer = _BufferActor.options(name="buffer", **here).remote(buffer)
         student = config.student if config.synthesis.competes else None
         plan = GeneratorPlan(
             self._folder.run,
@@ -128,13 +130,15 @@ class Driver:
             sources=self._folder.images,
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
-        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
+        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         room = partial(generators_that_fit, config)
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, room)
         training = StudentPlan(
             config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
         )
-        self._training = _train.remote(training, self._folder.checkpoints)
+        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
+            self._journal.note(f"{damage}, and the student starts anew")
+        self._training = _train.options(**here).remote(training, self._folder.checkpoints)
         self._last_news = time.time()
 
     def _done(self) -> bool:
@@ -144,6 +148,8 @@ class Driver:
     def _progress(self) -> Progress:
         status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
         step = self._snapshot.step if self._snapshot else None
+        # A buffer that was begun anew has handed out nothing, whatever the student has behind it.
+        status = replace(status, drawn_steps=max(status.drawn_steps, step or 0))
         if step is not None and self._config.synthesis.competes and step < self._checked.settle_steps:
             step = None
         return replace(status, in_flight=len(self._pool.in_flight), snapshot_step=step)
@@ -154,6 +160,9 @@ class Driver:
             batch = self._pending.pop(0)
             snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
+            if source is not None and not self._store.has(source):  # damaged, and being made again
+                self._pending.insert(0, batch)
+                break
             self._pool.start(self._schedule.order(batch, self._config), snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
             self._began_rounds = self._began_rounds or time.time()
@@ -214,7 +223,7 @@ class Driver:
                 self._display.state.making[str(report.batch)] = report.share
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
-                self._journal.note(f"the student was restarted and goes on from step {report.snapshot.step}")
+                self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
             if self._config.rounds.lockstep and self._config.synthesis.competes:
                 write_snapshot(self._folder.snapshots, report.snapshot)
             self._snapshot = report.snapshot

@@ -18,6 +18,9 @@ from raydream.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import teacher_from_arrays
 
+TELL_S = 1.0
+"""between two pieces of news of a batch, at least"""
+
 
 @dataclass(frozen=True)
 class GeneratorPlan:
@@ -55,8 +58,10 @@ class Generator:
         self._store = ShardStore(plan.shards)
 
     @ray.method(max_task_retries=-1)  # type: ignore[untyped-decorator]
-    def ready(self) -> None:
-        """Answers once the generator is there, however often its process has to be started."""
+    def ready(self) -> str:
+        """Answers with its node's id once the generator is there, however often its process has to be started."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     def make(
         self,
@@ -86,9 +91,14 @@ class Generator:
             self._maker = self._make_maker(teacher)
         start = None if source is None else ShardStore(self._plan.sources).read(source)
 
+        told_at = 0.0
+
         def on_progress(share: float) -> None:
-            # Not waited for: whoever reads it may be slow, and nothing depends on it.
-            reports.actor.put_nowait.remote(BatchProgress(order.batch, share))
+            nonlocal told_at
+            if time.monotonic() - told_at > TELL_S:
+                told_at = time.monotonic()
+                # Not waited for: whoever reads it may be slow, and nothing depends on it.
+                reports.actor.put_nowait.remote(BatchProgress(order.batch, share))
 
         made = self._maker.make(order, snapshot, start, on_progress)
         self._store.write(made.batch)

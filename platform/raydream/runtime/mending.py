@@ -15,25 +15,32 @@ Result = TypeVar("Result")
 def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Callable[[str], None]) -> Result:
     """Run a session on shards that can be read; if one is damaged meanwhile, mend it and begin the next session.
 
-    Beginning anew is the same as resuming: all that counts lies in the shards and the checkpoints.
+    Beginning anew is the same as resuming: all that counts lies in the shards and the checkpoints. When a session
+    ends, all shards are read once more: what it did not need to read may be damaged as well.
 
     Args:
         session: makes what is missing, and raises ShardError where it meets a shard that it cannot read.
         note: where to tell of what was mended.
 
     Raises:
-        ShardError: shards are damaged again and again.
+        ShardError: shards are damaged again and again, or those of another run are.
     """
+    set_damaged_aside(store, note)
     for _ in range(MAX_SESSIONS - 1):
-        _set_aside(store, note)
         try:
-            return session()
-        except ShardError as error:
-            note(f"{error}; the run begins anew from what is whole")
-    _set_aside(store, note)
+            result = session()
+        except ShardError:
+            if not set_damaged_aside(store, note):
+                raise  # it is not ours
+        else:
+            if not set_damaged_aside(store, note):
+                return result
     return session()
 
 
-def _set_aside(store: ShardStore, note: Callable[[str], None]) -> None:
-    for damage in store.set_aside_damaged():
+def set_damaged_aside(store: ShardStore, note: Callable[[str], None]) -> int:
+    """Set damaged shards aside, so that their batches are made again, and tell of it; returns how many."""
+    damaged = store.set_aside_damaged()
+    for damage in damaged:
         note(f"{damage}; it is set aside, and its batch is made again")
+    return len(damaged)

@@ -8,8 +8,9 @@ from typing import Any
 import ray
 from ray.util.queue import Queue
 
-from raydream.errors import DiskFullError, InputError, RaydreamError, ShardError, SynthesisError
+from raydream.errors import RaydreamError, StallError
 from raydream.records import BatchId, Order
+from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
 from raydream.runtime.roster import Roster
@@ -18,7 +19,7 @@ _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
 
 LOOK_S = 5.0
-"""between two looks at whether there is room for more generators"""
+"""between two looks at how many generators there is room for"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class GeneratorPool:
         room: Callable[[float, float], int],
     ) -> None:
         self._plan, self._teacher, self._reports, self._note, self._room = plan, teacher, reports, note, room
-        self._actors: list[Any] = []
+        self._actors: dict[int, Any] = {}
+        self._nodes: dict[int, str] = {}
+        self._alive_at = time.monotonic()
         self._roster = Roster(plan.generators.patience_s)
         self._making: dict[ray.ObjectRef, tuple[BatchId, ray.ObjectRef]] = {}
         self._killed: dict[BatchId, str] = {}
@@ -97,9 +100,11 @@ class GeneratorPool:
 
         Raises:
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
+            StallError: there was no generator at all for too long.
         """
-        self._grow()
+        self._fit()
         self._replace_hung()
+        self._check_alive()
         finished: list[Finished] = []
         lost: list[BatchId] = []
         if not (self._making or self._absent):
@@ -121,18 +126,40 @@ class GeneratorPool:
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
 
-    def _grow(self) -> None:
-        """Start the generators for which there is room by now; each joins once it answers."""
+    def _fit(self) -> None:
+        """Start generators for which there is room by now, and let go of those for which there is none any more."""
         if time.monotonic() - self._looked < LOOK_S:
             return
-        self._looked, generators, begun = time.monotonic(), self._plan.generators, len(self._actors)
+        self._looked, wanted, before = time.monotonic(), self._plan.generators, len(self._actors)
         there = ray.cluster_resources()
-        for index in range(begun, self._room(there.get("CPU", 0.0), there.get("GPU", 0.0))):
-            options = {"name": f"generator-{index}", "num_cpus": generators.cpus, "num_gpus": generators.gpus}
-            self._actors.append(_GeneratorActor.options(**options).remote(index, self._plan))
-            self._await(index)
-        if len(self._actors) > begun and (begun or len(self._actors) < generators.count):
-            self._note(f"there is room for {len(self._actors)} of {generators.count} generators now")
+        room = self._room(there.get("CPU", 0.0), there.get("GPU", 0.0))
+        for index in range(wanted.count):
+            if len(self._actors) < room and index not in self._actors and index not in self._roster.retired:
+                options = {"name": f"generator-{index}", "num_cpus": wanted.cpus, "num_gpus": wanted.gpus}
+                self._actors[index] = _GeneratorActor.options(**options).remote(index, self._plan)
+                self._await(index)
+        while len(self._actors) > room and (surplus := self._surplus()) is not None:
+            ray.kill(self._actors.pop(surplus))
+        if len(self._actors) != before and (before or len(self._actors) < wanted.count):
+            self._note(f"there is room for {len(self._actors)} of {wanted.count} generators now")
+
+    def _surplus(self) -> int | None:
+        """A generator that nothing is lost with: one that has not answered, else one that is idle."""
+        if self._absent:
+            return self._absent.popitem()[1]
+        return self._roster.dismiss()
+
+    def _check_alive(self) -> None:
+        """Raise StallError where there was no generator for too long."""
+        if self.at_hand:
+            self._alive_at = time.monotonic()
+        patience_s = self._plan.generators.patience_s
+        if time.monotonic() - self._alive_at > patience_s:
+            raise StallError(
+                f"no generator was there for {patience_s:g} s (generators.patience_s): {self.absent} of "
+                f"{self._plan.generators.count} have been asked for, with {self._plan.generators.cpus:g} CPUs and "
+                f"{self._plan.generators.gpus:g} GPUs each, and no node has room for one"
+            )
 
     def _await(self, index: int) -> None:
         """Let a generator join as soon as it answers; Ray repeats the question until it does."""
@@ -140,10 +167,13 @@ class GeneratorPool:
 
     def _answered(self, index: int, answer: ray.ObjectRef) -> None:
         try:
-            ray.get(answer)
-        except ray.exceptions.RayError as error:  # it cannot be started at all
-            raise own_error(error, f"generator {index} cannot be started") from error
-        self._roster.joined(index)
+            self._nodes[index] = ray.get(answer)
+        except ray.exceptions.RayError as error:
+            cause = own_error(error, f"generator {index} cannot be started")
+            self._roster.retired.append(index)
+            self._take_out(index, str(cause), error)
+        else:
+            self._roster.joined(index)
 
     def _replace_hung(self) -> None:
         for batch, index in self._roster.hung(time.time()):
@@ -153,20 +183,30 @@ class GeneratorPool:
 
     def _failed(self, batch: BatchId, error: ray.exceptions.RayError) -> None:
         cause = own_error(error, "its process failed")
-        if isinstance(cause, InputError | ShardError | SynthesisError | DiskFullError):
-            raise cause from error  # another generator would fail in the same way
+        if isinstance(cause, HOPELESS):
+            raise cause from error
         reason = self._killed.pop(batch, str(cause))
-        unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
+        died = isinstance(error, ray.exceptions.RayActorError)
         try:
-            index = self._roster.failed(batch, reason, blame=not unavailable)
+            index = self._roster.failed(batch, reason, blame=not (died and self._node_lost(batch)))
         except RaydreamError as final:
             raise final from error
-        if index not in self._roster.retired:
-            self._note(f"generator {index} failed at batch {batch} and is replaced: {reason}")
-            self._await(index)
+        if index in self._roster.retired:
+            self._take_out(index, reason, error)
             return
+        self._note(f"generator {index} failed at batch {batch} and is replaced: {reason}")
+        if not died:
+            ray.kill(self._actors[index], no_restart=False)  # a process in which something broke is not used again
+        self._await(index)
+
+    def _node_lost(self, batch: BatchId) -> bool:
+        """Whether the node on which a batch was made is gone, for which neither it nor its generator can be blamed."""
+        node = self._nodes.get(self._roster.maker(batch))
+        return node not in [each["NodeID"] for each in ray.nodes() if each["Alive"]]
+
+    def _take_out(self, index: int, reason: str, error: ray.exceptions.RayError) -> None:
         self._note(f"generator {index} failed again and again and is taken out: {reason}")
-        ray.kill(self._actors[index])
+        ray.kill(self._actors.pop(index))
         if not (self.at_hand or self._absent):
             raise RaydreamError(f"all generators failed again and again; the last one: {reason}") from error
 
@@ -175,16 +215,3 @@ class GeneratorPool:
             self._note(f"generator {index}, batch {batch}: {note}")
         if times := receipt.provenance.restarts:
             self._note(f"batch {batch} diverged (NaN or infinity) and was started anew {times} times")
-
-
-def own_error(error: BaseException, what: str) -> RaydreamError:
-    """The error of ours that lies at the root of one of Ray's, or else one that says what failed."""
-    cause: BaseException | None = error
-    while cause is not None:
-        failures = getattr(cause, "worker_failures", {}).values()  # of Ray Train's workers
-        for found in (cause, *(getattr(failure, "_base_exc", failure) for failure in failures)):
-            if isinstance(found, RaydreamError):
-                return found
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    said = str(error).strip().splitlines()
-    return RaydreamError(f"{what}: {said[-1] if said else type(error).__name__}")

@@ -6,7 +6,7 @@ from raydream.errors import RaydreamError
 from raydream.records import BatchId
 
 MAX_TRIES = 4
-"""of a batch, by whichever generators; after that the batch itself is at fault"""
+"""of a batch; after that the batch itself is at fault, unless there is a generator that has not failed at it yet"""
 MAX_FAILURES = 3
 """of a generator in a row; after that it is taken out"""
 
@@ -21,8 +21,8 @@ class Roster:
     """Generators by number, from the moment each of them first answers.
 
     A generator that fails leaves, and is back once it answers again; one that keeps failing does not come back. Its
-    batch is made again by whoever is idle; a batch at which generators keep failing ends the run, as does the loss of
-    the last generator.
+    batch is made again by whoever is idle, rather by one that has not failed at it; a batch at which generators keep
+    failing ends the run.
 
     Args:
         patience_s: seconds without any news of a batch after which its generator counts as hung.
@@ -32,7 +32,7 @@ class Roster:
         self._patience_s = patience_s
         self._idle: list[int] = []
         self._jobs: dict[BatchId, _Job] = {}
-        self._tries: dict[BatchId, int] = {}
+        self._tries: dict[BatchId, list[int]] = {}
         self._failures: dict[int, int] = {}
         self.retired: list[int] = []
 
@@ -54,9 +54,15 @@ class Roster:
         """A generator has answered, for the first time or again."""
         self._idle.append(generator)
 
+    def dismiss(self) -> int | None:
+        """An idle generator leaves, for which there is no room any more; None where all are at work."""
+        return self._idle.pop() if self._idle else None
+
     def begin(self, batch: BatchId, now: float) -> int:
-        """The idle generator that has waited longest gets this batch."""
-        generator = self._idle.pop(0)
+        """The idle generator that has waited longest, of those that have not failed at it if there are any, begins."""
+        tried = self._tries.get(batch, [])
+        generator = next((idle for idle in self._idle if idle not in tried), self._idle[0])
+        self._idle.remove(generator)
         self._jobs[batch] = _Job(generator, now)
         return generator
 
@@ -68,6 +74,10 @@ class Roster:
     def hung(self, now: float) -> list[tuple[BatchId, int]]:
         """Batches of which nothing was heard for too long, with their generators."""
         return [(batch, job.generator) for batch, job in self._jobs.items() if now - job.heard > self._patience_s]
+
+    def maker(self, batch: BatchId) -> int:
+        """Who makes a batch that is in the making."""
+        return self._jobs[batch].generator
 
     def done(self, batch: BatchId) -> int:
         """A batch is made; its generator is idle again."""
@@ -91,10 +101,12 @@ class Roster:
         """
         generator = self._jobs.pop(batch).generator
         if blame:
-            self._tries[batch] = self._tries.get(batch, 0) + 1
+            tries = self._tries.setdefault(batch, [])
+            tries.append(generator)
             self._failures[generator] = self._failures.get(generator, 0) + 1
-            if self._tries[batch] >= MAX_TRIES:
-                raise RaydreamError(f"generators failed {MAX_TRIES} times at batch {batch}: {reason}")
+            others = {*self._idle, *(job.generator for job in self._jobs.values())}
+            if len(tries) >= MAX_TRIES and others <= set(tries):
+                raise RaydreamError(f"generators failed {len(tries)} times at batch {batch}: {reason}")
             if self._failures[generator] >= MAX_FAILURES:
                 self.retired.append(generator)
         return generator

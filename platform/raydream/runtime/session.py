@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
 @contextlib.contextmanager
@@ -43,6 +44,11 @@ def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterat
         yield
     finally:
         ray.shutdown()
+
+
+def beside_the_driver() -> NodeAffinitySchedulingStrategy:
+    """For what a run cannot do without: no other node's loss ends it."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def object_store_bytes() -> int:

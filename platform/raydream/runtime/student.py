@@ -1,7 +1,6 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
 import json
-import logging
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,18 +17,23 @@ from ray.util.queue import Queue
 from raydream.buffer.index import Draw
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.errors import first_line
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
+from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.messages import StudentReport
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
+from raydream.storage import set_aside
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
-log = logging.getLogger(__name__)
-
 CHECKPOINT = "student.pt"
+LISTED = "checkpoint_manager_snapshot.json"
+"""in which Ray Train lists the checkpoints that are whole"""
+MAX_FAILURES = 3
+"""of Train workers before the student is at its next checkpoint"""
 FETCH_TIMEOUT_S = 60.0
 """for a batch from the object store; after that its shard is read"""
 WORTH_TELLING_S = 0.05
@@ -106,8 +110,7 @@ class Feed:
 
     def _next_block(self) -> None:
         began = time.time()
-        # The buffer itself gives up after the stall timeout and says what is missing; this is for its own death.
-        self._block = ray.get(self._pending, timeout=2 * self._plan.config.buffer.stall_timeout_s)
+        self._block = self._wait_for_block()
         waited = time.time() - began
         self.waited_s += waited
         if waited > WORTH_TELLING_S:
@@ -121,6 +124,16 @@ class Feed:
         for batch in list(self._images)[: -max(self._plan.most_batches, len(self._block.batches))]:
             del self._images[batch]
         self._pending = self._ask()
+
+    def _wait_for_block(self) -> Draw:
+        """The buffer gives up where nothing joins, and says what is missing; if it is there, it is worth waiting."""
+        timeout_s = self._plan.config.buffer.stall_timeout_s
+        while True:
+            try:
+                block: Draw = ray.get(self._pending, timeout=timeout_s)
+                return block
+            except ray.exceptions.GetTimeoutError:
+                ray.get(self._plan.buffer.status.remote(), timeout=timeout_s)
 
     def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
         if handle is not None:
@@ -210,20 +223,25 @@ def _load_checkpoint() -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        state: dict[str, Any] = torch.load(Path(folder) / CHECKPOINT, weights_only=True, map_location="cpu")
-        return state
+        return _read_checkpoint(Path(folder))
+
+
+def _read_checkpoint(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    return state
 
 
 def train(plan: StudentPlan, storage: Path) -> None:
     """Run the Train job to its end. One with the same storage goes on from its last checkpoint.
 
+    Workers may be lost as often as it happens, as long as the student gets further between two losses.
+
     Raises:
-        ray.train.TrainingFailedError: its workers failed more often than they may.
+        ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint.
     """
-    config = plan.config.student
-    _check_checkpoints(storage)
+    config, reached = plan.config.student, steps_saved(storage)
     resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
-    ray.train.torch.TorchTrainer(
+    trainer = ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
@@ -232,22 +250,45 @@ def train(plan: StudentPlan, storage: Path) -> None:
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
-            failure_config=ray.train.FailureConfig(max_failures=3),
+            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
-    ).fit()
+    )
+    while True:
+        try:
+            trainer.fit()
+            return
+        except ray.train.TrainingFailedError as error:
+            reached, before = steps_saved(storage), reached
+            if reached <= before or isinstance(own_error(error, ""), HOPELESS):
+                raise
 
 
-def _check_checkpoints(storage: Path) -> None:
-    """Set checkpoints aside whose list Ray Train was killed in writing; the student then starts anew on all images."""
-    listed = storage / "checkpoint_manager_snapshot.json"
+def steps_saved(storage: Path) -> int:
+    """Distillation steps behind the last checkpoint of a Train job; 0 where it has none, or is just writing one."""
     try:
-        json.loads(listed.read_text())
-    except FileNotFoundError:
-        return
-    except ValueError:
-        log.warning("%s is damaged: the checkpoints are set aside, and the student starts anew", listed)
-        storage.rename(storage.with_name(f"{storage.name}-damaged-{time.time_ns()}"))
+        latest = json.loads((storage / LISTED).read_text())["latest_checkpoint_result"]
+    except (FileNotFoundError, ValueError):
+        return 0
+    return 0 if latest is None else int(latest["metrics"]["step"])
+
+
+def set_damaged_checkpoints_aside(storage: Path) -> str | None:
+    """Set checkpoints aside that Ray Train cannot go on from; the student then starts anew, on all images.
+
+    Returns:
+        what was wrong; None if nothing was.
+    """
+    listed = storage / LISTED
+    try:
+        for checkpoint in json.loads(listed.read_text())["checkpoint_results"]:
+            _read_checkpoint(storage / checkpoint["checkpoint_dir_name"])
+    except Exception as error:  # torch and Ray raise many kinds for a damaged file
+        if not listed.exists():
+            return None  # none was written yet
+        where = set_aside(storage)
+        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {where.name}"
+    return None
 
 
 def _train_loop(config: dict[str, StudentPlan]) -> None:

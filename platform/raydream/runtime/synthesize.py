@@ -16,7 +16,7 @@ from rich.console import Console
 from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
-from raydream.errors import InputError
+from raydream.errors import InputError, ShardError
 from raydream.records import BatchId, Order
 from raydream.reporting import run_folder
 from raydream.reporting.data_card import write_card
@@ -25,11 +25,11 @@ from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
-from raydream.runtime.mending import with_whole_shards
+from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import BatchProgress
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_machine, check_teacher, generators_that_fit
-from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
+from raydream.runtime.session import beside_the_driver, is_local, machine_cpus, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
@@ -70,8 +70,12 @@ def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
     if config.start_from is not None:
         store = open_shards(config.start_from, "start_from")
         sources = [*store.committed()]
-        sizes = [store.rows(source) for source in store.committed()]
-        shape = store.read(store.committed()[0]).images.shape[1:]
+        try:
+            starts = [store.read(source).images for source in store.committed()]
+        except ShardError as error:
+            allowed = "a run whose images can all be read"
+            raise InputError("start_from", config.start_from, allowed, f"{error}: resume that run") from error
+        sizes, shape = [len(images) for images in starts], starts[0].shape[1:]
         if shape != config.teacher.input_shape:
             allowed = f"a run with images {config.teacher.input_shape}, as teacher.input_shape says"
             raise InputError("start_from", config.start_from, allowed, f"its images are {shape}")
@@ -104,11 +108,12 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
         recipe = (config.teacher, config.training, config.data)
         teacher = keep_teacher(loaded, recipe, folder, console.print)
-        summary = run_folder.read_summary(folder)
-        if summary is None:
-            journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+        summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
+        journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+        set_damaged_aside(store, journal.note)
+        if summary is None or not set(tasks) <= set(store.committed()):
             session = partial(_make_all, config, tasks, teacher, folder, console, journal)
-            with_whole_shards(ShardStore(folder.images), session, journal.note)
+            with_whole_shards(store, session, journal.note)
             summary = _summarise(config, folder, time.time() - began_at)
             write_json(folder.summary, summary)
         write_card(folder.path / "README.md", config, summary)
@@ -141,7 +146,8 @@ def _make_all(
         ray_session(partial(check_machine, config), folder.run),
         Counter("images", made, images, console) as counter,
     ):
-        reports = Queue(actor_options={"num_cpus": 0, "name": "reports"})
+        here = {"scheduling_strategy": beside_the_driver()}
+        reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         room = partial(generators_that_fit, config)
         pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note, room)
         shares: dict[BatchId, float] = {}

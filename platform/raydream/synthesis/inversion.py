@@ -38,7 +38,7 @@ class Request:
         seed: of the first pixels, the jitter and the flips.
         student: a network to compete with, or None; its weights are copied.
         start: uint8 [N,C,H,W] to start from, or None for N(0, 1).
-        on_progress: told now and then which share of the updates is done, in [0, 1].
+        on_progress: told after each update which share of them is done, in [0, 1].
     """
 
     targets: Tensor
@@ -130,10 +130,9 @@ class Inversion:
                 x.grad = view.back(evaluation.gradient).contiguous()
                 optimizer.step()
                 pixels.clip(x)
-                if recorded.is_due():
-                    if not recorded.record(evaluation, x):
-                        return None
-                    request.on_progress(recorded.share)
+                if recorded.is_due() and not recorded.record(evaluation, x):
+                    return None
+                request.on_progress(recorded.share)
                 recorded.update += 1
         images = self._teacher.normalisation.quantise(x)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
