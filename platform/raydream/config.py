@@ -288,7 +288,7 @@ class GeneratorsConfig:
     """GPUs that each reserves; fractions share one"""
     patience_s: Positive = 600.0
     """seconds without any progress of a batch (an update, or compiling) after which its generator is taken for hung
-    and replaced; also how long a job waits that has no generator at all"""
+    and replaced"""
 
     def __post_init__(self) -> None:
         if self.min > self.count:

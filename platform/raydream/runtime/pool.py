@@ -20,6 +20,8 @@ _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
 LOOK_S = 5.0
 """between two looks at how many generators there is room for"""
+NOBODY_S = 1800.0
+"""without any generator, after which a job gives up; an autoscaled cluster may need many minutes for its first"""
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,11 @@ class GeneratorPool:
         """Raise StallError where there was no generator for too long."""
         if self.at_hand:
             self._alive_at = time.monotonic()
-        patience_s = self._plan.generators.patience_s
-        if time.monotonic() - self._alive_at > patience_s:
+        if time.monotonic() - self._alive_at > NOBODY_S:
+            wanted = self._plan.generators
             raise StallError(
-                f"no generator was there for {patience_s:g} s (generators.patience_s): {self.absent} of "
-                f"{self._plan.generators.count} have been asked for, with {self._plan.generators.cpus:g} CPUs and "
-                f"{self._plan.generators.gpus:g} GPUs each, and no node has room for one"
+                f"no generator was there for {NOBODY_S:g} s: {self.absent} of {wanted.count} have been asked for, with "
+                f"{wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
             )
 
     def _await(self, index: int) -> None:
