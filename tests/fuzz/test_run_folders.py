@@ -89,13 +89,13 @@ PLACES = st.floats(0, 1, exclude_max=True)
 DAMAGE = st.one_of(st.none(), st.lists(MUTATIONS, min_size=1, max_size=3))
 
 
-@settings(max_examples=800, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(place=PLACES, mutations=DAMAGE)
 def test_a_run_to_be_gone_on_with(half_done: Path, place: float, mutations: list[tuple] | None) -> None:
     check(look, half_done, place, mutations)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @given(place=PLACES, mutations=DAMAGE)
 def test_a_run_that_is_done(done: Path, place: float, mutations: list[tuple] | None) -> None:
     if (done / "summary.json").exists():
