@@ -25,7 +25,7 @@ import pandas as pd
 from processes import descendants
 
 from raydream.runtime.session import machine_text
-from raydream.runtime.student import steps_saved
+from raydream.runtime.training import steps_saved
 from raydream.shards import ShardStore
 from raydream.storage import write_json
 

@@ -74,6 +74,7 @@ RANGES = {
     "student.view.mixup": ([0], [-0.1]),
     "student.precision": (["auto", "fp32", "bf16"], ["fp16", "fp64"]),
     "student.workers": ([1, 2, 256], [0]),
+    "student.min_workers": ([None, 1], [0, 0.5]),
     "student.cpus": ([0.1], [0]),
     "student.gpus": ([0, 0.5], [-1]),
     "generators.count": ([1], [0]),
@@ -171,6 +172,11 @@ RULES = [
     ),
     ({"student": {"batch_size": 9, "workers": 2}}, "student.workers", {"student": {"batch_size": 9, "workers": 3}}),
     ({"student": {"batch_size": 2, "workers": 4}}, "student.workers", {"student": {"batch_size": 4, "workers": 4}}),
+    (
+        {"student": {"workers": 2, "min_workers": 3}},
+        "student.min_workers",
+        {"student": {"workers": 4, "min_workers": 4}},
+    ),
     (
         {"rounds": {"count": 0, "final_steps": 0}},
         "rounds.final_steps",

@@ -259,6 +259,9 @@ class StudentConfig:
     """of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
     workers: Count = 1
     """Ray Train workers (DDP)"""
+    min_workers: Count | None = None
+    """how few of them are enough: a student goes on with fewer where there is room for no more, and takes the others in
+    when a round ends (some 20 s each time); None: all of them"""
     cpus: Positive = 0.5
     """CPUs that each worker reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
@@ -272,6 +275,15 @@ class StudentConfig:
                 f"a divisor of student.batch_size ({self.batch_size})",
                 "each step's images are split evenly among the workers, so change one of the two",
             )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            allowed = f"at most student.workers ({self.workers})"
+            raise InputError("student.min_workers", self.min_workers, allowed, "lower it, or ask for more workers")
+
+    @property
+    def worker_counts(self) -> list[int]:
+        """With how many workers a student may train, the most first: those that split its batch evenly."""
+        fewest = self.workers if self.min_workers is None else self.min_workers
+        return [count for count in range(self.workers, fewest - 1, -1) if self.batch_size % count == 0]
 
 
 @dataclass(frozen=True, config=_strict)

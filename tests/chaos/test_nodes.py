@@ -9,7 +9,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from benchmarks.processes import descendants
-from raydream.runtime.student import steps_saved
+from raydream.runtime.training import steps_saved
 from tests.chaos.faults import assert_nothing_left, noted
 from tests.jobs import TINY, images_of, start, wait_until
 
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.chaos
 ROUNDS = 8
 
 
-def start_run(cluster: Cluster, run_dir: Path, library: Path, generators: int):
+def start_run(cluster: Cluster, run_dir: Path, library: Path, generators: int, *options: str):
     return start(
         "distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir,
-        "--generators.count", str(generators), "--rounds.count", str(ROUNDS), "--synthesis.iterations", "200",
+        "--generators.count", str(generators), "--rounds.count", str(ROUNDS), "--synthesis.iterations", "200", *options,
         env={**os.environ, "RAY_ADDRESS": cluster.address},
     )  # fmt: skip
 
@@ -55,13 +55,40 @@ def test_the_students_node_is_lost_and_generators_make_room_for_it(
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     process = start_run(cluster, run_dir, library, generators=3)
     wait_until(lambda: steps_saved(run_dir / "checkpoints") > 0, process, timeout_s=200)
-    (its,) = [node for node in nodes if any("RayTrainWorker" in name for name in workers_of(node).values())]
+    (its,) = [node for node in nodes if trains(node)]
     cluster.remove_node(its, allow_graceful=False)
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error
     assert "there is room for 1 of 3 generators now" in noted(run_dir)
     assert "the student was restarted" in noted(run_dir)
     assert_whole(run_dir)
+
+
+def test_a_student_takes_workers_in_with_a_node_and_goes_on_without_them(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, library: Path
+) -> None:
+    cluster, run_dir = start_cluster(num_cpus=0), tmp_path / "run"
+    first = cluster.add_node(num_cpus=1)
+    process = start_run(
+        cluster, run_dir, library, 1, "--student.workers", "2", "--student.min_workers", "1", "--student.cpus", "0.6",
+        "--generators.cpus", "0.4",
+    )  # fmt: skip
+    wait_until(lambda: steps_saved(run_dir / "checkpoints") > 0, process, timeout_s=200)
+    assert "the student trains with 1 of 2 workers now" in noted(run_dir)
+    second = cluster.add_node(num_cpus=1)
+    wait_until(lambda: "the student trains with 2 of 2 workers now" in noted(run_dir), process, timeout_s=200)
+    wait_until(lambda: trains(first) and trains(second), process, timeout_s=200)
+    reached = steps_saved(run_dir / "checkpoints")
+    wait_until(lambda: steps_saved(run_dir / "checkpoints") > reached, process, timeout_s=200)
+    cluster.remove_node(second, allow_graceful=False)
+    out, error = process.communicate(timeout=400)
+    assert process.returncode == 0, out + error
+    assert noted(run_dir).count("the student trains with 1 of 2 workers now") == 2
+    assert_whole(run_dir)
+
+
+def trains(node) -> bool:
+    return any("RayTrainWorker" in name for name in workers_of(node).values())
 
 
 def workers_of(node) -> dict[int, str]:

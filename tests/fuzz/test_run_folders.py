@@ -19,8 +19,8 @@ from raydream.reporting.journal import Journal, read_journal
 from raydream.reporting.recorder import Recorder
 from raydream.runtime.distill import distill
 from raydream.runtime.preflight import check_run
-from raydream.runtime.student import set_damaged_checkpoints_aside
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.runtime.training import set_damaged_checkpoints_aside
 from raydream.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated

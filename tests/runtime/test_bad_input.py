@@ -16,7 +16,13 @@ from raydream.command_line import Command, parse, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
-from raydream.runtime.preflight import batches_that_fit, check_machine, check_run, generators_that_fit
+from raydream.runtime.preflight import (
+    batches_that_fit,
+    check_machine,
+    check_run,
+    generators_that_fit,
+    student_workers_that_fit,
+)
 from tests.jobs import TINY, run
 from tests.tiny import tiny_network
 
@@ -230,6 +236,33 @@ def test_as_many_generators_are_asked_for_as_fit_beside_the_student(cpus: float,
     free = replace(config, generators=replace(config.generators, gpus=0.0))
     assert generators_that_fit(free, cpus, 0.1) == min(8, max(0, int((cpus - 0.4) / 0.4 + 1e-9)))
     assert generators_that_fit(free, cpus, 0.0) == 0  # the student itself has no room
+
+
+@pytest.mark.parametrize(
+    ("workers", "fewest", "cpus", "gpus", "students", "generators"),
+    [
+        (4, 1, 99, 99, 4, 3),
+        (4, 1, 3.0, 99, 4, 2),  # generators beyond the fewest make room for the student
+        (4, 1, 2.4, 99, 2, 3),  # 3 workers would leave 0.6 CPUs: room for 1; and do not split 8 images
+        (4, 1, 1.9, 99, 2, 2),
+        (4, 1, 1.3, 99, 1, 2),
+        (4, 1, 0.9, 99, 1, 1),  # not room for 2 generators beside any student: the fewest workers
+        (4, 3, 99, 99, 4, 3),
+        (4, 3, 2.6, 99, 4, 0),  # 3 do not split 8 images
+        (4, 3, 2.3, 99, 0, 0),
+        (4, None, 2.3, 99, 0, 0),
+        (4, None, 2.4, 99, 4, 0),
+        (4, 1, 99, 2.0, 2, 3),
+        (4, 1, 99, 0.9, 0, 0),
+    ],
+)
+def test_students_of_several_workers_take_what_the_fewest_generators_leave(
+    workers: int, fewest: int | None, cpus: float, gpus: float, students: int, generators: int
+) -> None:
+    student = {"workers": workers, "min_workers": fewest, "batch_size": 8, "cpus": 0.6, "gpus": 1}
+    config = DistillConfig(student=student, generators={"count": 3, "min": 2, "cpus": 0.3})
+    assert student_workers_that_fit(config, cpus, gpus) == students
+    assert generators_that_fit(config, cpus, gpus) == generators
 
 
 @pytest.mark.parametrize(("memory_mb", "fit"), [(None, 4096), (1.0, 8), (0.99, 7), (0.2, 1), (0.01, 1), (100.0, 800)])

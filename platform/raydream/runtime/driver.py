@@ -19,11 +19,12 @@ from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
-from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
+from raydream.runtime.messages import BatchProgress, Notice, Receipt, StudentReport
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import Checked, batches_that_fit, generators_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes
-from raydream.runtime.student import StudentPlan, set_damaged_checkpoints_aside, train
+from raydream.runtime.student import StudentPlan
+from raydream.runtime.training import set_damaged_checkpoints_aside, train
 from raydream.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.synthesis.stages import learning_rate_at, updates_of
@@ -214,9 +215,12 @@ class Driver:
         round_ended = False
         while True:
             try:
-                report: StudentReport | BatchProgress = self._reports.get(block=False)
+                report: StudentReport | BatchProgress | Notice = self._reports.get(block=False)
             except Empty:
                 return round_ended
+            if isinstance(report, Notice):
+                self._journal.note(report.text)
+                continue
             self._last_news = time.time()
             if isinstance(report, BatchProgress):
                 self._pool.heard(report.batch)

@@ -42,6 +42,17 @@ class BatchProgress:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something to be noted in the run's journal.
+
+    Attributes:
+        text: a sentence.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class StudentReport:
     """What the student tells the driver every now and then.
 

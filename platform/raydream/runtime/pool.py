@@ -8,12 +8,14 @@ from typing import Any
 import ray
 from ray.util.queue import Queue
 
+from raydream import interruption
 from raydream.errors import RaydreamError, StallError
 from raydream.records import BatchId, Order
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
 from raydream.runtime.roster import Roster
+from raydream.runtime.session import cluster_size
 
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
@@ -101,9 +103,11 @@ class GeneratorPool:
         """What has been made, and what must be ordered again because its generator failed.
 
         Raises:
+            KeyboardInterrupt: it came, and got lost.
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
             StallError: there was no generator at all for too long.
         """
+        interruption.check()
         self._fit()
         self._replace_hung()
         self._check_alive()
@@ -133,8 +137,7 @@ class GeneratorPool:
         if time.monotonic() - self._looked < LOOK_S:
             return
         self._looked, wanted, before = time.monotonic(), self._plan.generators, len(self._actors)
-        there = ray.cluster_resources()
-        room = self._room(there.get("CPU", 0.0), there.get("GPU", 0.0))
+        room = self._room(*cluster_size())
         for index in range(wanted.count):
             if len(self._actors) < room and index not in self._actors and index not in self._roster.retired:
                 options = {"name": f"generator-{index}", "num_cpus": wanted.cpus, "num_gpus": wanted.gpus}

@@ -40,7 +40,7 @@ def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: f
         InputError: they would wait for each other for ever, or compute on a GPU that nobody reserves.
     """
     generators, student = config.generators, getattr(config, "student", None)
-    workers = student.workers if student else 0
+    workers = student.worker_counts[-1] if student else 0
     if config.device == "cuda" and not (generators.gpus and (student is None or student.gpus)):
         remedy = "give generators.gpus (and student.gpus) a share, such as 0.5 each on one GPU"
         raise InputError("generators.gpus", generators.gpus, "> 0 where device is cuda", remedy)
@@ -56,7 +56,7 @@ def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: f
                 f"at most {max(0.0, (there - taken) / generators.min):.3g}",
                 f"{generators.min} generators (generators.min) and {workers} student workers reserve {wanted:g} "
                 f"{kind.upper()} and there are {there:g}: ask for fewer processes or smaller fractions "
-                f"(generators.min, generators.{kind}, student.workers, student.{kind})",
+                f"(generators.min, generators.{kind}, student.workers, student.min_workers, student.{kind})",
             )
 
 
@@ -68,11 +68,34 @@ def generators_that_fit(config: DistillConfig | SynthesizeConfig, cpus: float, g
     Args:
         cpus, gpus: of the machine or cluster.
     """
+    if isinstance(config, SynthesizeConfig):
+        return _generators_beside(config, 0, cpus, gpus)
+    workers = student_workers_that_fit(config, cpus, gpus) or config.student.worker_counts[-1]
+    return _generators_beside(config, workers, cpus, gpus)
+
+
+def student_workers_that_fit(config: DistillConfig, cpus: float, gpus: float) -> int:
+    """With how many Train workers the student can be scheduled; 0 where there is no room for it.
+
+    As many as leave room for the generators that are needed at least; if none do, the fewest.
+
+    Args:
+        cpus, gpus: of the machine or cluster.
+    """
+    student = config.student
+    for workers in student.worker_counts:
+        if _generators_beside(config, workers, cpus, gpus) >= config.generators.min:
+            return workers
+    fewest = student.worker_counts[-1]
+    fits = fewest * student.cpus <= cpus + 1e-9 and fewest * student.gpus <= gpus + 1e-9
+    return fewest if fits else 0
+
+
+def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, cpus: float, gpus: float) -> int:
     generators, student = config.generators, getattr(config, "student", None)
     most = generators.count
     for kind, there in (("cpus", cpus), ("gpus", gpus)):
-        each = getattr(generators, kind)
-        taken = student.workers * getattr(student, kind) if student else 0.0
+        each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
         if each:
             most = min(most, math.floor((there - taken) / each + 1e-9))
         elif taken > there + 1e-9:

@@ -39,11 +39,16 @@ def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterat
     )
     try:
         _tighten_token()
-        there = ray.cluster_resources()
-        check(there.get("CPU", 0.0), there.get("GPU", 0.0))
+        check(*cluster_size())
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_size() -> tuple[float, float]:
+    """CPUs and GPUs of the nodes that are there, whoever holds them."""
+    there = ray.cluster_resources()
+    return there.get("CPU", 0.0), there.get("GPU", 0.0)
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:

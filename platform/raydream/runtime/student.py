@@ -1,6 +1,5 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
-import json
 import tempfile
 import time
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
 from ray.util.queue import Queue
@@ -17,23 +17,18 @@ from ray.util.queue import Queue
 from raydream.buffer.index import Draw
 from raydream.compute import use_device
 from raydream.config import DistillConfig
-from raydream.errors import first_line
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
-from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.messages import StudentReport
+from raydream.runtime.preflight import student_workers_that_fit
+from raydream.runtime.session import cluster_size
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
-from raydream.storage import set_aside
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
 CHECKPOINT = "student.pt"
-LISTED = "checkpoint_manager_snapshot.json"
-"""in which Ray Train lists the checkpoints that are whole"""
-MAX_FAILURES = 3
-"""of Train workers before the student is at its next checkpoint"""
 FETCH_TIMEOUT_S = 60.0
 """for a batch from the object store; after that its shard is read"""
 WORTH_TELLING_S = 0.05
@@ -170,6 +165,8 @@ def train_student(plan: StudentPlan) -> None:
         reporter.note(*distiller.step(feed.images(step), step))
         if schedule.is_snapshot(step + 1):
             reporter.report(step + 1, feed)
+            if schedule.ends_round(step + 1) and _room_for_more(config, workers):
+                return  # and `train` goes on from this checkpoint with more workers
 
 
 class _Reporter:
@@ -223,73 +220,20 @@ def _load_checkpoint() -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return _read_checkpoint(Path(folder))
+        return read_checkpoint(Path(folder))
 
 
-def _read_checkpoint(folder: Path) -> dict[str, Any]:
+def read_checkpoint(folder: Path) -> dict[str, Any]:
+    """The student's and its optimizer's state, and the step behind them."""
     state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
     return state
 
 
-def train(plan: StudentPlan, storage: Path) -> None:
-    """Run the Train job to its end. One with the same storage goes on from its last checkpoint.
-
-    Workers may be lost as often as it happens, as long as the student gets further between two losses.
-
-    Raises:
-        ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint.
-    """
-    config, reached = plan.config.student, steps_saved(storage)
-    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
-    trainer = ray.train.torch.TorchTrainer(
-        _train_loop,
-        train_loop_config={"plan": plan},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources
-        ),
-        run_config=ray.train.RunConfig(
-            name=storage.name,
-            storage_path=str(storage.parent),
-            failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-        ),
+def _room_for_more(config: DistillConfig, workers: int) -> bool:
+    """Whether the student could train with more workers by now; all of its workers get the same answer."""
+    if workers == config.student.workers:
+        return False
+    answer: bool = ray.train.collective.broadcast_from_rank_zero(
+        student_workers_that_fit(config, *cluster_size()) > workers
     )
-    while True:
-        try:
-            trainer.fit()
-            return
-        except ray.train.TrainingFailedError as error:
-            reached, before = steps_saved(storage), reached
-            if reached <= before or isinstance(own_error(error, ""), HOPELESS):
-                raise
-
-
-def steps_saved(storage: Path) -> int:
-    """Distillation steps behind the last checkpoint of a Train job; 0 where it has none, or is just writing one."""
-    try:
-        latest = json.loads((storage / LISTED).read_text())["latest_checkpoint_result"]
-    except (FileNotFoundError, ValueError):
-        return 0
-    return 0 if latest is None else int(latest["metrics"]["step"])
-
-
-def set_damaged_checkpoints_aside(storage: Path) -> str | None:
-    """Set checkpoints aside that Ray Train cannot go on from; the student then starts anew, on all images.
-
-    Returns:
-        what was wrong; None if nothing was.
-    """
-    listed = storage / LISTED
-    try:
-        for checkpoint in json.loads(listed.read_text())["checkpoint_results"]:
-            _read_checkpoint(storage / checkpoint["checkpoint_dir_name"])
-    except Exception as error:  # torch and Ray raise many kinds for a damaged file
-        if not listed.exists():
-            return None  # none was written yet
-        where = set_aside(storage)
-        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {where.name}"
-    return None
-
-
-def _train_loop(config: dict[str, StudentPlan]) -> None:
-    train_student(config["plan"])
+    return answer

@@ -1,0 +1,118 @@
+"""The Ray Train jobs that train the student, one after another, and the checkpoints that join them."""
+
+import json
+import time
+from pathlib import Path
+
+import ray.train
+import ray.train.torch
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+from raydream.errors import first_line
+from raydream.runtime.failures import HOPELESS, own_error
+from raydream.runtime.messages import Notice
+from raydream.runtime.preflight import student_workers_that_fit
+from raydream.runtime.session import cluster_size
+from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
+from raydream.storage import set_aside
+
+LISTED = "checkpoint_manager_snapshot.json"
+"""in which Ray Train lists the checkpoints that are whole"""
+MAX_FAILURES = 3
+"""of Train jobs before the student is at its next checkpoint"""
+LOOK_S = 5.0
+"""between two looks at whether there is room for a student that found none"""
+
+
+def train(plan: StudentPlan, storage: Path) -> None:
+    """Train the student to its end, from its last checkpoint on if the storage has one.
+
+    That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
+    workers are lost, and where more can join. (Ray Train's own elastic policy would count what generators hold.)
+    Workers may be lost as often as it happens, as long as the student gets further between two losses.
+
+    Raises:
+        ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint.
+    """
+    reached, failures, workers = steps_saved(storage), 0, plan.config.student.workers
+    while True:
+        workers = _wait_for_room(plan, workers)
+        try:
+            _trainer(plan, storage, workers).fit()
+            if steps_saved(storage) >= plan.schedule.total_steps:
+                return
+        except ray.train.TrainingFailedError as error:
+            reached, before = steps_saved(storage), reached
+            failures = 1 if reached > before else failures + (not _found_no_room(error))
+            if failures > MAX_FAILURES or isinstance(own_error(error, ""), HOPELESS):
+                raise
+
+
+def _wait_for_room(plan: StudentPlan, before: int) -> int:
+    """With how many workers the student goes on; tells what it waits for, and where their number changes."""
+    config, waits = plan.config, False
+    while not (workers := student_workers_that_fit(config, *cluster_size())):
+        if not waits:
+            fewest = config.student.worker_counts[-1]
+            asked = f"{config.student.cpus:g} CPUs and {config.student.gpus:g} GPUs each"
+            plan.reports.put(Notice(f"the student waits for room for {fewest} workers of {asked}"))
+        waits = True
+        time.sleep(LOOK_S)
+    if waits or workers != before:
+        plan.reports.put(Notice(f"the student trains with {workers} of {config.student.workers} workers now"))
+    return workers
+
+
+def _found_no_room(error: ray.train.TrainingFailedError) -> bool:
+    """Whether a Train job never began, because there was less room than there had seemed to be."""
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+
+
+def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
+    """A Train job that ends at its first failure."""
+    config = plan.config.student
+    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
+    return ray.train.torch.TorchTrainer(
+        _train_loop,
+        train_loop_config={"plan": plan},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def steps_saved(storage: Path) -> int:
+    """Distillation steps behind the last checkpoint of a Train job; 0 where it has none, or is just writing one."""
+    try:
+        latest = json.loads((storage / LISTED).read_text())["latest_checkpoint_result"]
+    except (FileNotFoundError, ValueError):
+        return 0
+    return 0 if latest is None else int(latest["metrics"]["step"])
+
+
+def set_damaged_checkpoints_aside(storage: Path) -> str | None:
+    """Set checkpoints aside that Ray Train cannot go on from; the student then starts anew, on all images.
+
+    Returns:
+        what was wrong; None if nothing was.
+    """
+    listed = storage / LISTED
+    try:
+        for checkpoint in json.loads(listed.read_text())["checkpoint_results"]:
+            read_checkpoint(storage / checkpoint["checkpoint_dir_name"])
+    except Exception as error:  # torch and Ray raise many kinds for a damaged file
+        if not listed.exists():
+            return None  # none was written yet
+        where = set_aside(storage)
+        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {where.name}"
+    return None
+
+
+def _train_loop(config: dict[str, StudentPlan]) -> None:
+    train_student(config["plan"])
