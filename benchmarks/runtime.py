@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             result |= _generation(config, teacher, Path(folder) / "made")
             result |= _reading(config, Path(folder) / "read")
             for held in (10, 10_000):
-                result[f"buffer_ops_per_s_{held}"] = _buffer_rate(config, held, Path(folder) / f"held{held}")
+                result |= _buffer_rate(config, held, Path(folder) / f"held{held}")
         finally:
             ray.shutdown()
     print(json.dumps(result, indent=1))
@@ -113,15 +113,19 @@ def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[s
     seconds = _alternating({"bare": bare, "one": through(pair[:1]), "two": through(pair)})
     store, batch = ShardStore(folder / "bare"), maker.make(orders[0], None, None).batch
     writes = _alternating({"write": lambda: store.write(batch)})
-    pids = ray.get([generator.__ray_call__.remote(lambda _: os.getpid()) for generator in pair])
-    sizes = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in pids]
     return {
         "runtime_efficiency": seconds["bare"] / seconds["one"],
         "two_generator_speedup": 2 * seconds["one"] / seconds["two"],
         "seconds_per_batch": seconds["bare"] / BATCHES,
         "durability_share_of_batch": writes["write"] / (seconds["bare"] / BATCHES),
-        "generator_mib": statistics.mean(sizes) / 2**20,
+        "generator_mib": statistics.mean(_bytes_of(generator) for generator in pair) / 2**20,
     }
+
+
+def _bytes_of(actor: Any) -> int:
+    """Resident memory of an actor's process."""
+    pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _fresh(order: Order, index: int) -> Order:
@@ -183,11 +187,19 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
     return {
         "store_read_ratio": seconds["get"] / seconds["feed"],
         "read_step_ms": 1e3 * seconds["feed"] / steps,
+        "store_bytes_per_image": statistics.mean(_object_sizes(list(handles.values()))) / 256,
+        "pixel_bytes_per_image": 3 * 32 * 32,
     }
 
 
-def _buffer_rate(config: DistillConfig, held: int, folder: Path) -> float:
-    """Draws of one block each, and repeated insertions, answered per second."""
+def _object_sizes(references: list[ray.ObjectRef]) -> list[int]:
+    """Bytes in the object store, by reference."""
+    found = ray.experimental.get_object_locations(references)
+    return [found[reference]["object_size"] for reference in references]
+
+
+def _buffer_rate(config: DistillConfig, held: int, folder: Path) -> dict[str, Any]:
+    """Draws of one block each, and repeated insertions, answered per second, and the buffer's memory."""
     handle = ray.put(b"")
     buffer, _ = _buffer(config, {BatchId(0, index): handle for index in range(held)}, 256, folder)
     first_steps = iter(range(0, 10**6, config.buffer.block_steps))
@@ -197,7 +209,10 @@ def _buffer_rate(config: DistillConfig, held: int, folder: Path) -> float:
             ray.get(buffer.draw.remote(next(first_steps), 0, 1))
             ray.get(buffer.insert.remote(BatchId(0, 0), [handle]))
 
-    return 100 / _alternating({"calls": turn})["calls"]
+    return {
+        f"buffer_ops_per_s_{held}": 100 / _alternating({"calls": turn})["calls"],
+        f"buffer_mib_{held}": _bytes_of(buffer) / 2**20,
+    }
 
 
 def _student_waits(run_dir: Path) -> dict[str, Any]:

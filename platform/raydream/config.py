@@ -261,7 +261,7 @@ class StudentConfig:
     """Ray Train workers (DDP)"""
     min_workers: Count | None = None
     """how few of them are enough: a student goes on with fewer where there is room for no more, and takes the others in
-    when a round ends (some 20 s each time); None: all of them"""
+    when a round ends (some 10 s each time); None: all of them"""
     cpus: Positive = 0.5
     """CPUs that each worker reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0

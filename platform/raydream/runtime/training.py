@@ -6,8 +6,9 @@ from pathlib import Path
 
 import ray.train
 import ray.train.torch
-from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.util.placement_group import placement_group, remove_placement_group
 
+from raydream.config import StudentConfig
 from raydream.errors import first_line
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.messages import Notice
@@ -43,7 +44,7 @@ def train(plan: StudentPlan, storage: Path) -> None:
                 return
         except ray.train.TrainingFailedError as error:
             reached, before = steps_saved(storage), reached
-            failures = 1 if reached > before else failures + (not _found_no_room(error))
+            failures = 1 if reached > before else failures + 1
             if failures > MAX_FAILURES or isinstance(own_error(error, ""), HOPELESS):
                 raise
 
@@ -51,37 +52,47 @@ def train(plan: StudentPlan, storage: Path) -> None:
 def _wait_for_room(plan: StudentPlan, before: int) -> int:
     """With how many workers the student goes on; tells what it waits for, and where their number changes."""
     config, waits = plan.config, False
-    while not (workers := student_workers_that_fit(config, *cluster_size())):
+    while True:
+        workers = student_workers_that_fit(config, *cluster_size())
+        if workers and _can_be_placed(config.student, workers):
+            break
         if not waits:
-            fewest = config.student.worker_counts[-1]
-            asked = f"{config.student.cpus:g} CPUs and {config.student.gpus:g} GPUs each"
-            plan.reports.put(Notice(f"the student waits for room for {fewest} workers of {asked}"))
-        waits = True
+            count, each = workers or config.student.worker_counts[-1], config.student
+            asked = f"{count} workers of {each.cpus:g} CPUs and {each.gpus:g} GPUs"
+            plan.reports.put(Notice(f"the student waits for room for {asked}"))
+            waits = True
         time.sleep(LOOK_S)
     if waits or workers != before:
         plan.reports.put(Notice(f"the student trains with {workers} of {config.student.workers} workers now"))
     return workers
 
 
-def _found_no_room(error: ray.train.TrainingFailedError) -> bool:
-    """Whether a Train job never began, because there was less room than there had seemed to be."""
-    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
+def _can_be_placed(config: StudentConfig, workers: int) -> bool:
+    """Whether there is room indeed: a node counts for some seconds after its loss, generators are let go when idle."""
+    group = placement_group([_resources(config)] * workers)
+    try:
+        return bool(group.wait(LOOK_S))
+    finally:
+        remove_placement_group(group)
+
+
+def _resources(config: StudentConfig) -> dict[str, float]:
+    return {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
 
 
 def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
     """A Train job that ends at its first failure."""
     config = plan.config.student
-    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=resources
+            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=_resources(config)
         ),
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
-            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=ray.train.FailureConfig(max_failures=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
