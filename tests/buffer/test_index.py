@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydream.buffer.index import BufferIndex
+from raydream.buffer.index import BufferIndex, gather
 from raydream.records import BatchId
 
 ids = st.builds(BatchId, st.integers(0, 4), st.integers(0, 5))
@@ -47,7 +47,7 @@ def test_positions_lead_to_the_images_of_all_batches_laid_end_to_end(batches, ba
     assert len(draw.picks) == len(steps)
     for step, picks in zip(steps, draw.picks, strict=True):
         assert [(draw.batches[which], row) for which, row in picks] == [laid_out[position] for position in step]
-    assert draw.handles == [f"handle of {batch}" for batch in draw.batches]
+    assert index.handles(draw.batches) == [f"handle of {batch}" for batch in draw.batches]
     assert draw.batches == sorted({laid_out[position][0] for step in steps for position in step})
 
 
@@ -55,7 +55,7 @@ def test_a_handle_may_come_later_but_is_not_replaced():
     index, batch = BufferIndex(1, 1000), BatchId(0, 0)
 
     def handle() -> object:
-        return index.locate([np.array([0])]).handles[0]
+        return index.handles([batch])[0]
 
     assert index.insert(batch) and handle() is None
     assert not index.insert(batch, "first") and handle() == "first"
@@ -75,7 +75,7 @@ def test_workers_share_a_draw_evenly_and_without_overlap(workers):
         together = sorted(tuple(pick) for share in shares for pick in share)
         assert together == sorted(tuple(pick) for pick in draw.picks[step])
         assert len(set(together)) == 12
-    assert all(part.batches == draw.batches and part.handles == draw.handles for part in parts)
+    assert all(part.batches == draw.batches for part in parts)
 
 
 def test_an_only_worker_takes_all_in_the_order_drawn():
@@ -88,8 +88,16 @@ def test_only_so_many_handles_are_kept_and_every_batch_can_still_be_drawn(batche
     index = BufferIndex(1, most)
     for batch in batches:
         index.insert(batch, f"handle of {batch}")
-    draw = index.locate([np.arange(len(batches))])
-    assert draw.batches == sorted(batches)
+    assert index.locate([np.arange(len(batches))]).batches == sorted(batches)
     kept = set(batches[-most:])
-    assert draw.handles == [f"handle of {batch}" if batch in kept else None for batch in sorted(batches)]
+    assert index.handles(batches) == [f"handle of {batch}" if batch in kept else None for batch in batches]
     assert index.count() == len(batches) and not index.insert(batches[0])
+
+
+def test_images_are_gathered_in_the_order_picked_and_copied():
+    arrays = [np.random.default_rng(seed).integers(0, 256, (3, 2, 4, 5), dtype=np.uint8) for seed in range(2)]
+    picks = np.array([[1, 2], [0, 0], [1, 2], [1, 0]])
+    images = gather(arrays, picks)
+    assert images.shape == (4, 2, 4, 5) and images.dtype == np.uint8 and images.flags.writeable
+    np.testing.assert_array_equal(images, np.stack(arrays)[picks[:, 0], picks[:, 1]])
+    assert not any(np.shares_memory(images, array) for array in arrays)

@@ -11,21 +11,30 @@ from raydream.records import BatchId
 
 @dataclass(frozen=True)
 class Draw:
-    """The images of some distillation steps, as handles and rows, never as pixels.
+    """The images of some distillation steps, as batches and rows, never as pixels.
 
     Attributes:
-        batches: the batches that are drawn from.
-        handles: per batch, a handle to its `ImageBatch` in the object store, or None: read its shard.
+        ids: int64 [b,2], (round, index) of the batches that are drawn from; plain numbers, as they travel faster.
         picks: per step, int64 [n,2]: (index into `batches`, row in that batch), in the order drawn.
     """
 
-    batches: list[BatchId]
-    handles: list[Any]
+    ids: np.ndarray
     picks: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def batches(self) -> list[BatchId]:
+        """The batches that are drawn from."""
+        return [BatchId(*pair) for pair in self.ids.tolist()]
 
     def part(self, rank: int, workers: int) -> "Draw":
         """What one of several workers takes: every `workers`-th image, beginning with the `rank`-th."""
-        return Draw(self.batches, self.handles, [pick[rank::workers] for pick in self.picks])
+        return Draw(self.ids, [pick[rank::workers] for pick in self.picks])
+
+
+def gather(arrays: list[np.ndarray], picks: np.ndarray) -> np.ndarray:
+    """The images [n,C,H,W] at `picks`, int64 [n,2]: (which array, which row)."""
+    rows = [arrays[which][row] for which, row in picks.tolist()]
+    return np.concatenate(rows).reshape(len(rows), *rows[0].shape)
 
 
 class BufferIndex:
@@ -60,6 +69,10 @@ class BufferIndex:
             return len(self._ids)
         return bisect.bisect_left(self._ids, BatchId(up_to_round + 1, 0))
 
+    def handles(self, batches: list[BatchId]) -> list[Any]:
+        """Per batch its handle, or None where it was forgotten or never known: read its shard."""
+        return [self._handles.get(batch) for batch in batches]
+
     def locate(self, positions: list[np.ndarray]) -> Draw:
         """Turn positions among all held images into batches and rows.
 
@@ -68,8 +81,8 @@ class BufferIndex:
         """
         split = [np.divmod(step, self._batch_images) for step in positions]
         used, compact = np.unique(np.concatenate([which for which, _ in split]), return_inverse=True)
-        batches = [self._ids[which] for which in used]
-        draw = Draw(batches, [self._handles.get(batch) for batch in batches])
+        found = [self._ids[which] for which in used]
+        draw = Draw(np.array([(batch.round, batch.index) for batch in found], np.int64).reshape(-1, 2))
         ends = np.cumsum([len(step) for step in positions])[:-1]
         for which, (_, row) in zip(np.split(compact, ends), split, strict=True):
             draw.picks.append(np.stack([which, row], axis=1))

@@ -81,6 +81,13 @@ class Buffer:
         self._drawn_steps = max(self._drawn_steps, end_step)
         return self._blocks[first_step].part(rank, workers)
 
+    async def handles(self, batches: list[BatchId]) -> list[Any]:
+        """References to `ImageBatch`es in the object store; None where the shard is to be read.
+
+        Apart from `draw`, as it costs much more than ids: a worker asks once for what it keeps.
+        """
+        return self._index.handles(batches)
+
     async def status(self) -> Progress:
         """What a limiter decides from, as far as the buffer knows it."""
         return Progress(

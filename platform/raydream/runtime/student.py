@@ -14,7 +14,7 @@ import ray.train.torch
 import torch
 from ray.util.queue import Queue
 
-from raydream.buffer.index import Draw
+from raydream.buffer.index import Draw, gather
 from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.networks import build_student
@@ -70,7 +70,8 @@ class Feed:
         self._plan, self._rank, self._workers = plan, rank, workers
         self._store = ShardStore(plan.shards)
         self._images: dict[BatchId, np.ndarray] = {}
-        self._block: Draw = Draw([], [])
+        self._arrays: list[np.ndarray] = []
+        self._picks: list[np.ndarray] = []
         self._asked = first_step
         self._pending = self._ask()
         self._first = self._end = first_step
@@ -82,13 +83,7 @@ class Feed:
         """uint8 [n,C,H,W], this worker's images of a step; steps are asked for in order."""
         if step >= self._end:
             self._next_block()
-        picks = self._block.picks[step - self._first]
-        arrays = [self._images[batch] for batch in self._block.batches]
-        out = np.empty((len(picks), *arrays[0].shape[1:]), np.uint8)
-        for which in np.unique(picks[:, 0]):
-            chosen = picks[:, 0] == which
-            out[chosen] = arrays[which][picks[chosen, 1]]
-        return torch.from_numpy(out)
+        return torch.from_numpy(gather(self._arrays, self._picks[step - self._first]))
 
     def close_stretch(self) -> None:
         """End the current stretch of `busy`, and begin the next."""
@@ -105,20 +100,34 @@ class Feed:
 
     def _next_block(self) -> None:
         began = time.time()
-        self._block = self._wait_for_block()
+        block = self._wait_for_block()
+        self._pending = self._ask()
+        self._first, self._end, self._picks = self._end, self._end + len(block.picks), block.picks
+        self._take(block.batches)
         waited = time.time() - began
         self.waited_s += waited
         if waited > WORTH_TELLING_S:
             self.busy.append((self._busy_since, began - self._busy_since))
             self._busy_since = time.time()
-        self._first, self._end = self._end, self._end + len(self._block.picks)
-        for batch, handle in zip(self._block.batches, self._block.handles, strict=True):
-            known = self._images.pop(batch, None)
-            self._images[batch] = self._fetch(batch, handle) if known is None else known  # now the newest
+
+    def _take(self, batches: list[BatchId]) -> None:
+        """Have the images of these batches at hand, and let go of those not needed for longest."""
+        new = [batch for batch in batches if batch not in self._images]
+        fetched = dict(zip(new, map(self._fetch, new, self._handles(new)), strict=True))
+        for batch in batches:
+            self._images[batch] = fetched[batch] if batch in fetched else self._images.pop(batch)  # now the newest
         # What is looked at here cannot be spilled, so no more is kept than the buffer may fill, or this block needs.
-        for batch in list(self._images)[: -max(self._plan.most_batches, len(self._block.batches))]:
+        for batch in list(self._images)[: -max(self._plan.most_batches, len(batches))]:
             del self._images[batch]
-        self._pending = self._ask()
+        self._arrays = [self._images[batch] for batch in batches]
+
+    def _handles(self, batches: list[BatchId]) -> list[ray.ObjectRef | None]:
+        if not batches:
+            return []
+        handles: list[ray.ObjectRef | None] = ray.get(
+            self._plan.buffer.handles.remote(batches), timeout=self._plan.config.buffer.stall_timeout_s
+        )
+        return handles
 
     def _wait_for_block(self) -> Draw:
         """The buffer gives up where nothing joins, and says what is missing; if it is there, it is worth waiting."""
