@@ -84,6 +84,14 @@ def test_a_value_at_the_boundary_is_taken(options: list[str], tmp_path: Path) ->
     assert _status_of(["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *options])[0] == 0
 
 
+@pytest.mark.parametrize("content", [b"seed: \xff\xfe", b"seed: [", b"- 1", b"nothing_known: 1"])
+def test_a_file_that_is_no_configuration_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    status, error = _status_of(["--config", str(tmp_path / "mine.yaml"), "--run-dir", str(tmp_path / "run")])
+    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     status, error = _status_of(["--config", str(TINY), "--run-dir", str(tmp_path)])
