@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long test-chaos test-fuzz soak check clean
+.PHONY: install demo test test-long test-chaos test-cluster test-fuzz soak check clean
 
 install: $(VENV)/.installed
 
@@ -22,13 +22,16 @@ demo: install
 	$(BIN)/python jobs/distill.py --config configs/digits.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long and not chaos and not fuzz"
+	$(BIN)/python -m pytest -m "not long and not chaos and not cluster and not fuzz"
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
 
 test-chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m chaos
+
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m cluster
 
 test-fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m fuzz

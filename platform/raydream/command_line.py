@@ -4,6 +4,7 @@ The fields' own types and docstrings make the options, so nothing is said twice.
 here: a typing mistake is answered in a second.
 """
 
+import os
 import re
 import shlex
 import sys
@@ -81,6 +82,9 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     if resume is None:
         config = validate(kind, settings)
         path = Path(run_dir) if run_dir else run_folder.default_path(getattr(config, "experiment"))  # noqa: B009
+        if _is_submitted() and not path.is_absolute():
+            remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
+            raise InputError("--run-dir", str(path), "an absolute path that all nodes reach", remedy)
         run_folder.check_new(path)
         return Command(config, path, resume=False)
     folder, stored = run_folder.resume(Path(resume))
@@ -146,6 +150,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, jsonargparse.Namespace):
         return {name: _plain(inner) for name, inner in vars(value).items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _is_submitted() -> bool:
+    """Whether this is the entry point of a job that was submitted to a Ray cluster."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,73 @@
+"""Jobs as they are submitted to a cluster: `ray job submit --working-dir . --runtime-env runtime_env.yaml -- …`."""
+
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import ENV, Head
+from tests.jobs import assert_same_images, images_of
+
+pytestmark = pytest.mark.cluster
+
+TINY = "tests/tiny.yaml"
+
+
+def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
+    run, images = tmp_path / "run", tmp_path / "images"
+    done = head.submit("jobs/distill.py", "--config", TINY, "--run-dir", run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "student, last" in done.stdout and "succeeded" in done.stdout
+    assert len(images_of(run)) == 9
+    assert (run / "report.html").is_file()
+    few = ["--images", "20", "--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--generators.cpus", "0.5"]
+    made = head.submit("jobs/synthesize.py", "--teacher.network", f"run:{run}", *few, "--run-dir", images)
+    assert made.returncode == 0, made.stdout + made.stderr
+    judged = head.submit(
+        "jobs/evaluate.py", "--images", images, "--verifiers", f"run:{run}", "--run-dir", tmp_path / "judged"
+    )
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    assert json.loads((tmp_path / "judged" / "summary.json").read_text())["images"] == 20
+    taught = head.submit(
+        "jobs/train_teacher.py", "--config", "configs/digits_teacher.yaml", "--training.epochs", "1", "--run-dir",
+        tmp_path / "taught",
+    )  # fmt: skip
+    assert taught.returncode == 0, taught.stdout + taught.stderr
+
+
+def test_a_stopped_job_goes_on_from_its_folder(head: Head, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    begun = head.submit("jobs/distill.py", "--config", TINY, "--run-dir", run_dir, wait=False)
+    (job,) = set(re.findall(r"raysubmit_\w+", begun.stdout))
+    deadline = time.monotonic() + 120
+    while not (run_dir / "images" / "r0000-b0002.parquet").exists():
+        assert time.monotonic() < deadline, head.ray("job", "logs", "--address", head.address, job).stdout
+        time.sleep(0.1)
+    stopped = head.ray("job", "stop", "--address", head.address, job)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    kept = images_of(run_dir)
+    assert not (run_dir / "summary.json").exists()
+    done = head.submit("jobs/distill.py", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = images_of(run_dir)
+    assert len(whole) == 9 and json.loads((run_dir / "summary.json").read_text())["images"] == 9 * len(
+        whole["r0000-b0000"]
+    )
+    assert_same_images(kept, {batch: whole[batch] for batch in kept})
+
+
+@pytest.mark.parametrize("options", [[], ["--run-dir", "runs/mine"]], ids=" ".join)
+def test_a_job_whose_folder_would_be_lost_is_refused(head: Head, options: list[str]) -> None:
+    done = head.submit("jobs/distill.py", "--config", TINY, *options)
+    assert done.returncode == 1
+    assert "error: --run-dir = " in done.stdout and "an absolute path that all nodes reach" in done.stdout
+    assert "exit code 2" in done.stdout + done.stderr
+
+
+def test_nobody_without_the_token_is_let_in(head: Head) -> None:
+    stranger = replace(head, env={**ENV, "RAY_AUTH_MODE": "disabled"})
+    refused = stranger.ray("job", "list", "--address", head.address)
+    assert refused.returncode != 0 and "token" in refused.stdout + refused.stderr
