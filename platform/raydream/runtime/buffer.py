@@ -48,7 +48,7 @@ class Buffer:
         self._index = BufferIndex(plan.schedule.batch_images, plan.most_handles)
         for batch in ShardStore(plan.shards).committed():
             self._index.insert(batch)
-        self._drawn_steps = 0
+        self._drawn_steps = self._rounds = 0
         self._blocks: dict[int, Draw] = {}
         self._changed = asyncio.Condition()
 
@@ -116,7 +116,9 @@ class Buffer:
                     ) from None
 
     def _complete_rounds(self) -> int:
-        schedule, rounds = self._plan.schedule, 0
-        while rounds <= schedule.rounds and self._index.count(rounds) >= schedule.batches_before_round(rounds + 1):
-            rounds += 1
-        return rounds
+        schedule = self._plan.schedule
+        while self._rounds <= schedule.rounds and self._index.count(self._rounds) >= schedule.batches_before_round(
+            self._rounds + 1
+        ):
+            self._rounds += 1  # never less again, as a batch that is held stays
+        return self._rounds

@@ -1,5 +1,6 @@
 """The driver: starts a run's processes, hands out batches as the limiter allows, and keeps the record."""
 
+import heapq
 import time
 from dataclasses import replace
 from functools import partial
@@ -68,7 +69,7 @@ class Driver:
         self._recorder, self._display, self._journal = recorder, display, journal
         self._store = ShardStore(folder.images)
         committed = set(self._store.committed())
-        self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]
+        self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
         self._committed = len(committed)
         self._made_here = 0
         self._measuring: list[ray.ObjectRef] = []
@@ -158,11 +159,11 @@ class Driver:
     def _start_batches(self) -> None:
         progress = self._progress()
         while self._pending and self._pool.has_idle() and self._checked.limiter.may_start(self._pending[0], progress):
-            batch = self._pending.pop(0)
+            batch = heapq.heappop(self._pending)
             snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
             if source is not None and not self._store.has(source):  # damaged, and being made again
-                self._pending.insert(0, batch)
+                heapq.heappush(self._pending, batch)
                 break
             self._pool.start(self._schedule.order(batch, self._config), snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
@@ -177,7 +178,8 @@ class Driver:
 
     def _collect_batches(self) -> None:
         finished, lost = self._pool.collect(POLL_S)
-        self._pending = sorted([*self._pending, *lost])
+        for batch in lost:
+            heapq.heappush(self._pending, batch)
         for made in finished:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)

@@ -1,6 +1,7 @@
 """The job that makes images and nothing else: all generators, one Parquet data set, and a card that describes it."""
 
 import contextlib
+import heapq
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -134,8 +135,9 @@ def _make_all(
 ) -> None:
     store = ShardStore(folder.images)
     sizes = {batch: len(task.order.targets) for batch, task in tasks.items()}
-    pending = [batch for batch in tasks if not store.has(batch)]
-    made, images = sum(sizes[batch] for batch in tasks if batch not in pending), sum(sizes.values())
+    committed, images = set(store.committed()), sum(sizes.values())
+    pending = [batch for batch in tasks if batch not in committed]
+    made = images - sum(sizes[batch] for batch in pending)
     if not pending:
         return
     sources = open_shards(config.start_from).folder if config.start_from else folder.images
@@ -153,10 +155,11 @@ def _make_all(
         shares: dict[BatchId, float] = {}
         while pending or pool.in_flight:
             while pending and pool.has_idle():
-                task = tasks[pending.pop(0)]
+                task = tasks[heapq.heappop(pending)]
                 pool.start(task.order, None, task.source)
             finished, lost = pool.collect(POLL_S)
-            pending = sorted([*pending, *lost])
+            for batch in lost:
+                heapq.heappush(pending, batch)
             for report in _drain(reports):
                 pool.heard(report.batch)
                 shares[report.batch] = report.share
