@@ -280,6 +280,11 @@ class StudentConfig:
             raise InputError("student.min_workers", self.min_workers, allowed, "lower it, or ask for more workers")
 
     @property
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for each worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
     def worker_counts(self) -> list[int]:
         """With how many workers a student may train, the most first: those that split its batch evenly."""
         fewest = self.workers if self.min_workers is None else self.min_workers

@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 
@@ -49,6 +50,20 @@ def cluster_size() -> tuple[float, float]:
     """CPUs and GPUs of the nodes that are there, whoever holds them."""
     there = ray.cluster_resources()
     return there.get("CPU", 0.0), there.get("GPU", 0.0)
+
+
+def can_be_placed(resources: dict[str, float], count: int, patience_s: float) -> bool:
+    """Whether there is room for so many processes now: a node counts for some seconds after its loss, and what is to
+    make room for them may still be at work.
+
+    Args:
+        resources: of each.
+    """
+    group = placement_group([resources] * count)
+    try:
+        return bool(group.wait(patience_s))
+    finally:
+        remove_placement_group(group)
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import ray.train
 import ray.train.torch
-from ray.util.placement_group import placement_group, remove_placement_group
 
-from raydream.config import StudentConfig
 from raydream.errors import first_line
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.messages import Notice
 from raydream.runtime.preflight import student_workers_that_fit
-from raydream.runtime.session import cluster_size
+from raydream.runtime.session import can_be_placed, cluster_size
 from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
 from raydream.storage import set_aside
 
@@ -54,7 +52,7 @@ def _wait_for_room(plan: StudentPlan, before: int) -> int:
     config, waits = plan.config, False
     while True:
         workers = student_workers_that_fit(config, *cluster_size())
-        if workers and _can_be_placed(config.student, workers):
+        if workers and can_be_placed(config.student.resources, workers, LOOK_S):
             break
         if not waits:
             count, each = workers or config.student.worker_counts[-1], config.student
@@ -67,19 +65,6 @@ def _wait_for_room(plan: StudentPlan, before: int) -> int:
     return workers
 
 
-def _can_be_placed(config: StudentConfig, workers: int) -> bool:
-    """Whether there is room indeed: a node counts for some seconds after its loss, generators are let go when idle."""
-    group = placement_group([_resources(config)] * workers)
-    try:
-        return bool(group.wait(LOOK_S))
-    finally:
-        remove_placement_group(group)
-
-
-def _resources(config: StudentConfig) -> dict[str, float]:
-    return {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
-
-
 def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
     """A Train job that ends at its first failure."""
     config = plan.config.student
@@ -87,7 +72,7 @@ def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.
         _train_loop,
         train_loop_config={"plan": plan},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=_resources(config)
+            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
         ),
         run_config=ray.train.RunConfig(
             name=storage.name,

@@ -1,0 +1,42 @@
+"""What a run tells Prometheus, by Ray's metrics agents: `ray_<name>`, tagged with the run.
+
+`docs/grafana.json` shows all of them; `tests/cluster/test_metrics.py` holds the two together.
+"""
+
+from ray.util.metrics import Gauge
+
+GAUGES = {
+    "raydream_images": "images committed",
+    "raydream_images_per_s": "images committed per second, by this process",
+    "raydream_buffer_batches": "image batches that the buffer holds",
+    "raydream_batches_in_flight": "image batches that generators are making",
+    "raydream_generators": "generators that are idle or at work",
+    "raydream_restarts": "batches that were lost with their generator, and student jobs begun anew, by role",
+    "raydream_student_step": "distillation steps behind the student's last report",
+    "raydream_staleness_steps": "steps from the student that the last batch competed with to the newest",
+    "raydream_student_accuracy": "of the student's last snapshot, in [0, 1], by split",
+}
+"""names, without the prefix that Ray adds, and what they mean"""
+TAGS = ("run", "role", "split")
+
+
+class RunMetrics:
+    """The gauges of one run.
+
+    Args:
+        run: its id.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._gauges = {name: Gauge(name, description, tag_keys=TAGS) for name, description in GAUGES.items()}
+        for gauge in self._gauges.values():
+            gauge.set_default_tags({"run": run, "role": "", "split": ""})
+
+    def set(self, name: str, value: float, **tags: str) -> None:
+        """Set a gauge.
+
+        Args:
+            name: without `raydream_`.
+            tags: role or split, where it is told apart by them.
+        """
+        self._gauges[f"raydream_{name}"].set(value, tags)
