@@ -21,6 +21,7 @@ class Head:
     """A cluster of one node, begun with `ray start --head`, as a user reaches it."""
 
     address: str
+    metrics_port: int
     env: dict[str, str] = field(default_factory=lambda: ENV)
 
     def ray(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -44,13 +45,14 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[Head]:
-    gcs, dashboard, agent = free_ports(3)
+    gcs, dashboard, agent, metrics = free_ports(4)
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+    ports += [f"--metrics-export-port={metrics}"]
     command = [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats", *ports]
     env = {**ENV, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
-    head = Head(f"http://127.0.0.1:{dashboard}")
+    head = Head(f"http://127.0.0.1:{dashboard}", metrics)
     deadline = time.monotonic() + 120
     while head.ray("job", "list", "--address", head.address).returncode:
         assert process.poll() is None and time.monotonic() < deadline, "the cluster did not come up"

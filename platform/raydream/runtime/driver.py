@@ -21,6 +21,7 @@ from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, Receipt, StudentReport
+from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import Checked, batches_that_fit, generators_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes
@@ -77,6 +78,7 @@ class Driver:
         self._snapshot_ref: ray.ObjectRef | None = None
         self._began_rounds = 0.0
         self._trained = False
+        self._student_restarts = 0
 
     def run(self) -> Snapshot:
         """Make all images and train the student.
@@ -107,6 +109,7 @@ class Driver:
     def _start(self) -> None:
         config, schedule = self._config, self._schedule
         self._display.update(stage="starting processes")
+        self._metrics = RunMetrics(self._folder.run)
         self._teacher_ref = ray.put(to_arrays(self._teacher.network))
         most_handles = batches_that_fit(config, object_store_bytes())
         buffer = BufferPlan(
@@ -205,6 +208,7 @@ class Driver:
         last["target_share"] = made.target_share
         if made.student_step is not None:
             last["staleness_steps"] = max(0, step - made.student_step)
+            self._metrics.set("staleness_steps", last["staleness_steps"])
         for name, value in last.items():
             recorder.point(now, source, name, value, step=step, event_step=position, place=place)
         if batch.index == 0:
@@ -229,6 +233,7 @@ class Driver:
                 self._display.state.making[str(report.batch)] = report.share
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
+                self._student_restarts += 1
                 self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
             if self._config.rounds.lockstep and self._config.synthesis.competes:
                 write_snapshot(self._folder.snapshots, report.snapshot)
@@ -274,6 +279,7 @@ class Driver:
             step, accuracies = ray.get(done)
             for name, value in accuracies.items():
                 self._recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
+                self._metrics.set("student_accuracy", value, split=name)
             shown = {**self._display.state.accuracy, **accuracies}
             self._display.update(accuracy=shown, step=step, round=self._schedule.round_of_step(step))
             if "synthetic" not in accuracies:
@@ -298,6 +304,17 @@ class Driver:
         seconds = time.time() - self._began_rounds if self._began_rounds else 0.0
         return self._made_here * self._schedule.batch_images / seconds if seconds else 0.0
 
+    def _tell_metrics(self, progress: Progress) -> None:
+        metrics = self._metrics
+        metrics.set("images", self._committed * self._schedule.batch_images)
+        metrics.set("images_per_s", self._images_per_s())
+        metrics.set("buffer_batches", progress.held)
+        metrics.set("batches_in_flight", len(self._pool.in_flight))
+        metrics.set("generators", self._pool.at_hand)
+        metrics.set("restarts", self._pool.lost, role="generator")
+        metrics.set("restarts", self._student_restarts, role="student")
+        metrics.set("student_step", self._snapshot.step if self._snapshot else 0)
+
     def _show(self, progress: Progress) -> None:
         if self._snapshot is None and progress.drawn_steps == 0:
             stage = "making the first images, starting the student"
@@ -305,6 +322,7 @@ class Driver:
             stage = "making images and learning"
         else:
             stage = "learning from all images"
+        self._tell_metrics(progress)
         if self._pool.absent:
             stage += f"; waiting for {self._pool.absent} generators to start"
         self._display.update(

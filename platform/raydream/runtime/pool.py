@@ -68,6 +68,8 @@ class GeneratorPool:
         self._killed: dict[BatchId, str] = {}
         self._absent: dict[ray.ObjectRef, int] = {}
         self._looked = -LOOK_S
+        self.lost = 0
+        """batches that were lost with their generator"""
 
     @property
     def in_flight(self) -> list[BatchId]:
@@ -186,6 +188,7 @@ class GeneratorPool:
                 ray.kill(self._actors[index], no_restart=False)
 
     def _failed(self, batch: BatchId, error: ray.exceptions.RayError) -> None:
+        self.lost += 1
         cause = own_error(error, "its process failed")
         if isinstance(cause, HOPELESS):
             raise cause from error

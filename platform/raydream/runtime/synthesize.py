@@ -28,6 +28,7 @@ from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import BatchProgress
+from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_machine, check_teacher, generators_that_fit
 from raydream.runtime.session import beside_the_driver, is_local, machine_cpus, machine_text, ray_session
@@ -153,6 +154,7 @@ def _make_all(
         room = partial(generators_that_fit, config)
         pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note, room)
         shares: dict[BatchId, float] = {}
+        metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
             while pending and pool.has_idle():
                 task = tasks[heapq.heappop(pending)]
@@ -169,6 +171,10 @@ def _make_all(
                 counter.say(f"batch {done.batch}: {sizes[done.batch]} images, {share:.1%} on target, {seconds:.0f} s")
             under_way = sum(shares.get(batch, 0.0) * sizes[batch] for batch in pool.in_flight)
             counter.update(made + under_way)
+            metrics.set("images", made)
+            metrics.set("batches_in_flight", len(pool.in_flight))
+            metrics.set("generators", pool.at_hand)
+            metrics.set("restarts", pool.lost, role="generator")
 
 
 def _drain(reports: Queue) -> Iterator[BatchProgress]:
