@@ -106,10 +106,10 @@ class Simulation:
         done, total = 0, self.schedule.total_batches
         while self.step < self.schedule.total_steps:
             await self._begin()
-            drew = self.student_at <= self.now and await self._draw()
-            if self.making and (not drew or self.making[0][0] <= self.student_at):
+            waits = self.student_at <= self.now and not await self._draw()
+            if self.making and (waits or self.making[0][0] <= self.student_at):
                 done += await self._finish()
-            elif drew or self.student_at > self.now:
+            elif not waits:
                 self.now = self.student_at
             else:
                 raise RuntimeError(f"nothing can go on: {done} of {total} batches, {self.step} steps")

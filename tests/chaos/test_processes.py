@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import descendants
-from raydream.runtime.training import MAX_FAILURES, steps_saved
+from raydream.runtime.failures import MAX_FAILURES
+from raydream.runtime.training import steps_saved
 from tests.chaos.faults import assert_nothing_left, damage, kill, noted
 from tests.jobs import TINY, assert_same_run, images_of, lockstep_options, run, start, wait_until
 

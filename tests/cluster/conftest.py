@@ -53,10 +53,12 @@ def head() -> Iterator[Head]:
     env = {**ENV, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
     head = Head(f"http://127.0.0.1:{dashboard}", metrics)
-    deadline = time.monotonic() + 120
-    while head.ray("job", "list", "--address", head.address).returncode:
-        assert process.poll() is None and time.monotonic() < deadline, "the cluster did not come up"
-        time.sleep(1)
-    yield head
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while head.ray("job", "list", "--address", head.address).returncode:
+            assert process.poll() is None and time.monotonic() < deadline, "the cluster did not come up"
+            time.sleep(1)
+        yield head
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)

@@ -29,13 +29,15 @@ def test_the_dashboard_asks_for_what_a_run_exports(head: Head, tmp_path: Path) -
     queries = re.findall(r'"(?:expr|query)": "(.*ray_.*)"', DASHBOARD.read_text())
     asked = set(re.findall(r"ray_\w+", " ".join(queries)))
     assert asked == {f"ray_{name}" for name in GAUGES}
-    run_dir, long = tmp_path / "run", ["--rounds.final_steps", "6000"]
+    run_dir, long = tmp_path / "run", ["--rounds.final_steps", "30000"]
     begun = head.submit("jobs/distill.py", "--config", "tests/tiny.yaml", *long, "--run-dir", run_dir, wait=False)
     (job,) = set(re.findall(r"raysubmit_\w+", begun.stdout))
     deadline = time.monotonic() + 150
     while not asked <= (found := exported(head)).keys():
         assert time.monotonic() < deadline, asked - found.keys()
         time.sleep(1)
+    time.sleep(30)  # agents forget what was not told for 20 s, and no batch was made in that time
+    assert asked <= (found := exported(head)).keys()
     assert head.ray("job", "stop", "--address", head.address, job).returncode == 0
     run = json.loads((run_dir / "run.json").read_text())["run"]
     labels = {

@@ -146,6 +146,7 @@ class Chronicle:
         metrics.set("restarts", pool.lost, role="generator")
         metrics.set("restarts", self._student_restarts, role="student")
         metrics.set("student_step", self._step or 0)
+        metrics.tell()
 
     @property
     def _images(self) -> int:

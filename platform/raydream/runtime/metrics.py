@@ -31,12 +31,18 @@ class RunMetrics:
         self._gauges = {name: Gauge(name, description, tag_keys=TAGS) for name, description in GAUGES.items()}
         for gauge in self._gauges.values():
             gauge.set_default_tags({"run": run, "role": "", "split": ""})
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def set(self, name: str, value: float, **tags: str) -> None:
-        """Set a gauge.
+        """Set a gauge, which `tell` tells from then on.
 
         Args:
             name: without `raydream_`.
             tags: role or split, where it is told apart by them.
         """
-        self._gauges[f"raydream_{name}"].set(value, tags)
+        self._values[f"raydream_{name}", tuple(sorted(tags.items()))] = value
+
+    def tell(self) -> None:
+        """Hand all values to Ray, again and again: its agents forget what was not told for some 20 s."""
+        for (name, tags), value in self._values.items():
+            self._gauges[name].set(value, dict(tags))

@@ -68,6 +68,7 @@ class GeneratorPool:
         self._killed: dict[BatchId, str] = {}
         self._absent: dict[ray.ObjectRef, int] = {}
         self._looked = -LOOK_S
+        self._crowded = False
         self.lost = 0
         """batches that were lost with their generator"""
 
@@ -88,7 +89,7 @@ class GeneratorPool:
 
     def has_idle(self) -> bool:
         """Whether a generator can be given an order."""
-        return self._roster.has_idle()
+        return self._roster.has_idle() and not self._crowded
 
     def start(self, order: Order, snapshot: ray.ObjectRef | None, source: BatchId | None) -> None:
         """Give an order to an idle generator; see `Generator.make`."""
@@ -136,7 +137,7 @@ class GeneratorPool:
 
     def _fit(self) -> None:
         """Start generators for which there is room by now, and let go of those for which there is none any more."""
-        if time.monotonic() - self._looked < LOOK_S:
+        if time.monotonic() - self._looked < LOOK_S and not self._crowded:
             return
         self._looked, wanted, before = time.monotonic(), self._plan.generators, len(self._actors)
         room = self._room(*cluster_size())
@@ -147,6 +148,7 @@ class GeneratorPool:
                 self._await(index)
         while len(self._actors) > room and (surplus := self._surplus()) is not None:
             ray.kill(self._actors.pop(surplus))
+        self._crowded = len(self._actors) > room  # by generators at work, which get no further orders
         if len(self._actors) != before and (before or len(self._actors) < wanted.count):
             self._note(f"there is room for {len(self._actors)} of {wanted.count} generators now")
 

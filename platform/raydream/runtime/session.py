@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import torch
+from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -53,17 +54,19 @@ def cluster_size() -> tuple[float, float]:
 
 
 def can_be_placed(resources: dict[str, float], count: int, patience_s: float) -> bool:
-    """Whether there is room for so many processes now: a node counts for some seconds after its loss, and what is to
-    make room for them may still be at work.
-
-    Args:
-        resources: of each.
-    """
+    """Whether so many processes, each with these resources, find a place within some seconds."""
     group = placement_group([resources] * count)
     try:
         return bool(group.wait(patience_s))
     finally:
         remove_placement_group(group)
+
+
+def free_places(resources: dict[str, float]) -> int:
+    """How many more processes, each with these resources, nodes have free now. Tries nothing and waits for nothing."""
+    asked = {name: amount for name, amount in resources.items() if amount}
+    nodes = available_resources_per_node().values()
+    return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:

@@ -21,7 +21,7 @@ from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
 from raydream.runtime.messages import StudentReport
 from raydream.runtime.preflight import student_workers_that_fit
-from raydream.runtime.session import can_be_placed, cluster_size
+from raydream.runtime.session import cluster_size, free_places
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
@@ -31,8 +31,6 @@ from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 CHECKPOINT = "student.pt"
 FETCH_TIMEOUT_S = 60.0
 """for a batch from the object store; after that its shard is read"""
-PLACING_S = 1.0
-"""for Ray to find a place for more workers, while the others wait"""
 WORTH_TELLING_S = 0.05
 """a wait shorter than this is not shown in the timeline"""
 
@@ -176,7 +174,8 @@ def train_student(plan: StudentPlan) -> None:
         reporter.note(*distiller.step(feed.images(step), step))
         if schedule.is_snapshot(step + 1):
             reporter.report(step + 1, feed)
-            if schedule.ends_round(step + 1) and _room_for_more(config, rank, workers):
+            last = step + 1 == schedule.total_steps
+            if schedule.ends_round(step + 1) and not last and _room_for_more(config, workers):
                 return  # and `train` goes on from this checkpoint with more workers
 
 
@@ -240,13 +239,11 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return state
 
 
-def _room_for_more(config: DistillConfig, rank: int, workers: int) -> bool:
+def _room_for_more(config: DistillConfig, workers: int) -> bool:
     """Whether the student could train with more workers by now; all of its workers get the same answer."""
     if workers == config.student.workers:
         return False
-    found = False
-    if rank == 0:
-        more = student_workers_that_fit(config, *cluster_size()) - workers
-        found = more > 0 and can_be_placed(config.student.resources, more, PLACING_S)
+    most = min(student_workers_that_fit(config, *cluster_size()), workers + free_places(config.student.resources))
+    found = any(workers < count <= most for count in config.student.worker_counts)
     answer: bool = ray.train.collective.broadcast_from_rank_zero(found)
     return answer

@@ -175,6 +175,7 @@ def _make_all(
             metrics.set("batches_in_flight", len(pool.in_flight))
             metrics.set("generators", pool.at_hand)
             metrics.set("restarts", pool.lost, role="generator")
+            metrics.tell()
 
 
 def _drain(reports: Queue) -> Iterator[BatchProgress]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import ray.train
 import ray.train.torch
 
+from raydream.config import DistillConfig
 from raydream.errors import first_line
-from raydream.runtime.failures import HOPELESS, own_error
+from raydream.runtime.failures import Attempts
 from raydream.runtime.messages import Notice
 from raydream.runtime.preflight import student_workers_that_fit
 from raydream.runtime.session import can_be_placed, cluster_size
@@ -17,10 +18,8 @@ from raydream.storage import set_aside
 
 LISTED = "checkpoint_manager_snapshot.json"
 """in which Ray Train lists the checkpoints that are whole"""
-MAX_FAILURES = 3
-"""of Train jobs before the student is at its next checkpoint"""
 LOOK_S = 5.0
-"""between two looks at whether there is room for a student that found none"""
+"""for Ray to find a place for a student, and between two looks where there was none"""
 
 
 def train(plan: StudentPlan, storage: Path) -> None:
@@ -31,9 +30,10 @@ def train(plan: StudentPlan, storage: Path) -> None:
     Workers may be lost as often as it happens, as long as the student gets further between two losses.
 
     Raises:
-        ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint.
+        ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint, or for a
+            reason that would not go away.
     """
-    reached, failures, workers = steps_saved(storage), 0, plan.config.student.workers
+    attempts, workers = Attempts(steps_saved(storage)), plan.config.student.workers
     while True:
         workers = _wait_for_room(plan, workers)
         try:
@@ -41,21 +41,16 @@ def train(plan: StudentPlan, storage: Path) -> None:
             if steps_saved(storage) >= plan.schedule.total_steps:
                 return
         except ray.train.TrainingFailedError as error:
-            reached, before = steps_saved(storage), reached
-            failures = 1 if reached > before else failures + 1
-            if failures > MAX_FAILURES or isinstance(own_error(error, ""), HOPELESS):
+            if not attempts.again(error, steps_saved(storage)):
                 raise
 
 
 def _wait_for_room(plan: StudentPlan, before: int) -> int:
     """With how many workers the student goes on; tells what it waits for, and where their number changes."""
     config, waits = plan.config, False
-    while True:
-        workers = student_workers_that_fit(config, *cluster_size())
-        if workers and can_be_placed(config.student.resources, workers, LOOK_S):
-            break
+    while not (workers := _workers_with_a_place(config)):
         if not waits:
-            count, each = workers or config.student.worker_counts[-1], config.student
+            count, each = config.student.worker_counts[-1], config.student
             asked = f"{count} workers of {each.cpus:g} CPUs and {each.gpus:g} GPUs"
             plan.reports.put(Notice(f"the student waits for room for {asked}"))
             waits = True
@@ -63,6 +58,16 @@ def _wait_for_room(plan: StudentPlan, before: int) -> int:
     if waits or workers != before:
         plan.reports.put(Notice(f"the student trains with {workers} of {config.student.workers} workers now"))
     return workers
+
+
+def _workers_with_a_place(config: DistillConfig) -> int:
+    """The most workers that there is room for, node by node; 0 where not even the fewest have a place.
+
+    Counted alone, a node is there for some seconds after its loss, and what others hold or is scattered counts, too.
+    """
+    most = student_workers_that_fit(config, *cluster_size())
+    counts = [count for count in config.student.worker_counts if count <= most]
+    return next((count for count in counts if can_be_placed(config.student.resources, count, LOOK_S)), 0)
 
 
 def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
@@ -77,7 +82,7 @@ def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
-            failure_config=ray.train.FailureConfig(max_failures=0),
+            failure_config=ray.train.FailureConfig(0, max_preemption_failures=0, controller_failure_limit=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
