@@ -17,7 +17,6 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from raydream import interruption
 from raydream.errors import InputError, RaydreamError
 from raydream.reporting import run_folder, runs
 
@@ -125,7 +124,6 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
     """
     # A user's own network is imported from where the job is started, as `python -m` would.
     sys.path.insert(1, str(Path.cwd()))
-    interruption.listen()
     command: Command[Config] | None = None
     try:
         command = parse(kind, description or "")

@@ -40,7 +40,7 @@ def test_a_generator_that_fails_again_and_again_is_taken_out(tmp_path: Path) -> 
     save_network(teacher, checkpoint)
     process = start(
         "synthesize", "--teacher.network", "tests.chaos.faulty:network", "--teacher.checkpoint", checkpoint,
-        "--data.name", "none", "--images", "160", "--synthesis.batch_size", "8", "--synthesis.iterations", "60",
+        "--data.name", "none", "--images", "160", "--synthesis.batch_size", "8", "--synthesis.iterations", "300",
         "--generators.cpus", "0.4", "--run-dir", run_dir,
     )  # fmt: skip
     out, error = process.communicate(timeout=300)

@@ -8,7 +8,6 @@ from typing import Any
 import ray
 from ray.util.queue import Queue
 
-from raydream import interruption
 from raydream.errors import RaydreamError, StallError
 from raydream.records import BatchId, Order
 from raydream.runtime.failures import HOPELESS, own_error
@@ -106,11 +105,9 @@ class GeneratorPool:
         """What has been made, and what must be ordered again because its generator failed.
 
         Raises:
-            KeyboardInterrupt: it came, and got lost.
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
             StallError: there was no generator at all for too long.
         """
-        interruption.check()
         self._fit()
         self._replace_hung()
         self._check_alive()
