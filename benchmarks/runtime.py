@@ -35,6 +35,7 @@ from raydream.buffer.limiter import SamplesPerInsert
 from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
+from raydream.folders import folder_at
 from raydream.records import BatchId, ImageBatch, Order, Provenance
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
@@ -90,9 +91,8 @@ def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[s
     counter = iter(range(10**6))
 
     def plan(name: str) -> GeneratorPlan:
-        return GeneratorPlan(
-            "bench", "cpu", config.teacher, config.synthesis, None, one_thread, folder / name, folder / name
-        )
+        place = folder_at(folder / name)
+        return GeneratorPlan("bench", "cpu", config.teacher, config.synthesis, None, one_thread, place, place)
 
     pair = [actor.remote(index, plan(f"pair{index}")) for index in range(2)]
 
@@ -182,7 +182,7 @@ def _buffer(config: DistillConfig, handles: dict[BatchId, Any], images: int, fol
     counts = {"initial_batches": len(handles), "rounds": 0, "batch_images": images, "final_steps": 10**6}
     schedule = replace(Schedule.of(config), **counts)
     limiter, block = SamplesPerInsert(schedule), config.buffer.block_steps
-    plan = BufferPlan(schedule, limiter, config.seed, folder, block, len(handles), 60.0)
+    plan = BufferPlan(schedule, limiter, config.seed, folder_at(folder), block, len(handles), 60.0)
     buffer = ray.remote(num_cpus=0)(Buffer).remote(plan)
     for batch, handle in handles.items():
         ray.get(buffer.insert.remote(batch, [handle]))
@@ -200,7 +200,7 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
         handles[BatchId(0, index)] = ray.put(made)
     buffer, schedule = _buffer(config, handles, 256, folder)
     steps = 2000
-    plan = StudentPlan(config, schedule, [], buffer, None, folder, 10)
+    plan = StudentPlan(config, schedule, [], buffer, None, folder_at(folder), 10)
     first_steps = iter(range(0, 10**6, steps))
 
     def through_feed() -> None:

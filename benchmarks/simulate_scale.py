@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from raydream.buffer.limiter import SamplesPerInsert
+from raydream.folders import LocalFolder
 from raydream.records import BatchId
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.roster import Roster
 from raydream.runtime.session import machine_text
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.shards import ShardStore, file_name
 from raydream.storage import write_json
 
 BATCH_IMAGES, DRAW, BLOCK_STEPS, ROUNDS = 84, 256, 5, 100
@@ -89,7 +90,9 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.limiter = SamplesPerInsert(self.schedule, block_steps=BLOCK_STEPS)
-        plan = BufferPlan(self.schedule, self.limiter, 0, self.folder, BLOCK_STEPS, self.schedule.total_batches, 1.0)
+        plan = BufferPlan(
+            self.schedule, self.limiter, 0, LocalFolder(self.folder), BLOCK_STEPS, self.schedule.total_batches, 1.0
+        )
         self.buffer, self.roster, self.chance = Buffer(plan), Roster(600.0), random.Random(0)
         self.pending, self.making = self.schedule.batch_ids(), list[tuple[float, BatchId]]()
         self.spent: dict[str, list[float]] = defaultdict(list)
@@ -158,12 +161,12 @@ def _restart(schedule: Schedule, folder: Path) -> dict[str, float]:
     """Seconds to find all shards by name again, and for a buffer to be back."""
     store = ShardStore(folder)
     for batch in schedule.batch_ids():
-        store.path(batch).touch()
+        (folder / file_name(batch)).touch()
     began = time.perf_counter()
     found = len(store.committed())
     listed = time.perf_counter()
     assert found == schedule.total_batches
-    Buffer(BufferPlan(schedule, SamplesPerInsert(schedule), 0, folder, BLOCK_STEPS, found, 1.0))
+    Buffer(BufferPlan(schedule, SamplesPerInsert(schedule), 0, LocalFolder(folder), BLOCK_STEPS, found, 1.0))
     return {"listing_s": listed - began, "buffer_restart_s": time.perf_counter() - listed}
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 from processes import descendants
 
+from raydream.folders import folder_at
 from raydream.runtime.session import machine_text
 from raydream.runtime.training import steps_saved
 from raydream.shards import ShardStore
@@ -60,7 +61,7 @@ class Run:
         shards = {path.stem for path in (self.folder / "images").glob("r*.parquet")}
         self.accepted |= shards
         now = time.time()
-        seen = (",".join(sorted(shards)), steps_saved(self.folder / "checkpoints"))
+        seen = (",".join(sorted(shards)), steps_saved(folder_at(self.folder / "checkpoints")))
         if seen != self._seen:
             self._seen, self._last_news = seen, now
         self.longest_stall_s = max(self.longest_stall_s, now - self._last_news)
@@ -69,7 +70,7 @@ class Run:
         """Lost and duplicated batches, and the student's accuracy."""
         store = ShardStore(self.folder / "images")
         whole = {str(store.read(batch).id) for batch in store.committed()}
-        rows = pd.read_parquet(store.folder, columns=["batch", "row"])
+        rows = pd.read_parquet(self.folder / "images", columns=["batch", "row"])
         summary = json.loads((self.folder / "summary.json").read_text())
         return {
             "accepted": len(self.accepted),

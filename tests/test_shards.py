@@ -14,7 +14,7 @@ import pytest
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
 from raydream.shards import ShardStore
-from tests.tiny import some_batch
+from tests.tiny import shard_path, some_batch
 
 
 def assert_same(one: ImageBatch, other: ImageBatch) -> None:
@@ -30,6 +30,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def store(tmp_path) -> ShardStore:
+    (tmp_path / "run").mkdir()
     return ShardStore(tmp_path / "run" / "images")
 
 
@@ -37,7 +38,7 @@ def store(tmp_path) -> ShardStore:
 def shard(store) -> Path:
     """A committed shard of `some_batch()`."""
     store.write(some_batch())
-    return store.path(BatchId(1, 2))
+    return shard_path(store, BatchId(1, 2))
 
 
 @pytest.mark.parametrize("count", [1, 5, 256])
@@ -87,7 +88,7 @@ def test_a_truncated_shard_is_refused(store, shard, kept):
 
 def test_a_flipped_byte_in_the_data_is_noticed(store):
     store.write(some_batch("r0001-b0002", 64))
-    path = store.path(BatchId(1, 2))
+    path = shard_path(store, BatchId(1, 2))
     whole = path.read_bytes()
     group = pq.ParquetFile(path).metadata.row_group(0)
     for index in range(group.num_columns):
@@ -103,7 +104,7 @@ def flipped(tmp_path_factory) -> list[tuple[int, ImageBatch | Exception]]:
     """For many bytes of a shard: the batch that is read after one of its bits has turned, or the error."""
     store = ShardStore(tmp_path_factory.mktemp("flipped"))
     store.write(some_batch())
-    path, found = store.path(BatchId(1, 2)), []
+    path, found = shard_path(store, BatchId(1, 2)), []
     whole = path.read_bytes()
     for position, bit in itertools.product(range(0, len(whole), 7), (1, 128)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
@@ -164,7 +165,7 @@ def test_no_parquet_file_at_all_is_refused(store, shard):
 
 
 def test_a_renamed_shard_is_refused(store, shard):
-    shard.rename(store.path(BatchId(1, 3)))
+    shard.rename(shard_path(store, BatchId(1, 3)))
     with pytest.raises(ShardError, match=r"holds batch r0001-b0002.*renamed"):
         store.read(BatchId(1, 3))
 
@@ -204,6 +205,7 @@ def test_a_write_that_fails_midway_leaves_nothing_behind_and_keeps_the_old_shard
 def test_writing_to_a_folder_that_is_gone_is_an_error(store, shard):
     shard.unlink()
     shard.parent.rmdir()
+    shard.parent.parent.rmdir()
     with pytest.raises(OSError):
         store.write(some_batch())
 
@@ -237,7 +239,7 @@ def test_damaged_shards_are_set_aside_where_no_reader_looks(store, shard):
     store.write(replace_batch(BatchId(1, 3)))
     store.write(replace_batch(BatchId(1, 4)))
     shard.write_bytes(shard.read_bytes()[:-20])
-    store.path(BatchId(1, 4)).write_bytes(b"")
+    shard_path(store, BatchId(1, 4)).write_bytes(b"")
     damaged = store.set_aside_damaged()
     assert [error.args[0].split("/")[-1][:13] for error in damaged] == ["r0001-b0002.p", "r0001-b0004.p"]
     assert store.committed() == [BatchId(1, 3)]

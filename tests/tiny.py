@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,8 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raydream.config import SynthesisConfig, TeacherConfig
+from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
-from raydream.records import ImageBatch, Provenance
+from raydream.records import BatchId, ImageBatch, Provenance
+from raydream.reporting.run_folder import RunFolder
+from raydream.shards import ShardStore, file_name
 from raydream.teachers.teacher import Teacher, freeze, make_teacher
 
 torch.set_num_threads(1)  # such small tensors only lose by more
@@ -34,6 +38,16 @@ def _original(seed: int) -> nn.Module:
             blurred = functional.interpolate(torch.rand(32, 1, 3, 3), size=8, mode="bilinear")
             network((blurred - 0.3) / 0.35)
     return network
+
+
+def shard_path(store: ShardStore, batch: BatchId) -> Path:
+    """Of a batch's shard in a folder of this machine."""
+    return Path(str(store.folder)) / file_name(batch)
+
+
+def local_run(path: Path) -> RunFolder:
+    """A run's folder on this machine."""
+    return RunFolder(LocalFolder(path), "run", path)
 
 
 def tiny_teacher(seed: int = 0) -> Teacher:

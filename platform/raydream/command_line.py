@@ -22,6 +22,8 @@ from raydream.reporting import run_folder, runs
 
 Config = TypeVar("Config")
 
+RUN_DIR = "folder of the run, or its URL, such as s3://bucket/runs/first (default: runs/EXPERIMENT/TIME)"
+
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -31,19 +33,17 @@ class Command(Generic[Config]):
 
     Attributes:
         config: resolved and checked field by field.
-        run_dir: where the run goes; for a resumed one, where it is.
-        resume: whether to go on with the run in `run_dir`.
+        run_dir: path or URL of where the run goes; for a resumed one, where it is.
+        resumed: the folder of a run that is gone on with.
     """
 
     config: Config
-    run_dir: Path
-    resume: bool
+    run_dir: str
+    resumed: run_folder.RunFolder | None
 
     def folder(self) -> run_folder.RunFolder:
-        """Begin the run's folder, or find it again."""
-        if self.resume:
-            return run_folder.resume(self.run_dir)[0]
-        return run_folder.begin(self.run_dir, as_dict(self.config))
+        """The folder of the run, which is begun here if it is new."""
+        return self.resumed or run_folder.begin(self.run_dir, as_dict(self.config))
 
 
 def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) -> Command[Config]:
@@ -61,14 +61,14 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = jsonargparse.ArgumentParser(description=job, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file of settings; later options override it")
-    parser.add_argument("--run-dir", type=str, default=None, help="folder of the run (default: runs/EXPERIMENT/TIME)")
+    parser.add_argument("--run-dir", type=str, default=None, help=RUN_DIR)
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "--resume" in given[:-1] and not any(option.startswith("--config") for option in given):
+    resumed = run_folder.resume(given[given.index("--resume") + 1]) if "--resume" in given[:-1] else None
+    if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
-        begun = run_folder.resume(Path(given[given.index("--resume") + 1]))[0]
-        given = ["--config", str(begun.config), *given]
+        given = ["--config", str(resumed[0].config), *given]
     try:
         settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
@@ -80,13 +80,13 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     settings = runs.resolve(settings)
     if resume is None:
         config = validate(kind, settings)
-        path = Path(run_dir) if run_dir else run_folder.default_path(getattr(config, "experiment"))  # noqa: B009
-        if _is_submitted() and not path.is_absolute():
+        where = run_dir or run_folder.default_path(getattr(config, "experiment"))  # noqa: B009
+        if _is_submitted() and not ("://" in where or Path(where).is_absolute()):
             remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
-            raise InputError("--run-dir", str(path), "an absolute path that all nodes reach", remedy)
-        run_folder.check_new(path)
-        return Command(config, path, resume=False)
-    folder, stored = run_folder.resume(Path(resume))
+            raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
+        run_folder.check_new(where)
+        return Command(config, where, None)
+    folder, stored = resumed or run_folder.resume(resume)
     config = validate(kind, stored)
     if run_dir is not None:
         raise InputError("--run-dir", run_dir, "left out beside --resume", "a run goes on in its own folder")
@@ -94,8 +94,8 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     if difference:
         field, there, here = difference
         remedy = "a run goes on as it was begun: leave the option out, or begin a new run"
-        raise InputError(field, here, f"{there!r}, as in {folder.config}", remedy)
-    return Command(config, folder.path, resume=True)
+        raise InputError(field, here, f"{there!r}, as in {folder.shown('config.yaml')}", remedy)
+    return Command(config, resume, folder)
 
 
 def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -139,7 +139,7 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
         _say(f"failed: {error}")
         status = EXIT_FAILURE
     if command is not None and run_folder.is_begun(command.run_dir):
-        _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', str(command.run_dir)])}")
+        _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
     return status
 
 

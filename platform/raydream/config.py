@@ -19,6 +19,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
+SHARE_OF_NODE = 0.001
+"""of a node's custom resource that a process asks for: enough for it to be placed there, and for a thousand others"""
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
@@ -37,8 +40,8 @@ class TeacherConfig:
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """keyword arguments for the network's factory"""
     checkpoint: str | None = None
-    """path of its weights (.safetensors, or a state dict that torch.save wrote); for torchvision: also the name of
-    published weights (IMAGENET1K_V1, DEFAULT), for timm: the word pretrained; null: train it on `data`"""
+    """path or URL of its weights (.safetensors, or a state dict that torch.save wrote); for torchvision: also the name
+    of published weights (IMAGENET1K_V1, DEFAULT), for timm: the word pretrained; null: train it on `data`"""
     input_shape: tuple[Count, Count, Count] = (1, 8, 8)
     """channels, height, width (pixels)"""
     mean: tuple[float, ...] = (0.3,)
@@ -266,6 +269,8 @@ class StudentConfig:
     """CPUs that each worker reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each worker reserves; fractions share one"""
+    node_resource: Name | None = None
+    """a custom resource of Ray's that nodes for the student offer (on-demand ones, say); null: any node"""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.workers:
@@ -282,7 +287,7 @@ class StudentConfig:
     @property
     def resources(self) -> dict[str, float]:
         """What Ray reserves for each worker."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+        return _resources(self)
 
     @property
     def worker_counts(self) -> list[int]:
@@ -303,6 +308,8 @@ class GeneratorsConfig:
     """CPUs that each reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each reserves; fractions share one"""
+    node_resource: Name | None = None
+    """a custom resource of Ray's that nodes for generators offer (spot ones, say); null: any node"""
     patience_s: Positive = 600.0
     """seconds without any progress of a batch (an update, or compiling) after which its generator is taken for hung
     and replaced"""
@@ -311,6 +318,16 @@ class GeneratorsConfig:
         if self.min > self.count:
             allowed = f"at most generators.count ({self.count})"
             raise InputError("generators.min", self.min, allowed, "lower it, or ask for more generators")
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for each generator."""
+        return _resources(self)
+
+
+def _resources(each: StudentConfig | GeneratorsConfig) -> dict[str, float]:
+    wanted = {"CPU": each.cpus, "GPU": each.gpus, each.node_resource or "": SHARE_OF_NODE}
+    return {name: amount for name, amount in wanted.items() if name and amount}
 
 
 @dataclass(frozen=True, config=_strict)
@@ -396,6 +413,8 @@ class DistillConfig:
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
     buffer: BufferConfig = Field(default_factory=BufferConfig)
     rounds: RoundsConfig = Field(default_factory=RoundsConfig)
+    autoscaling: bool = False
+    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
@@ -422,6 +441,8 @@ class SynthesizeConfig:
     data: DataConfig = Field(default_factory=DataConfig)
     synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+    autoscaling: bool = False
+    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)

@@ -1,47 +1,46 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
 import contextlib
-import errno
+import io
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
+from raydream.folders import Folder, folder_at
 from raydream.records import BatchId, ImageBatch
-from raydream.storage import patiently, set_aside, write_aside
+from raydream.storage import damaged_name
+
+ENDING = ".parquet"
 
 
 class ShardStore:
     """The folder of a run's shards.
 
+    Args:
+        folder: or its path or URL; need not exist.
+
     Attributes:
-        folder: is made where it does not exist.
+        folder: of the shards.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-
-    def path(self, batch: BatchId) -> Path:
-        """Where a batch's shard lies, or would lie."""
-        return self.folder / f"{batch}.parquet"
+    def __init__(self, folder: Folder | Path | str) -> None:
+        self.folder = folder_at(folder)
 
     def has(self, batch: BatchId) -> bool:
         """Whether a batch is committed."""
-        return self.path(batch).exists()
+        return self.folder.has(file_name(batch))
 
     def write(self, batch: ImageBatch) -> None:
         """Commit a batch: once this returns, it outlives any process. A shard of that id is replaced.
 
         Raises:
-            DiskFullError, OSError: see `write_aside`; nothing is left behind.
+            DiskFullError, OSError: see `Folder.write`; nothing is left behind.
         """
-        table = batch.to_table()
-        write_aside(
-            self.path(batch.id),
-            lambda aside: pq.write_table(table, aside, compression="zstd", write_page_checksum=True),
-        )
+        content = io.BytesIO()
+        pq.write_table(batch.to_table(), content, compression="zstd", write_page_checksum=True)
+        self.folder.write(file_name(batch.id), content.getvalue())
 
     def read(self, batch: BatchId) -> ImageBatch:
         """Read a committed batch.
@@ -50,24 +49,26 @@ class ShardStore:
             ShardError: it is not there, is damaged, or is another batch's.
             OSError: storage keeps failing, which says nothing of the shard.
         """
-        path = self.path(batch)
         try:
-            table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
+            content = self.folder.read(file_name(batch))
+        except FileNotFoundError as error:
+            raise self._unreadable(batch, error) from error
+        try:
+            table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
             found = ImageBatch.from_table(table)
-        except (OSError, pa.ArrowException, ShardError) as error:
-            if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-                raise
-            raise ShardError(f"the shard {path} cannot be read: {error}") from error
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
         if found.id != batch:
-            raise ShardError(f"the shard {path} holds batch {found.id}: somebody renamed it")
+            raise ShardError(f"the shard {self._shown(batch)} holds batch {found.id}: somebody renamed it")
         return found
 
     def rows(self, batch: BatchId) -> int:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""
         try:
-            return int(pq.read_metadata(self.path(batch)).num_rows)
-        except (OSError, pa.ArrowException) as error:
-            raise ShardError(f"the shard {self.path(batch)} cannot be read: {error}") from error
+            with self.folder.open(file_name(batch)) as file:
+                return int(pq.read_metadata(file).num_rows)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._unreadable(batch, error) from error
 
     def set_aside_damaged(self) -> list[ShardError]:
         """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
@@ -83,13 +84,25 @@ class ShardStore:
                 self.read(batch)
             except ShardError as error:
                 damaged.append(error)
-                set_aside(self.path(batch))
+                self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
         return damaged
 
     def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""
         found = []
-        for path in self.folder.glob("r*-b*.parquet"):
-            with contextlib.suppress(ValueError):
-                found.append(BatchId.parse(path.stem))
+        for name in self.folder.names():
+            if name.endswith(ENDING):
+                with contextlib.suppress(ValueError):
+                    found.append(BatchId.parse(name.removesuffix(ENDING)))
         return sorted(found)
+
+    def _shown(self, batch: BatchId) -> str:
+        return f"{self.folder}/{file_name(batch)}"
+
+    def _unreadable(self, batch: BatchId, error: Exception) -> ShardError:
+        return ShardError(f"the shard {self._shown(batch)} cannot be read: {error}")
+
+
+def file_name(batch: BatchId) -> str:
+    """Of a batch's shard."""
+    return f"{batch}{ENDING}"

@@ -75,8 +75,18 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         raise DiskFullError(f"no space is left for {path}: make some, and go on; all else is kept") from error
 
 
+def aside_name(name: str) -> str:
+    """The name of a file that is still being written, which no reader looks at."""
+    return f".{name}.{uuid.uuid4().hex[:8]}{ASIDE}"
+
+
+def damaged_name(name: str) -> str:
+    """The name under which a damaged file is kept, which no reader looks at."""
+    return f"_damaged-{time.time_ns()}-{name}"
+
+
 def _write_once(path: Path, write: Callable[[Path], object]) -> None:
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{ASIDE}")
+    aside = path.with_name(aside_name(path.name))
     try:
         write(aside)
         with aside.open("rb+") as file:
@@ -110,8 +120,8 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Move a damaged file or folder out of the way, to be looked at; returns where it is now. Raises OSError."""
-    return path.replace(path.with_name(f"_damaged-{time.time_ns()}-{path.name}"))
+    """Move a damaged file out of the way, to be looked at; returns where it is now. Raises OSError."""
+    return path.replace(path.with_name(damaged_name(path.name)))
 
 
 def _sync_folder(folder: Path) -> None:

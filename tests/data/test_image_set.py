@@ -14,7 +14,7 @@ from raydream.data import ImageSet, export_folder
 from raydream.errors import InputError, ShardError
 from raydream.records import ImageBatch
 from raydream.shards import ShardStore
-from tests.tiny import some_batch
+from tests.tiny import shard_path, some_batch
 
 
 @pytest.fixture
@@ -24,6 +24,7 @@ def batches() -> list[ImageBatch]:
 
 @pytest.fixture
 def folder(tmp_path: Path, batches: list[ImageBatch]) -> Path:
+    (tmp_path / "run").mkdir()
     store = ShardStore(tmp_path / "run" / "images")
     for batch in reversed(batches):
         store.write(batch)
@@ -71,7 +72,7 @@ def test_an_export_is_whole_or_absent_and_overwrites_nothing(folder, tmp_path):
     to = tmp_path / "png"
     leftover = tmp_path / ".png.aside" / "0099"
     leftover.mkdir(parents=True)
-    ShardStore(folder / "images").path(some_batch("r0001-b0000").id).write_bytes(b"damaged")
+    shard_path(ShardStore(folder / "images"), some_batch("r0001-b0000").id).write_bytes(b"damaged")
     with pytest.raises(ShardError):
         export_folder(folder, to)
     assert not to.exists()

@@ -60,7 +60,7 @@ def answer(path: Path) -> tuple[int, str]:
     """Exit status, and what is said, of a job that only looks at what it is given."""
 
     def look(command: Command[DistillConfig]) -> None:
-        check_machine(command.config, 2, 0)
+        check_machine(command.config, [{"CPU": 2}])
         Schedule.of(command.config)
 
     said = io.StringIO()

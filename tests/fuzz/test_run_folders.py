@@ -52,7 +52,7 @@ def half_done(done: Path) -> Path:
 def look(command: Command[DistillConfig]) -> None:
     """What a resumed job does before it starts Ray, and what its driver reads of the folder then."""
     config = command.config
-    checked = check_run(replace(config, teacher=with_kept_teacher(config.teacher, command.run_dir, command.resume)))
+    checked = check_run(replace(config, teacher=with_kept_teacher(config.teacher, command.resumed)))
     folder = command.folder()
     with run_folder.held(folder):
         assert run_folder.read_summary(folder) is None
@@ -61,7 +61,7 @@ def look(command: Command[DistillConfig]) -> None:
         read_journal(folder.journal)
         ShardStore(folder.images).set_aside_damaged()
         set_damaged_checkpoints_aside(folder.checkpoints)
-        for snapshot in folder.snapshots.glob("0*"):
+        for snapshot in (folder.path / "snapshots").glob("0*"):
             read_snapshot(folder.snapshots, int(snapshot.stem))
 
 

@@ -1,7 +1,5 @@
 """A damaged shard is told, or reads as what was written; it never reads as something else."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +9,7 @@ from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.shards import ShardStore
 from tests.fuzz.mutations import MUTATIONS, mutated
+from tests.tiny import shard_path
 
 pytestmark = pytest.mark.fuzz
 
@@ -31,7 +30,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardStore, ImageB
 @given(mutations=st.lists(MUTATIONS, min_size=1, max_size=4))
 def test_damage_is_told_or_harmless(stored: tuple[ShardStore, ImageBatch], mutations: list[tuple]) -> None:
     store, batch = stored
-    path = store.path(batch.id)
+    path = shard_path(store, batch.id)
     whole = path.read_bytes()
     try:
         path.write_bytes(mutated(whole, mutations))
@@ -50,9 +49,10 @@ def test_damage_is_told_or_harmless(stored: tuple[ShardStore, ImageBatch], mutat
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(names=st.lists(st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=20)))
 def test_strange_files_among_the_shards_are_passed_over(tmp_path_factory: pytest.TempPathFactory, names) -> None:
-    store = ShardStore(tmp_path_factory.mktemp("strange"))
+    folder = tmp_path_factory.mktemp("strange")
+    store = ShardStore(folder)
     for name in names:
-        Path(store.folder / f"r{name}-b{name}.parquet").write_bytes(b"")
+        (folder / f"r{name}-b{name}.parquet").write_bytes(b"")
     for batch in store.committed():
         assert isinstance(batch, BatchId)
         with pytest.raises(ShardError):

@@ -16,6 +16,7 @@ from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.reporting import figures
 from raydream.shards import ShardStore
+from tests.tiny import local_run
 
 COLUMNS = {
     "time_s": "float64",
@@ -270,7 +271,7 @@ def test_image_grid_refuses_what_makes_no_grid(batches: list[ImageBatch]) -> Non
 
 def test_save_image_grid_writes_a_png_without_blank_cells(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_metrics(), {}, {})
-    path = figures.save_image_grid(run)
+    path = figures.save_image_grid(local_run(run))
     assert path == run / "images.png"
     with Image.open(path) as opened:
         picture = np.asarray(opened.convert("RGB"))
@@ -287,15 +288,15 @@ def test_only_the_first_batch_of_a_round_is_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_metrics(), {}, {})
     for shown in range(4):
         (run / "images" / f"r{shown:04d}-b0001.parquet").write_bytes(b"damaged")
-    figures.save_image_grid(run)
+    figures.save_image_grid(local_run(run))
     (run / "images" / "r0002-b0000.parquet").write_bytes(b"damaged")
     with pytest.raises(ShardError, match="r0002-b0000"):
-        figures.save_image_grid(run)
+        figures.save_image_grid(local_run(run))
 
 
 def test_save_image_grid_without_shards_says_so(tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no image batch"):
-        figures.save_image_grid(tmp_path)
+        figures.save_image_grid(local_run(tmp_path))
 
 
 def test_rounds_can_be_told_apart_from_white() -> None:

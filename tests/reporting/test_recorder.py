@@ -74,7 +74,7 @@ def test_in_a_terminal_all_of_it_is_shown():
 
 
 def test_a_teacher_is_noted_and_another_refused(tmp_path):
-    folder = run_folder.begin(tmp_path / "run", {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
     run_folder.check_teacher(folder, "aaaa")
     run_folder.check_teacher(folder, "aaaa")
     with pytest.raises(InputError, match="a run of the teacher bbbb, not aaaa"):
@@ -83,24 +83,27 @@ def test_a_teacher_is_noted_and_another_refused(tmp_path):
 
 
 def test_resuming_clears_away_what_was_half_written(tmp_path):
-    folder = run_folder.begin(tmp_path / "run", {"experiment": "x"})
-    folder.images.mkdir()
-    (folder.images / ".r0000-b0000.parquet.1234abcd.aside").write_text("half")
-    again, config = run_folder.resume(tmp_path / "run")
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    images = folder.path / "images"
+    images.mkdir()
+    (images / ".r0000-b0000.parquet.1234abcd.aside").write_text("half")
+    again, config = run_folder.resume(str(tmp_path / "run"))
     assert again == folder and config == {"experiment": "x"}
-    assert list(folder.images.iterdir()), "looking is not touching"
+    assert list(images.iterdir()), "looking is not touching"
     with run_folder.held(folder):
-        assert not list(folder.images.iterdir())
+        assert not list(images.iterdir())
+        (images / ".r0000-b0001.parquet.5678abcd.aside").write_text("half, by a process that was killed meanwhile")
+    assert not list(images.iterdir())
 
 
 def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
     path = tmp_path / "run"
-    run_folder.begin(path, {"experiment": "x"})
+    run_folder.begin(str(path), {"experiment": "x"})
     (path / "run.json").unlink()
     with pytest.raises(InputError, match="new or empty"):
-        run_folder.check_new(path)
+        run_folder.check_new(str(path))
     (path / run_folder.BEGINNING).touch()
-    assert run_folder.begin(path, {"experiment": "y"}).run.startswith("y-")
+    assert run_folder.begin(str(path), {"experiment": "y"}).run.startswith("y-")
     assert sorted(entry.name for entry in path.iterdir()) == ["config.yaml", "run.json"]
 
 
@@ -123,7 +126,7 @@ def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
 
 
 def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
-    folder = run_folder.begin(tmp_path / "run", {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
     with run_folder.held(folder), pytest.raises(InputError, match="nobody is at work on"), run_folder.held(folder):
         pass
     with run_folder.held(folder):

@@ -17,6 +17,7 @@ from raydream.errors import ShardError
 from raydream.reporting.journal import Journal
 from raydream.reporting.report import write_report
 from tests.reporting.test_figures import make_metrics, make_run
+from tests.tiny import local_run
 
 SUMMARY = {
     "teacher_accuracy": 0.978,
@@ -92,7 +93,7 @@ def report(folder: Path, metrics: pd.DataFrame | None = None, **changes: Any) ->
     """Write a report; `changes` to the summary, None to leave a figure out."""
     summary = {key: value for key, value in {**SUMMARY, **changes}.items() if value is not None}
     run = make_run(folder / "run", make_metrics() if metrics is None else metrics, summary, CONFIG)
-    path = write_report(run)
+    path = write_report(local_run(run))
     assert path == run / "report.html"
     assert not list(run.glob(".*"))
     text = path.read_text(encoding="utf-8")
@@ -177,7 +178,7 @@ def test_hostile_strings_are_shown_and_not_run(tmp_path: Path) -> None:
     summary |= {"versions": {HOSTILE: HOSTILE}, "seconds_by_stage": {HOSTILE: 1.0}}
     run = make_run(tmp_path / "run", metrics, {**SUMMARY, **summary}, {**CONFIG, "experiment": HOSTILE})
     Journal(run / "journal.jsonl", print).note(HOSTILE)
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(local_run(run)).read_text(encoding="utf-8")
     page = Page(text)
     assert "<script" not in text
     assert "onerror" not in {name for _, attributes in page.tags for name in attributes}
@@ -205,7 +206,7 @@ def test_a_run_that_measured_nothing_still_has_a_report(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_metrics().iloc[:0], {}, {})
     for shard in (run / "images").iterdir():
         shard.unlink()
-    page = Page(write_report(run).read_text(encoding="utf-8"))
+    page = Page(write_report(local_run(run)).read_text(encoding="utf-8"))
     assert not set(page.headings) & set(SECTIONS)
     assert "No accuracy" in page.text
     assert "%" not in page.text
@@ -216,7 +217,7 @@ def test_what_was_mended_is_told_and_nothing_where_nothing_was(tmp_path: Path, f
     assert heading not in full[1].headings
     run = make_run(tmp_path / "run", make_metrics().iloc[:0], SUMMARY, CONFIG)
     Journal(run / "journal.jsonl", print).note("generator 1 was taken out")
-    page = Page(write_report(run).read_text(encoding="utf-8"))
+    page = Page(write_report(local_run(run)).read_text(encoding="utf-8"))
     assert heading in page.headings and "generator 1 was taken out" in page.text
 
 
@@ -236,5 +237,5 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", make_metrics().iloc[:0], SUMMARY, CONFIG)
     (run / "images" / "r0000-b0000.parquet").write_bytes(b"damaged")
     with pytest.raises(ShardError, match="r0000-b0000"):
-        write_report(run)
+        write_report(local_run(run))
     assert not (run / "report.html").exists()

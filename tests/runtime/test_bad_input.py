@@ -17,10 +17,12 @@ from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.preflight import (
+    Wanted,
     batches_that_fit,
     check_machine,
     check_run,
     generators_that_fit,
+    missing,
     student_workers_that_fit,
 )
 from tests.jobs import TINY, run
@@ -225,13 +227,13 @@ def test_valid_networks_and_limits_pass(tmp_path: Path) -> None:
 
 def test_more_processes_than_the_machine_can_schedule_are_refused() -> None:
     config = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", "/tmp/never-made"]).config
-    check_machine(config, cpus=1.2, gpus=0)  # 2 x 0.4 + 0.4: exactly full
-    check_machine(config, cpus=0.8, gpus=0)  # one generator is enough to begin
+    check_machine(config, [{"CPU": 1.2, "GPU": 0}])  # 2 x 0.4 + 0.4: exactly full
+    check_machine(config, [{"CPU": 0.8, "GPU": 0}])  # one generator is enough to begin
     with pytest.raises(InputError, match=r"generators.cpus = 0.4: must be at most 0.3; .* reserve 0.8 CPUS"):
-        check_machine(config, cpus=0.7, gpus=0)
+        check_machine(config, [{"CPU": 0.7, "GPU": 0}])
     both = replace(config, generators=replace(config.generators, min=2))
     with pytest.raises(InputError, match=r"generators.cpus = 0.4: must be at most 0.35; .* reserve 1.2 CPUS"):
-        check_machine(both, cpus=1.1, gpus=0)
+        check_machine(both, [{"CPU": 1.1, "GPU": 0}])
 
 
 @pytest.mark.parametrize(
@@ -240,10 +242,45 @@ def test_more_processes_than_the_machine_can_schedule_are_refused() -> None:
 )
 def test_as_many_generators_are_asked_for_as_fit_beside_the_student(cpus: float, gpus: float, fit: int) -> None:
     config = DistillConfig(generators={"count": 8, "cpus": 0.4, "gpus": 0.125}, student={"cpus": 0.4, "gpus": 0.1})
-    assert generators_that_fit(config, cpus, gpus) == fit
+    assert generators_that_fit(config, [{"CPU": cpus, "GPU": gpus}]) == fit
     free = replace(config, generators=replace(config.generators, gpus=0.0))
-    assert generators_that_fit(free, cpus, 0.1) == min(8, max(0, int((cpus - 0.4) / 0.4 + 1e-9)))
-    assert generators_that_fit(free, cpus, 0.0) == 0  # the student itself has no room
+    assert generators_that_fit(free, [{"CPU": cpus, "GPU": 0.1}]) == min(8, max(0, int((cpus - 0.4) / 0.4 + 1e-9)))
+    assert generators_that_fit(free, [{"CPU": cpus, "GPU": 0.0}]) == 0  # the student itself has no room
+
+
+SPOT, STEADY, HEAD = {"CPU": 4.0, "GPU": 1.0, "spot": 1.0}, {"CPU": 8.0, "GPU": 2.0, "steady": 1.0}, {"CPU": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "generators", "students"),
+    [
+        ([HEAD], 0, 0),
+        ([HEAD, SPOT], 2, 0),
+        ([HEAD, STEADY], 0, 2),
+        ([HEAD, SPOT, SPOT, STEADY], 4, 2),
+        ([HEAD, *[SPOT] * 9, STEADY, STEADY], 6, 4),
+    ],
+)
+def test_roles_with_nodes_of_their_own_take_nothing_from_each_other(nodes, generators: int, students: int) -> None:
+    config = DistillConfig(
+        generators={"count": 6, "gpus": 0.5, "node_resource": "spot"},
+        student={"workers": 4, "min_workers": 1, "gpus": 1, "batch_size": 8, "node_resource": "steady"},
+    )
+    assert generators_that_fit(config, nodes) == generators
+    assert student_workers_that_fit(config, nodes) == students
+    assert missing(config, nodes) == {
+        "generators": Wanted({"CPU": 0.5, "GPU": 0.5, "spot": 0.001}, 6 - generators),
+        "student": Wanted({"CPU": 0.5, "GPU": 1.0, "steady": 0.001}, 4 - students),
+    }
+
+
+def test_roles_without_room_on_nodes_of_their_own_are_refused() -> None:
+    config = DistillConfig(generators={"gpus": 1, "node_resource": "spot"}, student={"gpus": 1, "node_resource": "on"})
+    with pytest.raises(InputError, match=r"student.cpus = 0.5: must be at most 0; .* on nodes that offer on: "):
+        check_machine(config, [SPOT, STEADY])
+    check_machine(config, [SPOT, STEADY | {"on": 1.0}])
+    with pytest.raises(InputError, match=r"generators.cpus = 0.5: must be at most 0; .* on nodes that offer spot: "):
+        check_machine(config, [STEADY | {"on": 1.0}])
 
 
 @pytest.mark.parametrize(
@@ -269,8 +306,8 @@ def test_students_of_several_workers_take_what_the_fewest_generators_leave(
 ) -> None:
     student = {"workers": workers, "min_workers": fewest, "batch_size": 8, "cpus": 0.6, "gpus": 1}
     config = DistillConfig(student=student, generators={"count": 3, "min": 2, "cpus": 0.3})
-    assert student_workers_that_fit(config, cpus, gpus) == students
-    assert generators_that_fit(config, cpus, gpus) == generators
+    assert student_workers_that_fit(config, [{"CPU": cpus, "GPU": gpus}]) == students
+    assert generators_that_fit(config, [{"CPU": cpus, "GPU": gpus}]) == generators
 
 
 @pytest.mark.parametrize(("memory_mb", "fit"), [(None, 4096), (1.0, 8), (0.99, 7), (0.2, 1), (0.01, 1), (100.0, 800)])

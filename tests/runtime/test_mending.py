@@ -6,7 +6,7 @@ from raydream.errors import ShardError
 from raydream.records import BatchId
 from raydream.runtime.mending import MAX_SESSIONS, with_whole_shards
 from raydream.shards import ShardStore
-from tests.tiny import some_batch
+from tests.tiny import shard_path, some_batch
 
 BATCH = BatchId(1, 2)
 
@@ -23,7 +23,7 @@ class Session:
             self.made += 1
         if self.damages:
             self.damages -= 1
-            self.store.path(BATCH).write_bytes(b"damaged")
+            shard_path(self.store, BATCH).write_bytes(b"damaged")
         self.store.read(BATCH)
         return "done"
 
@@ -41,7 +41,7 @@ def test_what_is_damaged_meanwhile_is_set_aside_and_made_again(tmp_path: Path, d
 def test_what_was_damaged_before_is_mended_first(tmp_path: Path) -> None:
     noted: list[str] = []
     session = Session(ShardStore(tmp_path), 0)
-    session.store.path(BATCH).write_bytes(b"damaged")
+    shard_path(session.store, BATCH).write_bytes(b"damaged")
     assert with_whole_shards(session.store, session, noted.append) == "done"
     assert session.made == 1 and len(noted) == 1 and "r0001-b0002" in noted[0]
 
@@ -55,7 +55,7 @@ def test_what_was_damaged_after_it_was_read_is_found_at_the_end(tmp_path: Path) 
         store.read(BATCH)
         if damages:
             damages.pop()
-            store.path(BATCH).write_bytes(b"damaged")
+            shard_path(store, BATCH).write_bytes(b"damaged")
         return "done"
 
     assert with_whole_shards(store, session, noted.append) == "done"

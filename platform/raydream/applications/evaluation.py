@@ -13,6 +13,7 @@ from raydream.config import EvaluateConfig, TeacherConfig
 from raydream.data.image_set import ImageSet
 from raydream.errors import InputError
 from raydream.evaluation.cross_model import target_shares
+from raydream.reporting import run_folder
 from raydream.reporting.progress import result_table
 from raydream.storage import write_json
 from raydream.teachers.checks import check_shapes
@@ -39,7 +40,6 @@ def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
         check_shapes(verifier.network, description)
         _check_fits(images, description, index)
         verifiers[f"{description.network} ({verifier.fingerprint})"] = verifier.to(device)
-    folder = command.folder()
     logits = np.concatenate([batch.teacher_logits for batch in images.batches()])
     targets = np.concatenate([batch.targets for batch in images.batches()])
     shares = {"teacher": float((logits.argmax(1) == targets).mean())}
@@ -55,9 +55,11 @@ def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
         "target_share_by_class": by_class,
         "wall_s": time.time() - began_at,
     }
-    write_json(folder.summary, summary)
+    folder = command.folder()
+    with run_folder.held(folder):
+        write_json(folder.summary, summary)
     rows = {name: f"{share:.1%} of {len(images)} images classified as their target" for name, share in shares.items()}
-    console.print(result_table(rows | {"summary": str(folder.summary)}))
+    console.print(result_table(rows | {"summary": folder.shown(folder.summary.name)}))
     return summary
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from raydream.command_line import Command
 from raydream.config import TeacherJobConfig
 from raydream.data import load_data
+from raydream.data.digits import Dataset
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_teacher
@@ -17,6 +18,7 @@ from raydream.reporting import run_folder
 from raydream.reporting.progress import result_table
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.report import write_report
+from raydream.reporting.run_folder import RunFolder
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.checks import check_shapes
@@ -45,6 +47,15 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
         allowed = f"{real.train.images.shape[1:]}, the shape of the images of {config.data.name}"
         raise InputError("teacher.input_shape", config.teacher.input_shape, allowed, "change it, or the data")
     folder = command.folder()
+    with run_folder.held(folder):
+        summary = _train(config, real, folder, began_at, console)
+    _show(summary, folder, console)
+    return summary
+
+
+def _train(
+    config: TeacherJobConfig, real: Dataset, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
     recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
     normalisation = Normalisation(config.teacher.mean, config.teacher.std)
 
@@ -58,7 +69,7 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
 
     with recorder.stage("teacher"):
         network = train_teacher(config.teacher, config.training, real.train, on_epoch)
-    save_network(network, folder.path / "teacher.safetensors")
+    save_network(network, folder.teacher)
     kept = library_path(config.teacher, config.training, config.data)
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_network(network, kept)
@@ -73,18 +84,17 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
     }
     recorder.close()
     write_json(folder.summary, summary)
-    write_report(folder.path)
-    _show(summary, folder, console)
+    write_report(folder)
     return summary
 
 
-def _show(summary: dict[str, Any], folder: run_folder.RunFolder, console: Console) -> None:
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     on = f"on {summary['test_images']} real test images ({summary['data']})"
     rows = {
         "teacher": f"{summary['teacher_accuracy']:.1%} {on}",
         "validation": f"{summary['teacher_accuracy_validation']:.1%}",
         "seconds": f"{summary['wall_s']:.0f}",
-        "checkpoint": str(folder.path / "teacher.safetensors"),
-        "report": str(folder.report),
+        "checkpoint": folder.shown(folder.teacher.name),
+        "report": folder.shown(folder.report.name),
     }
     console.print(result_table(rows))

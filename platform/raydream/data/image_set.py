@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from raydream.errors import InputError, ShardError
+from raydream.errors import InputError, ShardError, first_line
+from raydream.folders import Folder, folder_at
 from raydream.records import ImageBatch
 from raydream.shards import ShardStore
 from raydream.storage import ASIDE
@@ -23,7 +24,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     when one of their images is first asked for, and kept.
 
     Args:
-        path: folder of a run, or of shards.
+        path: or URL, of the folder of a run, or of shards.
         transform: applied to each image.
 
     Raises:
@@ -31,7 +32,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         ShardError: one of them cannot be read.
     """
 
-    def __init__(self, path: str | Path, transform: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(self, path: str | Path | Folder, transform: Callable[[Tensor], Tensor] | None = None) -> None:
         self._store = open_shards(path)
         self._transform = transform
         self._ids = self._store.committed()
@@ -61,15 +62,20 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return self._batches[position]
 
 
-def open_shards(path: str | Path, field: str = "images") -> ShardStore:
+def open_shards(path: str | Path | Folder, field: str = "images") -> ShardStore:
     """The shards of a run folder, or of a folder of shards; raises InputError where there are none."""
-    folder = Path(path) / "images" if (Path(path) / "images").is_dir() else Path(path)
-    if not folder.is_dir() or not ShardStore(folder).committed():
-        raise InputError(field, str(path), "the folder of a run that has images", "there are none in it")
-    return ShardStore(folder)
+    given = folder_at(path, field)
+    try:
+        store = ShardStore(given / "images" if "images" in given.folders() else given)
+        if store.committed():
+            return store
+    except OSError as error:
+        allowed = "a folder that can be read"
+        raise InputError(field, str(path), allowed, f"reading it failed: {first_line(error)}") from error
+    raise InputError(field, str(path), "the folder of a run that has images", "there are none in it")
 
 
-def export_folder(path: str | Path, to: Path) -> int:
+def export_folder(path: str | Path | Folder, to: Path) -> int:
     """Write a run's images as `to`/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them.
 
     The folder appears under its name when it is complete; what a killed export left behind is begun anew.

@@ -1,12 +1,12 @@
 """The data card: what a set of images is, where it came from, and how to open it; written beside the images."""
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from raydream.command_line import as_dict
 from raydream.config import SynthesizeConfig
+from raydream.reporting.run_folder import RunFolder
 from raydream.storage import write_aside
 
 OPENING = """\
@@ -21,10 +21,10 @@ dataset = ray.data.read_parquet("{path}/images")
 ```"""
 
 
-def write_card(path: Path, config: SynthesizeConfig, summary: dict[str, Any]) -> None:
+def write_card(folder: RunFolder, config: SynthesizeConfig, summary: dict[str, Any]) -> None:
     """Write the card of a data set as Markdown, aside and renamed; raises OSError."""
-    text = card(str(path.parent), config, summary)
-    write_aside(path, lambda aside: aside.write_text(text))
+    text = card(folder.shown(), config, summary)
+    write_aside(folder.path / "README.md", lambda aside: aside.write_text(text))
 
 
 def card(folder: str, config: SynthesizeConfig, summary: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
+from raydream.reporting.run_folder import RunFolder
 from raydream.shards import ShardStore
 from raydream.storage import write_aside
 
@@ -93,8 +94,8 @@ def image_grid(batches: Sequence[ImageBatch]) -> Figure:
     return _labelled(mosaic, row, rounds, column, classes)
 
 
-def save_image_grid(run: Path) -> Path:
-    """Write the picture grid of a run folder to its images.png, from the first batch of each round shown.
+def save_image_grid(folder: RunFolder) -> Path:
+    """Write the picture grid of a run to its images.png, from the first batch of each round shown.
 
     Returns:
         path of images.png.
@@ -103,21 +104,21 @@ def save_image_grid(run: Path) -> Path:
         ShardError: there is no shard, or one cannot be read.
         OSError: the folder may not be written.
     """
-    batches = grid_batches(run)
+    batches = grid_batches(folder)
     if not batches:
-        raise ShardError(f"{run / 'images'} holds no image batch to show")
-    figure, path = image_grid(batches), run / "images.png"
+        raise ShardError(f"{folder.images} holds no image batch to show")
+    figure, path = image_grid(batches), folder.path / "images.png"
     write_aside(path, lambda aside: figure.savefig(aside, format="png", dpi=DPI))
     return path
 
 
-def grid_batches(run: Path) -> list[ImageBatch]:
-    """The batches that a picture grid of a run folder needs: the first of each round shown, and no other is read.
+def grid_batches(folder: RunFolder) -> list[ImageBatch]:
+    """The batches that a picture grid of a run needs: the first of each round shown, and no other is read.
 
     Raises:
         ShardError: a shard cannot be read.
     """
-    store = ShardStore(run / "images")
+    store = ShardStore(folder.images)
     first: dict[int, BatchId] = {}
     for batch in store.committed():
         first[batch.round] = min(batch, first.get(batch.round, batch))

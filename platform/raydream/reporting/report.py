@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from raydream.errors import ShardError
+from raydream.records import ImageBatch
 from raydream.reporting.figures import (
     DPI,
     MOST_CURVES,
@@ -35,6 +36,7 @@ from raydream.reporting.figures import (
 )
 from raydream.reporting.journal import Entry, read_journal
 from raydream.reporting.recorder import COLUMNS, read_metrics
+from raydream.reporting.run_folder import RunFolder
 from raydream.storage import write_aside
 
 MOST_SVG_BYTES = 400_000
@@ -74,7 +76,7 @@ class Section:
     pictures: list[Picture]
 
 
-def write_report(run: Path) -> Path:
+def write_report(folder: RunFolder) -> Path:
     """Write the page of a run folder to its report.html, from config.yaml, summary.json, metrics.parquet and shards.
 
     Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
@@ -86,6 +88,7 @@ def write_report(run: Path) -> Path:
         ShardError: a shard that is to be shown cannot be read.
         OSError: a file is missing, or the folder may not be written.
     """
+    run = folder.path
     text = (run / "config.yaml").read_text(encoding="utf-8")
     config = yaml.safe_load(text) or {}
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -100,12 +103,12 @@ def write_report(run: Path) -> Path:
     )
     page = environment.get_template("report.html.j2").render(
         title=config.get("experiment") or "run",
-        run=run.absolute().name,
+        run=folder.shown().rpartition("/")[2],
         accuracies=_accuracies(summary),
         facts=_facts(summary),
         stages=_stages(summary),
         mended=[(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in mended],
-        sections=[section for section in _sections(run, config, summary, metrics) if section.pictures],
+        sections=[section for section in _sections(grid_batches(folder), config, summary, metrics) if section.pictures],
         config=text,
         versions=_mapping(summary, "versions"),
         machine=summary.get("machine"),
@@ -190,9 +193,10 @@ def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 # --- figures ----------------------------------------------------------------------------------------------------
 
 
-def _sections(run: Path, config: Mapping[str, Any], summary: Mapping[str, Any], metrics: pd.DataFrame) -> list[Section]:
+def _sections(
+    batches: list[ImageBatch], config: Mapping[str, Any], summary: Mapping[str, Any], metrics: pd.DataFrame
+) -> list[Section]:
     teacher, asked = _number(summary, "teacher_accuracy"), _number(_mapping(config, "buffer"), "samples_per_insert")
-    batches = grid_batches(run)
     grid = [_grid(image_grid(batches))] if batches else []
     return [
         Section("Accuracy", _ACCURACY, _pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),

@@ -13,35 +13,55 @@ from typing import Any
 
 import yaml
 
-from raydream.errors import InputError, RaydreamError
+from raydream.errors import InputError, RaydreamError, first_line
+from raydream.folders import Folder, LocalFolder, folder_at
+from raydream.reporting.lease import leased
+from raydream.reporting.working_copy import WorkingCopy
 from raydream.storage import ASIDE, remove_leftovers, write_json, write_yaml
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""
+MARKER = "run.json"
+"""says that a folder is a run's, and which; written when its configuration is there"""
 BEGINNING = f".begin{ASIDE}"
-"""lies in a folder in which a run is being begun: without a run.json beside it, nothing is lost by beginning again"""
+"""lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of what a run folder holds.
+    """Where what a run folder holds is.
+
+    What many processes write is in the folder itself, wherever that is; what the driver alone writes is in `path`.
 
     Attributes:
-        path: the folder, absolute.
+        place: the folder.
         run: id of the run, also its Ray namespace.
+        path: the folder's own path, absolute; where it is in a store: of a working copy on this machine.
+        copy: the working copy; None where there is no need of one.
     """
 
-    path: Path
+    place: Folder
     run: str
+    path: Path
+    copy: WorkingCopy | None = None
+
+    def save(self) -> None:
+        """Put what the driver has written since the last time into the store; raises OSError."""
+        if self.copy is not None:
+            self.copy.save()
+
+    def shown(self, name: str = "") -> str:
+        """The folder, or something in it, as a user finds it."""
+        return f"{self.place}/{name}".rstrip("/")
 
     @property
     def config(self) -> Path:
         return self.path / "config.yaml"
 
     @property
-    def images(self) -> Path:
-        """Folder of the committed shards."""
-        return self.path / "images"
+    def images(self) -> Folder:
+        """Of the committed shards."""
+        return self.place / "images"
 
     @property
     def metrics(self) -> Path:
@@ -62,14 +82,14 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
-    def checkpoints(self) -> Path:
-        """Folder of Ray Train, with the student's checkpoints."""
-        return self.path / "checkpoints"
+    def checkpoints(self) -> Folder:
+        """Of Ray Train, with the student's checkpoints."""
+        return self.place / "checkpoints"
 
     @property
-    def snapshots(self) -> Path:
-        """Folder of the students that batches were made against, where these must be repeatable to the bit."""
-        return self.path / "snapshots"
+    def snapshots(self) -> Folder:
+        """Of the students that batches were made against, where these must be repeatable to the bit."""
+        return self.place / "snapshots"
 
     @property
     def teacher(self) -> Path:
@@ -85,64 +105,79 @@ class RunFolder:
         return self.path / "report.html"
 
 
-def default_path(experiment: str) -> Path:
+def default_path(experiment: str) -> str:
     """runs/<experiment>/<timestamp>."""
-    return Path("runs") / experiment / time.strftime("%Y%m%d-%H%M%S")
+    return str(Path("runs") / experiment / time.strftime("%Y%m%d-%H%M%S"))
 
 
-def check_new(path: Path) -> None:
-    """Refuse a path where a run cannot be begun, without touching anything.
+def check_new(where: str) -> None:
+    """Refuse a path or URL where a run cannot be begun; nothing is left there.
 
     Raises:
         InputError: it exists and is not an empty folder, or may not be written.
     """
-    remedy = "name another folder, or go on with the run in it by --resume"
-    if path.exists() and not path.is_dir():
-        raise InputError("--run-dir", str(path), "a folder", "a file of that name is in the way: name another folder")
-    killed_in_beginning = (path / BEGINNING).exists() and not is_begun(path)
-    if path.is_dir() and any(path.iterdir()) and not killed_in_beginning:
-        raise InputError("--run-dir", str(path), "new or empty", remedy)
-    parent = path.absolute()
-    while not parent.exists():
-        parent = parent.parent
+    place = folder_at(where, "--run-dir")
     try:
-        # Access bits say nothing to root, nor on read-only or full file systems: try it.
-        with tempfile.TemporaryDirectory(dir=parent):
-            pass
+        there = [*place.names(), *place.folders()]
+        if there and (place.has(MARKER) or not _killed_in_beginning(place, there)):
+            remedy = "name another folder, or go on with the run in it by --resume"
+            raise InputError("--run-dir", where, "new or empty", remedy)
+        # Access bits say nothing to root, nor on read-only or full file systems, nor in a store: try it.
+        if isinstance(place, LocalFolder):
+            _try_writing(place.path)
+        else:
+            place.write(BEGINNING, b"")
+            place.delete(BEGINNING)
     except OSError as error:
         allowed = "in a folder that may be written"
-        raise InputError("--run-dir", str(path), allowed, f"name another one ({error})") from error
+        raise InputError("--run-dir", where, allowed, f"name another one ({first_line(error)})") from error
 
 
-def is_begun(path: Path) -> bool:
-    """Whether there is a run in this folder that can be gone on with."""
-    return (path / "run.json").is_file()
+def _killed_in_beginning(place: Folder, there: list[str]) -> bool:
+    return BEGINNING in there if isinstance(place, LocalFolder) else set(there) <= {BEGINNING, "config.yaml"}
 
 
-def begin(path: Path, config: dict[str, Any]) -> RunFolder:
+def _try_writing(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        remedy = "a file of that name is in the way: name another folder"
+        raise InputError("--run-dir", str(path), "a folder", remedy)
+    while not path.exists():
+        path = path.parent
+    with tempfile.TemporaryDirectory(dir=path):
+        pass
+
+
+def is_begun(where: str) -> bool:
+    """Whether there is a run in this folder that can be gone on with, as far as its storage can be reached."""
+    try:
+        return folder_at(where).has(MARKER)
+    except OSError:
+        return False
+
+
+def begin(where: str, config: dict[str, Any]) -> RunFolder:
     """Make the folder of a new run and write its resolved configuration.
 
     Raises:
         InputError: see `check_new`.
     """
-    check_new(path)
+    check_new(where)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / BEGINNING).touch()
-        folder = RunFolder(path.absolute(), f"{config['experiment']}-{uuid.uuid4().hex[:8]}")
+        folder = _opened(folder_at(where), f"{config['experiment']}-{uuid.uuid4().hex[:8]}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        (folder.path / BEGINNING).touch()
         write_yaml(folder.config, config)
-        write_json(path / "run.json", {"format": FORMAT_VERSION, "run": folder.run, "begun": time.time()})
-        (path / BEGINNING).unlink()
+        write_json(folder.path / MARKER, {"format": FORMAT_VERSION, "run": folder.run, "begun": time.time()})
+        (folder.path / BEGINNING).unlink()
+        folder.save()
     except OSError as error:
-        raise InputError("--run-dir", str(path), "a folder that may be written", f"writing failed: {error}") from error
+        remedy = f"writing failed: {first_line(error)}"
+        raise InputError("--run-dir", where, "a folder that may be written", remedy) from error
     return folder
 
 
-def resume(path: Path, field: str = "--resume") -> tuple[RunFolder, dict[str, Any]]:
+def resume(where: str) -> tuple[RunFolder, dict[str, Any]]:
     """Find the run in a folder again.
-
-    Args:
-        field: the option's name, for the error.
 
     Returns:
         the folder, and the configuration it was begun with.
@@ -150,37 +185,76 @@ def resume(path: Path, field: str = "--resume") -> tuple[RunFolder, dict[str, An
     Raises:
         InputError: there is no run of this format in it.
     """
+    run, config = read(where, "--resume")
+    folder = _opened(folder_at(where), run)
+    if folder.copy is not None:
+        folder.copy.fetch()
+    return folder, config
+
+
+def read(where: str, field: str) -> tuple[str, dict[str, Any]]:
+    """What run is in a folder, which is left alone.
+
+    Args:
+        field: the option's name, for the error.
+
+    Returns:
+        the run's id, and the configuration it was begun with.
+
+    Raises:
+        InputError: there is no run of this format in it.
+    """
     allowed = f"the folder of a run (format {FORMAT_VERSION})"
+    place = folder_at(where, field)
     try:
-        marker = json.loads((path / "run.json").read_text())
-        config = yaml.safe_load((path / "config.yaml").read_text())
+        marker, config = json.loads(place.read(MARKER)), yaml.safe_load(place.read("config.yaml"))
         if marker["format"] != FORMAT_VERSION:
-            raise InputError(field, str(path), allowed, f"it is of format {marker['format']}: use that version")
-        folder = RunFolder(path.absolute(), str(marker["run"]))
+            raise InputError(field, where, allowed, f"it is of format {marker['format']}: use that version")
         if not isinstance(config, dict):
             raise TypeError("config.yaml holds no settings")
+        return str(marker["run"]), config
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(field, str(path), allowed, f"reading it failed: {error}") from error
-    return folder, config
+        raise InputError(field, where, allowed, f"reading it failed: {error}") from error
+
+
+def _opened(place: Folder, run: str) -> RunFolder:
+    if isinstance(place, LocalFolder):
+        return RunFolder(place, run, place.path)
+    copy = WorkingCopy(place)
+    return RunFolder(place, run, copy.path, copy)
 
 
 @contextlib.contextmanager
 def held(folder: RunFolder) -> Iterator[None]:
-    """Keep a run folder to this process for a `with` block, and clear away what a killed one left half-written.
+    """Keep a run folder to this process for a `with` block, and clear away what killed ones have left half-written.
+
+    At the block's end, however it ends, all is in the folder that the driver has written.
 
     Raises:
         InputError: another process is at work in it.
     """
-    with (folder.path / ".lock").open("w") as lock:
+    with leased(folder.place) if folder.copy is not None else _locked(folder.path):
+        try:
+            yield
+        finally:
+            folder.save()
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with (path / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             remedy = "wait for its end, or stop it"
-            raise InputError("--resume", str(folder.path), "a run that nobody is at work on", remedy) from error
-        remove_leftovers(folder.path)
-        yield
+            raise InputError("--resume", str(path), "a run that nobody is at work on", remedy) from error
+        remove_leftovers(path)
+        try:
+            yield
+        finally:
+            remove_leftovers(path)
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:
@@ -189,12 +263,12 @@ def check_teacher(folder: RunFolder, fingerprint: str) -> None:
     Raises:
         InputError: the weights are not those of the first session.
     """
-    path = folder.path / "run.json"
+    path = folder.path / MARKER
     marker = json.loads(path.read_text())
     begun_with = marker.setdefault("teacher", fingerprint)
     if begun_with != fingerprint:
         remedy = "the checkpoint has changed since: restore it, or begin a new run"
-        raise InputError("--resume", str(folder.path), f"a run of the teacher {fingerprint}, not {begun_with}", remedy)
+        raise InputError("--resume", folder.shown(), f"a run of the teacher {fingerprint}, not {begun_with}", remedy)
     write_json(path, marker)
 
 
@@ -222,5 +296,7 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise RaydreamError(f"{folder.summary} is damaged ({error}); delete it and resume") from error
+        raise RaydreamError(
+            f"{folder.shown(folder.summary.name)} is damaged ({error}); delete it and resume"
+        ) from error
     return summary

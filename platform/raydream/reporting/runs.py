@@ -1,10 +1,10 @@
 """What one run takes from another: networks that earlier runs trained, described in their own configurations."""
 
-from pathlib import Path
 from typing import Any
 
 from raydream.errors import InputError
-from raydream.reporting.run_folder import resume
+from raydream.folders import folder_at
+from raydream.reporting.run_folder import read
 
 OF_RUN = "run:"
 
@@ -32,11 +32,11 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def teacher_of(path: Path, field: str) -> dict[str, Any]:
+def teacher_of(run: str, field: str) -> dict[str, Any]:
     """The teacher's description in a run's configuration; raises InputError."""
-    config = resume(path, field)[1]
+    config = read(run, field)[1]
     if not isinstance(config.get("teacher"), dict):
-        raise InputError(field, str(path), "the folder of a run that has a teacher", "name another run")
+        raise InputError(field, run, "the folder of a run that has a teacher", "name another run")
     teacher: dict[str, Any] = config["teacher"]
     return teacher
 
@@ -45,13 +45,13 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     name = str(description.get("network", ""))
     if not name.startswith(OF_RUN):
         return description
-    path = Path(name.removeprefix(OF_RUN))
-    teacher, config = teacher_of(path, field), resume(path, field)[1]
-    trained = path / ("student.safetensors" if "student" in config else "teacher.safetensors")
-    if not trained.is_file():
-        raise InputError(field, name, "a run that is done", f"there is no {trained.name} in it (yet)")
+    run = name.removeprefix(OF_RUN)
+    teacher, config = teacher_of(run, field), read(run, field)[1]
+    place, trained = folder_at(run, field), "student.safetensors" if "student" in config else "teacher.safetensors"
+    if not place.has(trained):
+        raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
     own = config.get("student", teacher)
-    return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": str(trained.absolute())}
+    return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": f"{place}/{trained}"}
 
 
 def _verifier(verifier: Any, images: str) -> dict[str, Any]:
@@ -63,4 +63,4 @@ def _verifier(verifier: Any, images: str) -> dict[str, Any]:
     if not network or not checkpoint:
         allowed = "NETWORK=CHECKPOINT or run:DIR, with commas between several"
         raise InputError("verifiers", verifier, allowed, "give both its network and its weights")
-    return teacher_of(Path(images), "images") | {"network": network, "arguments": {}, "checkpoint": checkpoint}
+    return teacher_of(images, "images") | {"network": network, "arguments": {}, "checkpoint": checkpoint}

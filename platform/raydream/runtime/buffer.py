@@ -2,13 +2,13 @@
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raydream.buffer.index import BufferIndex, Draw
 from raydream.buffer.limiter import Limiter, Progress
 from raydream.buffer.sampler import uniform_draw
 from raydream.errors import StallError
+from raydream.folders import Folder
 from raydream.records import BatchId
 from raydream.schedule import Schedule
 from raydream.shards import ShardStore
@@ -30,7 +30,7 @@ class BufferPlan:
     schedule: Schedule
     limiter: Limiter
     run_seed: int
-    shards: Path
+    shards: Folder
     block_steps: int
     most_handles: int
     stall_timeout_s: float

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from raydream.command_line import Command, as_dict
@@ -26,8 +25,8 @@ from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
-from raydream.runtime.preflight import Checked, check_machine, check_run
-from raydream.runtime.session import is_local, machine_cpus, machine_text, ray_session
+from raydream.runtime.preflight import Checked, check_device, check_machine, check_run
+from raydream.runtime.session import is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.shards import ShardStore
 from raydream.storage import write_json
@@ -43,9 +42,10 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
         RaydreamError: the run failed; it can be resumed.
     """
     began_at, config, console = time.time(), command.config, Console()
+    check_device(config)
     if is_local():
-        check_machine(config, machine_cpus(), torch.cuda.device_count())
-    teacher = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+        check_machine(config, machine_nodes(config))
+    teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_run(replace(config, teacher=teacher))
     folder = command.folder()
     with run_folder.held(folder):
@@ -53,9 +53,9 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
         if summary is None or _lacks_images(folder, checked, console):
             summary = _run(config, checked, folder, began_at, console)
         else:
-            console.print(f"the run in {folder.path} is done; its report is written again", soft_wrap=True)
-        save_image_grid(folder.path)
-        write_report(folder.path)
+            console.print(f"the run in {folder.shown()} is done; its report is written again", soft_wrap=True)
+        save_image_grid(folder)
+        write_report(folder)
     _show(summary, folder, console)
     return summary
 
@@ -78,7 +78,7 @@ def _run(
         Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
         contextlib.closing(recorder),
     ):
-        display.say(f"run {folder.run} in {folder.path}")
+        display.say(f"run {folder.run} in {folder.shown()}")
         with recorder.stage("teacher"):
             display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
             recipe = (config.teacher, config.training, config.data)
@@ -111,7 +111,7 @@ def _session(
     with contextlib.ExitStack() as session:
         with recorder.stage("start"):
             display.update(stage="starting Ray")
-            session.enter_context(ray_session(partial(check_machine, config), folder.run))
+            session.enter_context(ray_session(config, folder.run))
         with recorder.stage("rounds"):
             return Driver(config, checked, teacher, folder, recorder, display, journal).run()
 
@@ -164,9 +164,9 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["rounds"] = f"{summary['rounds']}, {summary['distillation_steps']} distillation steps"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
-    rows["run folder"] = str(folder.path)
-    rows["pictures"] = str(folder.path / "images.png")
-    rows["report"] = str(folder.report)
+    rows["run folder"] = folder.shown()
+    rows["pictures"] = folder.shown("images.png")
+    rows["report"] = folder.shown(folder.report.name)
     console.print(result_table(rows))
     tensorboard = Path(sys.executable).with_name("tensorboard")
-    console.print(f"{tensorboard} --logdir {folder.tensorboard}", highlight=False, soft_wrap=True)
+    console.print(f"{tensorboard} --logdir {folder.shown(folder.tensorboard.name)}", highlight=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 import heapq
 import time
 from dataclasses import replace
-from functools import partial
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -23,7 +22,7 @@ from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import Checked, batches_that_fit, generators_that_fit
+from raydream.runtime.preflight import Checked, batches_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train
@@ -89,7 +88,7 @@ class Driver:
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
-                    self._recorder.flush()
+                    self._save()
                 self._collect_batches()
                 self._collect_measurements()
                 self._check_alive()
@@ -98,7 +97,11 @@ class Driver:
         except ray.exceptions.RayError as error:
             raise own_error(error, "a process that the run cannot do without was lost") from error
         finally:
-            self._recorder.flush()
+            self._save()
+
+    def _save(self) -> None:
+        self._recorder.flush()
+        self._folder.save()
 
     def _start(self) -> None:
         config, schedule = self._config, self._schedule
@@ -128,8 +131,7 @@ class Driver:
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        room = partial(generators_that_fit, config)
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, room)
+        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(
             config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
         )
@@ -171,7 +173,7 @@ class Driver:
         return ray.put(read_snapshot(self._folder.snapshots, due))
 
     def _collect_batches(self) -> None:
-        finished, lost = self._pool.collect(POLL_S)
+        finished, lost = self._pool.collect(POLL_S, more=bool(self._pending))
         for batch in lost:
             heapq.heappush(self._pending, batch)
         for made in finished:

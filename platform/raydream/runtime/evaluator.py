@@ -1,13 +1,12 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
+from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
 from raydream.shards import ShardStore
@@ -22,7 +21,7 @@ class Evaluator:
         shards: folder of the committed shards.
     """
 
-    def __init__(self, config: DistillConfig, shards: Path) -> None:
+    def __init__(self, config: DistillConfig, shards: Folder) -> None:
         torch.set_num_threads(1)
         self._data = load_data(config.data.name)
         self._store = ShardStore(shards)

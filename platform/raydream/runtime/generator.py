@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -11,6 +10,7 @@ from ray.util.queue import Queue
 
 from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
+from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.runtime.messages import BatchProgress, Receipt
@@ -40,8 +40,8 @@ class GeneratorPlan:
     synthesis: SynthesisConfig
     student: StudentConfig | None
     generators: GeneratorsConfig
-    shards: Path
-    sources: Path
+    shards: Folder
+    sources: Folder
 
 
 class Generator:

@@ -8,13 +8,16 @@ from typing import Any
 import ray
 from ray.util.queue import Queue
 
+from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.errors import RaydreamError, StallError
 from raydream.records import BatchId, Order
+from raydream.runtime.demand import Demand
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
+from raydream.runtime.preflight import Wanted, generators_that_fit, missing
 from raydream.runtime.roster import Roster
-from raydream.runtime.session import cluster_size
+from raydream.runtime.session import actor_options, cluster_nodes
 
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
@@ -47,7 +50,7 @@ class GeneratorPool:
         teacher: reference to the teacher's weights.
         reports: queue to which generators tell their progress.
         note: where to tell of what went wrong and was mended.
-        room: how many generators can be scheduled where there are so many CPUs and GPUs.
+        config: of the run, by which generators are started as there is room for them.
     """
 
     def __init__(
@@ -56,9 +59,10 @@ class GeneratorPool:
         teacher: ray.ObjectRef,
         reports: Queue,
         note: Callable[[str], None],
-        room: Callable[[float, float], int],
+        config: DistillConfig | SynthesizeConfig,
     ) -> None:
-        self._plan, self._teacher, self._reports, self._note, self._room = plan, teacher, reports, note, room
+        self._plan, self._teacher, self._reports, self._note, self._config = plan, teacher, reports, note, config
+        self._demand = Demand() if config.autoscaling else None
         self._actors: dict[int, Any] = {}
         self._nodes: dict[int, str] = {}
         self._alive_at = time.monotonic()
@@ -101,14 +105,18 @@ class GeneratorPool:
         """There is news of a batch in the making."""
         self._roster.heard(batch, time.time())
 
-    def collect(self, timeout_s: float) -> tuple[list[Finished], list[BatchId]]:
+    def collect(self, timeout_s: float, more: bool) -> tuple[list[Finished], list[BatchId]]:
         """What has been made, and what must be ordered again because its generator failed.
+
+        Args:
+            timeout_s: after which it returns with nothing.
+            more: whether there are batches still to be begun; if not, no further generator is started or asked for.
 
         Raises:
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
             StallError: there was no generator at all for too long.
         """
-        self._fit()
+        self._fit(more)
         self._replace_hung()
         self._check_alive()
         finished: list[Finished] = []
@@ -132,16 +140,21 @@ class GeneratorPool:
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
 
-    def _fit(self) -> None:
+    def _fit(self, more: bool) -> None:
         """Start generators for which there is room by now, and let go of those for which there is none any more."""
         if time.monotonic() - self._looked < LOOK_S and not self._crowded:
             return
         self._looked, wanted, before = time.monotonic(), self._plan.generators, len(self._actors)
-        room = self._room(*cluster_size())
-        for index in range(wanted.count):
+        nodes = cluster_nodes()
+        room = generators_that_fit(self._config, nodes)
+        if self._demand:
+            lacking = missing(self._config, nodes)
+            self._demand.ask(lacking if more else lacking | {"generators": Wanted({}, 0)})
+        for index in range(wanted.count if more else 0):
             if len(self._actors) < room and index not in self._actors and index not in self._roster.retired:
-                options = {"name": f"generator-{index}", "num_cpus": wanted.cpus, "num_gpus": wanted.gpus}
-                self._actors[index] = _GeneratorActor.options(**options).remote(index, self._plan)
+                options = actor_options(wanted.resources)
+                actor = _GeneratorActor.options(name=f"generator-{index}", **options)
+                self._actors[index] = actor.remote(index, self._plan)
                 self._await(index)
         while len(self._actors) > room and (surplus := self._surplus()) is not None:
             ray.kill(self._actors.pop(surplus))

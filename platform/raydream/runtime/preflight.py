@@ -1,10 +1,11 @@
 """What is checked before Ray starts: do the networks fit, can the limiter work, is the machine large enough?"""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.config import DistillConfig, SynthesizeConfig
+from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig
 from raydream.errors import InputError
 from raydream.networks import build_student, build_teacher
 from raydream.schedule import Schedule
@@ -30,71 +31,145 @@ class Checked:
     settle_steps: int
 
 
-def check_machine(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: float) -> None:
-    """See that the student and as many generators as are needed can be scheduled at once.
+Nodes = Sequence[Mapping[str, float]]
+"""what each node of a machine or cluster offers, whoever holds it, by Ray's names: CPU, GPU, custom ones"""
 
-    Args:
-        cpus, gpus: of the machine or cluster.
 
-    Raises:
-        InputError: they would wait for each other for ever, or compute on a GPU that nobody reserves.
-    """
+def check_device(config: DistillConfig | SynthesizeConfig) -> None:
+    """Raise InputError where processes would compute on a GPU that they have not reserved."""
     generators, student = config.generators, getattr(config, "student", None)
-    workers = student.worker_counts[-1] if student else 0
     if config.device == "cuda" and not (generators.gpus and (student is None or student.gpus)):
         remedy = "give generators.gpus (and student.gpus) a share, such as 0.5 each on one GPU"
         raise InputError("generators.gpus", generators.gpus, "> 0 where device is cuda", remedy)
-    if generators_that_fit(config, cpus, gpus) >= generators.min:
+
+
+def check_machine(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> None:
+    """See that the student and as many generators as are needed can be scheduled at once.
+
+    Args:
+        nodes: that there are.
+
+    Raises:
+        InputError: they would wait for each other for ever.
+    """
+    generators, student = config.generators, getattr(config, "student", None)
+    workers = student.worker_counts[-1] if student else 0
+    shared = _share_nodes(config)
+    if student is not None and not shared:
+        _check_room("student", student, workers, nodes)
+    if generators_that_fit(config, nodes) >= generators.min:
         return
-    for kind, there in (("cpus", cpus), ("gpus", gpus)):
-        each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
+    for kind, there in _offered(generators, nodes):
+        each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0) if shared else 0.0
         wanted = generators.min * each + taken
         if wanted > there + 1e-9:
+            beside = f" and {workers} student workers" if shared else ""
             raise InputError(
                 f"generators.{kind}",
                 each,
                 f"at most {max(0.0, (there - taken) / generators.min):.3g}",
-                f"{generators.min} generators (generators.min) and {workers} student workers reserve {wanted:g} "
-                f"{kind.upper()} and there are {there:g}: ask for fewer processes or smaller fractions "
-                f"(generators.min, generators.{kind}, student.workers, student.min_workers, student.{kind})",
+                f"{generators.min} generators (generators.min){beside} reserve {wanted:g} {kind.upper()} and there "
+                f"are {there:g}{_of_nodes(generators)}: ask for fewer processes or smaller fractions "
+                f"(generators.min, generators.{kind}, student.workers, student.min_workers, student.{kind}), or set "
+                "autoscaling where a cluster can grow",
             )
 
 
-def generators_that_fit(config: DistillConfig | SynthesizeConfig, cpus: float, gpus: float) -> int:
+def _share_nodes(config: DistillConfig | SynthesizeConfig) -> bool:
+    """Whether generators and a student take from each other; where they ask for different nodes, they do not."""
+    student = getattr(config, "student", None)
+    return student is not None and student.node_resource == config.generators.node_resource
+
+
+def _check_room(role: str, each: StudentConfig, workers: int, nodes: Nodes) -> None:
+    for kind, there in _offered(each, nodes):
+        if workers * getattr(each, kind) > there + 1e-9:
+            raise InputError(
+                f"{role}.{kind}",
+                getattr(each, kind),
+                f"at most {there / workers:.3g}",
+                f"{workers} workers reserve as much each, and there are {there:g}{_of_nodes(each)}: ask for fewer, or "
+                "set autoscaling where a cluster can grow",
+            )
+
+
+def _offered(role: StudentConfig | GeneratorsConfig, nodes: Nodes) -> list[tuple[str, float]]:
+    """CPUs and GPUs of the nodes on which a role's processes may be placed, by the settings' names."""
+    offering = [node for node in nodes if role.node_resource is None or node.get(role.node_resource, 0.0) > 0]
+    return [(kind, sum(node.get(name, 0.0) for node in offering)) for kind, name in (("cpus", "CPU"), ("gpus", "GPU"))]
+
+
+def _of_nodes(role: StudentConfig | GeneratorsConfig) -> str:
+    return f" on nodes that offer {role.node_resource}" if role.node_resource else ""
+
+
+def generators_that_fit(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> int:
     """How many of the generators that are wanted can be scheduled beside the student.
 
-    More are not even asked for: Ray might give them what the student waits for.
+    More are not started: Ray might give them what the student waits for.
 
     Args:
-        cpus, gpus: of the machine or cluster.
+        nodes: that there are.
     """
     if isinstance(config, SynthesizeConfig):
-        return _generators_beside(config, 0, cpus, gpus)
-    workers = student_workers_that_fit(config, cpus, gpus) or config.student.worker_counts[-1]
-    return _generators_beside(config, workers, cpus, gpus)
+        return _generators_beside(config, 0, nodes)
+    workers = student_workers_that_fit(config, nodes) or config.student.worker_counts[-1]
+    return _generators_beside(config, workers, nodes)
 
 
-def student_workers_that_fit(config: DistillConfig, cpus: float, gpus: float) -> int:
+def student_workers_that_fit(config: DistillConfig, nodes: Nodes) -> int:
     """With how many Train workers the student can be scheduled; 0 where there is no room for it.
 
     As many as leave room for the generators that are needed at least; if none do, the fewest.
 
     Args:
-        cpus, gpus: of the machine or cluster.
+        nodes: that there are.
     """
-    student = config.student
-    for workers in student.worker_counts:
-        if _generators_beside(config, workers, cpus, gpus) >= config.generators.min:
-            return workers
-    fewest = student.worker_counts[-1]
-    fits = fewest * student.cpus <= cpus + 1e-9 and fewest * student.gpus <= gpus + 1e-9
-    return fewest if fits else 0
+    student, offered = config.student, _offered(config.student, nodes)
+    fitting = [
+        workers
+        for workers in student.worker_counts
+        if all(workers * getattr(student, kind) <= there + 1e-9 for kind, there in offered)
+    ]
+    if not _share_nodes(config):
+        return max(fitting, default=0)
+    beside = (workers for workers in fitting if _generators_beside(config, workers, nodes) >= config.generators.min)
+    return next(beside, min(fitting, default=0))
 
 
-def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, cpus: float, gpus: float) -> int:
+@dataclass(frozen=True)
+class Wanted:
+    """Processes of one kind.
+
+    Attributes:
+        resources: that Ray reserves for each.
+        count: how many.
+    """
+
+    resources: dict[str, float]
+    count: int
+
+
+def missing(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> dict[str, Wanted]:
+    """What a cluster that can grow is to be asked for: the processes of each role that it has no room for yet.
+
+    Args:
+        nodes: that there are.
+    """
+    generators = config.generators
+    asked = {"generators": Wanted(generators.resources, generators.count - generators_that_fit(config, nodes))}
+    if isinstance(config, DistillConfig):
+        student = config.student
+        asked["student"] = Wanted(student.resources, student.workers - student_workers_that_fit(config, nodes))
+    return asked
+
+
+def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, nodes: Nodes) -> int:
     generators, student = config.generators, getattr(config, "student", None)
+    if not _share_nodes(config):
+        workers = 0
     most = generators.count
-    for kind, there in (("cpus", cpus), ("gpus", gpus)):
+    for kind, there in _offered(generators, nodes):
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
         if each:
             most = min(most, math.floor((there - taken) / each + 1e-9))

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,26 @@ from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raydream.config import DistillConfig, SynthesizeConfig
+from raydream.runtime.preflight import Nodes, check_machine
+
 
 @contextlib.contextmanager
-def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterator[None]:
+def ray_session(config: DistillConfig | SynthesizeConfig, namespace: str) -> Iterator[None]:
     """Ray for the length of a `with` block; what was started here is stopped again.
 
     A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
     started, whoever else runs Ray on this machine.
 
     Args:
-        check: given the CPUs and GPUs that there are, raises InputError if they are too few.
+        config: of the run, whose processes are to find room.
         namespace: of the run's actors, so that two runs can share a cluster.
 
     Raises:
-        InputError: the cluster is too small for the run's processes.
+        InputError: the cluster is too small for the run's processes, and not said to grow.
     """
     address = os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False}
+    own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _roles(config)}
     ray.init(
         address=address or "local",
         namespace=namespace,
@@ -41,16 +44,27 @@ def ray_session(check: Callable[[float, float], None], namespace: str) -> Iterat
     )
     try:
         _tighten_token()
-        check(*cluster_size())
+        if not (address and config.autoscaling):
+            check_machine(config, cluster_nodes())
         yield
     finally:
         ray.shutdown()
 
 
-def cluster_size() -> tuple[float, float]:
-    """CPUs and GPUs of the nodes that are there, whoever holds them."""
-    there = ray.cluster_resources()
-    return there.get("CPU", 0.0), there.get("GPU", 0.0)
+def _roles(config: DistillConfig | SynthesizeConfig) -> dict[str, float]:
+    """The custom resources that processes ask for; one machine offers them all."""
+    roles = (getattr(config, "student", None), config.generators)
+    return {role.node_resource: 1.0 for role in roles if role is not None and role.node_resource}
+
+
+def machine_nodes(config: DistillConfig | SynthesizeConfig) -> Nodes:
+    """What Ray will offer once it is started on this machine."""
+    return [{"CPU": machine_cpus(), "GPU": torch.cuda.device_count(), **_roles(config)}]
+
+
+def cluster_nodes() -> Nodes:
+    """What each node that is there offers, whoever holds it."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def can_be_placed(resources: dict[str, float], count: int, patience_s: float) -> bool:
@@ -67,6 +81,12 @@ def free_places(resources: dict[str, float]) -> int:
     asked = {name: amount for name, amount in resources.items() if amount}
     nodes = available_resources_per_node().values()
     return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
+
+
+def actor_options(resources: dict[str, float]) -> dict[str, Any]:
+    """Ray's options for an actor that is to have these resources."""
+    custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
+    return {"num_cpus": resources.get("CPU", 0.0), "num_gpus": resources.get("GPU", 0.0), "resources": custom}
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:

@@ -1,5 +1,6 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
+import io
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from ray.util.queue import Queue
 from raydream.buffer.index import Draw, gather
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.folders import Folder, LocalFolder
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
 from raydream.runtime.messages import StudentReport
 from raydream.runtime.preflight import student_workers_that_fit
-from raydream.runtime.session import cluster_size, free_places
+from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
@@ -53,7 +55,7 @@ class StudentPlan:
     teacher: list[ray.ObjectRef]
     buffer: Any
     reports: Queue
-    shards: Path
+    shards: Folder
     most_batches: int
 
 
@@ -230,12 +232,12 @@ def _load_checkpoint() -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return read_checkpoint(Path(folder))
+        return read_checkpoint(LocalFolder(Path(folder)))
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
+def read_checkpoint(folder: Folder) -> dict[str, Any]:
     """The student's and its optimizer's state, and the step behind them."""
-    state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    state: dict[str, Any] = torch.load(io.BytesIO(folder.read(CHECKPOINT)), weights_only=True, map_location="cpu")
     return state
 
 
@@ -243,7 +245,7 @@ def _room_for_more(config: DistillConfig, workers: int) -> bool:
     """Whether the student could train with more workers by now; all of its workers get the same answer."""
     if workers == config.student.workers:
         return False
-    most = min(student_workers_that_fit(config, *cluster_size()), workers + free_places(config.student.resources))
+    most = min(student_workers_that_fit(config, cluster_nodes()), workers + free_places(config.student.resources))
     found = any(workers < count <= most for count in config.student.worker_counts)
     answer: bool = ray.train.collective.broadcast_from_rank_zero(found)
     return answer

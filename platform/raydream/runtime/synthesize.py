@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.util.queue import Empty, Queue
 from rich.console import Console
 
@@ -30,8 +29,8 @@ from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import BatchProgress
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import check_machine, check_teacher, generators_that_fit
-from raydream.runtime.session import beside_the_driver, is_local, machine_cpus, machine_text, ray_session
+from raydream.runtime.preflight import check_device, check_machine, check_teacher
+from raydream.runtime.session import beside_the_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
@@ -101,13 +100,14 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         RaydreamError: a generator failed for good; what is committed is kept.
     """
     began_at, config, console = time.time(), command.config, Console()
+    check_device(config)
     if is_local():
-        check_machine(config, machine_cpus(), torch.cuda.device_count())
-    kept = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+        check_machine(config, machine_nodes(config))
+    kept = with_kept_teacher(config.teacher, command.resumed)
     loaded, tasks = check_teacher(replace(config, teacher=kept)), tasks_of(config)
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
+        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
         recipe = (config.teacher, config.training, config.data)
         teacher = keep_teacher(loaded, recipe, folder, console.print)
         summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
@@ -118,10 +118,10 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
             with_whole_shards(store, session, journal.note)
             summary = _summarise(config, folder, time.time() - began_at)
             write_json(folder.summary, summary)
-        write_card(folder.path / "README.md", config, summary)
-        save_image_grid(folder.path)
+        write_card(folder, config, summary)
+        save_image_grid(folder)
         if config.png and not (folder.path / "png").exists():
-            export_folder(folder.path, folder.path / "png")
+            export_folder(folder.place, folder.path / "png")
     _show(summary, folder, console)
     return summary
 
@@ -146,20 +146,19 @@ def _make_all(
         folder.run, config.device, config.teacher, config.synthesis, None, config.generators, folder.images, sources
     )
     with (
-        ray_session(partial(check_machine, config), folder.run),
+        ray_session(config, folder.run),
         Counter("images", made, images, console) as counter,
     ):
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        room = partial(generators_that_fit, config)
-        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note, room)
+        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, journal.note, config)
         shares: dict[BatchId, float] = {}
         metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
             while pending and pool.has_idle():
                 task = tasks[heapq.heappop(pending)]
                 pool.start(task.order, None, task.source)
-            finished, lost = pool.collect(POLL_S)
+            finished, lost = pool.collect(POLL_S, more=bool(pending))
             for batch in lost:
                 heapq.heappush(pending, batch)
             for report in _drain(reports):
@@ -186,7 +185,7 @@ def _drain(reports: Queue) -> Iterator[BatchProgress]:
 
 def _summarise(config: SynthesizeConfig, folder: RunFolder, wall_s: float) -> dict[str, Any]:
     """The final figures; shares are in [0, 1], counted on quantised pixels."""
-    batches = list(ImageSet(folder.path).batches())
+    batches = list(ImageSet(folder.place).batches())
     counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
     sizes = np.array([len(batch) for batch in batches])
     shares = np.array([batch.provenance.target_share for batch in batches])
@@ -218,8 +217,8 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         "losses": losses,
         "seconds": f"{summary['wall_s']:.0f}",
         "data set": str(folder.images),
-        "data card": str(folder.path / "README.md"),
-        "pictures": str(folder.path / "images.png"),
-        **({"PNG files": str(folder.path / "png")} if (folder.path / "png").exists() else {}),
+        "data card": folder.shown("README.md"),
+        "pictures": folder.shown("images.png"),
+        **({"PNG files": folder.shown("png")} if (folder.path / "png").exists() else {}),
     }
     console.print(result_table(rows))

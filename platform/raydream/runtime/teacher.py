@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.reporting import run_folder
@@ -12,10 +11,9 @@ from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher
 
 
-def with_kept_teacher(teacher: TeacherConfig, run_dir: Path, resume: bool) -> TeacherConfig:
+def with_kept_teacher(teacher: TeacherConfig, resumed: RunFolder | None) -> TeacherConfig:
     """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
-    kept = RunFolder(run_dir, "").teacher
-    return replace(teacher, checkpoint=str(kept)) if resume and kept.exists() else teacher
+    return replace(teacher, checkpoint=str(resumed.teacher)) if resumed and resumed.teacher.exists() else teacher
 
 
 def keep_teacher(
@@ -41,4 +39,5 @@ def keep_teacher(
     run_folder.check_teacher(folder, teacher.fingerprint)
     if not folder.teacher.exists():
         save_network(teacher.network, folder.teacher)
+    folder.save()
     return teacher

@@ -2,19 +2,19 @@
 
 import json
 import time
-from pathlib import Path
 
 import ray.train
 import ray.train.torch
 
 from raydream.config import DistillConfig
 from raydream.errors import first_line
+from raydream.folders import Folder
 from raydream.runtime.failures import Attempts
 from raydream.runtime.messages import Notice
 from raydream.runtime.preflight import student_workers_that_fit
-from raydream.runtime.session import can_be_placed, cluster_size
+from raydream.runtime.session import can_be_placed, cluster_nodes
 from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
-from raydream.storage import set_aside
+from raydream.storage import damaged_name
 
 LISTED = "checkpoint_manager_snapshot.json"
 """in which Ray Train lists the checkpoints that are whole"""
@@ -22,7 +22,7 @@ LOOK_S = 5.0
 """for Ray to find a place for a student, and between two looks where there was none"""
 
 
-def train(plan: StudentPlan, storage: Path) -> None:
+def train(plan: StudentPlan, storage: Folder) -> None:
     """Train the student to its end, from its last checkpoint on if the storage has one.
 
     That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
@@ -65,14 +65,15 @@ def _workers_with_a_place(config: DistillConfig) -> int:
 
     Counted alone, a node is there for some seconds after its loss, and what others hold or is scattered counts, too.
     """
-    most = student_workers_that_fit(config, *cluster_size())
+    most = student_workers_that_fit(config, cluster_nodes())
     counts = [count for count in config.student.worker_counts if count <= most]
     return next((count for count in counts if can_be_placed(config.student.resources, count, LOOK_S)), 0)
 
 
-def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
+def _trainer(plan: StudentPlan, storage: Folder, workers: int) -> ray.train.torch.TorchTrainer:
     """A Train job that ends at its first failure."""
-    config = plan.config.student
+    config, (system, path) = plan.config.student, storage.for_arrow()
+    parent, _, name = path.rpartition("/")
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
@@ -80,38 +81,39 @@ def _trainer(plan: StudentPlan, storage: Path, workers: int) -> ray.train.torch.
             num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
         ),
         run_config=ray.train.RunConfig(
-            name=storage.name,
-            storage_path=str(storage.parent),
+            name=name,
+            storage_path=parent,
+            storage_filesystem=system,
             failure_config=ray.train.FailureConfig(0, max_preemption_failures=0, controller_failure_limit=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
 
 
-def steps_saved(storage: Path) -> int:
+def steps_saved(storage: Folder) -> int:
     """Distillation steps behind the last checkpoint of a Train job; 0 where it has none, or is just writing one."""
     try:
-        latest = json.loads((storage / LISTED).read_text())["latest_checkpoint_result"]
+        latest = json.loads(storage.read(LISTED))["latest_checkpoint_result"]
     except (FileNotFoundError, ValueError):
         return 0
     return 0 if latest is None else int(latest["metrics"]["step"])
 
 
-def set_damaged_checkpoints_aside(storage: Path) -> str | None:
+def set_damaged_checkpoints_aside(storage: Folder) -> str | None:
     """Set checkpoints aside that Ray Train cannot go on from; the student then starts anew, on all images.
 
     Returns:
         what was wrong; None if nothing was.
     """
-    listed = storage / LISTED
     try:
-        for checkpoint in json.loads(listed.read_text())["checkpoint_results"]:
+        for checkpoint in json.loads(storage.read(LISTED))["checkpoint_results"]:
             read_checkpoint(storage / checkpoint["checkpoint_dir_name"])
     except Exception as error:  # torch and Ray raise many kinds for a damaged file
-        if not listed.exists():
+        if not storage.has(LISTED):
             return None  # none was written yet
-        where = set_aside(storage)
-        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {where.name}"
+        name = damaged_name("checkpoints")
+        storage.move(name)
+        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"
     return None
 
 

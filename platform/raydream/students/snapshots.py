@@ -1,44 +1,48 @@
 """Snapshots on the disk: what a batch was made against, so that it can be made again to the bit."""
 
-from pathlib import Path
+import json
 
 import safetensors
 import safetensors.numpy
 
 from raydream.errors import RaydreamError
+from raydream.folders import Folder
 from raydream.records import Snapshot
-from raydream.storage import write_aside
 from raydream.teachers.teacher import fingerprint
 
 
-def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot aside and rename; one that is there already stays as it is. Raises OSError."""
-    path = _path(folder, snapshot.step)
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        content = safetensors.numpy.save(dict(snapshot.state), {"fingerprint": fingerprint(snapshot.state)})
-        write_aside(path, lambda aside: aside.write_bytes(content))
+def write_snapshot(folder: Folder, snapshot: Snapshot) -> None:
+    """Write a snapshot, whole or not at all; one that is there already stays as it is. Raises OSError."""
+    name = _name(snapshot.step)
+    if not folder.has(name):
+        folder.write(name, safetensors.numpy.save(dict(snapshot.state), {"fingerprint": fingerprint(snapshot.state)}))
 
 
-def read_snapshot(folder: Path, step: int) -> Snapshot:
+def read_snapshot(folder: Folder, step: int) -> Snapshot:
     """The snapshot of a step.
 
     Raises:
         RaydreamError: it is not there, or is damaged.
     """
-    path = _path(folder, step)
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
-            if (file.metadata() or {}).get("fingerprint") != fingerprint(state):
-                raise ValueError("its weights are not those that were written")
+        content = folder.read(_name(step))
+        state = safetensors.numpy.load(content)
+        if _metadata(content).get("fingerprint") != fingerprint(state):
+            raise ValueError("its weights are not those that were written")
         return Snapshot(step, state)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RaydreamError(
-            f"{path} cannot be read ({error}), and a batch that competed with it has to be made again: "
+            f"{folder}/{_name(step)} cannot be read ({error}), and a batch that competed with it has to be made again: "
             "delete the run and begin it anew, or set rounds.lockstep to false in its config.yaml"
         ) from error
 
 
-def _path(folder: Path, step: int) -> Path:
-    return folder / f"{step:07d}.safetensors"
+def _metadata(content: bytes) -> dict[str, str]:
+    # The file begins with the length of its header, eight bytes, and the header, JSON.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
+
+
+def _name(step: int) -> str:
+    return f"{step:07d}.safetensors"

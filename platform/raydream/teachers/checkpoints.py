@@ -1,5 +1,6 @@
 """Weights from files, in the forms that people have them, never executing a pickle; and back."""
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.errors import InputError, first_line
+from raydream.folders import file_at
 from raydream.storage import write_aside
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
@@ -22,11 +24,12 @@ AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 """heads of Inception and GoogLeNet that only training runs, and that torchvision's checkpoints hold"""
 
 
-def load_weights(network: nn.Module, path: Path, field: str, name: str) -> None:
+def load_weights(network: nn.Module, path: str | Path, field: str, name: str) -> None:
     """Load a checkpoint into a network.
 
     Args:
-        path: safetensors, or what `torch.save` wrote of a state dict, bare or nested, with or without prefixes.
+        path: or URL, of safetensors, or of what `torch.save` wrote of a state dict, bare or nested, with or without
+            prefixes.
         field: the option's name, for the error.
         name: of the network, for the error.
 
@@ -59,16 +62,18 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
     network.load_state_dict(fitting, strict=False)
 
 
-def read_state(path: Path, field: str) -> dict[str, Tensor]:
+def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
     """The state dict in a file, nothing of which is executed; raises InputError."""
     allowed = "a file with a state dict (.safetensors, or torch.save's)"
     try:
-        if not path.is_file():
+        folder, name = file_at(str(path))
+        if not folder.has(name):
             raise InputError(field, str(path), allowed, "there is no such file")
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(str(path))
+        content = folder.read(name)
+        if name.endswith(".safetensors"):
+            found: Any = safetensors.torch.load(content)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # both libraries raise many kinds for a damaged or foreign file

@@ -18,7 +18,7 @@ def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
     """The teacher that a description names.
 
     Args:
-        config: `checkpoint` is the path of a file; or, for torchvision:NAME, the name of published weights
+        config: `checkpoint` is the path or URL of a file; or, for torchvision:NAME, the name of published weights
             (IMAGENET1K_V1, DEFAULT); or, for timm:NAME, the word pretrained.
         field: the option's name, for the error.
 
@@ -28,8 +28,9 @@ def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
     if config.checkpoint is None:
         raise ValueError("there is no checkpoint to load: train the teacher instead")
     network = build_teacher(config, field)
-    if Path(config.checkpoint).exists() or not config.network.startswith((TORCHVISION, TIMM)):
-        load_weights(network, Path(config.checkpoint), f"{field}.checkpoint", config.network)
+    is_file = "://" in config.checkpoint or Path(config.checkpoint).exists()
+    if is_file or not config.network.startswith((TORCHVISION, TIMM)):
+        load_weights(network, config.checkpoint, f"{field}.checkpoint", config.network)
     else:
         _load_published(network, config.network, config.checkpoint, f"{field}.checkpoint")
     return make_teacher(network, config)
