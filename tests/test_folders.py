@@ -49,7 +49,10 @@ def test_what_is_written_is_there(folder):
     (folder / "images").write("b", b"")
     assert folder.names() == ["a"] and folder.folders() == ["images"]
     assert folder.read("a") == b"another" and (folder / "images").read("b") == b""
+    assert not folder.write_first("a", b"late") and folder.read("a") == b"another"
     folder.rename("a", "c")
+    assert folder.write_first("a", b"first") and folder.read("a") == b"first"
+    folder.delete("a")
     assert folder.names() == ["c"] and folder.has("c") and not folder.has("a")
     folder.delete("c")
     folder.delete("c")

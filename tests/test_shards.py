@@ -1,8 +1,11 @@
+import errno
 import itertools
 import json
+import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +68,36 @@ def test_writing_again_changes_nothing(store, shard):
     before = shard.read_bytes()
     store.write(some_batch())
     assert names(shard.parent) == [shard.name] and shard.read_bytes() == before
+
+
+def test_what_is_committed_stays_when_somebody_comes_late_with_another_batch(store, shard):
+    before, late = shard.read_bytes(), replace(some_batch(), images=255 - some_batch().images)
+    assert not store.write(late)
+    assert names(shard.parent) == [shard.name] and shard.read_bytes() == before
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_of_several_who_commit_one_batch_the_first_does(store, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", refuse_links)
+    assert store.write(some_batch())
+    assert not store.write(replace(some_batch(), images=255 - some_batch().images))
+    assert_same(store.read(BatchId(1, 2)), some_batch())
+    assert store.folder.names() == ["r0001-b0002.parquet"]
+
+
+def refuse_links(*paths: Path) -> None:
+    """As file systems do that know none."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_of_many_who_commit_one_batch_at_once_one_does(store):
+    for turn in range(20):
+        batches = [some_batch(f"r0001-b{turn:04}", count=1 + each) for each in range(8)]
+        with ThreadPoolExecutor(len(batches)) as writers:
+            wrote = list(writers.map(store.write, batches))
+        assert wrote.count(True) == 1
+        assert_same(store.read(batches[0].id), batches[wrote.index(True)])
 
 
 def test_a_second_store_on_the_folder_finds_what_is_there(store, shard):
@@ -170,9 +203,11 @@ def test_a_renamed_shard_is_refused(store, shard):
         store.read(BatchId(1, 3))
 
 
-def test_a_damaged_shard_can_be_written_anew(store, shard):
+def test_a_damaged_shard_can_be_written_anew_once_it_is_set_aside(store, shard):
     shard.write_bytes(shard.read_bytes()[:100])
-    store.write(some_batch())
+    assert not store.write(some_batch())
+    store.set_aside_damaged()
+    assert store.write(some_batch())
     assert_same(store.read(BatchId(1, 2)), some_batch())
 
 

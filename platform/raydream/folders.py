@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raydream.errors import InputError, first_line
-from raydream.storage import aside_name, patiently, write_aside
+from raydream.storage import aside_name, patiently, write_aside, write_first
 
 Result = TypeVar("Result")
 
@@ -50,6 +50,17 @@ class Folder(ABC):
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place at once, of the same name or not; raises DiskFullError, or OSError as `patiently`."""
+
+    @abstractmethod
+    def write_first(self, name: str, content: bytes) -> bool:
+        """The same, unless there is a file of this name, which stays as it is; see `storage.write_first`.
+
+        Stores that pyarrow reaches cannot do this in one step: of two who write at the same moment there, the later
+        one stays.
+
+        Returns:
+            whether the file is there by this call.
+        """
 
     @abstractmethod
     def rename(self, name: str, to: str) -> None:
@@ -105,6 +116,10 @@ class LocalFolder(Folder):
         self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run
         write_aside(self.path / name, lambda aside: aside.write_bytes(content))
 
+    def write_first(self, name: str, content: bytes) -> bool:
+        self.path.mkdir(exist_ok=True)
+        return write_first(self.path / name, lambda aside: aside.write_bytes(content))
+
     def rename(self, name: str, to: str) -> None:
         (self.path / name).replace(self.path / to)
 
@@ -158,6 +173,12 @@ class RemoteFolder(Folder):
         aside = aside_name(name)
         _remotely(lambda: self._put(aside, content))
         self.rename(aside, name)
+
+    def write_first(self, name: str, content: bytes) -> bool:
+        if self.has(name):
+            return False
+        self.write(name, content)
+        return True
 
     def rename(self, name: str, to: str) -> None:
         _remotely(lambda: self.system.move(f"{self.path}/{name}", f"{self.path}/{to}"))

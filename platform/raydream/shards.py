@@ -32,15 +32,21 @@ class ShardStore:
         """Whether a batch is committed."""
         return self.folder.has(file_name(batch))
 
-    def write(self, batch: ImageBatch) -> None:
-        """Commit a batch: once this returns, it outlives any process. A shard of that id is replaced.
+    def write(self, batch: ImageBatch) -> bool:
+        """Commit a batch, unless one of that id is committed; once this returns, one is that outlives any process.
+
+        What is committed stays as it is, as somebody may have it: a generator that was cut off from the network, and
+        whose batch was made elsewhere meanwhile, comes late with other images.
+
+        Returns:
+            False where another one is committed, to be read instead; see `Folder.write_first`.
 
         Raises:
-            DiskFullError, OSError: see `Folder.write`; nothing is left behind.
+            DiskFullError, OSError: see `Folder.write_first`; nothing is left behind.
         """
         content = io.BytesIO()
         pq.write_table(batch.to_table(), content, compression="zstd", write_page_checksum=True)
-        self.folder.write(file_name(batch.id), content.getvalue())
+        return self.folder.write_first(file_name(batch.id), content.getvalue())
 
     def read(self, batch: BatchId) -> ImageBatch:
         """Read a committed batch.

@@ -30,6 +30,8 @@ TRANSIENT = frozenset(
     }
 )
 """errors of storage, of network storage above all, after which the same may succeed"""
+NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+"""errors of storage that knows no hard links; two who write a file there in the same moment are not told apart"""
 WAITS_S = (0.1, 0.5, 2.0, 8.0)
 """before it is tried again"""
 
@@ -67,8 +69,26 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         DiskFullError: there is no space for it; `path` is what it was, as with any other error.
         OSError: the folder is gone or may not be written, or storage keeps failing.
     """
+    _write_patiently(path, write, Path.replace)
+
+
+def write_first(path: Path, write: Callable[[Path], object]) -> bool:
+    """The same, unless there is a file at `path` already: that one stays.
+
+    Returns:
+        whether the file is there by this call. Of any number of writers at once this is so for one at most; for none
+        where a commit went through that storage reported as failed, and that was tried again.
+    """
     try:
-        patiently(lambda: _write_once(path, write))
+        _write_patiently(path, write, _put_first)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_patiently(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
+    try:
+        patiently(lambda: _write_once(path, write, put))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -85,13 +105,27 @@ def damaged_name(name: str) -> str:
     return f"_damaged-{time.time_ns()}-{name}"
 
 
-def _write_once(path: Path, write: Callable[[Path], object]) -> None:
+def _put_first(aside: Path, path: Path) -> None:
+    """Rename a file where nobody has put one yet; raises FileExistsError."""
+    try:
+        os.link(aside, path)  # which, unlike a rename, never replaces
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(path) from error
+        aside.replace(path)
+    else:
+        aside.unlink()
+
+
+def _write_once(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
     aside = path.with_name(aside_name(path.name))
     try:
         write(aside)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
+        put(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise

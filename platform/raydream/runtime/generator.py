@@ -83,10 +83,14 @@ class Generator:
             reports: where to tell progress; no argument of the constructor for the same reason.
         """
         started_at, clock = time.time(), time.perf_counter()
+
+        def kept() -> tuple[Receipt, ImageBatch]:
+            # Somebody has committed it, but died or was cut off before the answer: what is committed stays as it is.
+            batch = self._store.read(order.batch)
+            return Receipt(batch.provenance, started_at, time.perf_counter() - clock, {}), batch
+
         if self._store.has(order.batch):
-            # Somebody committed it and died before the answer: what is committed stays as it is.
-            kept = self._store.read(order.batch)
-            return Receipt(kept.provenance, started_at, time.perf_counter() - clock, {}), kept
+            return kept()
         if self._maker is None:
             self._maker = self._make_maker(teacher)
         start = None if source is None else ShardStore(self._plan.sources).read(source)
@@ -101,7 +105,8 @@ class Generator:
                 reports.actor.put_nowait.remote(BatchProgress(order.batch, share))
 
         made = self._maker.make(order, snapshot, start, on_progress)
-        self._store.write(made.batch)
+        if not self._store.write(made.batch):
+            return kept()
         seconds = time.perf_counter() - clock
         return Receipt(made.batch.provenance, started_at, seconds, made.curve, made.notes), made.batch
 

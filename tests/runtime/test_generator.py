@@ -1,0 +1,46 @@
+"""Generators as actors, with no run around them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray.util.queue import Queue
+
+from raydream.config import DistillConfig
+from raydream.folders import LocalFolder
+from raydream.records import BatchId
+from raydream.runtime.generator import Generator, GeneratorPlan
+from raydream.schedule import Schedule
+from raydream.shards import ShardStore
+from raydream.teachers.teacher import to_arrays
+from tests.tiny import tiny_network, tiny_synthesis
+
+BATCH = BatchId(0, 1)
+CONFIG = DistillConfig(
+    teacher={"arguments": {"width": 8}},
+    synthesis=tiny_synthesis(method="deep_inversion", iterations=300, compile="off"),
+)
+
+
+@pytest.fixture
+def reports() -> Iterator[Queue]:
+    ray.init(address="local", num_cpus=1, log_to_driver=False, include_dashboard=False)
+    yield Queue(actor_options={"num_cpus": 0})
+    ray.shutdown()
+
+
+def test_two_who_make_one_batch_answer_with_what_is_committed(reports: Queue, tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    plan = GeneratorPlan("a run", "cpu", CONFIG.teacher, CONFIG.synthesis, None, CONFIG.generators, folder, folder)
+    generators = [ray.remote(num_cpus=0.1)(Generator).remote(index, plan) for index in range(2)]
+    ray.get([generator.ready.remote() for generator in generators], timeout=120)
+    order, teacher = Schedule.of(CONFIG).order(BATCH, CONFIG), to_arrays(tiny_network())
+    made = [generator.make.remote(order, teacher, None, None, reports) for generator in generators]
+    receipts, batches = zip(*ray.get(made, timeout=120), strict=True)
+    ends = [receipt.started_at + receipt.seconds for receipt in receipts]
+    assert max(receipt.started_at for receipt in receipts) < min(ends), "they were not at it at once"
+    committed = ShardStore(tmp_path).read(BATCH)
+    for receipt, batch in zip(receipts, batches, strict=True):
+        assert receipt.provenance == batch.provenance == committed.provenance
+        assert (batch.images == committed.images).all()
