@@ -73,11 +73,10 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_first(path: Path, write: Callable[[Path], object]) -> bool:
-    """The same, unless there is a file at `path` already: that one stays.
+    """As `write_aside`, but a file that is there already stays: of any number of writers, the first one's.
 
     Returns:
-        whether the file is there by this call. Of any number of writers at once this is so for one at most; for none
-        where a commit went through that storage reported as failed, and that was tried again.
+        whether it is this call's; False, too, where storage said that a rename failed which had gone through.
     """
     try:
         _write_patiently(path, write, _put_first)
