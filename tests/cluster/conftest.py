@@ -22,6 +22,7 @@ class Head:
 
     address: str
     metrics_port: int
+    pid: int
     env: dict[str, str] = field(default_factory=lambda: ENV)
 
     def ray(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -52,7 +53,7 @@ def head() -> Iterator[Head]:
     command = [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats", *ports]
     env = {**ENV, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
-    head = Head(f"http://127.0.0.1:{dashboard}", metrics)
+    head = Head(f"http://127.0.0.1:{dashboard}", metrics, process.pid)
     try:
         deadline = time.monotonic() + 120
         while head.ray("job", "list", "--address", head.address).returncode:

@@ -1,6 +1,7 @@
 """A Ray session: started for this run alone, or joined where a cluster's address is given."""
 
 import contextlib
+import ipaddress
 import logging
 import os
 import platform
@@ -11,6 +12,7 @@ from typing import Any
 
 import ray
 import torch
+from ray._private import ray_constants
 from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -24,7 +26,7 @@ def ray_session(config: DistillConfig | SynthesizeConfig, namespace: str) -> Ite
     """Ray for the length of a `with` block; what was started here is stopped again.
 
     A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
-    started, whoever else runs Ray on this machine.
+    started, whoever else runs Ray on this machine. All its processes listen on 127.0.0.1 alone.
 
     Args:
         config: of the run, whose processes are to find room.
@@ -35,13 +37,14 @@ def ray_session(config: DistillConfig | SynthesizeConfig, namespace: str) -> Ite
     """
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _roles(config)}
-    ray.init(
-        address=address or "local",
-        namespace=namespace,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-        **own,
-    )
+    with contextlib.nullcontext() if address else _on_loopback():
+        ray.init(
+            address=address or "local",
+            namespace=namespace,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            **own,
+        )
     try:
         _tighten_token()
         if not (address and config.autoscaling):
@@ -112,9 +115,29 @@ def machine_text() -> dict[str, Any]:
     }
 
 
+def on_loopback() -> bool:
+    """Whether this Ray is a private one that only this machine can reach."""
+    return bool(ipaddress.ip_address(ray.util.get_node_ip_address()).is_loopback)
+
+
 def is_local() -> bool:
     """Whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
     return not os.environ.get("RAY_ADDRESS")
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray started in here takes 127.0.0.1 as its node's address, as it always does on macOS and Windows.
+
+    Ray replaces that address where `ray.init` is given it, and RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which is read when
+    Ray is imported, would also hold for every `ray start` of this process.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _tighten_token() -> None:

@@ -12,6 +12,7 @@ from raydream.folders import Folder
 from raydream.runtime.failures import Attempts
 from raydream.runtime.messages import Notice
 from raydream.runtime.preflight import student_workers_that_fit
+from raydream.runtime.process_group import StudentGroup
 from raydream.runtime.session import can_be_placed, cluster_nodes
 from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
 from raydream.storage import damaged_name
@@ -77,6 +78,7 @@ def _trainer(plan: StudentPlan, storage: Folder, workers: int) -> ray.train.torc
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
+        torch_config=StudentGroup(),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
         ),

@@ -1,0 +1,55 @@
+"""Torch's process group of the student's workers, which listens no further than it has to.
+
+Ray Train always begins one, and torch's listens on all addresses and asks nobody who they are.
+"""
+
+import datetime
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch.distributed
+from ray.train.torch.config import TorchConfig, _TorchBackend
+
+from raydream.runtime.session import on_loopback
+
+
+@dataclass
+class StudentGroup(TorchConfig):  # type: ignore[misc]  # Ray has no types
+    """No group for one worker; on a private Ray one that meets in a file; on a cluster Ray Train's own."""
+
+    @property
+    def backend_cls(self) -> type["_StudentBackend"]:
+        return _StudentBackend
+
+
+class _StudentBackend(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: StudentGroup) -> None:
+        count = len(worker_group)
+        if count == 1:
+            return
+        if not on_loopback():
+            super().on_start(worker_group, backend_config)
+            return
+        context = ray.get_runtime_context()
+        meeting = Path(context.get_temp_dir(), context.get_session_name(), f"process_group_{uuid.uuid4().hex}")
+        backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo"
+        joined = [
+            worker_group.execute_single_async(
+                rank, _join, backend, f"file://{meeting}", rank, count, backend_config.timeout_s
+            )
+            for rank in range(count)
+        ]
+        ray.get(joined)
+
+
+def _join(backend: str, meeting: str, rank: int, count: int, timeout_s: float) -> None:
+    loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+    torch.distributed.init_process_group(
+        backend, init_method=meeting, rank=rank, world_size=count, timeout=datetime.timedelta(seconds=timeout_s)
+    )
