@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from raydream.folders import folder_at
 from raydream.runtime.student import CHECKPOINT
 from raydream.runtime.training import LISTED, set_damaged_checkpoints_aside
 
@@ -23,7 +24,7 @@ def test_a_pickle_in_a_students_checkpoint_is_set_aside_and_not_executed(tmp_pat
     (storage / "one").mkdir(parents=True)
     torch.save({"step": 1, "student": Hostile(touched)}, storage / "one" / CHECKPOINT)
     (storage / LISTED).write_text(json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "one"}]}))
-    assert "damaged" in str(set_damaged_checkpoints_aside(storage))
+    assert "damaged" in str(set_damaged_checkpoints_aside(folder_at(storage)))
     assert not storage.exists() and not touched.exists()
     (aside,) = (path for path in tmp_path.iterdir() if path != touched)
     torch.load(aside / "one" / CHECKPOINT, weights_only=False)
