@@ -1,0 +1,32 @@
+"""Every setting of a run: small frozen dataclasses, one per component, checked field by field.
+
+A field's type and `Field(...)` say what is allowed, its docstring says what it means and in which unit (and is its
+`--help`). Rules that tie fields of one component together live in that component's `__post_init__`; rules that need
+the network or the machine live in `runtime/preflight.py`. Nothing here imports torch or Ray, so that a typing
+mistake is answered at once.
+"""
+
+from raydream.config.jobs import DistillConfig, EvaluateConfig, SynthesizeConfig, TeacherJobConfig
+from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
+from raydream.config.student import StudentConfig, ViewConfig
+from raydream.config.synthesis import CoefficientsConfig, StageConfig, SynthesisConfig, TargetsConfig
+from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
+
+__all__ = [
+    "BufferConfig",
+    "CoefficientsConfig",
+    "DataConfig",
+    "DistillConfig",
+    "EvaluateConfig",
+    "GeneratorsConfig",
+    "RoundsConfig",
+    "StageConfig",
+    "StudentConfig",
+    "SynthesisConfig",
+    "SynthesizeConfig",
+    "TargetsConfig",
+    "TeacherConfig",
+    "TeacherJobConfig",
+    "TrainingConfig",
+    "ViewConfig",
+]

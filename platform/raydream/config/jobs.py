@@ -1,0 +1,120 @@
+"""One configuration per job, made of those of its components."""
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt
+from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
+from raydream.config.student import StudentConfig
+from raydream.config.synthesis import SynthesisConfig
+from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
+from raydream.errors import InputError
+
+
+@dataclass(frozen=True, config=STRICT)
+class TeacherJobConfig:
+    """Train a teacher on real data."""
+
+    experiment: Name = "teacher"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.name == "none":
+            raise InputError("data.name", "none", "a data set", "a teacher is trained on real data: name some")
+        if self.teacher.checkpoint is not None:
+            remedy = "this job trains a network from scratch: leave it out"
+            raise InputError("teacher.checkpoint", self.teacher.checkpoint, "null", remedy)
+
+
+@dataclass(frozen=True, config=STRICT)
+class DistillConfig:
+    """One experiment: invert a teacher, and distil a student from the images."""
+
+    experiment: Name = "experiment"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where a process reserves a GPU, else mps where there is one, else cpu"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+    buffer: BufferConfig = Field(default_factory=BufferConfig)
+    rounds: RoundsConfig = Field(default_factory=RoundsConfig)
+    autoscaling: bool = False
+    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
+
+    def __post_init__(self) -> None:
+        _check_source(self.teacher, self.data)
+
+
+@dataclass(frozen=True, config=STRICT)
+class SynthesizeConfig:
+    """Invert a teacher into a data set of images."""
+
+    experiment: Name = "images"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where a generator reserves a GPU, else mps where there is one, else cpu"""
+    images: Count | None = None
+    """how many to make, in batches as even as they can be, of at most synthesis.batch_size; null: 256"""
+    start_from: str | None = None
+    """folder of a run whose images to start from, instead of N(0, 1): batch by batch, with the targets they have"""
+    png: bool = False
+    """also write the images as png/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+    autoscaling: bool = False
+    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
+
+    def __post_init__(self) -> None:
+        _check_source(self.teacher, self.data)
+        if self.synthesis.method == "adaptive":
+            allowed = "noise, deepdream or deep_inversion"
+            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains"
+            raise InputError("synthesis.method", "adaptive", allowed, remedy)
+        if self.synthesis.start == "images":
+            raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
+        if self.start_from is not None and self.images is not None:
+            remedy = "all images of that run are started from: leave one of the two out"
+            raise InputError("images", self.images, "null beside start_from", remedy)
+
+
+@dataclass(frozen=True, config=STRICT)
+class EvaluateConfig:
+    """Let other networks classify the images of a run."""
+
+    experiment: Name = "evaluation"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    images: str = ""
+    """folder of a run that has images"""
+    verifiers: str | tuple[TeacherConfig, ...] = ()
+    """independent networks, each described as a teacher is; or, between commas, NETWORK=CHECKPOINT for one with the
+    input and the classes of the run's teacher, and run:DIR for the network that a run trained"""
+    device: Device = "auto"
+    """what the networks compute on; auto: cuda or mps where there is one, else cpu"""
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
+
+
+def _check_source(teacher: TeacherConfig, data: DataConfig) -> None:
+    if teacher.checkpoint is None and data.name == "none":
+        raise InputError(
+            "teacher.checkpoint",
+            None,
+            "the path of a checkpoint where data.name is none",
+            "name the teacher's weights, or a data set to train it on",
+        )

@@ -1,0 +1,134 @@
+"""How a batch of images is made."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from raydream.config.fields import STRICT, Betas, Count, NonNegative, NonNegativeInt, Positive
+from raydream.errors import InputError
+
+
+@dataclass(frozen=True, config=STRICT)
+class CoefficientsConfig:
+    """Weights of the terms of the objective; a synthesizer uses those of its method."""
+
+    classification: NonNegative = 1.0
+    """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
+    tv: NonNegative = 2.5e-5
+    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5)"""
+    tv_l1: NonNegative = 0.0
+    """weight of the total variation's other form, means of absolute differences (the published code has both)"""
+    l2: NonNegative = 3e-8
+    """alpha_l2, weight of the norm of the whole batch (eq. 3; the paper for CIFAR-10: 3e-8)"""
+    l2_per_image: NonNegative = 0.0
+    """weight of the mean norm of single images (the published ImageNet code's form of l2)"""
+    feature: NonNegative = 10.0
+    """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
+    competition: NonNegative = 10.0
+    """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TargetsConfig:
+    """Which classes the images are to show."""
+
+    rule: Literal["balanced", "random", "listed", "weighted"] = "balanced"
+    """balanced: all classes in turn; random: each as likely; listed: those of `classes` in turn; weighted: each as
+    likely as `weights` say"""
+    classes: tuple[NonNegativeInt, ...] = ()
+    """for listed: class indices, gone through again and again"""
+    weights: tuple[NonNegative, ...] = ()
+    """for weighted: one number per class, relative to each other"""
+
+    def __post_init__(self) -> None:
+        for name, rule in (("classes", "listed"), ("weights", "weighted")):
+            if bool(getattr(self, name)) != (self.rule == rule):
+                allowed = f"given with synthesis.targets.rule {rule}, and with no other"
+                remedy = "give both or neither"
+                raise InputError(f"synthesis.targets.{name}", list(getattr(self, name)), allowed, remedy)
+        if self.rule == "weighted" and not any(self.weights):
+            raise InputError("synthesis.targets.weights", list(self.weights), "> 0 for one class at least", "raise one")
+
+
+@dataclass(frozen=True, config=STRICT)
+class StageConfig:
+    """One stage of a multi-resolution inversion; what is null is as `synthesis` says."""
+
+    size: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
+    """height and width of the images in this stage; null: the teacher's"""
+    iterations: Count | None = None
+    """updates of the pixels"""
+    learning_rate: Positive | None = None
+    """of Adam, which starts afresh in each stage"""
+    betas: Betas | None = None
+    """decay rates of Adam's two moments"""
+    jitter: NonNegativeInt | None = None
+    """pixels"""
+    upsampling: Literal["nearest", "bilinear", "bicubic"] = "nearest"
+    """how the images of the stage before become this one's (the paper: nearest)"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class SynthesisConfig:
+    """How a batch of images is made."""
+
+    method: Literal["noise", "deepdream", "deep_inversion", "adaptive"] = "adaptive"
+    """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
+    adds competition with the student"""
+    batch_size: Count = 256
+    """images made at once (the paper: 256); the total variation and the feature statistics are of the whole batch"""
+    chunk_size: Count | None = None
+    """images that pass through the networks at once, where a batch is larger than memory: the same result in two
+    passes; null: the batch, halved as often as memory runs out"""
+    targets: TargetsConfig = Field(default_factory=TargetsConfig)
+    iterations: Count = 2000
+    """updates of the pixels per batch (the paper: 2,000)"""
+    learning_rate: Positive = 0.05
+    """of Adam on the pixels, after normalisation (the paper: 0.05)"""
+    betas: Betas = (0.9, 0.999)
+    """decay rates of Adam's two moments"""
+    decay: Literal["constant", "cosine"] = "constant"
+    """of the learning rate over a stage's updates (the paper for CIFAR-10: constant)"""
+    warm_up: NonNegativeInt = 0
+    """updates over which the learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
+    jitter: NonNegativeInt = 2
+    """each update sees the images rolled by up to so many pixels (the published code: 2)"""
+    flip: bool = False
+    """each update sees the images mirrored half of the time; never for digits or text"""
+    clip: bool = True
+    """keep pixels in the range that [0, 1] becomes after normalisation"""
+    stages: tuple[StageConfig, ...] = ()
+    """resolutions to go through, each with what differs from the settings above; none: one stage at the teacher's"""
+    start: Literal["noise", "images"] = "noise"
+    """adaptive rounds start from N(0, 1), or from images already made"""
+    first_bn: NonNegative = 1.0
+    """multiplier of the first BN layer's feature distance (the published code: 1 for CIFAR-10, 10 for ImageNet)"""
+    competition_temperature: Positive = 3.0
+    """temperature of both networks in the competition (the published code: 3)"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
+    statistics and losses are always fp32"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: where a batch takes long enough to pay for compiling; without a compiler it runs uncompiled
+    and says so"""
+    coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
+
+    def __post_init__(self) -> None:
+        terms = {"noise": ["classification"], "deepdream": ["classification", "tv", "tv_l1", "l2", "l2_per_image"]}
+        own = terms.get(self.method, [*terms["deepdream"], "feature"])
+        if not any(getattr(self.coefficients, name) for name in own):
+            raise InputError(
+                "synthesis.coefficients",
+                0.0,
+                f"> 0 for at least one of {', '.join(own)} (method {self.method})",
+                "with nothing to minimise the images stay noise",
+            )
+        if self.stages and self.stages[-1].size is not None:
+            allowed = "null in the last stage, which is at the teacher's resolution"
+            raise InputError("synthesis.stages.size", self.stages[-1].size, allowed, "leave it out there")
+
+    @property
+    def competes(self) -> bool:
+        """Whether images are made against a snapshot of the student."""
+        return self.method == "adaptive" and self.coefficients.competition > 0
