@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long test-chaos test-cluster test-fuzz soak check clean
+.PHONY: install demo test test-long test-chaos test-cluster test-fuzz soak check constraints clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+constraints: $(VENV)/.installed-dev
+	$(BIN)/python .ci/constraints.py > constraints.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
