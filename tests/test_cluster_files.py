@@ -1,0 +1,146 @@
+"""cluster.yaml, docs/rayjob.yaml and constraints.txt, as far as they can be checked without a cloud."""
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import ValidationError
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from tests.jobs import ROOT
+
+CLUSTER = (ROOT / "cluster.yaml").read_text()
+RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text()
+
+
+def checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as `ray up` completes it, held to Ray's own schema."""
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    return prepared
+
+
+def shape(node_types: dict[str, Any], head: str) -> dict[str, Any]:
+    """Custom resources and numbers of machines by node type; the head has no CPU to offer."""
+    assert node_types[head]["resources"]["CPU"] == 0 and node_types[head]["max_workers"] == 0
+    own = {"CPU", "GPU", "memory"}
+    return {
+        name: ({key: value for key, value in kind["resources"].items() if key not in own}, kind["max_workers"])
+        for name, kind in node_types.items()
+        if name != head and kind["min_workers"] == 0
+    }
+
+
+def test_ray_accepts_cluster_yaml() -> None:
+    cluster = checked(yaml.safe_load(CLUSTER))
+    types = cluster["available_node_types"]
+    assert cluster["max_workers"] == sum(kind["max_workers"] for kind in types.values())
+    assert {name for name, kind in types.items() if "InstanceMarketOptions" in kind["node_config"]} == {"generator"}
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("idle_timeout_minutes: ", "idle_timeout_minute: "),
+        ("idle_timeout_minutes: ", "idle_timeout_minutes: about "),
+        ("head_node_type: ", "head_node_type: the_"),
+        ("{student: 1}", "{student: 0.5}"),
+        ("max_workers: 16", "max_worker: 16"),
+    ],
+)
+def test_ray_refuses_what_is_misspelt(right: str, wrong: str) -> None:
+    assert CLUSTER.count(right) == 1
+    config = yaml.safe_load(CLUSTER.replace(right, wrong))
+    with pytest.raises((ValueError, ValidationError)):
+        checked(config)
+
+
+def test_ray_accepts_the_variant_for_machines_of_ones_own() -> None:
+    config = yaml.safe_load(CLUSTER)
+    (example,) = re.findall(r"provider: (\{type: local, .*?\})", CLUSTER)
+    dropped = re.findall(r"and no (\w+, \w+, \w+ and \w+)\. Ray", CLUSTER)[0]
+    for key in re.findall(r"\w+_\w+", dropped):
+        del config[key]
+    local = checked({**config, "provider": yaml.safe_load(example), "head_setup_commands": []})
+    assert local["max_workers"] == len(local["provider"]["worker_ips"])
+
+
+def test_kubernetes_gets_the_same_shape() -> None:
+    """By Ray's own reading of such a manifest, which its autoscaler goes by."""
+    cluster, job = yaml.safe_load(CLUSTER), yaml.safe_load(RAYJOB)
+    manifest = {"metadata": {"name": "raydream", "namespace": "default"}, "spec": job["spec"]["rayClusterSpec"]}
+    derived = _derive_autoscaling_config_from_ray_cr(manifest)
+    here = shape(checked(cluster)["available_node_types"], cluster["head_node_type"])
+    assert shape(derived["available_node_types"], derived["head_node_type"]) == here
+    assert here.keys() == {"student", "generator"}
+    assert derived["idle_timeout_minutes"] == cluster["idle_timeout_minutes"]
+
+
+def test_what_is_said_of_node_resources_is_what_node_types_offer() -> None:
+    types = yaml.safe_load(CLUSTER)["available_node_types"]
+    offered = {
+        role: set(types[node]["resources"]) for role, node in [("student", "student"), ("generators", "generator")]
+    }
+    for name in ("cluster.yaml", "docs/rayjob.yaml", "README.md"):
+        said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text())
+        assert all(resource in offered[role] for role, resource in said), name
+        assert name == "README.md" or {role for role, _ in said} == offered.keys()
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "README.md"])
+def test_files_in_commands_are_there(name: str) -> None:
+    text = (ROOT / name).read_text()
+    named = re.findall(
+        r"\b(?:ray (?:up|down|dashboard|exec|submit)|--filename|--runtime-env|COPY --chown=ray) (\S+)", text
+    )
+    named += re.findall(r"(?:\bpython |/home/ray/raydream/)(jobs/\S+\.py|configs/\S+\.yaml)", text)
+    assert named
+    for file in named:
+        assert (ROOT / file.rstrip("`")).exists(), file
+
+
+def test_the_package_can_be_installed_from_what_is_copied_to_each_machine() -> None:
+    config, project = yaml.safe_load(CLUSTER), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    copied = {mount.removeprefix("~/raydream/"): source for mount, source in config["file_mounts"].items()}
+    assert copied.pop("~/.ray/auth_token") == "~/.ray/auth_token"
+    assert all(target == source and (ROOT / source).exists() for target, source in copied.items())
+    needed = {"pyproject.toml", "constraints.txt", project["project"]["readme"]}
+    (package,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert copied.keys() == needed | {package.split("/")[0]}
+
+
+def test_no_machine_listens_or_is_entered_without_the_token() -> None:
+    config = yaml.safe_load(CLUSTER)
+    (head,) = [command for command in config["head_start_ray_commands"] if "ray start" in command]
+    assert "--dashboard-host=127.0.0.1" in head
+    assert any(
+        "RAY_AUTH_MODE=token" in command and "/etc/profile.d/" in command for command in config["setup_commands"]
+    )
+    assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
+    assert yaml.safe_load(RAYJOB)["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+def test_constraints_meet_what_the_project_asks_for() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines)  # plain builds, no "+cpu"
+    pinned = dict(line.split("==") for line in lines)
+    assert len(pinned) == len(lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"] + project["optional-dependencies"]["timm"]:
+        requirement = Requirement(text)
+        version = Version(pinned[canonicalize_name(requirement.name)])
+        assert requirement.specifier.contains(version, prereleases=True), (
+            f"{requirement}, but constraints.txt: {version}"
+        )
+
+
+def test_kubernetes_gets_the_ray_of_the_constraints() -> None:
+    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert yaml.safe_load(RAYJOB)["spec"]["rayClusterSpec"]["rayVersion"] == pinned
+    assert re.findall(r"FROM rayproject/ray:([\d.]+)-", RAYJOB) == [pinned]
