@@ -42,7 +42,7 @@ from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.session import machine_cpus, machine_text
 from raydream.runtime.student import Feed, StudentPlan
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.shards import ShardStore, file_name
 from raydream.storage import write_json
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import trained_teacher
@@ -123,7 +123,12 @@ def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[s
 
         seconds = _alternating({"bare": bare, "one": through(pair[:1]), "two": through(pair), "two bare": two_bare})
     store, batch = ShardStore(folder / "bare"), maker.make(orders[0], None, None).batch
-    writes = _alternating({"write": lambda: store.write(batch)})
+
+    def commit() -> None:
+        store.folder.delete(file_name(batch.id))  # what is committed would stay
+        store.write(batch)
+
+    writes = _alternating({"write": commit})
     return {
         "runtime_efficiency": _ratio(seconds["bare"], seconds["one"]),
         "two_generator_speedup": 2 * _ratio(seconds["one"], seconds["two"]),

@@ -72,11 +72,13 @@ def test_an_export_is_whole_or_absent_and_overwrites_nothing(folder, tmp_path):
     to = tmp_path / "png"
     leftover = tmp_path / ".png.aside" / "0099"
     leftover.mkdir(parents=True)
-    shard_path(ShardStore(folder / "images"), some_batch("r0001-b0000").id).write_bytes(b"damaged")
+    store = ShardStore(folder / "images")
+    shard_path(store, some_batch("r0001-b0000").id).write_bytes(b"damaged")
     with pytest.raises(ShardError):
         export_folder(folder, to)
     assert not to.exists()
-    ShardStore(folder / "images").write(some_batch("r0001-b0000", 4))
+    store.set_aside_damaged()
+    store.write(some_batch("r0001-b0000", 4))
     export_folder(folder, to)
     assert not (to / "0099").exists() and not leftover.exists()
     with pytest.raises(InputError, match="new or empty"):
