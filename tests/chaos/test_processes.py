@@ -24,6 +24,7 @@ pytestmark = pytest.mark.chaos
         ("ray::Generator", ["r0000-b0000", "r0002-b0000"]),
         ("ray::Buffer", ["r0000-b0001", "r0001-b0001", "r0003-b0000"]),
         ("ray::RayTrainWorker", ["r0001-b0000", "r0002-b0001"]),
+        ("ray::train", ["r0001-b0001"]),
         ("ray::Evaluator", ["r0001-b0000", "r0002-b0000"]),
     ],
 )

@@ -33,7 +33,7 @@ from raydream.teachers.teacher import Teacher, to_arrays
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
 # A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
-_train = ray.remote(num_cpus=0, max_retries=0)(train)
+_train = ray.remote(num_cpus=0, max_retries=3)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.1
@@ -129,7 +129,7 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
         )
-        self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, self._folder.images)
+        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(
