@@ -1,7 +1,6 @@
 """A run on a cluster in cluster.yaml's shape, of processes of this machine: nodes come for it, and go after it."""
 
 import json
-import re
 import time
 from collections import Counter
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import Head
-from tests.jobs import images_of
+from tests.jobs import TINY, images_of, start
 
 pytestmark = pytest.mark.cluster
 
@@ -18,20 +17,17 @@ NODES = ["--autoscaling", "true", "--student.node_resource", "student", "--gener
 
 
 def test_nodes_come_for_a_run_and_go_after_it(autoscaling: Head, tmp_path: Path) -> None:
+    """Not a submitted job: its nodes would share one working directory here, which the first that goes deletes."""
     assert autoscaling.workers(ROLES) == Counter()
-    run_dir = tmp_path / "run"
+    run_dir, most = tmp_path / "run", Counter[str]()
     one_each = ["--generators.cpus", "0.9", "--student.cpus", "0.9"]
-    begun = autoscaling.submit(
-        "jobs/distill.py", "--config", "tests/tiny.yaml", *NODES, *one_each, "--run-dir", run_dir, wait=False
-    )
-    (job,) = set(re.findall(r"raysubmit_\w+", begun.stdout))
-    most: Counter[str] = Counter()
-    deadline = time.monotonic() + 400
-    while not (run_dir / "report.html").exists():
-        logs = autoscaling.ray("job", "logs", "--address", autoscaling.address, job).stdout
-        assert time.monotonic() < deadline and "failed: " not in logs, logs
+    joined = {**autoscaling.env, "RAY_ADDRESS": autoscaling.gcs}
+    process = start("distill", "--config", TINY, *NODES, *one_each, "--run-dir", run_dir, env=joined)
+    while process.poll() is None:
         most |= autoscaling.workers(ROLES)
-    assert most == {"student": 1, "generator": 2}
+    out, error = process.communicate()
+    assert process.returncode == 0, out + error
+    assert most >= Counter(student=1, generator=2)
     assert len(images_of(run_dir)) == 9
     makers = {batch.provenance.generator for batch in images_of(run_dir).values()}
     assert makers == {0, 1}, "both generators' nodes were used"
@@ -42,9 +38,9 @@ def test_nodes_come_for_a_run_and_go_after_it(autoscaling: Head, tmp_path: Path)
         time.sleep(1)
 
 
-def test_a_run_without_nodes_of_its_kind_is_refused_where_a_cluster_does_not_grow(
-    autoscaling: Head, tmp_path: Path
-) -> None:
-    done = autoscaling.submit("jobs/distill.py", "--config", "tests/tiny.yaml", "--run-dir", tmp_path / "run")
-    assert done.returncode == 1
-    assert "error: generators.cpus = 0.4" in done.stdout and "set autoscaling" in done.stdout.replace("\n", " ")
+def test_a_run_without_room_is_refused_where_a_cluster_is_not_said_to_grow(autoscaling: Head, tmp_path: Path) -> None:
+    joined = {**autoscaling.env, "RAY_ADDRESS": autoscaling.gcs}
+    process = start("distill", "--config", TINY, "--run-dir", tmp_path / "run", env=joined)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert error.startswith("error: generators.cpus = 0.4") and "set autoscaling where a cluster can grow" in error

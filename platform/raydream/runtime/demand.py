@@ -1,6 +1,11 @@
 """What a run asks a cluster's autoscaler for: nodes for those of its processes that the cluster has no room for yet."""
 
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 
 from raydream.runtime.preflight import Wanted
 
@@ -17,12 +22,23 @@ class Demand:
 
     def ask(self, missing: dict[str, Wanted]) -> None:
         """Ask for room for so many processes of each role, from now on and in place of what was asked for before."""
+        self.release()
         for role, wanted in missing.items():
-            before = self._waiting.get(role, [])
-            waiting = [group for group in before if not group.wait(0)]
-            kept = waiting[: wanted.count]
-            for group in before:
-                if group not in kept:
-                    remove_placement_group(group)
-            new = [placement_group([wanted.resources]) for _ in range(wanted.count - len(kept))]
-            self._waiting[role] = kept + new
+            waiting = self._waiting.setdefault(role, [])
+            while len(waiting) > wanted.count:
+                remove_placement_group(waiting.pop())
+            waiting.extend(placement_group([wanted.resources]) for _ in range(wanted.count - len(waiting)))
+
+    def release(self) -> None:
+        """Take back the groups that have a place, which the processes themselves are to have; to be called often.
+
+        A process that finds its place taken asks for it, too, and one node too many comes.
+        """
+        if not any(self._waiting.values()):
+            return
+        states = placement_group_table()
+        for role, waiting in self._waiting.items():
+            placed = [group for group in waiting if states.get(group.id.hex(), {}).get("state") == "CREATED"]
+            for group in placed:
+                remove_placement_group(group)
+            self._waiting[role] = [group for group in waiting if group not in placed]

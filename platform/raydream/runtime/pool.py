@@ -116,6 +116,8 @@ class GeneratorPool:
             RaydreamError: generators failed too often at one batch, or all of them were taken out.
             StallError: there was no generator at all for too long.
         """
+        if self._demand:
+            self._demand.release()
         self._fit(more)
         self._replace_hung()
         self._check_alive()
