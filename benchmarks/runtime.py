@@ -39,6 +39,7 @@ from raydream.folders import folder_at
 from raydream.records import BatchId, ImageBatch, Order, Provenance
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
+from raydream.runtime.learner import Waits
 from raydream.runtime.session import machine_cpus, machine_text
 from raydream.runtime.student import Feed, StudentPlan
 from raydream.schedule import Schedule
@@ -210,7 +211,7 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
 
     def through_feed() -> None:
         first = next(first_steps)
-        feed = Feed(plan, first, 0, 1)
+        feed = Feed(plan, first, 0, 1, Waits())
         for step in range(first, first + steps):
             feed.images(step)
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from raydream.command_line import validate
-from raydream.config import DistillConfig, SynthesisConfig, SynthesizeConfig, TeacherJobConfig
+from raydream.config import DistillConfig, SynthesisConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
 from raydream.synthesis.stages import stages_of, updates_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -22,6 +22,9 @@ def preset(name: str) -> SynthesisConfig:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_valid(path):
     settings = yaml.safe_load(path.read_text())
+    if path.stem.endswith("_transfer"):
+        validate(TransferConfig, {**settings, "images": "of a run", "teacher": {"checkpoint": "of that run"}})
+        return
     kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
     validate(SynthesizeConfig if "images" in settings else kind, settings)
 

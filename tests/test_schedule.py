@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raydream.config import DistillConfig
 from raydream.records import BatchId
-from raydream.schedule import Schedule
+from raydream.schedule import Epochs, Schedule, even_sizes
 
 schedules = st.builds(
     Schedule,
@@ -152,3 +152,12 @@ def test_round_zero_is_the_initial_batches():
     schedule = Schedule(3, 2, 1, 8, 5, 0, 5, 8)
     assert schedule.batches_of(0) == [BatchId(0, 0), BatchId(0, 1), BatchId(0, 2)]
     assert schedule.batches_of(2) == [BatchId(2, 0)]
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.integers(1, 5))
+def test_steps_of_an_epoch_are_as_few_as_the_batch_size_allows(images, batch_size, count):
+    epochs = Epochs(images, batch_size, count)
+    sizes = even_sizes(images, epochs.steps)
+    assert sum(sizes) == images and len(sizes) == epochs.steps and max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size and (epochs.steps - 1) * batch_size < images
+    assert epochs.total_steps == count * epochs.steps

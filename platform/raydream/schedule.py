@@ -122,3 +122,33 @@ class Schedule:
         if batch.round == 0 or config.synthesis.start == "noise" or not config.synthesis.competes:
             return None
         return BatchId(0, derive_seed(config.seed, "source", batch.index, batch.round) % self.initial_batches)
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Passes over a finished set of images; each image comes once in a pass, in steps as even as they can be.
+
+    Attributes:
+        images: in the set.
+        batch_size: images per step at most, over all workers.
+        count: passes.
+    """
+
+    images: int
+    batch_size: int
+    count: int
+
+    @property
+    def steps(self) -> int:
+        """Distillation steps of one pass."""
+        return -(-self.images // self.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Distillation steps of all passes."""
+        return self.count * self.steps
+
+
+def even_sizes(images: int, parts: int) -> list[int]:
+    """Sizes of so many parts of some images; they differ by one at most."""
+    return [images // parts + (index < images % parts) for index in range(parts)]

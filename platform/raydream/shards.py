@@ -1,7 +1,12 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
 import contextlib
+<<<<<<< HEAD
 import io
+=======
+import errno
+import json
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,11 +75,22 @@ class ShardStore:
 
     def rows(self, batch: BatchId) -> int:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""
+        return self.extent(batch)[0]
+
+    def extent(self, batch: BatchId) -> tuple[int, ...]:
+        """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does."""
         try:
+<<<<<<< HEAD
             with self.folder.open(file_name(batch)) as file:
                 return int(pq.read_metadata(file).num_rows)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(batch, error) from error
+=======
+            metadata = pq.read_metadata(self.path(batch))
+            return int(metadata.num_rows), *json.loads(metadata.metadata[b"image_shape"])
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise ShardError(f"the shard {self.path(batch)} cannot be read: {error}") from error
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 
     def set_aside_damaged(self) -> list[ShardError]:
         """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
@@ -92,6 +108,10 @@ class ShardStore:
                 damaged.append(error)
                 self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
         return damaged
+
+    def files(self) -> list[str]:
+        """Paths of all shards in order, as Arrow and Ray Data read them."""
+        return [str(self.path(batch)) for batch in self.committed()]
 
     def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""

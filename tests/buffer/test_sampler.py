@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydream.buffer.sampler import uniform_draw
+from raydream.buffer.sampler import permuted_epoch, uniform_draw
 
 seeds, steps, sizes = st.integers(0, 2**40), st.integers(0, 10**6), st.integers(1, 60)
 
@@ -39,3 +39,20 @@ def test_every_image_is_drawn_equally_often_in_the_long_run():
 def test_the_order_within_a_draw_is_random():
     first = np.bincount([uniform_draw(1, step, 4, 4)[0] for step in range(400)], minlength=4)
     assert first.min() > 60
+
+
+@given(seeds, steps, st.integers(1, 60), st.data())
+def test_an_epoch_has_every_image_once_in_steps_as_even_as_they_can_be(seed, epoch, images, data):
+    count = data.draw(st.integers(1, images))
+    rows = permuted_epoch(seed, epoch, images, count)
+    assert sorted(np.concatenate(rows)) == list(range(images))
+    sizes = [len(step) for step in rows]
+    assert len(sizes) == count and max(sizes) - min(sizes) <= 1
+
+
+def test_epochs_have_orders_of_their_own_that_can_be_repeated():
+    def order(seed, epoch):
+        return np.concatenate(permuted_epoch(seed, epoch, 50, 7)).tobytes()
+
+    assert order(1, 2) == order(1, 2)
+    assert len({order(seed, epoch) for seed in range(4) for epoch in range(4)}) == 16

@@ -25,3 +25,21 @@ def uniform_draw(run_seed: int, step: int, images: int, draw: int) -> np.ndarray
     if rest:
         parts.append(random.choice(images, rest, replace=False))
     return np.concatenate(parts).astype(np.int64)
+
+
+def permuted_epoch(run_seed: int, epoch: int, images: int, steps: int) -> list[np.ndarray]:
+    """Positions of the images of each step of a pass over a set: every image once, in an order of that pass.
+
+    Depends on nothing but its arguments, as `uniform_draw`.
+
+    Args:
+        run_seed: of the run.
+        epoch: the pass, from 0.
+        images: in the set, >= steps.
+        steps: of the pass, >= 1; their sizes differ by one at most.
+
+    Returns:
+        for each step int64, each in [0, images).
+    """
+    random = np.random.default_rng(derive_seed(run_seed, "order", epoch))
+    return np.array_split(random.permutation(images), steps)

@@ -6,7 +6,7 @@ the network or the machine live in `runtime/preflight.py`. Nothing here imports 
 mistake is answered at once.
 """
 
-from raydream.config.jobs import DistillConfig, EvaluateConfig, SynthesizeConfig, TeacherJobConfig
+from raydream.config.jobs import DistillConfig, EvaluateConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig, ViewConfig
 from raydream.config.synthesis import CoefficientsConfig, StageConfig, SynthesisConfig, TargetsConfig
@@ -28,5 +28,6 @@ __all__ = [
     "TeacherConfig",
     "TeacherJobConfig",
     "TrainingConfig",
+    "TransferConfig",
     "ViewConfig",
 ]

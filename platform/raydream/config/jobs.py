@@ -1,9 +1,11 @@
 """One configuration per job, made of those of its components."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt
+from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
 from raydream.config.synthesis import SynthesisConfig
@@ -89,6 +91,38 @@ class SynthesizeConfig:
         if self.start_from is not None and self.images is not None:
             remedy = "all images of that run are started from: leave one of the two out"
             raise InputError("images", self.images, "null beside start_from", remedy)
+
+
+@dataclass(frozen=True, config=STRICT)
+class TransferConfig:
+    """Train a student from scratch on a finished set of images."""
+
+    experiment: Name = "transfer"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where a worker reserves a GPU, else mps where there is one, else cpu"""
+    images: str = ""
+    """folder of a run that has made images, and is done"""
+    epochs: Count = 90
+    """passes over all images"""
+    feed: Literal["auto", "memory", "stream"] = "auto"
+    """how images get to the student; memory: all of them in Ray's object store, in an order that can be repeated;
+    stream: read from their shards again in each epoch, for sets that outgrow memory; auto: memory where they fit into
+    half of the smallest node's object store"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any distillation step after which a run gives up"""
+    teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
+        if self.teacher.checkpoint is None:
+            allowed = "the path of a checkpoint, or null where teacher.network is images or run:DIR"
+            raise InputError("teacher.checkpoint", None, allowed, "name the teacher's weights")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,7 +15,8 @@ class TeacherConfig:
 
     network: str = "digits"
     """a network of this project by name, torchvision:NAME, timm:NAME, `package.module:factory` for one's own, or
-    run:DIR for the network that a run trained"""
+    run:DIR for the network that a run trained; where a student is trained on finished images: also images, for the
+    teacher that these are of"""
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """keyword arguments for the network's factory"""
     checkpoint: str | None = None

@@ -40,6 +40,11 @@ def build_student(student: StudentConfig, teacher: TeacherConfig) -> nn.Module:
     return build_network(student.network, student.arguments, teacher.input_shape[0], teacher.classes, "student")
 
 
+def parameters_of(network: nn.Module) -> int:
+    """How many numbers a network learns; what it only keeps (BN statistics) does not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def build_network(
     name: str, arguments: Mapping[str, Any], input_channels: int, classes: int, field: str = "network"
 ) -> nn.Module:

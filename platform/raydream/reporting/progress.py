@@ -1,6 +1,7 @@
 """Progress: a live display in a terminal, one plain line per round elsewhere."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -153,6 +154,19 @@ class Counter:
 def _bar(done: int, of: int, width: int = 24) -> str:
     full = round(width * done / of) if of else width
     return "█" * full + "░" * (width - full)
+
+
+def accuracy_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's table says of teacher and student; nothing where there were no real data to measure on."""
+    if "student_accuracy" not in summary:
+        return {}
+    on = f"on {summary['test_images']} real test images ({summary['data']})"
+    best, step = summary["student_accuracy_best"], summary["student_accuracy_best_step"]
+    return {
+        "teacher": f"{summary['teacher_accuracy']:.1%} {on}",
+        "student, last": f"{summary['student_accuracy']:.1%} {on}",
+        "student, best": f"{best:.1%} at step {step}, chosen on validation",
+    }
 
 
 def result_table(rows: dict[str, str]) -> Table:

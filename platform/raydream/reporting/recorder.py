@@ -128,6 +128,12 @@ class Recorder:
         rows = table[table["name"] == name]
         return {int(step): float(value) for step, value in zip(rows["step"], rows["value"], strict=True)}
 
+    def seconds_by_stage(self) -> dict[str, float]:
+        """Seconds of each of the driver's stages, in their order, earlier sessions of the run included."""
+        table = self.table()
+        stages = table[table["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
+        return {str(name).removeprefix("span/"): float(seconds) for name, seconds in stages.items()}
+
     def table(self) -> pd.DataFrame:
         """All rows so far; see `COLUMNS`."""
         return pd.DataFrame(self._rows, columns=list(COLUMNS)).astype(COLUMNS)

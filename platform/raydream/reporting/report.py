@@ -128,7 +128,7 @@ def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     on = f"test split of {data}" + (f", {images:,.0f} real images" if images is not None else "")
     best_step = _number(summary, "student_accuracy_best_step")
     best = "student, best" + (f" (step {best_step:,.0f})" if best_step is not None else "")
-    chosen = f"{on}; the round was chosen on the validation split"
+    chosen = f"{on}; chosen on the validation split"
     named = [
         ("teacher_accuracy", "teacher", on),
         ("student_accuracy", "student, last", f"{on}; at the end of the run"),
@@ -146,10 +146,13 @@ def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     counts = {
-        "images": "images made",
+        "images": "images",
         "rounds": "rounds",
+        "epochs": "epochs",
         "distillation_steps": "distillation steps",
         "generators": "generators",
+        "teacher_parameters": "parameters of the teacher",
+        "student_parameters": "parameters of the student",
     }
     rows = [("method", str(summary["method"]))] if summary.get("method") is not None else []
     for key, words in counts.items():
@@ -162,7 +165,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
         rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
-    for key, words in (("seed", "run seed"), ("teacher_fingerprint", "teacher's fingerprint")):
+    for key, words in (("feed", "images from"), ("seed", "run seed"), ("teacher_fingerprint", "teacher's fingerprint")):
         if summary.get(key) is not None:
             rows.append((words, str(summary[key])))
     return rows

@@ -7,21 +7,25 @@ from raydream.folders import folder_at
 from raydream.reporting.run_folder import read
 
 OF_RUN = "run:"
+OF_IMAGES = "images"
 
 
 def resolve(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with every network that names a run replaced by what that run says of it.
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
-    trained no student. A verifier `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it
-    is to classify.
+    trained no student; `teacher.network: images` becomes the teacher of the run whose images are named. A verifier
+    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify.
 
     Raises:
         InputError: there is no such run, or it has not trained a network (yet).
     """
     settings = dict(settings)
     if isinstance(settings.get("teacher"), dict):
-        settings["teacher"] = _network(settings["teacher"], "teacher.network")
+        if settings["teacher"].get("network") == OF_IMAGES and settings.get("images"):
+            settings["teacher"] = _inverted(str(settings["images"]))
+        else:
+            settings["teacher"] = _network(settings["teacher"], "teacher.network")
     if isinstance(verifiers := settings.get("verifiers"), str):
         verifiers = verifiers.split(",")
     if verifiers:
@@ -39,6 +43,14 @@ def teacher_of(run: str, field: str) -> dict[str, Any]:
         raise InputError(field, run, "the folder of a run that has a teacher", "name another run")
     teacher: dict[str, Any] = config["teacher"]
     return teacher
+
+
+def _inverted(images: str) -> dict[str, Any]:
+    """The teacher that a run made images of."""
+    folder, _ = resume(Path(images), "images")
+    if not folder.teacher.is_file():
+        raise InputError("images", images, "the folder of a run that has a teacher", "name another run, or a teacher")
+    return teacher_of(Path(images), "images") | {"checkpoint": str(folder.teacher)}
 
 
 def _network(description: dict[str, Any], field: str) -> dict[str, Any]:

@@ -19,6 +19,25 @@ STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
 
+def record_student(recorder: Recorder, report: StudentReport, part: int) -> None:
+    """The curves of what a student told, and when it worked.
+
+    Args:
+        part: of the run that its steps belong to: the round, or the epoch.
+    """
+    now = time.time()
+    for start, seconds in report.busy:
+        recorder.span(start, seconds, "student", "train", Place(part))
+    for offset in range(0, len(report.losses), STEPS_PER_ROW):
+        for name, values in (
+            ("student/loss", report.losses),
+            ("student/agreement", report.agreements),
+            ("student/learning_rate", report.learning_rates),
+        ):
+            recorder.point(now, "student", name, values[offset], step=report.first_step + offset)
+    recorder.point(now, "student", "student/waited_s", report.waited_s, step=report.snapshot.step)
+
+
 class Chronicle:
     """Keeps count of a run's batches and steps, and tells them to whoever looks on.
 
@@ -80,22 +99,12 @@ class Chronicle:
         now, recorder, step = time.time(), self._recorder, report.snapshot.step
         self._student_restarts += self._step is not None and step <= self._step
         self._step = step
-        for start, seconds in report.busy:
-            place = Place(self._schedule.round_of_step(report.first_step))
-            recorder.span(start, seconds, "student", "train", place)
-        for offset in range(0, len(report.losses), STEPS_PER_ROW):
-            for name, values in (
-                ("student/loss", report.losses),
-                ("student/agreement", report.agreements),
-                ("student/learning_rate", report.learning_rates),
-            ):
-                recorder.point(now, "student", name, values[offset], step=report.first_step + offset)
+        record_student(recorder, report, self._schedule.round_of_step(report.first_step))
         beyond = self._images - self._schedule.initial_batches * self._schedule.batch_images
         # The first round's steps are taken before anything joins beyond the minimum fill, the final ones after all.
         before_final = min(step, self._schedule.round_steps) - self._schedule.steps_per_round
         ratio = {"buffer/samples_per_insert": before_final * self._schedule.draw / beyond} if beyond > 0 else {}
         for name, value in {
-            "student/waited_s": report.waited_s,
             "buffer/images": self._images,
             "images_per_s": self._images_per_s,
             **ratio,

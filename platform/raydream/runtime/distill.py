@@ -12,18 +12,17 @@ from rich.console import Console
 
 from raydream.command_line import Command, as_dict
 from raydream.config import DistillConfig
-from raydream.data import load_data
-from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_student
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Display, State, result_table
+from raydream.reporting.progress import Display, State, accuracy_rows, result_table
 from raydream.reporting.recorder import Recorder, flatten, overlap_share
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
+from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.preflight import Checked, check_device, check_machine, check_run
 from raydream.runtime.session import is_local, machine_nodes, machine_text, ray_session
@@ -123,29 +122,19 @@ def _summarise(
     recorder: Recorder,
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
-    schedule, metrics = checked.schedule, recorder.table()
-    summary: dict[str, Any] = {"method": config.synthesis.method, "seed": config.seed, "data": config.data.name}
-    real = load_data(config.data.name)
-    if real is not None:
-        test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
-        best = max(validation, key=lambda step: (validation[step], step))
-        summary |= {
-            "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
-            "student_accuracy": test[schedule.total_steps],
-            "student_accuracy_best": test[best],
-            "student_accuracy_best_step": best,
-            "student_accuracy_validation": validation[schedule.total_steps],
-            "test_images": len(real.test.labels),
-        }
-    stages = metrics[metrics["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
-    return summary | {
+    schedule = checked.schedule
+    return {
+        "method": config.synthesis.method,
+        "seed": config.seed,
+        "data": config.data.name,
+        **final_accuracies(teacher, config.data.name, recorder, schedule.total_steps),
         "rounds": schedule.rounds,
         "generators": config.generators.count,
         "images": schedule.total_batches * schedule.batch_images,
         "distillation_steps": schedule.total_steps,
         "wall_s": recorder.time_s(time.time()),
-        "seconds_by_stage": {str(name).removeprefix("span/"): seconds for name, seconds in stages.items()},
-        "overlap_share": overlap_share(metrics),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        "overlap_share": overlap_share(recorder.table()),
         "lockstep": config.rounds.lockstep,
         "teacher_fingerprint": teacher.fingerprint,
         **machine_text(),
@@ -153,13 +142,7 @@ def _summarise(
 
 
 def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
-    rows = {}
-    if "student_accuracy" in summary:
-        on = f"on {summary['test_images']} real test images ({summary['data']})"
-        rows["teacher"] = f"{summary['teacher_accuracy']:.1%} {on}"
-        rows["student, last"] = f"{summary['student_accuracy']:.1%} {on}"
-        best, step = summary["student_accuracy_best"], summary["student_accuracy_best_step"]
-        rows["student, best"] = f"{best:.1%} at step {step}, chosen on validation"
+    rows = accuracy_rows(summary)
     rows["images"] = f"{summary['images']} synthetic, by {summary['method']}"
     rows["rounds"] = f"{summary['rounds']}, {summary['distillation_steps']} distillation steps"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())

@@ -1,17 +1,43 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, TransferConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
+from raydream.reporting.recorder import Recorder
 from raydream.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
-from raydream.teachers.teacher import load_arrays
+from raydream.teachers.teacher import Teacher, load_arrays
+
+
+def final_accuracies(teacher: Teacher, data: str, recorder: Recorder, steps: int) -> dict[str, Any]:
+    """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
+
+    Args:
+        data: name of the real data.
+        recorder: holds what the evaluator measured.
+        steps: distillation steps of the whole run.
+    """
+    real = load_data(data)
+    if real is None:
+        return {}
+    test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
+    best = max(validation, key=lambda step: (validation[step], step))
+    return {
+        "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
+        "student_accuracy": test[steps],
+        "student_accuracy_best": test[best],
+        "student_accuracy_best_step": best,
+        "student_accuracy_validation": validation[steps],
+        "test_images": len(real.test.labels),
+    }
 
 
 class Evaluator:
@@ -21,7 +47,7 @@ class Evaluator:
         shards: folder of the committed shards.
     """
 
-    def __init__(self, config: DistillConfig, shards: Folder) -> None:
+    def __init__(self, config: DistillConfig | TransferConfig, shards: Folder) -> None:
         torch.set_num_threads(1)
         self._data = load_data(config.data.name)
         self._store = ShardStore(shards)

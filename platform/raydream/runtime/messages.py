@@ -42,6 +42,17 @@ class BatchProgress:
 
 
 @dataclass(frozen=True)
+class StepsDone:
+    """How far the student is, between two of its reports.
+
+    Attributes:
+        step: distillation steps done.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something to be noted in the run's journal.
 

@@ -3,15 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig
-from raydream.errors import InputError
+from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig, TransferConfig
+from raydream.data import load_data
+from raydream.data.image_set import open_shards
+from raydream.errors import InputError, ShardError
 from raydream.networks import build_student, build_teacher
-from raydream.schedule import Schedule
+from raydream.reporting import run_folder
+from raydream.schedule import Epochs, Schedule
+from raydream.shards import ShardStore
 from raydream.students.distillation import steps_to_settle
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, probe
+from raydream.teachers.checks import check_network, check_shapes, probe
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
@@ -219,7 +224,100 @@ def check_run(config: DistillConfig) -> Checked:
     return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps)
 
 
-def _check_student(config: DistillConfig) -> int:
+@dataclass(frozen=True)
+class CheckedTransfer:
+    """What the checks of a transfer found out.
+
+    Attributes:
+        store: the shards of the images.
+        epochs: over them.
+    """
+
+    teacher: Teacher
+    store: ShardStore
+    epochs: Epochs
+
+
+def check_transfer(config: TransferConfig) -> CheckedTransfer:
+    """Load and probe the networks, and see that images and real data are what they take.
+
+    Raises:
+        InputError: a checkpoint, a network, a set of images or real data that do not fit.
+    """
+    store, shape = open_shards(config.images), tuple(config.teacher.input_shape)
+    whole, path = "a run that is done", Path(config.images)
+    if run_folder.is_begun(path) and run_folder.read_summary(run_folder.resume(path)[0]) is None:
+        raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
+    try:
+        extents = [store.extent(batch) for batch in store.committed()]
+    except ShardError as error:
+        raise InputError("images", config.images, whole, f"{error}: resume it") from error
+    if other := {extent[1:] for extent in extents} - {shape}:
+        allowed = f"a run with images {shape}, as teacher.input_shape says"
+        raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
+    images = sum(extent[0] for extent in extents)
+    if config.student.batch_size > images:
+        allowed = f"at most {images}, the images in {config.images}"
+        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or make more images")
+    teacher = load_teacher(config.teacher)
+    check_shapes(teacher.network, config.teacher)
+    _check_student(config)
+    real = load_data(config.data.name)
+    if real is not None and real.test.images.shape[1:] != shape:
+        allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
+        remedy = f"its images are {real.test.images.shape[1:]}"
+        raise InputError("data.name", config.data.name, allowed, remedy)
+    return CheckedTransfer(teacher, store, Epochs(images, config.student.batch_size, config.epochs))
+
+
+def check_workers(config: TransferConfig, read_cpus: float, cpus: float, gpus: float) -> None:
+    """See that the fewest Train workers can be scheduled, and what reads their images beside them.
+
+    Args:
+        read_cpus: that reading needs at least.
+        cpus, gpus: of the machine or cluster.
+
+    Raises:
+        InputError: they would wait for ever, or compute on a GPU that nobody reserves.
+    """
+    student = config.student
+    if config.device == "cuda" and not student.gpus:
+        remedy = "give it a share, such as 1 for each worker"
+        raise InputError("student.gpus", student.gpus, "> 0 where device is cuda", remedy)
+    if workers_beside_reading(config, read_cpus, cpus, gpus):
+        return
+    workers = student.worker_counts[-1]
+    kind, each, there = ("cpus", student.cpus, cpus - read_cpus)
+    if workers * each <= there + 1e-9:
+        kind, each, there = ("gpus", student.gpus, gpus)
+    reading = f" beside {read_cpus:g} CPUs for reading images" if read_cpus and kind == "cpus" else ""
+    raise InputError(
+        f"student.{kind}",
+        each,
+        f"at most {max(0.0, there / workers):.3g}",
+        f"{workers} workers reserve {workers * each:g} {kind.upper()}{reading}, and there are "
+        f"{cpus if kind == 'cpus' else gpus:g}: ask for fewer workers or smaller fractions "
+        f"(student.workers, student.min_workers, student.{kind})",
+    )
+
+
+def workers_beside_reading(config: TransferConfig, read_cpus: float, cpus: float, gpus: float) -> int:
+    """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
+
+    Args:
+        read_cpus: that reading needs at least.
+        cpus, gpus: of the machine or cluster.
+    """
+    student = config.student
+    fits = (
+        workers
+        for workers in student.worker_counts
+        if workers * student.cpus + read_cpus <= cpus + 1e-9 and workers * student.gpus <= gpus + 1e-9
+    )
+    return next(fits, 0)
+
+
+def _check_student(config: DistillConfig | TransferConfig) -> int:
     student = build_student(config.student, config.teacher)
     for training in (False, True):
         shape = probe(student, config.teacher, "student.network", config.student.network, training)

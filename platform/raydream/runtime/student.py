@@ -1,40 +1,28 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
-import io
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
-import ray.train
+import ray.data
 import ray.train.collective
-import ray.train.torch
 import torch
 from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
-from raydream.compute import use_device
 from raydream.config import DistillConfig
-from raydream.folders import Folder, LocalFolder
-from raydream.networks import build_student
-from raydream.records import BatchId, Snapshot
-from raydream.runtime.messages import StudentReport
+from raydream.folders import Folder
+from raydream.records import BatchId
+from raydream.runtime.learner import Learner, Reporter, Waits
 from raydream.runtime.preflight import student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
-from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
-from raydream.students.distillation import Distiller
-from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
-CHECKPOINT = "student.pt"
 FETCH_TIMEOUT_S = 60.0
 """for a batch from the object store; after that its shard is read"""
-WORTH_TELLING_S = 0.05
-"""a wait shorter than this is not shown in the timeline"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +46,23 @@ class StudentPlan:
     shards: Folder
     most_batches: int
 
+    @property
+    def total_steps(self) -> int:
+        """Distillation steps of the whole run."""
+        return self.schedule.total_steps
+
+    def workers_that_fit(self, cpus: float, gpus: float) -> int:
+        """With how many Train workers the student can be scheduled, of a cluster of this size."""
+        return student_workers_that_fit(self.config, cpus, gpus)
+
+    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
+        """Nothing is streamed: images come from the buffer."""
+        return {}
+
+    def work(self) -> None:
+        """What each Train worker does."""
+        train_student(self)
+
 
 class Feed:
     """The images of each step in turn, asked for one block ahead so that the student need not wait.
@@ -66,10 +71,11 @@ class Feed:
         plan: of the student.
         first_step: the next step.
         rank, workers: of the Train workers.
+        waits: where to tell how long the student had to wait.
     """
 
-    def __init__(self, plan: StudentPlan, first_step: int, rank: int, workers: int) -> None:
-        self._plan, self._rank, self._workers = plan, rank, workers
+    def __init__(self, plan: StudentPlan, first_step: int, rank: int, workers: int, waits: Waits) -> None:
+        self._plan, self._rank, self._workers, self._waits = plan, rank, workers, waits
         self._store = ShardStore(plan.shards)
         self._images: dict[BatchId, np.ndarray] = {}
         self._arrays: list[np.ndarray] = []
@@ -77,21 +83,13 @@ class Feed:
         self._asked = first_step
         self._pending = self._ask()
         self._first = self._end = first_step
-        self.waited_s = 0.0
-        self.busy: list[tuple[float, float]] = []
-        self._busy_since = time.time()
 
     def images(self, step: int) -> torch.Tensor:
         """uint8 [n,C,H,W], this worker's images of a step; steps are asked for in order."""
         if step >= self._end:
-            self._next_block()
+            with self._waits.waiting():
+                self._next_block()
         return torch.from_numpy(gather(self._arrays, self._picks[step - self._first]))
-
-    def close_stretch(self) -> None:
-        """End the current stretch of `busy`, and begin the next."""
-        now = time.time()
-        self.busy.append((self._busy_since, now - self._busy_since))
-        self._busy_since = now
 
     def _ask(self) -> ray.ObjectRef | None:
         if self._asked >= self._plan.schedule.total_steps:
@@ -101,16 +99,10 @@ class Feed:
         return self._plan.buffer.draw.remote(first, self._rank, self._workers)
 
     def _next_block(self) -> None:
-        began = time.time()
         block = self._wait_for_block()
         self._pending = self._ask()
         self._first, self._end, self._picks = self._end, self._end + len(block.picks), block.picks
         self._take(block.batches)
-        waited = time.time() - began
-        self.waited_s += waited
-        if waited > WORTH_TELLING_S:
-            self.busy.append((self._busy_since, began - self._busy_since))
-            self._busy_since = time.time()
 
     def _take(self, batches: list[BatchId]) -> None:
         """Have the images of these batches at hand, and let go of those not needed for longest."""
@@ -153,92 +145,20 @@ class Feed:
 
 def train_student(plan: StudentPlan) -> None:
     """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
-    config, schedule = plan.config, plan.schedule
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    device = use_device(config.device, config.student.cpus, config.student.gpus)
-    teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
-    torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config.student, config.teacher)
-    checkpoint = _load_checkpoint()
-    if checkpoint:
-        student.load_state_dict(checkpoint["student"])
-    trained = ray.train.torch.prepare_model(student, move_to_device=device)
-    distiller = Distiller(teacher, trained, config.student, schedule.total_steps, config.seed, rank)
-    if checkpoint:
-        distiller.optimizer.load_state_dict(checkpoint["optimizer"])
-    start = checkpoint["step"] if checkpoint else 0
-    reporter = _Reporter(plan, student, distiller, start, rank)
-    feed = Feed(plan, start, rank, workers)
-    if start:
-        reporter.report(start, feed)
-    for step in range(start, schedule.total_steps):
-        reporter.note(*distiller.step(feed.images(step), step))
+    schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps)
+    reporter = Reporter(plan.reports, learner)
+    feed = Feed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
+    if learner.step:
+        reporter.report(learner.step)
+    for step in range(learner.step, schedule.total_steps):
+        reporter.note(*learner.distiller.step(feed.images(step), step))
         if schedule.is_snapshot(step + 1):
-            reporter.report(step + 1, feed)
+            if schedule.ends_round(step + 1):
+                learner.save(step + 1)
+            reporter.report(step + 1)
             last = step + 1 == schedule.total_steps
-            if schedule.ends_round(step + 1) and not last and _room_for_more(config, workers):
+            if schedule.ends_round(step + 1) and not last and _room_for_more(plan.config, learner.workers):
                 return  # and `train` goes on from this checkpoint with more workers
-
-
-class _Reporter:
-    """Collects what each step says, and passes it on with the student's weights."""
-
-    def __init__(self, plan: StudentPlan, student: torch.nn.Module, distiller: Distiller, step: int, rank: int) -> None:
-        self._plan, self._student, self._distiller, self._rank = plan, student, distiller, rank
-        self._first_step = step
-        self._noted: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def note(self, loss: torch.Tensor, agreement: torch.Tensor) -> None:
-        self._noted.append((loss, agreement))
-
-    def report(self, step: int, feed: Feed) -> None:
-        """Save a checkpoint where a round ends, then tell the driver (rank 0 does both; its BN statistics count)."""
-        ends_round = self._plan.schedule.ends_round(step)
-        if ends_round and step > self._first_step:
-            self._save(step)
-        feed.close_stretch()
-        if self._rank == 0:
-            steps = np.arange(self._first_step, step)
-            values = torch.tensor([[loss.item(), agreement.item()] for loss, agreement in self._noted]).reshape(-1, 2)
-            report = StudentReport(
-                snapshot=Snapshot(step, to_arrays(self._student)),
-                first_step=self._first_step,
-                losses=values[:, 0].numpy(),
-                agreements=values[:, 1].numpy(),
-                learning_rates=np.array([self._distiller.learning_rate(int(s)) for s in steps]),
-                waited_s=feed.waited_s,
-                busy=feed.busy,
-            )
-            self._plan.reports.put(report)
-        self._first_step, self._noted, feed.waited_s, feed.busy = step, [], 0.0, []
-
-    def _save(self, step: int) -> None:
-        if self._rank != 0:
-            ray.train.report({"step": step})
-            return
-        state = {
-            "step": step,
-            "student": self._student.state_dict(),
-            "optimizer": self._distiller.optimizer.state_dict(),
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, Path(folder) / CHECKPOINT)
-            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-
-def _load_checkpoint() -> dict[str, Any] | None:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return read_checkpoint(LocalFolder(Path(folder)))
-
-
-def read_checkpoint(folder: Folder) -> dict[str, Any]:
-    """The student's and its optimizer's state, and the step behind them."""
-    state: dict[str, Any] = torch.load(io.BytesIO(folder.read(CHECKPOINT)), weights_only=True, map_location="cpu")
-    return state
 
 
 def _room_for_more(config: DistillConfig, workers: int) -> bool:

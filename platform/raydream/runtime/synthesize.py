@@ -32,6 +32,7 @@ from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_device, check_machine, check_teacher
 from raydream.runtime.session import beside_the_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.schedule import even_sizes
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.storage import write_json
@@ -41,12 +42,6 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 POLL_S = 0.2
 DEFAULT_IMAGES = 256
-
-
-def even_sizes(images: int, most: int) -> list[int]:
-    """Sizes of batches that differ by one at most, as coefficients belong to a batch size."""
-    count = -(-images // most)
-    return [images // count + (index < images % count) for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,8 @@ def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
             allowed = f"a run with images {config.teacher.input_shape}, as teacher.input_shape says"
             raise InputError("start_from", config.start_from, allowed, f"its images are {shape}")
     else:
-        sizes = even_sizes(config.images or DEFAULT_IMAGES, config.synthesis.batch_size)
+        images = config.images or DEFAULT_IMAGES
+        sizes = even_sizes(images, -(-images // config.synthesis.batch_size))  # as coefficients belong to a size
         sources = [None] * len(sizes)
     tasks, first = {}, 0
     for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):

@@ -36,8 +36,13 @@ def keep_teacher(
         teacher, found = trained_teacher(*recipe)
         told = "found in" if found else "trained and kept in"
         say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    keep(teacher, folder)
+    return teacher
+
+
+def keep(teacher: Teacher, folder: RunFolder) -> None:
+    """Put a copy of a teacher's weights into a run's folder; raises InputError as `keep_teacher` does."""
     run_folder.check_teacher(folder, teacher.fingerprint)
     if not folder.teacher.exists():
         save_network(teacher.network, folder.teacher)
     folder.save()
-    return teacher

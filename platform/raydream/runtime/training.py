@@ -2,20 +2,33 @@
 
 import json
 import time
+<<<<<<< HEAD
+=======
+from pathlib import Path
+from typing import Protocol
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 
+import ray.data
 import ray.train
 import ray.train.torch
+from ray.util.queue import Queue
 
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, TransferConfig
 from raydream.errors import first_line
 from raydream.folders import Folder
 from raydream.runtime.failures import Attempts
+from raydream.runtime.learner import read_checkpoint
 from raydream.runtime.messages import Notice
+<<<<<<< HEAD
 from raydream.runtime.preflight import student_workers_that_fit
 from raydream.runtime.process_group import StudentGroup
 from raydream.runtime.session import can_be_placed, cluster_nodes
 from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
 from raydream.storage import damaged_name
+=======
+from raydream.runtime.session import can_be_placed, cluster_size
+from raydream.storage import set_aside
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 
 LISTED = "checkpoint_manager_snapshot.json"
 """in which Ray Train lists the checkpoints that are whole"""
@@ -23,7 +36,35 @@ LOOK_S = 5.0
 """for Ray to find a place for a student, and between two looks where there was none"""
 
 
+<<<<<<< HEAD
 def train(plan: StudentPlan, storage: Folder) -> None:
+=======
+class TrainPlan(Protocol):
+    """What has to be known of a student to train it, of whatever job it is."""
+
+    @property
+    def config(self) -> DistillConfig | TransferConfig: ...
+
+    @property
+    def reports(self) -> Queue:
+        """To the driver."""
+
+    @property
+    def total_steps(self) -> int:
+        """Distillation steps of the whole run."""
+
+    def workers_that_fit(self, cpus: float, gpus: float) -> int:
+        """With how many Train workers the student can be scheduled, of a cluster of this size; 0: with none."""
+
+    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
+        """What is streamed to a Train job that goes on from a step."""
+
+    def work(self) -> None:
+        """What each Train worker does."""
+
+
+def train(plan: TrainPlan, storage: Path) -> None:
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
     """Train the student to its end, from its last checkpoint on if the storage has one.
 
     That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
@@ -39,17 +80,17 @@ def train(plan: StudentPlan, storage: Folder) -> None:
         workers = _wait_for_room(plan, workers)
         try:
             _trainer(plan, storage, workers).fit()
-            if steps_saved(storage) >= plan.schedule.total_steps:
+            if steps_saved(storage) >= plan.total_steps:
                 return
         except ray.train.TrainingFailedError as error:
             if not attempts.again(error, steps_saved(storage)):
                 raise
 
 
-def _wait_for_room(plan: StudentPlan, before: int) -> int:
+def _wait_for_room(plan: TrainPlan, before: int) -> int:
     """With how many workers the student goes on; tells what it waits for, and where their number changes."""
     config, waits = plan.config, False
-    while not (workers := _workers_with_a_place(config)):
+    while not (workers := _workers_with_a_place(plan)):
         if not waits:
             count, each = config.student.worker_counts[-1], config.student
             asked = f"{count} workers of {each.cpus:g} CPUs and {each.gpus:g} GPUs"
@@ -61,24 +102,37 @@ def _wait_for_room(plan: StudentPlan, before: int) -> int:
     return workers
 
 
-def _workers_with_a_place(config: DistillConfig) -> int:
+def _workers_with_a_place(plan: TrainPlan) -> int:
     """The most workers that there is room for, node by node; 0 where not even the fewest have a place.
 
     Counted alone, a node is there for some seconds after its loss, and what others hold or is scattered counts, too.
     """
+<<<<<<< HEAD
     most = student_workers_that_fit(config, cluster_nodes())
     counts = [count for count in config.student.worker_counts if count <= most]
     return next((count for count in counts if can_be_placed(config.student.resources, count, LOOK_S)), 0)
 
 
 def _trainer(plan: StudentPlan, storage: Folder, workers: int) -> ray.train.torch.TorchTrainer:
+=======
+    most, student = plan.workers_that_fit(*cluster_size()), plan.config.student
+    counts = [count for count in student.worker_counts if count <= most]
+    return next((count for count in counts if can_be_placed(student.resources, count, LOOK_S)), 0)
+
+
+def _trainer(plan: TrainPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
     """A Train job that ends at its first failure."""
     config, (system, path) = plan.config.student, storage.for_arrow()
     parent, _, name = path.rpartition("/")
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
+<<<<<<< HEAD
         torch_config=StudentGroup(),
+=======
+        datasets=plan.datasets(steps_saved(storage)),
+>>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
         ),
@@ -119,5 +173,5 @@ def set_damaged_checkpoints_aside(storage: Folder) -> str | None:
     return None
 
 
-def _train_loop(config: dict[str, StudentPlan]) -> None:
-    train_student(config["plan"])
+def _train_loop(config: dict[str, TrainPlan]) -> None:
+    config["plan"].work()

@@ -1,0 +1,189 @@
+"""How the images of a finished set get to a student's Train workers: from memory, or streamed from their shards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import ray.train
+import torch
+from torch import Tensor
+
+from raydream.buffer.sampler import permuted_epoch
+from raydream.errors import InputError, ShardError, first_line
+from raydream.schedule import Epochs, even_sizes
+from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
+
+MEMORY_SHARE = 0.5
+"""of the smallest node's object store that a set may fill"""
+SHUFFLE_BYTES = 128 * 2**20
+"""of images that a worker keeps to draw from, where they are streamed"""
+READ_CPUS = 0.5
+"""that each of Ray Data's tasks reserves; without room for one of them, workers would wait for ever"""
+STREAMED = "images"
+
+
+class Feed(Protocol):
+    """Where the images come from."""
+
+    name: str
+    read_cpus: float
+    """CPUs that must be left beside the workers"""
+
+    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
+        """What Ray Data streams to a Train job that goes on from an epoch; made in the process that starts the job."""
+
+    def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
+        """uint8 [n,C,H,W] for each step of an epoch: a worker's part, which all other parts make whole."""
+
+
+@dataclass(frozen=True)
+class MemoryFeed:
+    """All images lie in the object store; each epoch has an order of its own, which follows from the seed.
+
+    Attributes:
+        images: a list with the reference to uint8 [N,C,H,W].
+        epochs: over them.
+        seed: of the run.
+    """
+
+    images: list[ray.ObjectRef]
+    epochs: Epochs
+    seed: int
+    name = "memory"
+    read_cpus = 0.0
+
+    @classmethod
+    def fill(cls, store: ShardStore, shape: tuple[int, ...], epochs: Epochs, seed: int) -> "MemoryFeed":
+        """Read all shards into the object store; raises ShardError where one cannot be read."""
+        images, filled = np.empty((epochs.images, *shape), np.uint8), 0
+        for batch in store.committed():
+            made = store.read(batch).images
+            images[filled : filled + len(made)] = made
+            filled += len(made)
+        return cls([ray.put(images)], epochs, seed)
+
+    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
+        return {}
+
+    def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
+        images = ray.get(self.images[0])
+        for rows in permuted_epoch(self.seed, epoch, self.epochs.images, self.epochs.steps):
+            yield torch.from_numpy(images[np.array_split(rows, workers)[rank]])
+
+
+@dataclass(frozen=True)
+class StreamFeed:
+    """Ray Data reads the shards again in each epoch, in another order, and workers draw from what has come so far.
+
+    All workers get as many images: where these cannot be divided evenly, fewer than there are workers are left out of
+    an epoch. The order depends on which shard was read first, and cannot be repeated.
+
+    Attributes:
+        files: of the shards.
+        shape: [C,H,W] of the images.
+        epochs: over them.
+        seed: of the run.
+        block_bytes: of images that travel together, at most.
+    """
+
+    files: list[str]
+    shape: tuple[int, ...]
+    epochs: Epochs
+    seed: int
+    block_bytes: int
+    name = "stream"
+    read_cpus = READ_CPUS
+
+    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.target_max_block_size = self.block_bytes
+        order = ray.data.FileShuffleConfig(seed=derive_seed(self.seed, "file order", first_epoch))
+        # Ray has no other way to ask for checksums; without them a flipped bit would be a pixel.
+        checked = {"page_checksum_verification": True}
+        shards = ray.data.read_parquet(self.files, shuffle=order, num_cpus=READ_CPUS, dataset_kwargs=checked)
+        pixels = shards.select_columns(["image"]).map_batches(
+            partial(_decode, shape=self.shape),
+            batch_format="pyarrow",
+            batch_size=None,
+            zero_copy_batch=True,
+            num_cpus=READ_CPUS,
+        )
+        return {STREAMED: pixels}
+
+    def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
+        sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
+        batches = ray.train.get_dataset_shard(STREAMED).iter_torch_batches(
+            batch_size=max(sizes),
+            local_shuffle_buffer_size=max(4 * max(sizes), SHUFFLE_BYTES // int(np.prod(self.shape))),
+            local_shuffle_seed=derive_seed(self.seed, "stream order", epoch, rank) % 2**32,
+        )
+        try:
+            yield from resized((batch["image"] for batch in batches), sizes)
+        except (OSError, pa.ArrowException) as error:
+            raise ShardError(f"the images cannot be read: {first_line(error)}") from error
+
+
+def resized(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
+    """The same images in the same order, in batches of these sizes; raises ValueError where there are not as many."""
+    held: list[Tensor] = []
+    for size in sizes:
+        while sum(map(len, held)) < size:
+            if (more := next(batches, None)) is None:
+                raise ValueError(f"{sum(sizes)} images were expected, and there are fewer")
+            held.append(more)
+        joined = held[0] if len(held) == 1 else torch.cat(held)
+        yield joined[:size]
+        held = [joined[size:]] if len(joined) > size else []
+    if held or next(batches, None) is not None:
+        raise ValueError(f"{sum(sizes)} images were expected, and there are more")
+
+
+def choose_feed(asked: str, images_bytes: int, object_store: int) -> str:
+    """Whether images are held in memory or streamed.
+
+    Args:
+        asked: memory, stream, or auto: memory where they fit into `MEMORY_SHARE` of the object store.
+        images_bytes: of all of them.
+        object_store: bytes of the smallest node's.
+
+    Raises:
+        InputError: memory is asked for, and all of the object store would not hold them.
+    """
+    if asked == "memory" and images_bytes > object_store:
+        allowed = f"stream for {images_bytes / 2**20:.0f} MiB of images"
+        remedy = f"the smallest object store holds {object_store / 2**20:.0f} MiB: leave the option out"
+        raise InputError("feed", asked, allowed, remedy)
+    if asked == "auto":
+        return "memory" if images_bytes <= MEMORY_SHARE * object_store else "stream"
+    return asked
+
+
+def make_feed(
+    asked: str, store: ShardStore, shape: tuple[int, ...], epochs: Epochs, seed: int, object_store: int
+) -> Feed:
+    """The feed of a set of images, as `choose_feed` decides; raises as that, and as `MemoryFeed.fill`.
+
+    Args:
+        shape: [C,H,W] of the images.
+        object_store: bytes of the smallest node's.
+    """
+    name = choose_feed(asked, epochs.images * int(np.prod(shape)), object_store)
+    if name == "memory":
+        return MemoryFeed.fill(store, shape, epochs, seed)
+    # Some blocks are under way at once for each worker, and all of them together have to fit.
+    block_bytes = min(128 * 2**20, object_store // 32)
+    return StreamFeed(store.files(), shape, epochs, seed, block_bytes)
+
+
+def _decode(table: pa.Table, shape: tuple[int, ...]) -> dict[str, Any]:
+    """[n,C,H,W] from rows of bytes, without a copy where they lie together."""
+    chunks = [chunk.flatten().to_numpy() for chunk in table.column("image").chunks]
+    pixels = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
+    return {"image": pixels.reshape(-1, *shape)}

@@ -1,0 +1,312 @@
+"""The job that trains a student from scratch on a finished set of images, in epochs."""
+
+import contextlib
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import ray
+import ray.data
+import torch
+from ray.util.queue import Empty, Queue
+from rich.console import Console
+from torch import nn
+
+from raydream.command_line import Command, as_dict
+from raydream.config import TransferConfig
+from raydream.errors import StallError
+from raydream.networks import build_student, parameters_of
+from raydream.records import Snapshot
+from raydream.reporting import run_folder
+from raydream.reporting.journal import Journal
+from raydream.reporting.progress import Counter, accuracy_rows, result_table
+from raydream.reporting.recorder import Recorder, flatten
+from raydream.reporting.report import write_report
+from raydream.reporting.run_folder import RunFolder
+from raydream.runtime.chronicle import record_student
+from raydream.runtime.evaluator import Evaluator, final_accuracies
+from raydream.runtime.failures import own_error
+from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
+from raydream.runtime.learner import Learner, Reporter
+from raydream.runtime.messages import Notice, StepsDone, StudentReport
+from raydream.runtime.metrics import RunMetrics
+from raydream.runtime.preflight import CheckedTransfer, check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.session import (
+    beside_the_driver,
+    cluster_size,
+    is_local,
+    machine_cpus,
+    machine_text,
+    object_store_bytes,
+    ray_session,
+)
+from raydream.runtime.teacher import keep, with_kept_teacher
+from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
+from raydream.schedule import Epochs
+from raydream.storage import write_json
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.teacher import load_arrays, to_arrays
+
+# A process of its own, as in `driver.py`.
+_train = ray.remote(num_cpus=0, max_retries=0)(train)
+_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+
+POLL_S = 0.2
+TELL_S = 1.0
+"""between two pieces of news of an epoch, at least"""
+
+
+@dataclass(frozen=True)
+class TransferPlan:
+    """What a Train worker needs to know.
+
+    Attributes:
+        teacher: a list with the reference to the teacher's arrays.
+        feed: where the images come from.
+        reports: a queue of `StudentReport`, to the driver.
+    """
+
+    config: TransferConfig
+    epochs: Epochs
+    teacher: list[ray.ObjectRef]
+    feed: Feed
+    reports: Queue
+
+    @property
+    def total_steps(self) -> int:
+        """Distillation steps of the whole run."""
+        return self.epochs.total_steps
+
+    def workers_that_fit(self, cpus: float, gpus: float) -> int:
+        """With how many Train workers the student can be scheduled, of a cluster of this size."""
+        return workers_beside_reading(self.config, self.feed.read_cpus, cpus, gpus)
+
+    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
+        """What is streamed to a Train job that goes on from a step, where an epoch begins."""
+        return self.feed.datasets(step // self.epochs.steps)
+
+    def work(self) -> None:
+        """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
+        epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps)
+        reporter, told_at = Reporter(self.reports, learner), time.monotonic()
+        if learner.step:
+            reporter.report(learner.step)
+        for epoch in range(learner.step // epochs.steps, epochs.count):
+            batches = self.feed.epoch(epoch, learner.rank, learner.workers)
+            for step in range(epoch * epochs.steps, (epoch + 1) * epochs.steps):
+                with reporter.waits.waiting():
+                    images = next(batches)
+                reporter.note(*learner.distiller.step(images, step))
+                if learner.rank == 0 and time.monotonic() - told_at > TELL_S:
+                    told_at = time.monotonic()
+                    self.reports.actor.put_nowait.remote(StepsDone(step + 1))  # not waited for
+            next(batches, None)  # a stream has to come to its end before the next epoch's begins
+            learner.save((epoch + 1) * epochs.steps)
+            reporter.report((epoch + 1) * epochs.steps)
+
+
+def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
+    """Train a student, or go on with it; returns the summary, which is also in the run folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written; only what depends on the size of the object
+            store, or of a cluster that is joined, is known later.
+        RaydreamError: the run failed; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    if is_local():
+        read_cpus = READ_CPUS if config.feed == "stream" else 0.0
+        check_workers(config, read_cpus, machine_cpus(), torch.cuda.device_count())
+    teacher = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+    checked = check_transfer(replace(config, teacher=teacher))
+    folder = command.folder()
+    with run_folder.held(folder):
+        console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            summary = _run(config, checked, folder, began_at, console)
+        write_report(folder.path)
+    _show(summary, folder, console)
+    return summary
+
+
+def _run(
+    config: TransferConfig, checked: CheckedTransfer, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
+    keep(checked.teacher, folder)
+    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
+    with contextlib.closing(recorder):
+        journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+        if recorder.damage:
+            journal.note(recorder.damage)
+        with contextlib.ExitStack() as session:
+            with recorder.stage("start"):
+                check = partial(check_workers, config, 0.0)
+                session.enter_context(ray_session(check, folder.run))
+                shape, room = config.teacher.input_shape, object_store_bytes()
+                feed = make_feed(config.feed, checked.store, shape, checked.epochs, config.seed, room)
+                check_workers(config, feed.read_cpus, *cluster_size())
+            with recorder.stage("epochs"):
+                snapshot = _Training(config, checked, feed, folder, recorder, journal).run(console)
+        student = build_student(config.student, config.teacher)
+        load_arrays(student, snapshot.state)
+        save_network(student, folder.student)
+        summary = _summarise(config, checked, feed.name, student, recorder)
+        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
+        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+    write_json(folder.summary, summary)
+    return summary
+
+
+class _Training:
+    """The training of a student, as the driver sees it: begun, told of, measured, and waited for.
+
+    Args:
+        feed: where the images come from.
+        folder: of the run.
+        recorder, journal: where to tell what happens.
+    """
+
+    def __init__(
+        self,
+        config: TransferConfig,
+        checked: CheckedTransfer,
+        feed: Feed,
+        folder: RunFolder,
+        recorder: Recorder,
+        journal: Journal,
+    ) -> None:
+        self._config, self._epochs, self._recorder, self._journal = config, checked.epochs, recorder, journal
+        self._metrics = RunMetrics(folder.run)
+        self._metrics.set("images", checked.epochs.images)
+        here = {"scheduling_strategy": beside_the_driver()}
+        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
+        self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, checked.store.folder)
+        if damage := set_damaged_checkpoints_aside(folder.checkpoints):
+            journal.note(f"{damage}, and the student starts anew")
+        self._step = steps_saved(folder.checkpoints)
+        plan = TransferPlan(config, checked.epochs, [ray.put(to_arrays(checked.teacher.network))], feed, self._reports)
+        self._training = _train.options(**here).remote(plan, folder.checkpoints)
+        self._snapshot: Snapshot | None = None
+        self._measuring: dict[ray.ObjectRef, StudentReport] = {}
+        self._last_news = time.time()
+
+    def run(self, console: Console) -> Snapshot:
+        """Wait for the end, and show how far it is.
+
+        Returns:
+            the trained student.
+
+        Raises:
+            RaydreamError: it failed for good.
+        """
+        trained = False
+        try:
+            with Counter("distillation steps", self._step, self._epochs.total_steps, console) as counter:
+                while not trained or self._measuring or not self._is_last(self._snapshot):
+                    self._collect_reports()
+                    self._collect_measurements(counter)
+                    counter.update(self._step)
+                    self._metrics.set("student_step", self._step)
+                    self._metrics.tell()
+                    if not trained and ray.wait([self._training], timeout=0)[0]:
+                        ray.get(self._training)
+                        trained = True
+                    self._check_news()
+            assert self._snapshot is not None
+            return self._snapshot
+        except ray.exceptions.RayError as error:
+            raise own_error(error, "the student failed") from error
+        finally:
+            self._recorder.flush()
+
+    def _is_last(self, snapshot: Snapshot | None) -> bool:
+        return snapshot is not None and snapshot.step == self._epochs.total_steps
+
+    def _collect_reports(self) -> None:
+        with contextlib.suppress(Empty):
+            wait_s: float | None = POLL_S
+            while True:
+                report: StudentReport | StepsDone | Notice = self._reports.get(block=wait_s is not None, timeout=wait_s)
+                self._last_news, wait_s = time.time(), None
+                if isinstance(report, Notice):
+                    self._journal.note(report.text)
+                elif isinstance(report, StepsDone):
+                    self._step = max(self._step, report.step)
+                else:
+                    self._student_reported(report)
+
+    def _student_reported(self, report: StudentReport) -> None:
+        if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
+            self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
+        self._step, self._snapshot = report.snapshot.step, report.snapshot
+        record_student(self._recorder, report, report.first_step // self._epochs.steps)
+        self._measuring[self._evaluator.measure.remote(report.snapshot)] = report
+
+    def _collect_measurements(self, counter: Counter) -> None:
+        if not self._measuring:
+            return
+        for done in ray.wait(list(self._measuring), num_returns=len(self._measuring), timeout=0)[0]:
+            report = self._measuring.pop(done)
+            step, accuracies = ray.get(done)
+            for name, value in accuracies.items():
+                self._recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
+                self._metrics.set("student_accuracy", value, split=name)
+            if len(report.losses):
+                told = {"loss": f"{report.losses.mean():.3f}", "agreement": f"{report.agreements.mean():.1%}"}
+                told |= {name: f"{value:.1%}" for name, value in accuracies.items()}
+                words = "  ".join(f"{name} {value}" for name, value in told.items())
+                counter.say(f"epoch {step // self._epochs.steps}/{self._epochs.count}  {words}")
+            self._recorder.flush()
+
+    def _check_news(self) -> None:
+        if time.time() - self._last_news > self._config.stall_timeout_s:
+            raise StallError(
+                f"no distillation step for {self._config.stall_timeout_s:g} s (stall_timeout_s); "
+                f"the student's last report: {self._step} of {self._epochs.total_steps} steps"
+            )
+
+
+def _summarise(
+    config: TransferConfig, checked: CheckedTransfer, feed: str, student: nn.Module, recorder: Recorder
+) -> dict[str, Any]:
+    """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
+    teacher, epochs = checked.teacher, checked.epochs
+    return {
+        "seed": config.seed,
+        "data": config.data.name,
+        **final_accuracies(teacher, config.data.name, recorder, epochs.total_steps),
+        "images": epochs.images,
+        "images_of": config.images,
+        "feed": feed,
+        "epochs": epochs.count,
+        "distillation_steps": epochs.total_steps,
+        "teacher_parameters": parameters_of(teacher.network),
+        "student_parameters": parameters_of(student),
+        "student_wait_share": _wait_share(recorder),
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        "teacher_fingerprint": teacher.fingerprint,
+        **machine_text(),
+    }
+
+
+def _wait_share(recorder: Recorder) -> float:
+    """Share in [0, 1] of the student's time that it waited for images, its first epoch's with all that starts then."""
+    waited = sum(recorder.latest("student/waited_s").values())
+    table = recorder.table()
+    busy = float(table.loc[table["name"] == "span/train", "duration_s"].sum())
+    return waited / (waited + busy) if busy else 0.0
+
+
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    rows = accuracy_rows(summary)
+    rows["images"] = f"{summary['images']} of {summary['images_of']}, by {summary['feed']}"
+    rows["epochs"] = f"{summary['epochs']}, {summary['distillation_steps']} distillation steps"
+    rows["parameters"] = f"student {summary['student_parameters']:,}, teacher {summary['teacher_parameters']:,}"
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
+    rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows["student"] = str(folder.student)
+    rows["report"] = str(folder.report)
+    console.print(result_table(rows))

@@ -1,0 +1,363 @@
+"""Training a student on a finished set of images, as a user starts it, and what gets the images to it."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import ray
+import ray.data
+import ray.train
+import ray.train.torch
+import safetensors.torch
+import torch
+import yaml
+
+from raydream.buffer.sampler import permuted_epoch
+from raydream.command_line import parse, validate
+from raydream.config import TransferConfig
+from raydream.data import ImageSet
+from raydream.errors import InputError
+from raydream.networks import build_network, build_student
+from raydream.reporting.runs import resolve
+from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
+from raydream.runtime.preflight import check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.training import steps_saved
+from raydream.schedule import Epochs
+from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
+from raydream.students.distillation import Distiller
+from raydream.teachers.loading import load_teacher
+from tests.jobs import run, start, wait_until
+from tests.tiny import some_batch
+
+EPOCHS = Epochs(images=50, batch_size=20, count=3)  # steps of 17, 17 and 16
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
+    """A finished run that made 50 images."""
+    folder = tmp_path_factory.mktemp("images")
+    settings = {
+        "images": EPOCHS.images,
+        "teacher": {"arguments": {"width": 8}},
+        "training": {"epochs": 4, "library": str(library)},
+        "synthesis": {"batch_size": 20, "iterations": 15, "learning_rate": 0.1, "jitter": 1},
+        "generators": {"cpus": 0.5},
+    }
+    (folder / "images.yaml").write_text(yaml.safe_dump(settings))
+    done = run("synthesize", "--config", folder / "images.yaml", "--run-dir", folder / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    student = {"arguments": {"width": 4}, "batch_size": EPOCHS.batch_size, "precision": "fp32", "view": {"mixup": 0.2}}
+    path = tmp_path_factory.mktemp("config") / "tiny_transfer.yaml"
+    path.write_text(yaml.safe_dump({"images": str(images), "epochs": EPOCHS.count, "seed": 7, "student": student}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
+    """A finished run, from memory."""
+    run_dir = tmp_path_factory.mktemp("trained") / "run"
+    done = run("transfer", "--config", config, "--run-dir", run_dir)
+    assert_done(done, run_dir, "memory")
+    return run_dir
+
+
+def assert_done(done, run_dir: Path, feed: str) -> None:
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "" and "WARNING" not in done.stdout, done.stdout + done.stderr
+    for name in ("config.yaml", "metrics.parquet", "student.safetensors", "teacher.safetensors", "report.html"):
+        assert (run_dir / name).stat().st_size > 0, name
+    assert not list(run_dir.rglob(".*aside")) and list((run_dir / "tensorboard").iterdir())
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["feed"] == feed and summary["images"] == 50
+    assert summary["epochs"] == 3 and summary["distillation_steps"] == 9
+    assert summary["student_parameters"] < summary["teacher_parameters"]
+    assert 0 <= summary["student_wait_share"] <= 1
+    metrics = pd.read_parquet(run_dir / "metrics.parquet")
+    measured = metrics[metrics["name"] == "accuracy/validation"]
+    assert measured["step"].tolist() == [3, 6, 9]
+    best = max(zip(measured["value"], measured["step"], strict=True))
+    test = metrics[metrics["name"] == "accuracy/test"].set_index("step")["value"]
+    assert summary["student_accuracy_best_step"] == best[1] and summary["student_accuracy_best"] == test[best[1]]
+    assert summary["student_accuracy"] == test[9] and 0 < summary["teacher_accuracy"] <= 1
+    assert "epoch 3/3" in done.stdout and "chosen on validation" in done.stdout
+
+
+def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run_dir / "student.safetensors")
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_streamed_run_leaves_what_one_from_memory_leaves(trained: Path, config: Path, tmp_path: Path) -> None:
+    done = run("transfer", "--config", config, "--feed", "stream", "--run-dir", tmp_path / "run")
+    assert_done(done, tmp_path / "run", "stream")
+    assert weights_of(trained).keys() == weights_of(tmp_path / "run").keys()
+
+
+def test_a_run_from_memory_equals_a_plain_loop_to_the_bit(trained: Path, images: Path) -> None:
+    config = validate(TransferConfig, yaml.safe_load((trained / "config.yaml").read_text()))
+    pixels = np.concatenate([batch.images for batch in ImageSet(images).batches()])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        torch.manual_seed(derive_seed(7, "student weights"))
+        student = build_student(config.student, config.teacher)
+        distiller = Distiller(load_teacher(config.teacher), student, config.student, 9, 7)
+        for epoch in range(3):
+            for step, rows in enumerate(permuted_epoch(7, epoch, 50, 3)):
+                distiller.step(torch.from_numpy(pixels[rows]), 3 * epoch + step)
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_weights(student.state_dict(), weights_of(trained))
+
+
+def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    job = start("transfer", "--config", config, "--run-dir", run_dir)
+    wait_until(lambda: steps_saved(run_dir / "checkpoints") >= 3, job)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    assert not (run_dir / "summary.json").exists()
+    done = run("transfer", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_weights(weights_of(trained), weights_of(run_dir))
+    again = run("transfer", "--resume", run_dir)
+    assert again.returncode == 0 and "epoch" not in again.stdout.split("┌")[0], again.stdout
+
+
+def test_a_run_stands_for_its_student(trained: Path) -> None:
+    teacher = resolve({"teacher": {"network": f"run:{trained}"}})["teacher"]
+    assert teacher["checkpoint"] == str(trained / "student.safetensors") and teacher["arguments"] == {"width": 4}
+
+
+BAD = [
+    # (options, the field that the sentence names, a part of what it says)
+    (["--images", ""], "images", "the folder of a run"),
+    (["--images", "no_such_run"], "images", "the folder of a run"),
+    (["--images", "{tmp}/empty"], "images", "the folder of a run"),
+    (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),
+    (["--images", "{tmp}/damaged"], "images", "a run that is done; the shard"),
+    (["--images", "{tmp}/wide"], "images", "there are images (3, 4, 6)"),
+    (
+        ["--images", "{tmp}/wide/images", "--teacher.network", "digits"],
+        "teacher.checkpoint",
+        "the path of a checkpoint",
+    ),
+    (["--epochs", "0"], "epochs", "greater than or equal to 1"),
+    (["--feed", "disk"], "feed", "'auto', 'memory' or 'stream'"),
+    (["--stall_timeout_s", "0"], "stall_timeout_s", "greater than 0"),
+    (["--student.batch_size", "51"], "student.batch_size", "at most 50"),
+    (["--student.workers", "3"], "student.workers", "a divisor of student.batch_size (20)"),
+    (["--student.network", "digitz"], "student.network", "one of digits"),
+    (["--student.arguments", "{{width: -1}}"], "student.arguments", "what digits takes"),
+    (["--teacher.network", "run:no_such_run"], "teacher.network", "the folder of a run"),
+    (["--data.name", "mnist"], "data.name", "'digits' or 'none'"),
+]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
+    """Sets of images that cannot be used."""
+    folder = tmp_path_factory.mktemp("broken")
+    for name in ("empty", "unfinished", "damaged", "wide"):
+        shutil.copytree(images, folder / name)
+    shutil.rmtree(folder / "empty" / "images")
+    (folder / "unfinished" / "summary.json").unlink()
+    (folder / "damaged" / "images" / "r0000-b0001.parquet").write_bytes(b"PAR1")
+    ShardStore(folder / "wide" / "images").write(some_batch())
+    return folder
+
+
+@pytest.mark.parametrize(("options", "field", "says"), BAD, ids=lambda value: " ".join(value)[:40] if value else "")
+def test_bad_input_is_found_before_ray_starts(
+    options: list[str], field: str, says: str, config: Path, broken: Path, tmp_path: Path
+) -> None:
+    given = [option.format(tmp=broken) for option in options]
+    with pytest.raises(InputError) as refused:
+        check_transfer(
+            parse(TransferConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run"), *given]).config
+        )
+    assert refused.value.field == field and says in str(refused.value), str(refused.value)
+    assert not (tmp_path / "run").exists() and not ray.is_initialized()
+
+
+def test_values_at_the_boundary_are_taken(config: Path, tmp_path: Path) -> None:
+    given = ["--config", str(config), "--run-dir", str(tmp_path / "run"), "--student.batch_size", "50", "--epochs", "1"]
+    assert check_transfer(parse(TransferConfig, "", given).config).epochs == Epochs(50, 50, 1)
+
+
+def test_real_data_of_another_shape_are_refused(images: Path, config: Path, tmp_path: Path) -> None:
+    colours = tmp_path / "colours"
+    shutil.copytree(images, colours)
+    shutil.rmtree(colours / "images")
+    ShardStore(colours / "images").write(some_batch(shape=(3, 8, 8)))
+    settings = yaml.safe_load((colours / "config.yaml").read_text())
+    told = {"network": "cifar_resnet20", "arguments": {}, "input_shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
+    settings["teacher"] |= told
+    (colours / "config.yaml").write_text(yaml.safe_dump(settings))
+    network = build_network("cifar_resnet20", {}, 3, 10)
+    safetensors.torch.save_file(network.state_dict(), colours / "teacher.safetensors")
+    given = ["--images", str(colours), "--student.network", "cifar_resnet20", "--student.batch_size", "5"]
+    with pytest.raises(InputError, match=r"data.name = 'digits'.*its images are"):
+        check_transfer(parse(TransferConfig, "", [*given, "--run-dir", str(tmp_path / "run")]).config)
+    check_transfer(
+        parse(TransferConfig, "", [*given, "--data.name", "none", "--run-dir", str(tmp_path / "run")]).config
+    )
+
+
+def test_a_job_answers_bad_input_in_one_sentence(config: Path, tmp_path: Path) -> None:
+    done = run("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run", timeout_s=60)
+    assert done.returncode == 2 and done.stderr.startswith("error: student.cpus = 99"), done.stderr
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+ROOM = [
+    # (CPUs of a worker, workers, the fewest, CPUs for reading, CPUs there, GPUs there): workers that fit
+    ((0.5, 1, None, 0.0, 0.5, 0), 1),
+    ((0.5, 1, None, 0.5, 0.5, 0), 0),
+    ((0.5, 1, None, 0.5, 1.0, 0), 1),
+    ((1.0, 4, None, 0.5, 4.0, 0), 0),
+    ((1.0, 4, 1, 0.5, 4.0, 0), 2),  # 3 do not split 20 images
+    ((1.0, 4, 1, 0.0, 4.0, 0), 4),
+]
+
+
+@pytest.mark.parametrize(("room", "fit"), ROOM)
+def test_workers_leave_room_for_what_reads_their_images(room: tuple, fit: int) -> None:
+    cpus, workers, fewest, reading, there, gpus = room
+    student = {"cpus": cpus, "workers": workers, "min_workers": fewest, "batch_size": 20}
+    config = validate(TransferConfig, {"images": "x", "teacher": {"checkpoint": "x"}, "student": student})
+    assert workers_beside_reading(config, reading, there, gpus) == fit
+    if fit:
+        check_workers(config, reading, there, gpus)
+    else:
+        with pytest.raises(InputError, match=r"student.cpus = .*reading images, and there are"):
+            check_workers(config, reading, there, gpus)
+
+
+def test_a_gpu_that_nobody_reserves_is_refused() -> None:
+    config = validate(TransferConfig, {"images": "x", "teacher": {"checkpoint": "x"}, "device": "cuda"})
+    with pytest.raises(InputError, match=r"student.gpus = 0.0: must be > 0 where device is cuda"):
+        check_workers(config, 0.0, 8, 1)
+    shared = replace(config, student=replace(config.student, gpus=1.0))
+    check_workers(shared, 0.0, 8, 1)
+    with pytest.raises(InputError, match=r"student.gpus = 1.0: must be at most 0; 1 workers reserve 1 GPUS, and there"):
+        check_workers(shared, 0.0, 8, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images_bytes", "feed"),
+    [
+        ("auto", 50, "memory"),
+        ("auto", 51, "stream"),
+        ("memory", 100, "memory"),
+        ("memory", 101, None),
+        ("stream", 1, "stream"),
+        ("stream", 10**6, "stream"),
+    ],
+)
+def test_sets_that_outgrow_memory_are_streamed(asked: str, images_bytes: int, feed: str | None) -> None:
+    if feed is None:
+        with pytest.raises(InputError, match="feed = 'memory': must be stream for"):
+            choose_feed(asked, images_bytes, 100)
+    else:
+        assert choose_feed(asked, images_bytes, 100) == feed
+
+
+@pytest.mark.parametrize("given", [[10], [3, 3, 3, 1], [1, 9], [4, 4, 2], [1] * 10])
+@pytest.mark.parametrize("sizes", [[10], [4, 3, 3], [5, 5], [1] * 10])
+def test_batches_of_any_sizes_become_batches_of_the_sizes_asked_for(given: list[int], sizes: list[int]) -> None:
+    numbers = torch.arange(10)
+    made = list(resized(iter(torch.split(numbers, given)), sizes))
+    assert [len(batch) for batch in made] == sizes and torch.equal(torch.cat(made), numbers)
+    for wrong in ([*sizes, 1], [11], [9], [*sizes[:-1], sizes[-1] - 1] if sizes[-1] > 1 else [9]):
+        with pytest.raises(ValueError, match="images were expected"):
+            list(resized(iter(torch.split(numbers, given)), wrong))
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
+    """61 images in six shards, each of which holds its number."""
+    store, first = ShardStore(tmp_path_factory.mktemp("numbered")), 0
+    for index, count in enumerate([10, 11, 9, 10, 11, 10]):
+        batch = some_batch(f"r0000-b{index:04d}", count, (1, 4, 6))
+        batch.images[:, 0, 0, 0] = np.arange(first, first + count)
+        store.write(batch)
+        first += count
+    return store
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(["platform", "."])}},
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
+    epochs = Epochs(images=61, batch_size=16, count=2)
+    feeds = {
+        "memory": MemoryFeed.fill(numbered, (1, 4, 6), epochs, 3),
+        "stream": StreamFeed(numbered.files(), (1, 4, 6), epochs, 3, 2**20),
+    }
+
+    def look(given: dict) -> None:
+        rank = ray.train.get_context().get_world_rank()
+        for name, feed in given.items():
+            for epoch in range(2):
+                seen = [batch[:, 0, 0, 0].tolist() for batch in feed.epoch(epoch, rank, 2)]
+                (tmp_path / f"{name}-{epoch}-{rank}.json").write_text(json.dumps(seen))
+
+    ray.train.torch.TorchTrainer(
+        look,
+        train_loop_config=feeds,
+        datasets=feeds["stream"].datasets(0),
+        scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
+        run_config=ray.train.RunConfig(storage_path=str(tmp_path / "train")),
+    ).fit()
+    orders = set()
+    for name in feeds:
+        for epoch in range(2):
+            parts = [json.loads((tmp_path / f"{name}-{epoch}-{rank}.json").read_text()) for rank in range(2)]
+            assert [len(part) for part in parts] == [4, 4]
+            seen = [number for part in parts for batch in part for number in batch]
+            assert len(set(seen)) == len(seen), "no image twice"
+            assert len(seen) == (61 if name == "memory" else 60)
+            sizes = [len(one) + len(other) for one, other in zip(*parts, strict=True)]
+            assert max(sizes) <= 16 and max(sizes) - min(sizes) <= 2
+            orders.add(tuple(seen))
+            assert seen != sorted(seen)
+    assert len(orders) == 4, "another order in each epoch"
+
+
+def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
+    shutil.copytree(numbered.folder, tmp_path / "images")
+    store = ShardStore(tmp_path / "images")
+    path = Path(store.files()[2])
+    whole = path.read_bytes()
+    where = whole.index(store.read(store.committed()[2]).images[0, 0, 1].tobytes())
+    path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
+    streamed = StreamFeed(store.files(), (1, 4, 6), Epochs(61, 16, 1), 3, 2**20).datasets(0)["images"]
+    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+        streamed.take_all()
