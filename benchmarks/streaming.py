@@ -40,11 +40,11 @@ from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import make_teacher
 
 SHAPE, PER_SHARD = (3, 32, 32), 256
-SHARDS = 100
+SHARDS = 40
 LARGE_SHARDS = 533
 """400 MiB of images"""
 SMALL_STORE = 150 * 2**20
-TURNS = 5
+TURNS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,8 +125,11 @@ def _train(work: Any, feeds: dict[str, Feed], storage: str) -> None:
 
 def _take_turns(feeds: dict[str, Feed]) -> dict[str, Any]:
     """Images per second of each feed alone; with a student, its images per second and the share of time it waits."""
-    config = TeacherConfig(input_shape=SHAPE, mean=(0.5,) * 3, std=(0.25,) * 3)
-    teacher, student = make_teacher(build_teacher(config), config), StudentConfig(precision="fp32")
+    config = TeacherConfig(arguments={"width": 4}, input_shape=SHAPE, mean=(0.5,) * 3, std=(0.25,) * 3)
+    teacher, student = (
+        make_teacher(build_teacher(config), config),
+        StudentConfig(arguments={"width": 4}, precision="fp32"),
+    )
     distiller = Distiller(teacher, build_student(student, config), student, 10**6, 0)
     alone: dict[str, list[float]] = {name: [] for name in feeds}
     learning: dict[str, list[float]] = {name: [] for name in feeds}

@@ -109,10 +109,6 @@ class ShardStore:
                 self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
         return damaged
 
-    def files(self) -> list[str]:
-        """Paths of all shards in order, as Arrow and Ray Data read them."""
-        return [str(self.path(batch)) for batch in self.committed()]
-
     def committed(self) -> list[BatchId]:
         """The ids of all shards in order; a file that is no shard of ours is passed over."""
         found = []

@@ -31,6 +31,11 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     )
     assert judged.returncode == 0, judged.stdout + judged.stderr
     assert json.loads((tmp_path / "judged" / "summary.json").read_text())["images"] == 20
+    transferred = head.submit(
+        "jobs/transfer.py", "--images", images, "--epochs", "2", "--student.batch_size", "10", "--run-dir",
+        tmp_path / "transferred",
+    )  # fmt: skip
+    assert transferred.returncode == 0, transferred.stdout + transferred.stderr
     taught = head.submit(
         "jobs/train_teacher.py", "--config", "configs/digits_teacher.yaml", "--training.epochs", "1", "--run-dir",
         tmp_path / "taught",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.data
@@ -24,17 +25,20 @@ from raydream.buffer.sampler import permuted_epoch
 from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
 from raydream.data import ImageSet
-from raydream.errors import InputError
+from raydream.errors import InputError, ShardError
 from raydream.networks import build_network, build_student
 from raydream.reporting.runs import resolve
+from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
 from raydream.runtime.preflight import check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.session import machine_cpus
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.teachers.loading import load_teacher
+from tests.chaos.faults import kill, noted
 from tests.jobs import run, start, wait_until
 from tests.tiny import some_batch
 
@@ -113,20 +117,26 @@ def test_a_streamed_run_leaves_what_one_from_memory_leaves(trained: Path, config
 
 
 def test_a_run_from_memory_equals_a_plain_loop_to_the_bit(trained: Path, images: Path) -> None:
-    config = validate(TransferConfig, yaml.safe_load((trained / "config.yaml").read_text()))
+    assert_same_weights(plain_loop(trained, images), weights_of(trained))
+
+
+def plain_loop(run_dir: Path, images: Path) -> dict[str, torch.Tensor]:
+    """The student that a run should have, without Ray."""
+    config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    epochs = replace(EPOCHS, count=config.epochs)
     pixels = np.concatenate([batch.images for batch in ImageSet(images).batches()])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         torch.manual_seed(derive_seed(7, "student weights"))
         student = build_student(config.student, config.teacher)
-        distiller = Distiller(load_teacher(config.teacher), student, config.student, 9, 7)
-        for epoch in range(3):
-            for step, rows in enumerate(permuted_epoch(7, epoch, 50, 3)):
-                distiller.step(torch.from_numpy(pixels[rows]), 3 * epoch + step)
+        distiller = Distiller(load_teacher(config.teacher), student, config.student, epochs.total_steps, 7)
+        for epoch in range(epochs.count):
+            for step, rows in enumerate(permuted_epoch(7, epoch, epochs.images, epochs.steps)):
+                distiller.step(torch.from_numpy(pixels[rows]), epochs.steps * epoch + step)
     finally:
         torch.set_num_threads(threads)
-    assert_same_weights(student.state_dict(), weights_of(trained))
+    return student.state_dict()
 
 
 def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
@@ -141,6 +151,22 @@ def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, t
     assert_same_weights(weights_of(trained), weights_of(run_dir))
     again = run("transfer", "--resume", run_dir)
     assert again.returncode == 0 and "epoch" not in again.stdout.split("┌")[0], again.stdout
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("feed", ["memory", "stream"])
+def test_a_killed_worker_costs_an_epoch_at_most(feed: str, images: Path, config: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    job = start("transfer", "--config", config, "--epochs", "30", "--feed", feed, "--run-dir", run_dir)
+    wait_until(lambda: steps_saved(run_dir / "checkpoints") >= 3, job)
+    wait_until(lambda: bool(kill(job.pid, "ray::RayTrainWorker")), job)
+    out, error = job.communicate(timeout=250)
+    assert job.returncode == 0, out + error
+    assert "the student was restarted and goes on from step" in noted(run_dir)
+    metrics = pd.read_parquet(run_dir / "metrics.parquet")
+    assert set(metrics.loc[metrics["name"] == "accuracy/test", "step"]) == set(range(3, 91, 3))
+    if feed == "memory":
+        assert_same_weights(plain_loop(run_dir, images), weights_of(run_dir))
 
 
 def test_a_run_stands_for_its_student(trained: Path) -> None:
@@ -227,6 +253,9 @@ def test_a_job_answers_bad_input_in_one_sentence(config: Path, tmp_path: Path) -
     done = run("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run", timeout_s=60)
     assert done.returncode == 2 and done.stderr.startswith("error: student.cpus = 99"), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
+    all_of_them = ["--feed", "stream", "--student.cpus", str(machine_cpus()), "--run-dir", tmp_path / "run"]
+    done = run("transfer", "--config", config, *all_of_them, timeout_s=60)
+    assert done.returncode == 2 and "beside 0.5 CPUs for reading images" in done.stderr, done.stderr
 
 
 ROOM = [
@@ -319,7 +348,7 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
     epochs = Epochs(images=61, batch_size=16, count=2)
     feeds = {
         "memory": MemoryFeed.fill(numbered, (1, 4, 6), epochs, 3),
-        "stream": StreamFeed(numbered.files(), (1, 4, 6), epochs, 3, 2**20),
+        "stream": StreamFeed(numbered, (1, 4, 6), epochs, 3, 10 * 24),
     }
 
     def look(given: dict) -> None:
@@ -354,10 +383,13 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
 def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
     shutil.copytree(numbered.folder, tmp_path / "images")
     store = ShardStore(tmp_path / "images")
-    path = Path(store.files()[2])
+    path = store.path(store.committed()[2])
     whole = path.read_bytes()
-    where = whole.index(store.read(store.committed()[2]).images[0, 0, 1].tobytes())
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    (column,) = [column for column in map(group.column, range(5)) if column.path_in_schema.startswith("image")]
+    where = column.dictionary_page_offset + column.total_compressed_size // 2
     path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
-    streamed = StreamFeed(store.files(), (1, 4, 6), Epochs(61, 16, 1), 3, 2**20).datasets(0)["images"]
-    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+    streamed = StreamFeed(store, (1, 4, 6), Epochs(61, 16, 1), 3, 2**20).datasets(0)["images"]
+    with pytest.raises(ray.exceptions.RayTaskError) as failed:
         streamed.take_all()
+    assert isinstance(own_error(failed.value, ""), ShardError) and path.name in str(failed.value)

@@ -6,7 +6,8 @@ import os
 _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report of the student waits for the next check
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
-    "RAY_worker_maximum_startup_concurrency": "8",  # processes reserve fractions of CPUs: more of them is no mistake
+    # Processes here reserve fractions of CPUs, so that there are more of them than Ray expects, and warns of.
+    "RAY_worker_maximum_startup_concurrency": str(max(8, os.cpu_count() or 1)),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, without its warning
 }

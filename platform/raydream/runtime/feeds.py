@@ -6,15 +6,16 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow as pa
 import ray
 import ray.data
 import ray.train
 import torch
+from ray.data.block import BlockAccessor, BlockMetadata
 from torch import Tensor
 
 from raydream.buffer.sampler import permuted_epoch
-from raydream.errors import InputError, ShardError, first_line
+from raydream.errors import InputError
+from raydream.records import BatchId
 from raydream.schedule import Epochs, even_sizes
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
@@ -23,8 +24,10 @@ MEMORY_SHARE = 0.5
 """of the smallest node's object store that a set may fill"""
 SHUFFLE_BYTES = 128 * 2**20
 """of images that a worker keeps to draw from, where they are streamed"""
+BLOCK_BYTES = 32 * 2**20
+"""of images that one task reads, and that travel together"""
 READ_CPUS = 0.5
-"""that each of Ray Data's tasks reserves; without room for one of them, workers would wait for ever"""
+"""that a task reserves which reads shards; without room for one, workers would wait for ever"""
 STREAMED = "images"
 
 
@@ -82,17 +85,17 @@ class StreamFeed:
     """Ray Data reads the shards again in each epoch, in another order, and workers draw from what has come so far.
 
     All workers get as many images: where these cannot be divided evenly, fewer than there are workers are left out of
-    an epoch. The order depends on which shard was read first, and cannot be repeated.
+    an epoch. The order depends on which task was the quickest, and cannot be repeated.
 
     Attributes:
-        files: of the shards.
+        store: of the shards.
         shape: [C,H,W] of the images.
         epochs: over them.
         seed: of the run.
-        block_bytes: of images that travel together, at most.
+        block_bytes: of images that travel together.
     """
 
-    files: list[str]
+    store: ShardStore
     shape: tuple[int, ...]
     epochs: Epochs
     seed: int
@@ -104,18 +107,8 @@ class StreamFeed:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = self.block_bytes
-        order = ray.data.FileShuffleConfig(seed=derive_seed(self.seed, "file order", first_epoch))
-        # Ray has no other way to ask for checksums; without them a flipped bit would be a pixel.
-        checked = {"page_checksum_verification": True}
-        shards = ray.data.read_parquet(self.files, shuffle=order, num_cpus=READ_CPUS, dataset_kwargs=checked)
-        pixels = shards.select_columns(["image"]).map_batches(
-            partial(_decode, shape=self.shape),
-            batch_format="pyarrow",
-            batch_size=None,
-            zero_copy_batch=True,
-            num_cpus=READ_CPUS,
-        )
-        return {STREAMED: pixels}
+        shards = _Shards(self, derive_seed(self.seed, "shard order", first_epoch))
+        return {STREAMED: ray.data.read_datasource(shards, num_cpus=READ_CPUS)}
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
         sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
@@ -124,10 +117,38 @@ class StreamFeed:
             local_shuffle_buffer_size=max(4 * max(sizes), SHUFFLE_BYTES // int(np.prod(self.shape))),
             local_shuffle_seed=derive_seed(self.seed, "stream order", epoch, rank) % 2**32,
         )
-        try:
-            yield from resized((batch["image"] for batch in batches), sizes)
-        except (OSError, pa.ArrowException) as error:
-            raise ShardError(f"the images cannot be read: {first_line(error)}") from error
+        yield from resized((batch["image"] for batch in batches), sizes)
+
+
+class _Shards(ray.data.Datasource):  # type: ignore[misc]
+    """The shards of a feed in a new order each time they are read.
+
+    Read by `ShardStore`, which sees what is damaged: Ray's own reader of Parquet files has no way to ask for checksums,
+    and hands on pixels in which bits have turned.
+    """
+
+    def __init__(self, feed: StreamFeed, seed: int) -> None:
+        super().__init__()
+        self._feed, self._random = feed, np.random.default_rng(seed)
+
+    def estimate_inmemory_data_size(self) -> int:
+        return self._feed.epochs.images * int(np.prod(self._feed.shape))
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ray.data.ReadTask]:
+        batches = self._feed.store.committed()
+        tasks = max(1, min(len(batches), self.estimate_inmemory_data_size() // self._feed.block_bytes))
+        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
+        return [
+            ray.data.ReadTask(partial(_read, self._feed.store, [batches[row] for row in rows]), unknown)
+            for rows in np.array_split(self._random.permutation(len(batches)), tasks)
+        ]
+
+
+def _read(store: ShardStore, batches: list[BatchId]) -> Iterator[Any]:
+    for batch in batches:
+        yield BlockAccessor.batch_to_block({"image": store.read(batch).images})
 
 
 def resized(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
@@ -177,13 +198,5 @@ def make_feed(
     name = choose_feed(asked, epochs.images * int(np.prod(shape)), object_store)
     if name == "memory":
         return MemoryFeed.fill(store, shape, epochs, seed)
-    # Some blocks are under way at once for each worker, and all of them together have to fit.
-    block_bytes = min(128 * 2**20, object_store // 32)
-    return StreamFeed(store.files(), shape, epochs, seed, block_bytes)
-
-
-def _decode(table: pa.Table, shape: tuple[int, ...]) -> dict[str, Any]:
-    """[n,C,H,W] from rows of bytes, without a copy where they lie together."""
-    chunks = [chunk.flatten().to_numpy() for chunk in table.column("image").chunks]
-    pixels = np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
-    return {"image": pixels.reshape(-1, *shape)}
+    # Many blocks are under way at once, and all of them together have to fit.
+    return StreamFeed(store, shape, epochs, seed, min(BLOCK_BYTES, object_store // 32))
