@@ -1,12 +1,8 @@
 """Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
 
 import contextlib
-<<<<<<< HEAD
 import io
-=======
-import errno
 import json
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 from pathlib import Path
 
 import pyarrow as pa
@@ -80,17 +76,11 @@ class ShardStore:
     def extent(self, batch: BatchId) -> tuple[int, ...]:
         """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does."""
         try:
-<<<<<<< HEAD
             with self.folder.open(file_name(batch)) as file:
-                return int(pq.read_metadata(file).num_rows)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise self._unreadable(batch, error) from error
-=======
-            metadata = pq.read_metadata(self.path(batch))
-            return int(metadata.num_rows), *json.loads(metadata.metadata[b"image_shape"])
+                metadata = pq.read_metadata(file)
+                return int(metadata.num_rows), *json.loads(metadata.metadata[b"image_shape"])
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-            raise ShardError(f"the shard {self.path(batch)} cannot be read: {error}") from error
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
+            raise self._unreadable(batch, error) from error
 
     def set_aside_damaged(self) -> list[ShardError]:
         """Read every shard, and move those that cannot be read out of the way, so that they can be made again.

@@ -1,9 +1,11 @@
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ class Head:
     gcs: str
     metrics_port: int
     pid: int
+    session: Path
     env: dict[str, str] = field(default_factory=lambda: ENV)
 
     def ray(self, *arguments: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
@@ -68,11 +71,13 @@ def started(gcs: int, *options: str, **env: str) -> Iterator[Head]:
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], check=True, capture_output=True)
     ports = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
     ports += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={client}"]
-    command = [BIN / "ray", "start", "--head", "--block", "--disable-usage-stats", *ports, *options]
+    temporary = tempfile.mkdtemp(prefix="ray-")  # short, as there are sockets in it
+    kept_in = f"--temp-dir={temporary}"
+    command = [BIN / "ray", "start", "--head", "--block", "--disable-usage-stats", kept_in, *ports, *options]
     env = {**ENV, "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", "AUTOSCALER_METRIC_PORT": str(autoscaler), **env}
     process = subprocess.Popen(command, env=env, start_new_session=True, stdout=subprocess.DEVNULL)
     gcs_address = f"{ray.util.get_node_ip_address()}:{gcs}"
-    head = Head(f"http://127.0.0.1:{dashboard}", gcs_address, metrics, process.pid)
+    head = Head(f"http://127.0.0.1:{dashboard}", gcs_address, metrics, process.pid, Path(temporary, "session_latest"))
     try:
         deadline = time.monotonic() + 120
         while head.ray("job", "list", "--address", head.address).returncode:
@@ -82,6 +87,7 @@ def started(gcs: int, *options: str, **env: str) -> Iterator[Head]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     assert "student, last" in done.stdout and "succeeded" in done.stdout
     assert len(images_of(run)) == 9
     assert (run / "report.html").is_file()
+    assert_logs_are_named(head, json.loads((run / "run.json").read_text())["run"])
     few = ["--images", "20", "--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--generators.cpus", "0.5"]
     made = head.submit("jobs/synthesize.py", "--teacher.network", f"run:{run}", *few, "--run-dir", images)
     assert made.returncode == 0, made.stdout + made.stderr
@@ -41,6 +42,14 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
         tmp_path / "taught",
     )  # fmt: skip
     assert taught.returncode == 0, taught.stdout + taught.stderr
+
+
+def assert_logs_are_named(head: Head, run: str) -> None:
+    """Every process of a run says who it is, where Ray keeps what it logs."""
+    logs = "".join(path.read_text(errors="replace") for path in head.session.glob("logs/worker-*.err"))
+    said = ["generator 0: made batch r0000-b", "generator 1: made", "student 0: checkpoint", "train: a Train job"]
+    for who in said:
+        assert f"INFO {run} {who}" in logs, who
 
 
 def test_a_stopped_job_goes_on_from_its_folder(head: Head, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
 from raydream.data import ImageSet
 from raydream.errors import InputError, ShardError
+from raydream.folders import folder_at
 from raydream.networks import build_network, build_student
 from raydream.reporting.runs import resolve
 from raydream.runtime.failures import own_error
@@ -40,7 +41,7 @@ from raydream.students.distillation import Distiller
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill, noted
 from tests.jobs import run, start, wait_until
-from tests.tiny import some_batch
+from tests.tiny import shard_path, some_batch
 
 EPOCHS = Epochs(images=50, batch_size=20, count=3)  # steps of 17, 17 and 16
 
@@ -142,7 +143,7 @@ def plain_loop(run_dir: Path, images: Path) -> dict[str, torch.Tensor]:
 def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     job = start("transfer", "--config", config, "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(run_dir / "checkpoints") >= 3, job)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
     assert not (run_dir / "summary.json").exists()
@@ -158,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, t
 def test_a_killed_worker_costs_an_epoch_at_most(feed: str, images: Path, config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     job = start("transfer", "--config", config, "--epochs", "30", "--feed", feed, "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(run_dir / "checkpoints") >= 3, job)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
     wait_until(lambda: bool(kill(job.pid, "ray::RayTrainWorker")), job)
     out, error = job.communicate(timeout=250)
     assert job.returncode == 0, out + error
@@ -274,22 +275,22 @@ def test_workers_leave_room_for_what_reads_their_images(room: tuple, fit: int) -
     cpus, workers, fewest, reading, there, gpus = room
     student = {"cpus": cpus, "workers": workers, "min_workers": fewest, "batch_size": 20}
     config = validate(TransferConfig, {"images": "x", "teacher": {"checkpoint": "x"}, "student": student})
-    assert workers_beside_reading(config, reading, there, gpus) == fit
+    assert workers_beside_reading(config, reading, [{"CPU": there, "GPU": gpus}]) == fit
     if fit:
-        check_workers(config, reading, there, gpus)
+        check_workers(config, reading, [{"CPU": there, "GPU": gpus}])
     else:
         with pytest.raises(InputError, match=r"student.cpus = .*reading images, and there are"):
-            check_workers(config, reading, there, gpus)
+            check_workers(config, reading, [{"CPU": there, "GPU": gpus}])
 
 
 def test_a_gpu_that_nobody_reserves_is_refused() -> None:
     config = validate(TransferConfig, {"images": "x", "teacher": {"checkpoint": "x"}, "device": "cuda"})
     with pytest.raises(InputError, match=r"student.gpus = 0.0: must be > 0 where device is cuda"):
-        check_workers(config, 0.0, 8, 1)
+        check_workers(config, 0.0, [{"CPU": 8, "GPU": 1}])
     shared = replace(config, student=replace(config.student, gpus=1.0))
-    check_workers(shared, 0.0, 8, 1)
+    check_workers(shared, 0.0, [{"CPU": 8, "GPU": 1}])
     with pytest.raises(InputError, match=r"student.gpus = 1.0: must be at most 0; 1 workers reserve 1 GPUS, and there"):
-        check_workers(shared, 0.0, 8, 0)
+        check_workers(shared, 0.0, [{"CPU": 8, "GPU": 0}])
 
 
 @pytest.mark.parametrize(
@@ -381,9 +382,9 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
 
 
 def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
-    shutil.copytree(numbered.folder, tmp_path / "images")
+    shutil.copytree(str(numbered.folder), tmp_path / "images")
     store = ShardStore(tmp_path / "images")
-    path = store.path(store.committed()[2])
+    path = shard_path(store, store.committed()[2])
     whole = path.read_bytes()
     group = pq.ParquetFile(path).metadata.row_group(0)
     (column,) = [column for column in map(group.column, range(5)) if column.path_in_schema.startswith("image")]

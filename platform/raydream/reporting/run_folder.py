@@ -23,6 +23,10 @@ FORMAT_VERSION = 1
 """of run folders; another is refused"""
 MARKER = "run.json"
 """says that a folder is a run's, and which; written when its configuration is there"""
+SUMMARY = "summary.json"
+"""written when a run is done"""
+TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
+"""names of the weights in a run folder"""
 BEGINNING = f".begin{ASIDE}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 
@@ -75,7 +79,7 @@ class RunFolder:
     @property
     def summary(self) -> Path:
         """Written last but for the report: a run that has it is done."""
-        return self.path / "summary.json"
+        return self.path / SUMMARY
 
     @property
     def tensorboard(self) -> Path:
@@ -94,11 +98,11 @@ class RunFolder:
     @property
     def teacher(self) -> Path:
         """A copy of the teacher's weights, so that a run can go on wherever its folder is."""
-        return self.path / "teacher.safetensors"
+        return self.path / TEACHER
 
     @property
     def student(self) -> Path:
-        return self.path / "student.safetensors"
+        return self.path / STUDENT
 
     @property
     def report(self) -> Path:

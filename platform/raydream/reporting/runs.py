@@ -4,7 +4,7 @@ from typing import Any
 
 from raydream.errors import InputError
 from raydream.folders import folder_at
-from raydream.reporting.run_folder import read
+from raydream.reporting.run_folder import STUDENT, TEACHER, read
 
 OF_RUN = "run:"
 OF_IMAGES = "images"
@@ -47,10 +47,11 @@ def teacher_of(run: str, field: str) -> dict[str, Any]:
 
 def _inverted(images: str) -> dict[str, Any]:
     """The teacher that a run made images of."""
-    folder, _ = resume(Path(images), "images")
-    if not folder.teacher.is_file():
+    place = folder_at(images, "images")
+    description = teacher_of(images, "images")
+    if not place.has(TEACHER):
         raise InputError("images", images, "the folder of a run that has a teacher", "name another run, or a teacher")
-    return teacher_of(Path(images), "images") | {"checkpoint": str(folder.teacher)}
+    return description | {"checkpoint": f"{place}/{TEACHER}"}
 
 
 def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
         return description
     run = name.removeprefix(OF_RUN)
     teacher, config = teacher_of(run, field), read(run, field)[1]
-    place, trained = folder_at(run, field), "student.safetensors" if "student" in config else "teacher.safetensors"
+    place, trained = folder_at(run, field), STUDENT if "student" in config else TEACHER
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
     own = config.get("student", teacher)

@@ -1,6 +1,7 @@
 """The buffer actor: hands out draws and takes in batches. It moves handles, never pixels."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ from raydream.buffer.sampler import uniform_draw
 from raydream.errors import StallError
 from raydream.folders import Folder
 from raydream.records import BatchId
+from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.shards import ShardStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,12 @@ class Buffer:
     """
 
     def __init__(self, plan: BufferPlan) -> None:
+        name_logs("buffer")
         self._plan = plan
         self._index = BufferIndex(plan.schedule.batch_images, plan.most_handles)
         for batch in ShardStore(plan.shards).committed():
             self._index.insert(batch)
+        log.info("%d batches are committed", self._index.count())
         self._drawn_steps = self._rounds = 0
         self._blocks: dict[int, Draw] = {}
         self._changed = asyncio.Condition()

@@ -24,7 +24,7 @@ from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
-from raydream.runtime.preflight import Checked, check_device, check_machine, check_run
+from raydream.runtime.preflight import Checked, check_cluster, check_device, check_machine, check_run
 from raydream.runtime.session import is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.shards import ShardStore
@@ -43,7 +43,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     check_device(config)
     if is_local():
-        check_machine(config, machine_nodes(config))
+        check_machine(config, machine_nodes([config.student, config.generators]))
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_run(replace(config, teacher=teacher))
     folder = command.folder()
@@ -110,7 +110,8 @@ def _session(
     with contextlib.ExitStack() as session:
         with recorder.stage("start"):
             display.update(stage="starting Ray")
-            session.enter_context(ray_session(config, folder.run))
+            check = partial(check_cluster, config)
+            session.enter_context(ray_session(check, [config.student, config.generators], folder.run))
         with recorder.stage("rounds"):
             return Driver(config, checked, teacher, folder, recorder, display, journal).run()
 

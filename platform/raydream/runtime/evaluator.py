@@ -12,6 +12,7 @@ from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
 from raydream.reporting.recorder import Recorder
+from raydream.runtime.logs import name_logs
 from raydream.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays
@@ -48,6 +49,7 @@ class Evaluator:
     """
 
     def __init__(self, config: DistillConfig | TransferConfig, shards: Folder) -> None:
+        name_logs("evaluator")
         torch.set_num_threads(1)
         self._data = load_data(config.data.name)
         self._store = ShardStore(shards)

@@ -1,5 +1,6 @@
 """The generator actor: runs a synthesizer, commits what it made, and returns it."""
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, Te
 from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import BatchProgress, Receipt
 from raydream.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import teacher_from_arrays
+
+log = logging.getLogger(__name__)
 
 TELL_S = 1.0
 """between two pieces of news of a batch, at least"""
@@ -52,6 +56,7 @@ class Generator:
     """
 
     def __init__(self, index: int, plan: GeneratorPlan) -> None:
+        name_logs("generator", index)
         self._device = use_device(plan.device, plan.generators.cpus, plan.generators.gpus)
         self._index, self._plan = index, plan
         self._maker: BatchMaker | None = None
@@ -108,6 +113,9 @@ class Generator:
         if not self._store.write(made.batch):
             return kept()
         seconds = time.perf_counter() - clock
+        log.info(
+            "made batch %s in %.1f s, %.1f %% on target", order.batch, seconds, 100 * made.batch.provenance.target_share
+        )
         return Receipt(made.batch.provenance, started_at, seconds, made.curve, made.notes), made.batch
 
     def _make_maker(self, weights: Mapping[str, np.ndarray]) -> BatchMaker:

@@ -1,6 +1,8 @@
 """What every student's Train worker does, wherever its images come from: begin, wait, report, save."""
 
 import contextlib
+import io
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,12 +19,16 @@ from ray.util.queue import Queue
 
 from raydream.compute import use_device
 from raydream.config import DistillConfig, TransferConfig
+from raydream.folders import Folder, LocalFolder
 from raydream.networks import build_student
 from raydream.records import Snapshot
+from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import StudentReport
 from raydream.seeds import derive_seed
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "student.pt"
 WORTH_TELLING_S = 0.05
@@ -56,6 +62,7 @@ class Learner:
         """
         context = ray.train.get_context()
         rank, workers = context.get_world_rank(), context.get_world_size()
+        name_logs("student", rank)
         device = use_device(config.device, config.student.cpus, config.student.gpus)
         whom = teacher_from_arrays(config.teacher, ray.get(teacher)).to(device)
         torch.manual_seed(derive_seed(config.seed, "student weights"))
@@ -74,6 +81,7 @@ class Learner:
         if self.rank != 0:
             ray.train.report({"step": step})
             return
+        log.info("checkpoint of step %d", step)
         state = {
             "step": step,
             "student": self.student.state_dict(),
@@ -151,9 +159,9 @@ class Reporter:
         self._first_step, self._noted = step, []
 
 
-def read_checkpoint(folder: Path) -> dict[str, Any]:
+def read_checkpoint(folder: Folder) -> dict[str, Any]:
     """The student's and its optimizer's state, and the step behind them."""
-    state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True, map_location="cpu")
+    state: dict[str, Any] = torch.load(io.BytesIO(folder.read(CHECKPOINT)), weights_only=True, map_location="cpu")
     return state
 
 
@@ -162,4 +170,4 @@ def _load_checkpoint() -> dict[str, Any] | None:
     if checkpoint is None:
         return None
     with checkpoint.as_directory() as folder:
-        return read_checkpoint(Path(folder))
+        return read_checkpoint(LocalFolder(Path(folder)))

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig, TransferConfig
 from raydream.data import load_data
 from raydream.data.image_set import open_shards
 from raydream.errors import InputError, ShardError
+from raydream.folders import folder_at
 from raydream.networks import build_student, build_teacher
 from raydream.reporting import run_folder
 from raydream.schedule import Epochs, Schedule
@@ -64,7 +64,7 @@ def check_machine(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> Non
         _check_room("student", student, workers, nodes)
     if generators_that_fit(config, nodes) >= generators.min:
         return
-    for kind, there in _offered(generators, nodes):
+    for kind, there in _offered(generators, nodes).items():
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0) if shared else 0.0
         wanted = generators.min * each + taken
         if wanted > there + 1e-9:
@@ -80,6 +80,12 @@ def check_machine(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> Non
             )
 
 
+def check_cluster(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> None:
+    """The same for a cluster that is joined, unless it can grow: then nobody knows what there will be."""
+    if not config.autoscaling:
+        check_machine(config, nodes)
+
+
 def _share_nodes(config: DistillConfig | SynthesizeConfig) -> bool:
     """Whether generators and a student take from each other; where they ask for different nodes, they do not."""
     student = getattr(config, "student", None)
@@ -87,7 +93,7 @@ def _share_nodes(config: DistillConfig | SynthesizeConfig) -> bool:
 
 
 def _check_room(role: str, each: StudentConfig, workers: int, nodes: Nodes) -> None:
-    for kind, there in _offered(each, nodes):
+    for kind, there in _offered(each, nodes).items():
         if workers * getattr(each, kind) > there + 1e-9:
             raise InputError(
                 f"{role}.{kind}",
@@ -98,10 +104,10 @@ def _check_room(role: str, each: StudentConfig, workers: int, nodes: Nodes) -> N
             )
 
 
-def _offered(role: StudentConfig | GeneratorsConfig, nodes: Nodes) -> list[tuple[str, float]]:
+def _offered(role: StudentConfig | GeneratorsConfig, nodes: Nodes) -> dict[str, float]:
     """CPUs and GPUs of the nodes on which a role's processes may be placed, by the settings' names."""
     offering = [node for node in nodes if role.node_resource is None or node.get(role.node_resource, 0.0) > 0]
-    return [(kind, sum(node.get(name, 0.0) for node in offering)) for kind, name in (("cpus", "CPU"), ("gpus", "GPU"))]
+    return {kind: sum(node.get(name, 0.0) for node in offering) for kind, name in (("cpus", "CPU"), ("gpus", "GPU"))}
 
 
 def _of_nodes(role: StudentConfig | GeneratorsConfig) -> str:
@@ -134,7 +140,7 @@ def student_workers_that_fit(config: DistillConfig, nodes: Nodes) -> int:
     fitting = [
         workers
         for workers in student.worker_counts
-        if all(workers * getattr(student, kind) <= there + 1e-9 for kind, there in offered)
+        if all(workers * getattr(student, kind) <= there + 1e-9 for kind, there in offered.items())
     ]
     if not _share_nodes(config):
         return max(fitting, default=0)
@@ -174,7 +180,7 @@ def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, n
     if not _share_nodes(config):
         workers = 0
     most = generators.count
-    for kind, there in _offered(generators, nodes):
+    for kind, there in _offered(generators, nodes).items():
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
         if each:
             most = min(most, math.floor((there - taken) / each + 1e-9))
@@ -245,8 +251,8 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
         InputError: a checkpoint, a network, a set of images or real data that do not fit.
     """
     store, shape = open_shards(config.images), tuple(config.teacher.input_shape)
-    whole, path = "a run that is done", Path(config.images)
-    if run_folder.is_begun(path) and run_folder.read_summary(run_folder.resume(path)[0]) is None:
+    whole, place = "a run that is done", folder_at(config.images)
+    if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
     try:
         extents = [store.extent(batch) for batch in store.committed()]
@@ -270,12 +276,12 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     return CheckedTransfer(teacher, store, Epochs(images, config.student.batch_size, config.epochs))
 
 
-def check_workers(config: TransferConfig, read_cpus: float, cpus: float, gpus: float) -> None:
+def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
         read_cpus: that reading needs at least.
-        cpus, gpus: of the machine or cluster.
+        nodes: that there are.
 
     Raises:
         InputError: they would wait for ever, or compute on a GPU that nobody reserves.
@@ -284,9 +290,9 @@ def check_workers(config: TransferConfig, read_cpus: float, cpus: float, gpus: f
     if config.device == "cuda" and not student.gpus:
         remedy = "give it a share, such as 1 for each worker"
         raise InputError("student.gpus", student.gpus, "> 0 where device is cuda", remedy)
-    if workers_beside_reading(config, read_cpus, cpus, gpus):
+    if workers_beside_reading(config, read_cpus, nodes):
         return
-    workers = student.worker_counts[-1]
+    workers, (cpus, gpus) = student.worker_counts[-1], _offered(student, nodes).values()
     kind, each, there = ("cpus", student.cpus, cpus - read_cpus)
     if workers * each <= there + 1e-9:
         kind, each, there = ("gpus", student.gpus, gpus)
@@ -301,14 +307,14 @@ def check_workers(config: TransferConfig, read_cpus: float, cpus: float, gpus: f
     )
 
 
-def workers_beside_reading(config: TransferConfig, read_cpus: float, cpus: float, gpus: float) -> int:
+def workers_beside_reading(config: TransferConfig, read_cpus: float, nodes: Nodes) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 
     Args:
         read_cpus: that reading needs at least.
-        cpus, gpus: of the machine or cluster.
+        nodes: that there are.
     """
-    student = config.student
+    student, (cpus, gpus) = config.student, _offered(config.student, nodes).values()
     fits = (
         workers
         for workers in student.worker_counts

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,29 @@ from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raydream.config import DistillConfig, SynthesizeConfig
-from raydream.runtime.preflight import Nodes, check_machine
+from raydream.config import GeneratorsConfig, StudentConfig
+from raydream.runtime.preflight import Nodes
+
+Roles = Sequence[StudentConfig | GeneratorsConfig]
 
 
 @contextlib.contextmanager
-def ray_session(config: DistillConfig | SynthesizeConfig, namespace: str) -> Iterator[None]:
+def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) -> Iterator[None]:
     """Ray for the length of a `with` block; what was started here is stopped again.
 
     A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
     started, whoever else runs Ray on this machine. All its processes listen on 127.0.0.1 alone.
 
     Args:
-        config: of the run, whose processes are to find room.
+        check: given what the nodes offer, raises InputError where that is too little.
+        roles: of the run's processes.
         namespace: of the run's actors, so that two runs can share a cluster.
 
     Raises:
-        InputError: the cluster is too small for the run's processes, and not said to grow.
+        InputError: see `check`.
     """
     address = os.environ.get("RAY_ADDRESS")
-    own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _roles(config)}
+    own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     with contextlib.nullcontext() if address else _on_loopback():
         ray.init(
             address=address or "local",
@@ -47,22 +50,20 @@ def ray_session(config: DistillConfig | SynthesizeConfig, namespace: str) -> Ite
         )
     try:
         _tighten_token()
-        if not (address and config.autoscaling):
-            check_machine(config, cluster_nodes())
+        check(cluster_nodes())
         yield
     finally:
         ray.shutdown()
 
 
-def _roles(config: DistillConfig | SynthesizeConfig) -> dict[str, float]:
-    """The custom resources that processes ask for; one machine offers them all."""
-    roles = (getattr(config, "student", None), config.generators)
-    return {role.node_resource: 1.0 for role in roles if role is not None and role.node_resource}
+def _custom(roles: Roles) -> dict[str, float]:
+    """The custom resources that processes ask for; a machine of one's own offers them all."""
+    return {role.node_resource: 1.0 for role in roles if role.node_resource}
 
 
-def machine_nodes(config: DistillConfig | SynthesizeConfig) -> Nodes:
+def machine_nodes(roles: Roles) -> Nodes:
     """What Ray will offer once it is started on this machine."""
-    return [{"CPU": machine_cpus(), "GPU": torch.cuda.device_count(), **_roles(config)}]
+    return [{"CPU": machine_cpus(), "GPU": torch.cuda.device_count(), **_custom(roles)}]
 
 
 def cluster_nodes() -> Nodes:

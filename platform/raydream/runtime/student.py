@@ -1,7 +1,6 @@
 """The student: a Ray Train function that draws images from the buffer and is distilled on them."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from raydream.config import DistillConfig
 from raydream.folders import Folder
 from raydream.records import BatchId
 from raydream.runtime.learner import Learner, Reporter, Waits
-from raydream.runtime.preflight import student_workers_that_fit
+from raydream.runtime.preflight import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
 from raydream.shards import ShardStore
@@ -51,9 +50,9 @@ class StudentPlan:
         """Distillation steps of the whole run."""
         return self.schedule.total_steps
 
-    def workers_that_fit(self, cpus: float, gpus: float) -> int:
-        """With how many Train workers the student can be scheduled, of a cluster of this size."""
-        return student_workers_that_fit(self.config, cpus, gpus)
+    def workers_that_fit(self, nodes: Nodes) -> int:
+        """With how many Train workers the student can be scheduled on these nodes."""
+        return student_workers_that_fit(self.config, nodes)
 
     def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
         """Nothing is streamed: images come from the buffer."""

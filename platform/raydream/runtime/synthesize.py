@@ -29,7 +29,7 @@ from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import BatchProgress
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import check_device, check_machine, check_teacher
+from raydream.runtime.preflight import check_cluster, check_device, check_machine, check_teacher
 from raydream.runtime.session import beside_the_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import even_sizes
@@ -98,7 +98,7 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     check_device(config)
     if is_local():
-        check_machine(config, machine_nodes(config))
+        check_machine(config, machine_nodes([config.generators]))
     kept = with_kept_teacher(config.teacher, command.resumed)
     loaded, tasks = check_teacher(replace(config, teacher=kept)), tasks_of(config)
     folder = command.folder()
@@ -142,7 +142,7 @@ def _make_all(
         folder.run, config.device, config.teacher, config.synthesis, None, config.generators, folder.images, sources
     )
     with (
-        ray_session(config, folder.run),
+        ray_session(partial(check_cluster, config), [config.generators], folder.run),
         Counter("images", made, images, console) as counter,
     ):
         here = {"scheduling_strategy": beside_the_driver()}

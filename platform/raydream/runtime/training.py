@@ -1,12 +1,9 @@
 """The Ray Train jobs that train the student, one after another, and the checkpoints that join them."""
 
 import json
+import logging
 import time
-<<<<<<< HEAD
-=======
-from pathlib import Path
 from typing import Protocol
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
 
 import ray.data
 import ray.train
@@ -18,17 +15,14 @@ from raydream.errors import first_line
 from raydream.folders import Folder
 from raydream.runtime.failures import Attempts
 from raydream.runtime.learner import read_checkpoint
+from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
-<<<<<<< HEAD
-from raydream.runtime.preflight import student_workers_that_fit
+from raydream.runtime.preflight import Nodes
 from raydream.runtime.process_group import StudentGroup
 from raydream.runtime.session import can_be_placed, cluster_nodes
-from raydream.runtime.student import StudentPlan, read_checkpoint, train_student
 from raydream.storage import damaged_name
-=======
-from raydream.runtime.session import can_be_placed, cluster_size
-from raydream.storage import set_aside
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
+
+log = logging.getLogger(__name__)
 
 LISTED = "checkpoint_manager_snapshot.json"
 """in which Ray Train lists the checkpoints that are whole"""
@@ -36,9 +30,6 @@ LOOK_S = 5.0
 """for Ray to find a place for a student, and between two looks where there was none"""
 
 
-<<<<<<< HEAD
-def train(plan: StudentPlan, storage: Folder) -> None:
-=======
 class TrainPlan(Protocol):
     """What has to be known of a student to train it, of whatever job it is."""
 
@@ -53,8 +44,8 @@ class TrainPlan(Protocol):
     def total_steps(self) -> int:
         """Distillation steps of the whole run."""
 
-    def workers_that_fit(self, cpus: float, gpus: float) -> int:
-        """With how many Train workers the student can be scheduled, of a cluster of this size; 0: with none."""
+    def workers_that_fit(self, nodes: Nodes) -> int:
+        """With how many Train workers the student can be scheduled on these nodes; 0: with none."""
 
     def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
         """What is streamed to a Train job that goes on from a step."""
@@ -63,8 +54,7 @@ class TrainPlan(Protocol):
         """What each Train worker does."""
 
 
-def train(plan: TrainPlan, storage: Path) -> None:
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
+def train(plan: TrainPlan, storage: Folder) -> None:
     """Train the student to its end, from its last checkpoint on if the storage has one.
 
     That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
@@ -75,9 +65,11 @@ def train(plan: TrainPlan, storage: Path) -> None:
         ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint, or for a
             reason that would not go away.
     """
+    name_logs("train")
     attempts, workers = Attempts(steps_saved(storage)), plan.config.student.workers
     while True:
         workers = _wait_for_room(plan, workers)
+        log.info("a Train job of %d workers goes on from step %d", workers, steps_saved(storage))
         try:
             _trainer(plan, storage, workers).fit()
             if steps_saved(storage) >= plan.total_steps:
@@ -107,32 +99,20 @@ def _workers_with_a_place(plan: TrainPlan) -> int:
 
     Counted alone, a node is there for some seconds after its loss, and what others hold or is scattered counts, too.
     """
-<<<<<<< HEAD
-    most = student_workers_that_fit(config, cluster_nodes())
-    counts = [count for count in config.student.worker_counts if count <= most]
-    return next((count for count in counts if can_be_placed(config.student.resources, count, LOOK_S)), 0)
-
-
-def _trainer(plan: StudentPlan, storage: Folder, workers: int) -> ray.train.torch.TorchTrainer:
-=======
-    most, student = plan.workers_that_fit(*cluster_size()), plan.config.student
+    most, student = plan.workers_that_fit(cluster_nodes()), plan.config.student
     counts = [count for count in student.worker_counts if count <= most]
     return next((count for count in counts if can_be_placed(student.resources, count, LOOK_S)), 0)
 
 
-def _trainer(plan: TrainPlan, storage: Path, workers: int) -> ray.train.torch.TorchTrainer:
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
+def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> ray.train.torch.TorchTrainer:
     """A Train job that ends at its first failure."""
     config, (system, path) = plan.config.student, storage.for_arrow()
     parent, _, name = path.rpartition("/")
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
-<<<<<<< HEAD
         torch_config=StudentGroup(),
-=======
         datasets=plan.datasets(steps_saved(storage)),
->>>>>>> 5793e04 (A student is trained from scratch on a finished set of images, held in memory or streamed by Ray Data into Ray Train; what both kinds of student do in a Train worker is shared)
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
         ),

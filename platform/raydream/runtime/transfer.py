@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 import ray.data
-import torch
 from ray.util.queue import Empty, Queue
 from rich.console import Console
 from torch import nn
@@ -31,12 +30,12 @@ from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.learner import Learner, Reporter
 from raydream.runtime.messages import Notice, StepsDone, StudentReport
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.preflight import CheckedTransfer, check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.preflight import CheckedTransfer, Nodes, check_transfer, check_workers, workers_beside_reading
 from raydream.runtime.session import (
     beside_the_driver,
-    cluster_size,
+    cluster_nodes,
     is_local,
-    machine_cpus,
+    machine_nodes,
     machine_text,
     object_store_bytes,
     ray_session,
@@ -49,7 +48,7 @@ from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import load_arrays, to_arrays
 
 # A process of its own, as in `driver.py`.
-_train = ray.remote(num_cpus=0, max_retries=0)(train)
+_train = ray.remote(num_cpus=0, max_retries=3)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.2
@@ -78,9 +77,9 @@ class TransferPlan:
         """Distillation steps of the whole run."""
         return self.epochs.total_steps
 
-    def workers_that_fit(self, cpus: float, gpus: float) -> int:
-        """With how many Train workers the student can be scheduled, of a cluster of this size."""
-        return workers_beside_reading(self.config, self.feed.read_cpus, cpus, gpus)
+    def workers_that_fit(self, nodes: Nodes) -> int:
+        """With how many Train workers the student can be scheduled on these nodes."""
+        return workers_beside_reading(self.config, self.feed.read_cpus, nodes)
 
     def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
         """What is streamed to a Train job that goes on from a step, where an epoch begins."""
@@ -117,16 +116,16 @@ def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     if is_local():
         read_cpus = READ_CPUS if config.feed == "stream" else 0.0
-        check_workers(config, read_cpus, machine_cpus(), torch.cuda.device_count())
-    teacher = with_kept_teacher(config.teacher, command.run_dir, command.resume)
+        check_workers(config, read_cpus, machine_nodes([config.student]))
+    teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_transfer(replace(config, teacher=teacher))
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.path}", highlight=False, soft_wrap=True)
+        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
         summary = run_folder.read_summary(folder)
         if summary is None:
             summary = _run(config, checked, folder, began_at, console)
-        write_report(folder.path)
+        write_report(folder)
     _show(summary, folder, console)
     return summary
 
@@ -143,10 +142,10 @@ def _run(
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):
                 check = partial(check_workers, config, 0.0)
-                session.enter_context(ray_session(check, folder.run))
+                session.enter_context(ray_session(check, [config.student], folder.run))
                 shape, room = config.teacher.input_shape, object_store_bytes()
                 feed = make_feed(config.feed, checked.store, shape, checked.epochs, config.seed, room)
-                check_workers(config, feed.read_cpus, *cluster_size())
+                check_workers(config, feed.read_cpus, cluster_nodes())
             with recorder.stage("epochs"):
                 snapshot = _Training(config, checked, feed, folder, recorder, journal).run(console)
         student = build_student(config.student, config.teacher)
@@ -178,11 +177,11 @@ class _Training:
         journal: Journal,
     ) -> None:
         self._config, self._epochs, self._recorder, self._journal = config, checked.epochs, recorder, journal
-        self._metrics = RunMetrics(folder.run)
+        self._folder, self._metrics = folder, RunMetrics(folder.run)
         self._metrics.set("images", checked.epochs.images)
         here = {"scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._evaluator = _EvaluatorActor.options(name="evaluator").remote(config, checked.store.folder)
+        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, checked.store.folder)
         if damage := set_damaged_checkpoints_aside(folder.checkpoints):
             journal.note(f"{damage}, and the student starts anew")
         self._step = steps_saved(folder.checkpoints)
@@ -259,6 +258,7 @@ class _Training:
                 words = "  ".join(f"{name} {value}" for name, value in told.items())
                 counter.say(f"epoch {step // self._epochs.steps}/{self._epochs.count}  {words}")
             self._recorder.flush()
+            self._folder.save()
 
     def _check_news(self) -> None:
         if time.time() - self._last_news > self._config.stall_timeout_s:
@@ -307,6 +307,6 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["parameters"] = f"student {summary['student_parameters']:,}, teacher {summary['teacher_parameters']:,}"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
-    rows["student"] = str(folder.student)
-    rows["report"] = str(folder.report)
+    rows["student"] = folder.shown(folder.student.name)
+    rows["report"] = folder.shown(folder.report.name)
     console.print(result_table(rows))
