@@ -25,7 +25,6 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
-from ray._private.internal_api import memory_summary
 
 from raydream.config import StudentConfig, TeacherConfig
 from raydream.networks import build_student, build_teacher
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
-    result: dict[str, Any] = {"machine": machine_text()}
+    result: dict[str, Any] = {"machine": machine_text(), "load_before": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder:
         with _session():
             store, epochs = _make_set(Path(folder) / "set", SHARDS)
@@ -65,8 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             feed = make_feed("auto", store, SHAPE, epochs, 0, object_store_bytes())
             result["large_set"] = {"images": epochs.images, "feed": feed.name, "object_store_mib": SMALL_STORE / 2**20}
             result["large_set"] |= _in_worker(_watch_memory, {feed.name: feed}, Path(folder))
-            spilled = [line for line in memory_summary(stats_only=True).splitlines() if "Spilled" in line]
-            result["large_set"]["spilled"] = spilled[0].strip() if spilled else "nothing"
     print(json.dumps(result, indent=1))
     given.json.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.json, result)

@@ -349,7 +349,7 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
     epochs = Epochs(images=61, batch_size=16, count=2)
     feeds = {
         "memory": MemoryFeed.fill(numbered, (1, 4, 6), epochs, 3),
-        "stream": StreamFeed(numbered, (1, 4, 6), epochs, 3, 10 * 24),
+        "stream": StreamFeed(numbered, (1, 4, 6), epochs, 3, 32 * 10 * 24),
     }
 
     def look(given: dict) -> None:
@@ -390,7 +390,7 @@ def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, clu
     (column,) = [column for column in map(group.column, range(5)) if column.path_in_schema.startswith("image")]
     where = column.dictionary_page_offset + column.total_compressed_size // 2
     path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
-    streamed = StreamFeed(store, (1, 4, 6), Epochs(61, 16, 1), 3, 2**20).datasets(0)["images"]
+    streamed = StreamFeed(store, (1, 4, 6), Epochs(61, 16, 1), 3, 2**25).datasets(0)["images"]
     with pytest.raises(ray.exceptions.RayTaskError) as failed:
         streamed.take_all()
     assert isinstance(own_error(failed.value, ""), ShardError) and path.name in str(failed.value)

@@ -92,16 +92,21 @@ class StreamFeed:
         shape: [C,H,W] of the images.
         epochs: over them.
         seed: of the run.
-        block_bytes: of images that travel together.
+        object_store: bytes of the smallest node's, which holds what is under way.
     """
 
     store: ShardStore
     shape: tuple[int, ...]
     epochs: Epochs
     seed: int
-    block_bytes: int
+    object_store: int
     name = "stream"
     read_cpus = READ_CPUS
+
+    @property
+    def block_bytes(self) -> int:
+        """Of images that travel together; many blocks are under way at once."""
+        return min(BLOCK_BYTES, self.object_store // 32)
 
     def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
         context = ray.data.DataContext.get_current()
@@ -112,9 +117,11 @@ class StreamFeed:
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
         sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
+        # What is drawn from lies in the object store, where the blocks that are still to come need room as well.
+        shuffled = min(SHUFFLE_BYTES, self.object_store // (8 * workers)) // int(np.prod(self.shape))
         batches = ray.train.get_dataset_shard(STREAMED).iter_torch_batches(
             batch_size=max(sizes),
-            local_shuffle_buffer_size=max(4 * max(sizes), SHUFFLE_BYTES // int(np.prod(self.shape))),
+            local_shuffle_buffer_size=max(max(sizes), shuffled),
             local_shuffle_seed=derive_seed(self.seed, "stream order", epoch, rank) % 2**32,
         )
         yield from resized((batch["image"] for batch in batches), sizes)
@@ -198,5 +205,4 @@ def make_feed(
     name = choose_feed(asked, epochs.images * int(np.prod(shape)), object_store)
     if name == "memory":
         return MemoryFeed.fill(store, shape, epochs, seed)
-    # Many blocks are under way at once, and all of them together have to fit.
-    return StreamFeed(store, shape, epochs, seed, min(BLOCK_BYTES, object_store // 32))
+    return StreamFeed(store, shape, epochs, seed, object_store)
