@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from raydream.folders import folder_at
-from raydream.runtime.student import CHECKPOINT
+from raydream.runtime.learner import CHECKPOINT
 from raydream.runtime.training import LISTED, set_damaged_checkpoints_aside
 
 
