@@ -15,6 +15,9 @@ from raydream.schedule import Schedule
 from raydream.shards import ShardStore
 from raydream.synthesis.stages import learning_rate_at, updates_of
 
+TOLD_WHOLE = 8
+"""batches of each round of which curves and each layer's distance are kept: a run of a hundred thousand batches would
+have tens of millions of rows"""
 STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
@@ -77,15 +80,16 @@ class Chronicle:
         step = self._step or 0
         position, updates = self._schedule.position(batch), updates_of(self._config.synthesis)
         recorder.span(receipt.started_at, receipt.seconds, source, "make", place)
-        for term, curve in receipt.curve.items():
-            for update, value in curve:
-                event = position * updates + update
-                recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
-        for update, _ in next(iter(receipt.curve.values()), []):
-            rate, event = learning_rate_at(self._config.synthesis, update), position * updates + update
-            recorder.point(now, source, "synthesis/learning_rate", rate, step=update, event_step=event, place=place)
-        last = {f"distance/{layer}": value for layer, value in made.distances.items()}
-        last["target_share"] = made.target_share
+        last = {"target_share": made.target_share}
+        if batch.index < TOLD_WHOLE:
+            for term, curve in receipt.curve.items():
+                for update, value in curve:
+                    event = position * updates + update
+                    recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
+            for update, _ in next(iter(receipt.curve.values()), []):
+                rate, event = learning_rate_at(self._config.synthesis, update), position * updates + update
+                recorder.point(now, source, "synthesis/learning_rate", rate, step=update, event_step=event, place=place)
+            last |= {f"distance/{layer}": value for layer, value in made.distances.items()}
         if made.student_step is not None:
             last["staleness_steps"] = max(0, step - made.student_step)
             self._metrics.set("staleness_steps", last["staleness_steps"])

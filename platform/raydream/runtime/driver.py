@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import ray
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
@@ -20,7 +20,7 @@ from raydream.runtime.chronicle import Chronicle
 from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
-from raydream.runtime.messages import BatchProgress, Notice, StudentReport
+from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import Checked, batches_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes
@@ -187,11 +187,8 @@ class Driver:
     def _collect_reports(self) -> bool:
         """Take in what the student told; True if it ended a round."""
         round_ended = False
-        while True:
-            try:
-                report: StudentReport | BatchProgress | Notice = self._reports.get(block=False)
-            except Empty:
-                return round_ended
+        report: StudentReport | BatchProgress | Notice
+        for report in drain(self._reports):
             if isinstance(report, Notice):
                 self._journal.note(report.text)
                 continue
@@ -210,6 +207,7 @@ class Driver:
             if self._schedule.ends_round(report.snapshot.step):
                 round_ended = True
                 self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
+        return round_ended
 
     def _collect_measurements(self) -> None:
         if not self._measuring:

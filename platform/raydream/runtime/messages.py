@@ -4,8 +4,10 @@ Kept apart from what makes these messages, so that a process that only passes th
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from ray.util.queue import Queue
 
 from raydream.records import BatchId, Provenance, Snapshot
 
@@ -83,3 +85,10 @@ class StudentReport:
     learning_rates: np.ndarray
     waited_s: float
     busy: list[tuple[float, float]]
+
+
+def drain(reports: Queue) -> list[Any]:
+    """All that was told since the last time, in two calls however much it is; for a queue's only reader."""
+    waiting = reports.qsize()
+    told: list[Any] = reports.get_nowait_batch(waiting) if waiting else []
+    return told

@@ -1,16 +1,14 @@
 """The job that makes images and nothing else: all generators, one Parquet data set, and a card that describes it."""
 
-import contextlib
 import heapq
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.command_line import Command
@@ -26,7 +24,7 @@ from raydream.reporting.progress import Counter, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
-from raydream.runtime.messages import BatchProgress
+from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_cluster, check_device, check_machine, check_teacher
@@ -157,7 +155,7 @@ def _make_all(
             finished, lost = pool.collect(POLL_S, more=bool(pending))
             for batch in lost:
                 heapq.heappush(pending, batch)
-            for report in _drain(reports):
+            for report in drain(reports):
                 pool.heard(report.batch)
                 shares[report.batch] = report.share
             for done in finished:
@@ -171,12 +169,6 @@ def _make_all(
             metrics.set("generators", pool.at_hand)
             metrics.set("restarts", pool.lost, role="generator")
             metrics.tell()
-
-
-def _drain(reports: Queue) -> Iterator[BatchProgress]:
-    with contextlib.suppress(Empty):
-        while True:
-            yield reports.get(block=False)
 
 
 def _summarise(config: SynthesizeConfig, folder: RunFolder, wall_s: float) -> dict[str, Any]:

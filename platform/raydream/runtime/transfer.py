@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.util.queue import Empty, Queue
+from ray.util.queue import Queue
 from rich.console import Console
 from torch import nn
 
@@ -28,7 +28,7 @@ from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.learner import Learner, Reporter
-from raydream.runtime.messages import Notice, StepsDone, StudentReport
+from raydream.runtime.messages import Notice, StepsDone, StudentReport, drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.preflight import CheckedTransfer, Nodes, check_transfer, check_workers, workers_beside_reading
 from raydream.runtime.session import (
@@ -213,6 +213,7 @@ class _Training:
                         ray.get(self._training)
                         trained = True
                     self._check_news()
+                    time.sleep(POLL_S)
             assert self._snapshot is not None
             return self._snapshot
         except ray.exceptions.RayError as error:
@@ -224,17 +225,15 @@ class _Training:
         return snapshot is not None and snapshot.step == self._epochs.total_steps
 
     def _collect_reports(self) -> None:
-        with contextlib.suppress(Empty):
-            wait_s: float | None = POLL_S
-            while True:
-                report: StudentReport | StepsDone | Notice = self._reports.get(block=wait_s is not None, timeout=wait_s)
-                self._last_news, wait_s = time.time(), None
-                if isinstance(report, Notice):
-                    self._journal.note(report.text)
-                elif isinstance(report, StepsDone):
-                    self._step = max(self._step, report.step)
-                else:
-                    self._student_reported(report)
+        report: StudentReport | StepsDone | Notice
+        for report in drain(self._reports):
+            self._last_news = time.time()
+            if isinstance(report, Notice):
+                self._journal.note(report.text)
+            elif isinstance(report, StepsDone):
+                self._step = max(self._step, report.step)
+            else:
+                self._student_reported(report)
 
     def _student_reported(self, report: StudentReport) -> None:
         if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
