@@ -8,9 +8,8 @@ import ray
 
 from tests.jobs import TINY, assert_same_run, images_of, run, start
 
-pytestmark = pytest.mark.long
 
-
+@pytest.mark.long
 def test_two_train_workers_make_one_student(tmp_path: Path, library: Path) -> None:
     workers = ["--student.workers", "2", "--student.cpus", "0.4", "--rounds.lockstep", "true"]
     for run_dir in (tmp_path / "one", tmp_path / "other"):
@@ -19,6 +18,7 @@ def test_two_train_workers_make_one_student(tmp_path: Path, library: Path) -> No
     assert_same_run(tmp_path / "one", tmp_path / "other")
 
 
+@pytest.mark.cluster
 def test_two_runs_share_a_cluster(tmp_path: Path, library: Path) -> None:
     ray.init(address="local", num_cpus=4, log_to_driver=False, include_dashboard=False)
     try:
