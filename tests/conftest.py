@@ -8,8 +8,12 @@ import pytest
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
 from tests.jobs import STARTED, lockstep_options, run
 
-# A shell that starts the tests in its background has Ctrl-C ignored, and the jobs would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts() -> None:
+    """A shell that starts the tests in its background has Ctrl-C ignored, which jobs would inherit; and Ray Train leaves
+    behind a handler that waits for a cluster that is gone."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
