@@ -11,8 +11,10 @@ from tests.jobs import STARTED, lockstep_options, run
 
 @pytest.fixture(autouse=True)
 def ctrl_c_interrupts() -> None:
-    """A shell that starts the tests in its background has Ctrl-C ignored, which jobs would inherit; and Ray Train leaves
-    behind a handler that waits for a cluster that is gone."""
+    """A shell that starts the tests in its background has Ctrl-C ignored, which jobs would inherit.
+
+    Ray Train leaves behind a handler that waits for a cluster that is gone.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
