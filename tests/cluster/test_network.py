@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import command_of, descendants
+from raydream.folders import folder_at
 from raydream.runtime.training import steps_saved
 from tests.chaos.faults import assert_nothing_left, noted
 from tests.cluster.conftest import BIN, ENV
@@ -159,7 +160,7 @@ def test_a_host_is_cut_off_with_its_generator_and_comes_back(hosts: Network, tmp
 def test_a_host_is_cut_off_with_the_student(hosts: Network, tmp_path: Path, library: Path) -> None:
     nodes, run_dir, rounds = Nodes(hosts, tmp_path, head_cpus=0), tmp_path / "run", 12
     run = nodes.distill(run_dir, library, "--generators.count", "2", "--rounds.count", str(rounds))
-    wait_until(lambda: steps_saved(run_dir / "checkpoints") > 0, run, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, run, timeout_s=200)
     (host,) = [other for other in OTHERS if nodes.on(other, TRAINING)]
     nodes.network.cut(host)
     assert_whole(run_dir, run, rounds)
