@@ -20,9 +20,8 @@ from typing import Any
 import torch
 import yaml
 from scipy import stats
-from torch import nn
 
-from raydream.applications.rounds import run_rounds
+from raydream.applications.rounds import rounds_of
 from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig
 from raydream.data import load_data
@@ -83,16 +82,14 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
     teacher, _ = trained_teacher(config.teacher, config.training, config.data)
     real = load_data(config.data.name)
     assert real is not None
+    splits = {"validation": real.validation, "test": real.test}
     rounds: list[dict[str, float]] = []
-
-    def measure(steps_done: int, student: nn.Module) -> None:
-        splits = {"validation": real.validation, "test": real.test}
+    for made in rounds_of(config, teacher):
         shares = {
-            name: accuracy(student, teacher.normalisation, split.images, split.labels) for name, split in splits.items()
+            name: accuracy(made.student, teacher.normalisation, split.images, split.labels)
+            for name, split in splits.items()
         }
-        rounds.append({"step": steps_done, **shares})
-
-    made = run_rounds(config, teacher, measure)
+        rounds.append({"step": made.step, **shares})
     newest = made.batches[-1].provenance
     return {
         "seed": config.seed,

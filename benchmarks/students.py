@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch import nn
 
-from raydream.applications.rounds import run_rounds
+from raydream.applications.rounds import rounds_of
 from raydream.command_line import as_dict, validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
@@ -72,12 +71,10 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
     images, labels = real["x"].transpose(0, 3, 1, 2), real["y"]
     curve: list[tuple[int, float]] = []
 
-    def on_round(step: int, student: nn.Module) -> None:
-        curve.append((step, accuracy(student, teacher.normalisation, images, labels)))
-        print(f"step {step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
-
     began = time.perf_counter()
-    rounds = run_rounds(config, teacher, on_round, _store(given.images, config, teacher))
+    for rounds in rounds_of(config, teacher, _store(given.images, config, teacher)):
+        curve.append((rounds.step, accuracy(rounds.student, teacher.normalisation, images, labels)))
+        print(f"step {rounds.step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
     return {
         "images": sum(len(batch) for batch in rounds.batches),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydream.applications.rounds import Rounds, run_rounds
+from raydream.applications.rounds import Rounds, rounds_of, run_rounds
 from raydream.config import DistillConfig
 from raydream.records import BatchId
 from raydream.shards import ShardStore
@@ -107,11 +107,10 @@ def test_a_warm_start_records_its_source_and_keeps_its_targets():
         assert np.array_equal(batch.images, source.images)  # the pixels hardly move at such a rate
 
 
-def test_the_end_of_each_round_is_told_with_the_student_as_it_is_then():
-    told = []
-    rounds = run_rounds(CONFIG, tiny_teacher(), lambda steps, student: told.append((steps, to_arrays(student))))
-    assert [steps for steps, _ in told] == [4, 8, 11]
-    prints = [fingerprint(arrays) for _, arrays in told]
+def test_it_stops_at_the_end_of_each_round_with_the_student_as_it_is_then(rounds):
+    told = [(now.step, to_arrays(now.student), len(now.batches)) for now in rounds_of(CONFIG, tiny_teacher())]
+    assert [(step, batches) for step, _, batches in told] == [(4, 3), (8, 5), (11, 7)]
+    prints = [fingerprint(arrays) for _, arrays, _ in told]
     assert len(set(prints)) == 3 and prints[-1] == fingerprint(to_arrays(rounds.student))
     assert told[0][1]["1.num_batches_tracked"] == 4
 

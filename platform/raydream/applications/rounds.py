@@ -4,7 +4,8 @@ This is the reference that the runtime's lockstep mode must equal to the bit (wi
 run many small experiments side by side.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,34 +26,40 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 @dataclass(frozen=True)
 class Rounds:
-    """What a run leaves behind.
+    """A run at the end of a round's training; at the last one, what it leaves behind.
 
     Attributes:
-        student: trained, on the CPU.
-        batches: all images, in the order of their ids.
+        step: distillation steps done.
+        student: as it is now; it learns on where the run goes on.
+        batches: all images so far, in the order of their ids.
     """
 
+    step: int
     student: nn.Module
     batches: list[ImageBatch]
 
 
-def run_rounds(
-    config: DistillConfig,
-    teacher: Teacher,
-    on_round: Callable[[int, nn.Module], None] = lambda steps_done, student: None,
-    store: ShardStore | None = None,
-) -> Rounds:
-    """Make images and learn from them, alternating strictly.
+def run_rounds(config: DistillConfig, teacher: Teacher, store: ShardStore | None = None) -> Rounds:
+    """A whole run; see `rounds_of`. The student is in eval mode."""
+    (last,) = deque(rounds_of(config, teacher, store), maxlen=1)
+    last.student.eval()
+    return last
+
+
+def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None = None) -> Iterator[Rounds]:
+    """Make images and learn from them, alternating strictly; stops at the end of each round's training.
 
     Args:
         config: of the run; what it says of processes is not looked at.
-        teacher: to invert.
-        on_round: called with (distillation steps done, student) at the end of each round's training.
+        teacher: to invert, on the device to compute on.
         store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
+
+    Raises:
+        SynthesisError: see `Inversion.synthesize`.
     """
     schedule = Schedule.of(config)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config.student, config.teacher)
+    student = build_student(config.student, config.teacher).to(teacher.device)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
     maker = BatchMaker("in-process", teacher, config.synthesis, lambda: build_student(config.student, config.teacher))
     batches: list[ImageBatch] = []
@@ -71,8 +78,7 @@ def run_rounds(
         images = np.concatenate([made.images for made in batches])
         while step < schedule.total_steps and schedule.round_of_step(step) == round_index:
             drawn = uniform_draw(config.seed, step, len(images), schedule.draw)
-            distiller.step(torch.from_numpy(images[drawn]), step)
+            distiller.step(torch.from_numpy(images[drawn]).to(teacher.device), step)
             step += 1
             if schedule.ends_round(step):
-                on_round(step, student)
-    return Rounds(student.eval(), batches)
+                yield Rounds(step, student, list(batches))
