@@ -16,8 +16,7 @@ from raydream.evaluation.cross_model import target_shares
 from raydream.reporting import run_folder
 from raydream.reporting.progress import result_table
 from raydream.storage import write_json
-from raydream.teachers.checks import check_shapes
-from raydream.teachers.loading import load_teacher
+from raydream.teachers.verifiers import load_verifiers
 
 
 def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
@@ -34,12 +33,9 @@ def evaluate(command: Command[EvaluateConfig]) -> dict[str, Any]:
     threads = torch.get_num_threads()
     device = use_device(config.device, threads, torch.cuda.device_count())
     verifiers = {}
-    for index, description in enumerate(config.verifiers):
-        assert isinstance(description, TeacherConfig)  # the command line has resolved text
-        verifier = load_teacher(description, f"verifiers.{index}")
-        check_shapes(verifier.network, description)
-        _check_fits(images, description, index)
-        verifiers[f"{description.network} ({verifier.fingerprint})"] = verifier.to(device)
+    for index, verifier in enumerate(load_verifiers(config.verifiers)):
+        _check_fits(images, verifier.config, index)
+        verifiers[f"{verifier.config.network} ({verifier.fingerprint})"] = verifier.to(device)
     logits = np.concatenate([batch.teacher_logits for batch in images.batches()])
     targets = np.concatenate([batch.targets for batch in images.batches()])
     shares = {"teacher": float((logits.argmax(1) == targets).mean())}

@@ -8,11 +8,13 @@ mistake is answered at once.
 
 from raydream.config.jobs import DistillConfig, EvaluateConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
+from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
 from raydream.config.synthesis import CoefficientsConfig, StageConfig, SynthesisConfig, TargetsConfig
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
+    "AblateConfig",
     "BufferConfig",
     "CoefficientsConfig",
     "DataConfig",
@@ -20,6 +22,7 @@ __all__ = [
     "EvaluateConfig",
     "GeneratorsConfig",
     "RoundsConfig",
+    "SearchConfig",
     "StageConfig",
     "StudentConfig",
     "SynthesisConfig",
@@ -29,5 +32,6 @@ __all__ = [
     "TeacherJobConfig",
     "TrainingConfig",
     "TransferConfig",
+    "TrialConfig",
     "ViewConfig",
 ]

@@ -1,10 +1,11 @@
 """The journal: what went wrong in a run and was mended, a line each, kept in its folder."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from raydream.reporting.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,9 @@ class Journal:
     def note(self, text: str) -> None:
         """Show something, and write it down; raises OSError."""
         self._say(text)
-        entry = json.dumps({"moment": time.time(), "text": text}).encode() + b"\n"
-        with self._path.open("a+b") as file:
-            if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":
-                entry = b"\n" + entry  # after a line that a killed process left half-written
-            file.write(entry)
+        append_line(self._path, {"moment": time.time(), "text": text})
 
 
 def read_journal(path: Path) -> list[Entry]:
-    """All entries in order; a line that a killed process left half-written is passed over."""
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return entries
+    """All entries in order; see `read_lines`."""
+    return [Entry(**line) for line in read_lines(path) if set(line) == {"moment", "text"}]

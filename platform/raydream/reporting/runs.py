@@ -1,8 +1,11 @@
-"""What one run takes from another: networks that earlier runs trained, described in their own configurations."""
+"""What settings name and do not hold: networks that earlier runs trained, and the file of a search's space."""
 
+from pathlib import Path
 from typing import Any
 
-from raydream.errors import InputError
+import yaml
+
+from raydream.errors import InputError, first_line
 from raydream.folders import folder_at
 from raydream.reporting.run_folder import STUDENT, TEACHER, read
 
@@ -11,16 +14,19 @@ OF_IMAGES = "images"
 
 
 def resolve(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with every network that names a run replaced by what that run says of it.
+    """Settings with what they name in its place, so that a run folder's configuration needs nothing else.
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
     trained no student; `teacher.network: images` becomes the teacher of the run whose images are named. A verifier
-    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify.
+    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. `space: PATH`
+    becomes what that file holds.
 
     Raises:
-        InputError: there is no such run, or it has not trained a network (yet).
+        InputError: there is no such run, or it has not trained a network (yet); a file that cannot be read.
     """
     settings = dict(settings)
+    if isinstance(space := settings.get("space"), str) and space:
+        settings["space"] = _space(space)
     if isinstance(settings.get("teacher"), dict):
         if settings["teacher"].get("network") == OF_IMAGES and settings.get("images"):
             settings["teacher"] = _inverted(str(settings["images"]))
@@ -30,8 +36,7 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
         verifiers = verifiers.split(",")
     if verifiers:
         settings["verifiers"] = [
-            _network(_verifier(verifier, settings["images"]), f"verifiers.{index}")
-            for index, verifier in enumerate(verifiers)
+            _network(_verifier(verifier, settings), f"verifiers.{index}") for index, verifier in enumerate(verifiers)
         ]
     return settings
 
@@ -67,7 +72,18 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": f"{place}/{trained}"}
 
 
-def _verifier(verifier: Any, images: str) -> dict[str, Any]:
+def _space(path: str) -> dict[str, Any]:
+    allowed = "a YAML file with the key `search`"
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError("space", path, allowed, f"reading it failed: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError("space", path, allowed, "it holds no settings")
+    return content
+
+
+def _verifier(verifier: Any, settings: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(verifier, str):
         return dict(verifier)
     network, equals, checkpoint = verifier.partition("=")
@@ -76,4 +92,5 @@ def _verifier(verifier: Any, images: str) -> dict[str, Any]:
     if not network or not checkpoint:
         allowed = "NETWORK=CHECKPOINT or run:DIR, with commas between several"
         raise InputError("verifiers", verifier, allowed, "give both its network and its weights")
-    return teacher_of(images, "images") | {"network": network, "arguments": {}, "checkpoint": checkpoint}
+    judged = teacher_of(settings["images"], "images") if "images" in settings else settings["teacher"]
+    return judged | {"network": network, "arguments": {}, "checkpoint": checkpoint}

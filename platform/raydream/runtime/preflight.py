@@ -226,7 +226,7 @@ def check_run(config: DistillConfig) -> Checked:
     """
     schedule = Schedule.of(config)
     teacher = check_teacher(config)
-    settle_steps = _check_student(config)
+    settle_steps = check_student(config)
     return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps)
 
 
@@ -267,7 +267,7 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or make more images")
     teacher = load_teacher(config.teacher)
     check_shapes(teacher.network, config.teacher)
-    _check_student(config)
+    check_student(config)
     real = load_data(config.data.name)
     if real is not None and real.test.images.shape[1:] != shape:
         allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
@@ -323,7 +323,15 @@ def workers_beside_reading(config: TransferConfig, read_cpus: float, nodes: Node
     return next(fits, 0)
 
 
-def _check_student(config: DistillConfig | TransferConfig) -> int:
+def check_student(config: DistillConfig | TransferConfig) -> int:
+    """See that the student takes the teacher's images and has its classes.
+
+    Returns:
+        training steps until its BN statistics may be competed with.
+
+    Raises:
+        InputError: it does not.
+    """
     student = build_student(config.student, config.teacher)
     for training in (False, True):
         shape = probe(student, config.teacher, "student.network", config.student.network, training)

@@ -1,0 +1,79 @@
+"""A search over the settings of an experiment, and the ablation of its terms."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from raydream.config.fields import STRICT, Count, NonNegative, Positive
+from raydream.config.jobs import DistillConfig
+from raydream.config.teacher import TeacherConfig
+from raydream.errors import InputError
+
+Metric = Literal[
+    "auto",
+    "accuracy",
+    "exam_agreement",
+    "own_agreement",
+    "verifier_agreement",
+    "target_share",
+    "feature_distance",
+    "diversity",
+]
+"""what a trial is judged by; `search/metrics.py` says of each what it is and needs"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrialConfig:
+    """Where trials run: each in one process of its own, which gives back all it has reserved at its end."""
+
+    cpus: Positive = 1.0
+    """CPUs that each trial reserves; it computes with max(1, cpus) threads"""
+    gpus: NonNegative = 0.0
+    """GPUs that each reserves; fractions share one"""
+    concurrent: Count | None = None
+    """at most so many at once; null: as many as there is room for"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class SearchConfig(DistillConfig):
+    """Search the settings of an experiment, which is described as jobs/distill.py takes it."""
+
+    space: str | dict[str, Any] = Field(default_factory=dict)
+    """YAML file that says which settings are searched, and how much smaller than the experiment a trial is; see
+    tuning/spaces/"""
+    trials: Count | None = None
+    """how many; null: all points of a grid, else 32"""
+    searcher: Literal["grid", "random", "tpe"] = "tpe"
+    """where the next trial's settings come from; grid: all points of the space in turn; random: drawn apart; tpe:
+    Optuna's tree of Parzen estimators, which looks where earlier trials were good"""
+    scheduler: Literal["none", "asha", "median"] = "asha"
+    """which trials are stopped before their end; none; asha: after 1, 3, 9 ... reports all but the best third; median:
+    those below the median of the others at the same report"""
+    metric: Metric = "auto"
+    """by what trials are judged; accuracy: the student's on the validation split of real data; auto: accuracy where
+    there are real data, else the data-free one that predicts it best (docs/tuning.md)"""
+    also: tuple[Metric, ...] = ()
+    """further metrics to note of each trial"""
+    verifiers: str | tuple[TeacherConfig, ...] = ()
+    """independent networks for verifier_agreement, as in jobs/evaluate.py"""
+    images_only: bool = False
+    """trials make images (as many batches as rounds.initial_batches) and train no student"""
+    trial: TrialConfig = Field(default_factory=TrialConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.space:
+            raise InputError("space", self.space, "a YAML file such as tuning/spaces/coefficients.yaml", "name one")
+        if self.images_only and self.synthesis.competes:
+            allowed = "deep_inversion, deepdream or noise where images_only is true"
+            raise InputError("synthesis.method", self.synthesis.method, allowed, "there is no student to compete with")
+
+
+@dataclass(frozen=True, config=STRICT)
+class AblateConfig(DistillConfig):
+    """Switch the terms of an experiment's objective on and off, in all combinations, over several seeds."""
+
+    seeds: Count = 3
+    """runs of each combination, with seeds from `seed` on"""
+    trial: TrialConfig = Field(default_factory=TrialConfig)

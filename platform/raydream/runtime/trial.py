@@ -1,0 +1,202 @@
+"""A trial: a run at small scale in one process of Ray Tune's, from which it reports after each round.
+
+Its student learns in the trial's own process: Ray Train would take a placement group beside the trial's, and two such
+trials can wait for each other for ever. So a trial holds what Tune reserved for it, makes no actor, puts nothing into
+the object store, and has given all back when its process ends.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ray import tune
+from torch import nn
+
+from raydream.applications.rounds import Rounds, rounds_of
+from raydream.command_line import validate
+from raydream.compute import use_device
+from raydream.config import DistillConfig, TeacherConfig
+from raydream.data import load_data
+from raydream.errors import SynthesisError, first_line
+from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.cross_model import target_shares
+from raydream.evaluation.data_free import agreement, diversity, feature_distance
+from raydream.folders import Folder
+from raydream.records import ImageBatch
+from raydream.runtime.logs import name_logs
+from raydream.schedule import Schedule
+from raydream.search.metrics import score_of
+from raydream.seeds import derive_seed
+from raydream.shards import ShardStore
+from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.stages import updates_of
+from raydream.teachers.teacher import Teacher, teacher_from_arrays
+
+log = logging.getLogger(__name__)
+
+FAILED_SCORE = -1e9
+"""what Tune's schedulers are told of a trial that failed: worse than any other, and no NaN to stumble over"""
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a search share.
+
+    Attributes:
+        run: id of the search, for the log.
+        teacher: its description and arrays.
+        verifiers: the same for each verifier.
+        place: the search's folder, in which images are committed in trials/<trial>.
+        exam: uint8 [N,C,H,W], images that students are examined on; None where no metric asks for them.
+        measures: names of `search/metrics.py: MEASURES`.
+        metric: that scores are of.
+        split: of real data that accuracy is measured on.
+        images_only: whether no student is trained.
+        cpus, gpus: that each trial has reserved.
+    """
+
+    run: str
+    teacher: tuple[TeacherConfig, Mapping[str, np.ndarray]]
+    verifiers: tuple[tuple[TeacherConfig, Mapping[str, np.ndarray]], ...]
+    place: Folder
+    exam: np.ndarray | None
+    measures: frozenset[str]
+    metric: str
+    split: str
+    images_only: bool
+    cpus: float
+    gpus: float
+
+
+def trial_folder(place: Folder, trial: int) -> Folder:
+    """Of a trial's images."""
+    return place / "trials" / f"{trial:04d}"
+
+
+class TrialRun(tune.Trainable):  # type: ignore[misc]
+    """Ray Tune's view of a trial: one report a step.
+
+    What was reported in an earlier session is told again and not made again; a trial that has ended then ends at its
+    last report, so that Tune's schedulers and the sampler know all that was known.
+    """
+
+    def setup(self, config: dict[str, Any], plan: TrialPlan | None = None) -> None:
+        if plan is not None:
+            self._plan = plan
+        name_logs("trial", config["trial"])
+        self._reports = self._told(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        self.setup(config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return next(self._reports)
+
+    def _told(self, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        recorded, last = config["recorded"], config["reports"]
+        for report, values in enumerate(recorded, 1):
+            ends = config["ended"] and report == len(recorded)
+            yield self._result(report, values, done=ends or report == last)
+        try:
+            trial = TrialAtWork(self._plan, validate(DistillConfig, config["settings"]), config["trial"])
+            for report, values in enumerate(trial.reports(), 1):
+                if report > len(recorded):
+                    yield self._result(report, values, done=report == last)
+        except (SynthesisError, torch.OutOfMemoryError, MemoryError, ArithmeticError) as error:
+            log.warning("failed: %s", first_line(error))
+            yield {"score": FAILED_SCORE, "failed": f"{type(error).__name__}: {first_line(error)}", "done": True}
+
+    def _result(self, report: int, values: dict[str, float], done: bool) -> dict[str, Any]:
+        return {"report": report, "values": values, "score": score_of(self._plan.metric, values), "done": done}
+
+
+class TrialAtWork:
+    """A trial's run, measured at each of its reports.
+
+    Args:
+        config: of the trial.
+        trial: its number.
+    """
+
+    def __init__(self, plan: TrialPlan, config: DistillConfig, trial: int) -> None:
+        self._plan, self._config = plan, config
+        device = use_device(config.device, plan.cpus, plan.gpus)
+        self._teacher = teacher_from_arrays(*plan.teacher).to(device)
+        self._verifiers = [teacher_from_arrays(*verifier).to(device) for verifier in plan.verifiers]
+        self._store = ShardStore(trial_folder(plan.place, trial))
+        self._schedule = Schedule.of(config)
+        self._own: np.ndarray | None = None
+
+    def reports(self) -> Iterator[dict[str, float]]:
+        """What is measured after each round, or where no student is trained after each batch.
+
+        Raises:
+            SynthesisError: the inversion diverged.
+            ArithmeticError: what the trial is judged by is not a finite number.
+        """
+        began = time.perf_counter()
+        for rounds in self._images_alone() if self._plan.images_only else self._rounds():
+            values = self._measure(rounds.student, rounds.batches)
+            if not math.isfinite(values[self._plan.metric]):
+                raise ArithmeticError(f"{self._plan.metric} is {values[self._plan.metric]}")
+            yield values | {
+                "step": rounds.step,
+                "images": sum(len(batch) for batch in rounds.batches),
+                "updates": updates_of(self._config.synthesis) * len(rounds.batches),
+                "seconds": time.perf_counter() - began,
+            }
+
+    def _rounds(self) -> Iterator[Rounds]:
+        schedule = self._schedule
+        for rounds in rounds_of(self._config, self._teacher, self._store):
+            # The final steps are reported once, at their end: however many there are, trials have equally many reports.
+            if rounds.step <= schedule.round_steps or rounds.step == schedule.total_steps:
+                yield rounds
+
+    def _images_alone(self) -> Iterator[Rounds]:
+        maker, batches = BatchMaker("in-process", self._teacher, self._config.synthesis), []
+        for batch in self._schedule.batches_of(0):
+            if not self._store.has(batch):
+                self._store.write(maker.make(self._schedule.order(batch, self._config), None, None).batch)
+            batches.append(self._store.read(batch))
+            yield Rounds(0, self._teacher.network, batches)
+
+    def _measure(self, student: nn.Module, batches: list[ImageBatch]) -> dict[str, float]:
+        images, wanted = np.concatenate([batch.images for batch in batches]), self._plan.measures
+        targets = np.concatenate([batch.targets for batch in batches])
+        logits = np.concatenate([batch.teacher_logits for batch in batches])
+        values = {"target_share": float((logits.argmax(1) == targets).mean())}
+        values["feature_distance"] = feature_distance(self._teacher, [batch.images for batch in batches])
+        values["diversity"] = diversity(self._teacher, images, targets)
+        if self._verifiers:
+            values["verifier_agreement"] = float(np.mean([_agrees(each, batches) for each in self._verifiers]))
+        if "accuracy" in wanted:
+            real = load_data(self._config.data.name)
+            assert real is not None
+            split = getattr(real, self._plan.split)
+            values["accuracy"] = accuracy(student, self._teacher.normalisation, split.images, split.labels)
+        if self._plan.exam is not None:
+            values["exam_agreement"] = agreement(self._teacher, student, self._plan.exam)
+        if "own_agreement" in wanted:
+            values["own_agreement"] = agreement(self._teacher, student, self._held_out())
+        return values
+
+    def _held_out(self) -> np.ndarray:
+        """A batch made with the trial's settings and another seed, without a student to compete with."""
+        if self._own is None:
+            maker = BatchMaker("in-process", self._teacher, self._config.synthesis)
+            first = self._schedule.batches_of(0)[0]
+            other = replace(self._config, seed=derive_seed(self._config.seed, "held out"))
+            self._own = maker.make(self._schedule.order(first, other), None, None).batch.images
+        return self._own
+
+
+def _agrees(verifier: Teacher, batches: list[ImageBatch]) -> float:
+    hits, images = target_shares(batches, verifier).sum(0)
+    return float(hits / images)

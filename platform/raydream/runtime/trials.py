@@ -1,0 +1,215 @@
+"""Trials run by Ray Tune: which is next, what it reports, and how it ends, all of it noted in the search's folder.
+
+Tune's own files (pickles among them) lie in a folder that goes with the session, and nothing is ever read from them.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Searcher
+
+from raydream.command_line import as_dict
+from raydream.config import DistillConfig, SearchConfig
+from raydream.errors import InputError
+from raydream.runtime.trial import TrialPlan, TrialRun
+from raydream.search.candidates import Sampler
+from raydream.search.metrics import metric_of
+from raydream.search.space import Point, Space, config_at
+from raydream.search.trials import Trials
+
+OWN_HANDS = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a search as it ends every job
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what trials report is written by the search
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
+}
+"""of Tune's settings, which are environment variables"""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search at work.
+
+    Attributes:
+        config, space: what is searched, and in which ranges.
+        count: trials there shall be.
+        sampler: proposes their settings.
+        trials: what is known of them.
+        ended: called with the number of each trial that has ended.
+        reported: called with the number of each trial that has reported.
+    """
+
+    config: SearchConfig
+    space: Space
+    count: int
+    sampler: Sampler
+    trials: Trials
+    ended: Callable[[int], None]
+    reported: Callable[[int], None]
+
+    @property
+    def metric(self) -> str:
+        """By what trials are judged."""
+        return metric_of(self.config)
+
+    def tell(self, trial: int) -> None:
+        """Tell the sampler how a trial has ended."""
+        known = self.trials[trial]
+        self.sampler.tell(trial, known.point, known.scores(self.metric), known.status == "done")
+
+    def fail(self, trial: int, reason: str) -> None:
+        """Note that a trial failed."""
+        self.trials.end(trial, "failed", reason)
+        self.tell(trial)
+        self.ended(trial)
+
+
+def reports_of(config: DistillConfig, images_only: bool) -> int:
+    """How often a trial reports: after each round, and after the final steps; or after each batch of images."""
+    if images_only:
+        return config.rounds.initial_batches
+    return config.rounds.count + (config.rounds.final_steps > 0)
+
+
+def run_trials(search: Search, plan: TrialPlan) -> None:
+    """Run all trials that have not ended, as many at once as there is room for.
+
+    Raises:
+        KeyboardInterrupt: what was reported is noted.
+    """
+    os.environ.update(OWN_HANDS)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is told by the search
+    config = search.config.trial
+    resources = {"cpu": config.cpus, "gpu": config.gpus}
+    trainable = tune.with_resources(tune.with_parameters(TrialRun, plan=plan), resources)
+    with tempfile.TemporaryDirectory(prefix="raydream-tune-") as passing:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="max",
+                search_alg=_Candidates(search),
+                scheduler=_scheduler(search),
+                num_samples=search.count,
+                max_concurrent_trials=config.concurrent or 0,
+                reuse_actors=True,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=passing,
+                verbose=0,
+                callbacks=[_Notes(search)],
+                # A trial whose process dies (a node lost, memory) is given one more try; what it made is there.
+                failure_config=tune.FailureConfig(max_failures=1),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+
+
+def _name(trial: Any) -> str:
+    return f"{trial.config['trial']:04d}"
+
+
+def _scheduler(search: Search) -> TrialScheduler:
+    if search.config.scheduler == "asha":
+        at_most = max(2, _most_reports(search))
+        return ASHAScheduler(time_attr="report", grace_period=1, reduction_factor=3, max_t=at_most)
+    if search.config.scheduler == "median":
+        return MedianStoppingRule(time_attr="report", grace_period=1, min_samples_required=3)
+    return FIFOScheduler()
+
+
+def _most_reports(search: Search) -> int:
+    """Of any trial, should the number of rounds itself be searched."""
+    rounds = [
+        each.values for each in search.space.dimensions if each.name in ("rounds.count", "rounds.initial_batches")
+    ]
+    config = config_at(search.config, search.space, {})
+    return max(reports_of(config, search.config.images_only), *(max(values) + 1 for values in rounds), 0)
+
+
+class _Unpickled:
+    """Of Tune's pickles, which nobody reads, this is no part."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Candidates(_Unpickled, Searcher):  # type: ignore[misc]
+    """Hands trials to Tune in the order of their numbers, those of earlier sessions with what is known of them."""
+
+    def __init__(self, search: Search) -> None:
+        super().__init__(metric="score", mode="max")
+        self._search, self._next = search, 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        search = self._search
+        while self._next < search.count:
+            number, self._next = self._next, self._next + 1
+            if number not in search.trials:
+                search.trials.begin(number, search.sampler.ask(number))
+            known = search.trials[number]
+            if known.status == "failed" or (known.status != "running" and search.config.scheduler == "none"):
+                search.tell(number)  # schedulers that compare trials are told by a trial that tells its reports again
+                continue
+            try:
+                return self._trial(number, known.point)
+            except InputError as error:
+                search.fail(number, str(error))
+        return str(Searcher.FINISHED)
+
+    def _trial(self, number: int, point: Point) -> dict[str, Any]:
+        known, config = self._search.trials[number], config_at(self._search.config, self._search.space, point)
+        return {
+            "trial": number,
+            "settings": as_dict(config),
+            "reports": reports_of(config, self._search.config.images_only),
+            "recorded": list(known.reports),
+            "ended": known.status != "running",
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Trials are told to the sampler by `_Notes`."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a search goes on from its own notes."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
+    """Notes what trials report and how they end."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        number = trial.config["trial"]
+        if "failed" in result:
+            self._search.fail(number, result["failed"])
+            return
+        self._search.trials.report(number, result["report"] - 1, result["values"])
+        self._search.reported(number)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        number = trial.config["trial"]
+        known = self._search.trials[number]
+        if known.status == "failed":
+            return
+        first = known.status == "running"
+        whole = len(known.reports) == trial.config["reports"]
+        self._search.trials.end(number, "done" if whole else "stopped")
+        self._search.tell(number)
+        if first:
+            self._search.ended(number)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        reason = str(trial.get_error() or "its process died").strip().splitlines()[-1]
+        self._search.fail(trial.config["trial"], reason)

@@ -1,0 +1,143 @@
+"""Where the next trial's settings come from: a grid, chance, or what earlier trials have shown."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+
+from raydream.search.space import Dimension, Point, Space
+from raydream.seeds import derive_seed
+
+
+class Sampler(Protocol):
+    """Proposes points of a space."""
+
+    def ask(self, trial: int) -> Point:
+        """The point of a trial; trials are asked for in turn, from 0."""
+
+    def tell(self, trial: int, point: Point, scores: list[float], done: bool) -> None:
+        """What a trial that has ended was worth; it may be one of an earlier session, which was never asked for.
+
+        Args:
+            scores: at each of its reports, the higher the better; none: it failed.
+            done: whether it came to its end, and was not stopped before.
+        """
+
+
+class Listed:
+    """Points that are known beforehand, whatever trials show.
+
+    Args:
+        points: one for each trial.
+    """
+
+    def __init__(self, points: list[Point]) -> None:
+        self.points = points
+
+    def ask(self, trial: int) -> Point:
+        return self.points[trial]
+
+    def tell(self, trial: int, point: Point, scores: list[float], done: bool) -> None:
+        pass
+
+
+def grid(space: Space, trials: int) -> Listed:
+    """The first so many points of the space's grid."""
+    return Listed(list(islice(space.grid(), trials)))
+
+
+def random_points(space: Space, trials: int, seed: int, role: str = "trial") -> Listed:
+    """Points drawn apart from each other, evenly over each setting's range; a longer list begins with a shorter one.
+
+    Args:
+        seed: of the search.
+        role: for whom they are drawn; other roles get other points.
+    """
+
+    def point(trial: int) -> Point:
+        random = np.random.default_rng(derive_seed(seed, role, trial))
+        return {each.name: each.at(float(random.random())) for each in space.dimensions}
+
+    return Listed([point(trial) for trial in range(trials)])
+
+
+class TPE:
+    """Optuna's tree of Parzen estimators (Bergstra et al. 2011), multivariate.
+
+    Trials that are under way when one is asked for count as poor, so that parallel trials do not look at one place.
+
+    Args:
+        trials: that there will be at most.
+        seed: of the search; the first ten trials are those of `random_points`.
+    """
+
+    START = 10
+
+    def __init__(self, space: Space, trials: int, seed: int) -> None:
+        import optuna  # here, as it takes a second
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna, self._space = optuna, space
+        self._first = random_points(space, min(self.START, trials), seed)
+        self._distributions = {each.name: _distribution(each) for each in space.dimensions}
+        sampler = optuna.samplers.TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._asked: dict[int, Any] = {}
+
+    def ask(self, trial: int) -> Point:
+        if trial < len(self._first.points):
+            return self._first.ask(trial)
+        asked = self._asked[trial] = self._study.ask(self._distributions)
+        return {each.name: _value(each, asked.params[each.name]) for each in self._space.dimensions}
+
+    def tell(self, trial: int, point: Point, scores: list[float], done: bool) -> None:
+        states = self._optuna.trial.TrialState
+        state = states.FAIL if not scores else states.COMPLETE if done else states.PRUNED
+        if trial in self._asked:
+            asked = self._asked.pop(trial)
+            for report, score in enumerate(scores):
+                asked.report(score, report)
+            self._study.tell(asked, scores[-1] if state is states.COMPLETE else None, state)
+        elif scores:
+            params = {each.name: _parameter(each, point[each.name]) for each in self._space.dimensions}
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    state=state,
+                    params=params,
+                    distributions=self._distributions,
+                    value=scores[-1],
+                    intermediate_values=dict(enumerate(scores)),
+                )
+            )
+
+
+def make_sampler(searcher: str, space: Space, trials: int, seed: int) -> Sampler:
+    """The sampler that a search's `searcher` names."""
+    made: dict[str, Callable[[], Sampler]] = {
+        "grid": lambda: grid(space, trials),
+        "random": lambda: random_points(space, trials, seed),
+        "tpe": lambda: TPE(space, trials, seed),
+    }
+    return made[searcher]()
+
+
+def _distribution(dimension: Dimension) -> Any:
+    """For a list: of the positions in it, as Optuna takes no lists for values."""
+    from optuna import distributions
+
+    if not dimension.is_range:
+        return distributions.CategoricalDistribution(list(range(len(dimension.values))))
+    low, high = dimension.values
+    log = dimension.kind == "log_uniform"
+    if dimension.whole:
+        return distributions.IntDistribution(round(low), round(high), log=log)
+    return distributions.FloatDistribution(low, high, log=log)
+
+
+def _value(dimension: Dimension, parameter: Any) -> Any:
+    return parameter if dimension.is_range else dimension.values[parameter]
+
+
+def _parameter(dimension: Dimension, value: Any) -> Any:
+    return value if dimension.is_range else dimension.values.index(value)

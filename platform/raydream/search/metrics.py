@@ -1,0 +1,90 @@
+"""What a trial can be judged by: which way is better, and what has to be there to measure it."""
+
+from dataclasses import dataclass
+
+from raydream.config import SearchConfig
+from raydream.errors import InputError
+
+BEST_DATA_FREE = "exam_agreement"
+"""the metric without real data that predicts a student's real accuracy best (docs/tuning.md)"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric.
+
+    Attributes:
+        what: in a few words.
+        higher_is_better: else lower is.
+        of_student: whether it needs a student, and not only images.
+    """
+
+    what: str
+    higher_is_better: bool = True
+    of_student: bool = True
+
+
+MEASURES: dict[str, Measure] = {
+    "accuracy": Measure("share of real validation images that the student classifies rightly"),
+    "exam_agreement": Measure(
+        "share of the exam's images, made once before the trials with settings drawn from the space, on which student "
+        "and teacher name the same class"
+    ),
+    "own_agreement": Measure(
+        "share of images made with the trial's settings and another seed on which student and teacher name the same "
+        "class"
+    ),
+    "verifier_agreement": Measure(
+        "share of images that independent networks classify as their target, mean over the networks", of_student=False
+    ),
+    "target_share": Measure("share of images that the teacher classifies as their target", of_student=False),
+    "feature_distance": Measure(
+        "R_feature of the images as they are stored, mean over batches", higher_is_better=False, of_student=False
+    ),
+    "diversity": Measure(
+        "mean distance of the teacher's features between two images of one target, relative to that between two images "
+        "of any",
+        of_student=False,
+    ),
+}
+
+
+def metric_of(config: SearchConfig) -> str:
+    """By what a search's trials are judged; raises InputError as `check_metrics`."""
+    if config.metric != "auto":
+        return config.metric
+    if config.images_only:
+        return "verifier_agreement" if config.verifiers else "feature_distance"
+    return BEST_DATA_FREE if config.data.name == "none" else "accuracy"
+
+
+def measured(config: SearchConfig) -> set[str]:
+    """All metrics that are noted of each trial: what costs nothing, and what is asked for."""
+    free = {"target_share", "feature_distance", "diversity"} | ({"verifier_agreement"} if config.verifiers else set())
+    if not config.images_only and config.data.name != "none":
+        free.add("accuracy")
+    return free | {metric_of(config), *config.also} - {"auto"}
+
+
+def check_metrics(config: SearchConfig) -> None:
+    """See that there is what metrics need.
+
+    Raises:
+        InputError: real data, verifiers or a student that there are not.
+    """
+    for field, name in [("metric", metric_of(config)), *(("also", name) for name in config.also)]:
+        if name == "accuracy" and config.data.name == "none":
+            allowed = "a data-free metric, such as exam_agreement, where data.name is none"
+            raise InputError(field, name, allowed, "there are no real images to measure on: name some, or leave it out")
+        if name == "verifier_agreement" and not config.verifiers:
+            remedy = "give independent networks as --verifiers NETWORK=CHECKPOINT"
+            raise InputError(field, name, "another metric where there are no verifiers", remedy)
+        if config.images_only and name != "auto" and MEASURES[name].of_student:
+            others = ", ".join(other for other, measure in MEASURES.items() if not measure.of_student)
+            raise InputError(field, name, f"one of {others} where images_only is true", "it needs a student")
+
+
+def score_of(metric: str, values: dict[str, float]) -> float:
+    """A trial's score from what was measured: the higher, the better."""
+    value = values[metric]
+    return value if MEASURES[metric].higher_is_better else -value

@@ -1,0 +1,117 @@
+"""What is known of each trial, and what follows from it; kept in the search's folder as it happens."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from raydream.reporting.json_lines import append_line, read_lines
+from raydream.search.metrics import score_of
+from raydream.search.space import Point
+
+Status = Literal["running", "done", "stopped", "failed"]
+
+
+@dataclass
+class Trial:
+    """One trial.
+
+    Attributes:
+        point: the values of the searched settings.
+        reports: what was measured at each of its reports, by name; beside the metrics: step (distillation steps),
+            images, updates (of pixels, all batches together: the generators' work) and seconds, each since the trial
+            began.
+        status: running: begun, and not yet ended; done: came to its end; stopped: by the scheduler.
+        reason: why it failed.
+    """
+
+    point: Point
+    reports: list[dict[str, float]] = field(default_factory=list)
+    status: Status = "running"
+    reason: str | None = None
+
+    def scores(self, metric: str) -> list[float]:
+        """At each report, the higher the better; none of a trial that failed."""
+        return [] if self.status == "failed" else [score_of(metric, values) for values in self.reports]
+
+
+class Trials:
+    """The trials of a search by their number, kept in a file of JSON lines.
+
+    What the file says is the truth: a search goes on from it, whatever else is lost.
+
+    Args:
+        path: of the file; what it holds is read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._trials: dict[int, Trial] = {}
+        for line in read_lines(path):
+            self._take(line)
+
+    def __getitem__(self, trial: int) -> Trial:
+        return self._trials[trial]
+
+    def __contains__(self, trial: int) -> bool:
+        return trial in self._trials
+
+    def items(self) -> list[tuple[int, Trial]]:
+        """All trials that have been begun, by number."""
+        return sorted(self._trials.items())
+
+    def begin(self, trial: int, point: Point) -> None:
+        """Note with which values a trial is begun; one that is known stays as it is."""
+        if trial not in self._trials:
+            self._write({"event": "begun", "trial": trial, "point": point})
+
+    def report(self, trial: int, report: int, values: dict[str, float]) -> None:
+        """Note what was measured at a report, counted from 0; one that is known, or of an ended trial, stays."""
+        known = self._trials[trial]
+        if report == len(known.reports) and known.status == "running":
+            self._write({"event": "report", "trial": trial, "values": values})
+
+    def end(self, trial: int, status: Status, reason: str | None = None) -> None:
+        """Note how a trial ended; the first word on it holds."""
+        if self._trials[trial].status == "running":
+            self._write({"event": "ended", "trial": trial, "status": status, "reason": reason})
+
+    def count(self, status: Status) -> int:
+        """How many trials are so."""
+        return sum(trial.status == status for trial in self._trials.values())
+
+    def best(self, metric: str) -> int | None:
+        """The trial with the best last score among those that came to their end; the first of equals."""
+        ended = [(trial.scores(metric)[-1], -number) for number, trial in self.items() if trial.status == "done"]
+        return -max(ended)[1] if ended else None
+
+    def table(self, metric: str) -> pd.DataFrame:
+        """A row per report: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether it is
+        the trial's last), score, what was measured, and each searched setting by its dotted name."""
+        rows: list[dict[str, Any]] = []
+        for number, trial in self.items():
+            scores = trial.scores(metric) or [None] * len(trial.reports)
+            head = {"trial": number, "status": trial.status, "reason": trial.reason}
+            last = max(1, len(trial.reports))
+            for report, (values, score) in enumerate(zip(trial.reports or [{}], scores or [None], strict=True), 1):
+                place = {"report": report if trial.reports else 0, "last": report == last, "score": score}
+                rows.append(head | place | values | trial.point)
+        return pd.DataFrame(rows)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        append_line(self._path, line | {"moment": time.time()})
+        self._take(line)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        try:
+            number = int(line["trial"])
+            if line["event"] == "begun":
+                self._trials.setdefault(number, Trial(line["point"]))
+            elif line["event"] == "report":
+                self._trials[number].reports.append(line["values"])
+            else:
+                self._trials[number].status, self._trials[number].reason = line["status"], line["reason"]
+        except (KeyError, TypeError, ValueError):
+            return  # a damaged line: its trial is run again from what is known of it
