@@ -102,7 +102,7 @@ def correlations(searches: list[pd.DataFrame]) -> dict[str, dict[str, Any]]:
         searches: trials that came to their end, a table for each search.
     """
     names = [name for name in FREE if all(name in table for table in searches)]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for chosen in [*((name,) for name in names), *itertools.combinations(names, 2)]:
         of_each = [_ranks(table, chosen) for table in searches]
         pooled = np.concatenate([ranks for ranks, _ in of_each]), np.concatenate([real for _, real in of_each])
@@ -111,13 +111,15 @@ def correlations(searches: list[pd.DataFrame]) -> dict[str, dict[str, Any]]:
             "pooled": _correlation(*pooled),
             "interval": _interval(*pooled),
         }
-    return dict(sorted(found.items(), key=lambda item: -item[1]["pooled"]))
+    return dict(sorted(found.items(), key=lambda item: -float(item[1]["pooled"])))
 
 
 def _ranks(table: pd.DataFrame, chosen: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The mean of the chosen metrics' ranks within a search, the better the higher, and those of real accuracy."""
-    signs = [1 if MEASURES[name].higher_is_better else -1 for name in chosen]
-    ranks = [(table[name] * sign).rank(pct=True).to_numpy() for name, sign in zip(chosen, signs, strict=True)]
+    signs = [1.0 if MEASURES[name].higher_is_better else -1.0 for name in chosen]
+    ranks = [
+        (table[name].astype(float) * sign).rank(pct=True).to_numpy() for name, sign in zip(chosen, signs, strict=True)
+    ]
     return np.mean(ranks, axis=0), table["accuracy"].rank(pct=True).to_numpy()
 
 

@@ -197,11 +197,12 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
 
 
 def _given_value(given: list[str], field: str, otherwise: str) -> Any:
-    """What was typed for a field; jsonargparse tells only the part of it that it stumbled over."""
+    """What was typed for a field last; jsonargparse tells only the part of it that it stumbled over."""
+    typed = otherwise
     for name, value in zip(given, [*given[1:], ""], strict=True):
         if name == f"--{field}" or name.startswith(f"--{field}="):
-            return yaml.safe_load(value if name == f"--{field}" else name.partition("=")[2])
-    return otherwise
+            typed = yaml.safe_load(value if name == f"--{field}" else name.partition("=")[2])
+    return typed
 
 
 def _annotation(kind: type, dotted: str) -> Any:

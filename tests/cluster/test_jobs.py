@@ -42,6 +42,13 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
         tmp_path / "taught",
     )  # fmt: skip
     assert taught.returncode == 0, taught.stdout + taught.stderr
+    searched = head.submit(
+        "tuning/search.py", "--config", TINY, "--space", "tests/tiny_space.yaml", "--trials", "3", "--run-dir",
+        tmp_path / "searched",
+    )  # fmt: skip
+    assert searched.returncode == 0, searched.stdout + searched.stderr
+    assert json.loads((tmp_path / "searched" / "summary.json").read_text())["trials"] == 3
+    assert (tmp_path / "searched" / "best.yaml").is_file()
 
 
 def assert_logs_are_named(head: Head, run: str) -> None:

@@ -76,4 +76,6 @@ class AblateConfig(DistillConfig):
 
     seeds: Count = 3
     """runs of each combination, with seeds from `seed` on"""
+    verifiers: str | tuple[TeacherConfig, ...] = ()
+    """independent networks to judge images by, as in jobs/evaluate.py"""
     trial: TrialConfig = Field(default_factory=TrialConfig)

@@ -115,8 +115,7 @@ class SynthesisConfig:
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
     def __post_init__(self) -> None:
-        terms = {"noise": ["classification"], "deepdream": ["classification", "tv", "tv_l1", "l2", "l2_per_image"]}
-        own = terms.get(self.method, [*terms["deepdream"], "feature"])
+        own = [name for name in self.terms if name != "competition"]
         if not any(getattr(self.coefficients, name) for name in own):
             raise InputError(
                 "synthesis.coefficients",
@@ -127,6 +126,13 @@ class SynthesisConfig:
         if self.stages and self.stages[-1].size is not None:
             allowed = "null in the last stage, which is at the teacher's resolution"
             raise InputError("synthesis.stages.size", self.stages[-1].size, allowed, "leave it out there")
+
+    @property
+    def terms(self) -> list[str]:
+        """The terms of the method's objective, whatever their coefficients."""
+        prior = ["classification", "tv", "tv_l1", "l2", "l2_per_image"]
+        of = {"noise": prior[:1], "deepdream": prior, "deep_inversion": [*prior, "feature"]}
+        return of.get(self.method, [*of["deep_inversion"], "competition"])
 
     @property
     def competes(self) -> bool:

@@ -195,14 +195,14 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     axes.set_yticks(range(len(lanes)), [_plain(lane) for lane in lanes])
     axes.set_ylim(len(lanes) - 0.4, -0.6)
     axes.set_xlabel("time since the run began (s)")
-    _dress(axes)
+    dress(axes)
     axes.grid(axis="y", visible=False)
     if stages:
         figure.legend(
             handles=stages,
             title="driver's stages",
             loc="outside lower left",
-            ncols=_fitting(width, 6, 2),
+            ncols=fitting(width, 6, 2),
             fontsize=9,
             alignment="left",
             frameon=False,
@@ -257,8 +257,8 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distillation step")
     axes.set_ylabel("student's accuracy (%)")
-    _dress(axes)
-    figure.legend(loc="outside lower center", ncols=_fitting(width, 2, 1), fontsize=9, frameon=False)
+    dress(axes)
+    figure.legend(loc="outside lower center", ncols=fitting(width, 2, 1), fontsize=9, frameon=False)
     return figure
 
 
@@ -313,7 +313,7 @@ def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     found = {term: rows for term in terms if len(rows := _points(metrics, term).dropna(subset=["batch", "round"]))}
     if not found:
         return None
-    figure, panels = _panels(len(found), width)
+    figure, panels = panel_grid(len(found), width)
     colours = _RoundColours(metrics)
     for axes, (term, rows) in zip(panels, found.items(), strict=True):
         batches = list(rows.groupby("batch"))
@@ -325,7 +325,7 @@ def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
         axes.set_xlabel("update of the pixels")
         axes.set_ylabel("term before its coefficient", fontsize=9)
         _log_if_wide(axes, rows["value"])
-        _dress(axes)
+        dress(axes)
     colours.bar(figure, panels)
     return figure
 
@@ -347,13 +347,13 @@ def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None
     for index in evenly_spread(range(len(means)), MOST_CURVES):
         shown, values = means.index[index], means.iloc[index].to_numpy(dtype=float)
         axes.plot(values, "-", color=colours.of(shown), linewidth=1.4, marker=".", markersize=7)
-    named = evenly_spread(range(len(layers)), _fitting(width, 30, 14))
+    named = evenly_spread(range(len(layers)), fitting(width, 30, 14))
     labels = [_plain(layers[index].removeprefix("distance/")) for index in named]
     axes.set_xticks(named, labels, rotation=90 if len("  ".join(labels)) > 11 * width else 0, fontsize=9)
     axes.set_xlabel("BN layer, from the image to the output", labelpad=8)
     axes.set_ylabel("feature distance (eq. 4)")
     _log_if_wide(axes, rows["value"])
-    _dress(axes)
+    dress(axes)
     colours.bar(figure, [axes])
     return figure
 
@@ -405,20 +405,21 @@ def _limits(axes: Axes, share: bool, log: bool) -> None:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     elif not log:
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    _dress(axes)
+    dress(axes)
 
 
 def _drawn(panels: Sequence[Panel], width: float) -> Figure | None:
     there = [panel for panel in panels if panel]
     if not there:
         return None
-    figure, all_axes = _panels(len(there), width)
+    figure, all_axes = panel_grid(len(there), width)
     for axes, panel in zip(all_axes, there, strict=True):
         panel(axes)
     return figure
 
 
-def _panels(count: int, width: float) -> tuple[Figure, list[Axes]]:
+def panel_grid(count: int, width: float) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, beside each other as far as the width (inches) allows."""
     columns = min(count, max(1, int(width // 3)))
     rows = math.ceil(count / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
@@ -462,13 +463,15 @@ def _log_if_wide(axes: Axes, values: pd.Series) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
+    """A light grid, and no frame above and to the right."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _fitting(width: float, wide: int, narrow: int) -> int:
+def fitting(width: float, wide: int, narrow: int) -> int:
+    """One of two numbers, for a wide or a narrow figure."""
     return wide if width > 1.5 * NARROW else narrow
 
 

@@ -1,12 +1,9 @@
 """The report of a run: one self-contained page, made from what its folder holds."""
 
-import base64
-import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -14,16 +11,11 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib.figure import Figure
 
 from raydream.errors import ShardError
 from raydream.records import ImageBatch
 from raydream.reporting.figures import (
-    DPI,
     MOST_CURVES,
-    NARROW,
-    WIDE,
     accuracy_curves,
     buffer_curves,
     distance_figure,
@@ -35,45 +27,9 @@ from raydream.reporting.figures import (
     timeline,
 )
 from raydream.reporting.journal import Entry, read_journal
+from raydream.reporting.page import Section, grid_picture, pictures, write_page
 from raydream.reporting.recorder import COLUMNS, read_metrics
 from raydream.reporting.run_folder import RunFolder
-from raydream.storage import write_aside
-
-MOST_SVG_BYTES = 400_000
-"""a figure whose drawing is larger than that goes into the page as a PNG"""
-
-Draw = Callable[[float], Figure | None]
-"""from a width in inches to a figure, or None where its rows are absent"""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as it stands in the page.
-
-    Attributes:
-        caption: one sentence: what one should see in it.
-        source: data URI.
-        narrow: data URI of the same figure drawn for a narrow window; None: the one above is scaled.
-    """
-
-    caption: str
-    source: str
-    narrow: str | None = None
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, a few words and figures; it is left out where there is no figure.
-
-    Attributes:
-        title: the heading, in lower case.
-        text: what was measured, and on what.
-        pictures: in order.
-    """
-
-    title: str
-    text: str
-    pictures: list[Picture]
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -98,24 +54,19 @@ def write_report(folder: RunFolder) -> Path:
     except ShardError as error:
         metrics = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
         mended.append(Entry(time.time(), f"{error}; what is drawn from them is left out"))
-    environment = Environment(
-        loader=PackageLoader("raydream", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    return write_page(
+        run / "report.html",
         title=config.get("experiment") or "run",
         run=folder.shown().rpartition("/")[2],
         accuracies=_accuracies(summary),
         facts=_facts(summary),
         stages=_stages(summary),
         mended=[(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in mended],
-        sections=[section for section in _sections(grid_batches(folder), config, summary, metrics) if section.pictures],
+        sections=_sections(grid_batches(folder), config, summary, metrics),
         config=text,
         versions=_mapping(summary, "versions"),
         machine=summary.get("machine"),
     )
-    path = run / "report.html"
-    write_aside(path, lambda aside: aside.write_text(page, encoding="utf-8"))
-    return path
 
 
 # --- the summary in words ---------------------------------------------------------------------------------------
@@ -200,63 +151,37 @@ def _sections(
     batches: list[ImageBatch], config: Mapping[str, Any], summary: Mapping[str, Any], metrics: pd.DataFrame
 ) -> list[Section]:
     teacher, asked = _number(summary, "teacher_accuracy"), _number(_mapping(config, "buffer"), "samples_per_insert")
-    grid = [_grid(image_grid(batches))] if batches else []
+    grid = [grid_picture(image_grid(batches), _CAPTIONS["grid"])] if batches else []
     return [
-        Section("Accuracy", _ACCURACY, _pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),
-        Section("Timeline", _TIMELINE, _pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
+        Section("Accuracy", _ACCURACY, pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),
+        Section("Timeline", _TIMELINE, pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
         Section(
             "Pictures by class and by round",
             "The first images of each class in the first batch of a round, as they are stored; none was picked.",
-            grid + _pictures((partial(target_share_figure, metrics), _CAPTIONS["target_share"])),
+            grid + pictures((partial(target_share_figure, metrics), _CAPTIONS["target_share"])),
         ),
         Section(
             "Loss terms",
             "What the generators minimised, term by term.",
-            _pictures((partial(loss_curves, metrics), _CAPTIONS["loss"])),
+            pictures((partial(loss_curves, metrics), _CAPTIONS["loss"])),
         ),
         Section(
             "Feature distance by layer",
             "How far the images' feature statistics are from those that the teacher's BN layers keep of its "
             "training data.",
-            _pictures((partial(distance_figure, metrics), _CAPTIONS["distance"])),
+            pictures((partial(distance_figure, metrics), _CAPTIONS["distance"])),
         ),
         Section(
             "Student",
             "Measured while it learned, on the synthetic images of the step.",
-            _pictures((partial(student_curves, metrics), _CAPTIONS["student"])),
+            pictures((partial(student_curves, metrics), _CAPTIONS["student"])),
         ),
         Section(
             "Buffer and limiter",
             "The limiter ties how often images are drawn to how many join the buffer.",
-            _pictures((partial(buffer_curves, metrics, asked), _CAPTIONS["buffer"])),
+            pictures((partial(buffer_curves, metrics, asked), _CAPTIONS["buffer"])),
         ),
     ]
-
-
-def _pictures(*wanted: tuple[Draw, str]) -> list[Picture]:
-    pictures = []
-    for draw, caption in wanted:
-        wide, narrow = draw(WIDE), draw(NARROW)
-        if wide is not None and narrow is not None:
-            pictures.append(Picture(caption, _inline(wide), _inline(narrow)))
-    return pictures
-
-
-def _grid(figure: Figure) -> Picture:
-    return Picture(_CAPTIONS["grid"], _data_uri(figure, "png", DPI))
-
-
-def _inline(figure: Figure) -> str:
-    drawing = _data_uri(figure, "svg", DPI)
-    return drawing if len(drawing) <= MOST_SVG_BYTES else _data_uri(figure, "png", 1.3 * DPI)
-
-
-def _data_uri(figure: Figure, kind: str, dpi: float) -> str:
-    # As an image, a drawing keeps its ids to itself: those of two drawings in one page would clash.
-    file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=dpi, metadata={"Date": None} if kind == "svg" else None)
-    media = {"svg": "image/svg+xml", "png": "image/png"}[kind]
-    return f"data:{media};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 _ACCURACY = (

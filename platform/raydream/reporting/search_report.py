@@ -1,1 +1,159 @@
-def write_search_report(*a): ...
+"""The report of a search: one self-contained page, made from what its folder holds."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raydream.config import SearchConfig
+from raydream.errors import ShardError
+from raydream.reporting.figures import image_grid
+from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
+from raydream.reporting.run_folder import RunFolder
+from raydream.reporting.search_figures import best_so_far, importance_bars, parallel_coordinates
+from raydream.search.importance import importances
+from raydream.search.metrics import MEASURES, metric_of
+from raydream.search.space import Space, shown
+from raydream.search.trials import Trials
+from raydream.shards import ShardStore
+
+BEST_SHOWN = 12
+"""trials in the table of the best"""
+
+
+def write_search_report(
+    folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: dict[str, Any]
+) -> Path:
+    """Write search.html of a search that is done; raises OSError.
+
+    Returns:
+        its path.
+    """
+    metric = metric_of(config)
+    shares, report, compared = importances(space, trials, metric)
+    fanova = (
+        f"Shares of the variance of scores that each setting accounts for by itself (functional ANOVA over a random "
+        f"forest), of {compared} trials after report {report}, which is as much as half of them got. With few trials "
+        f"these are rough."
+    )
+    sections = [
+        Section("Best trials", _of(metric), [], _best(trials, metric)),
+        Section(
+            "Where the good trials lie",
+            "Each line is a trial. Colours are scores of trials that came to their end; grey ones were stopped.",
+            pictures((partial(parallel_coordinates, space, trials, metric), _COORDINATES)),
+        ),
+        Section("What mattered", fanova, pictures((partial(importance_bars, shares), _IMPORTANCE))),
+        Section(
+            "What it took",
+            "Scores of trials when they ended, at their end or where they were stopped.",
+            pictures((partial(best_so_far, trials.progress(metric), metric), _PROGRESS)),
+        ),
+        Section(
+            "Images of the best trial",
+            f"Trial {summary['best_trial']}: the first images of each class in the first batch of a round, as they are "
+            "stored; none was picked.",
+            _images(folder, summary["best_trial"]),
+        ),
+        Section("Trials that failed", "They count as worse than all others.", [], _failed(trials)),
+    ]
+    return write_page(
+        folder.path / "search.html",
+        title=f"Search: {config.experiment}",
+        run=folder.shown().rpartition("/")[2],
+        accuracies=[("best trial", f"{summary['best_value']:.4g}", f"{metric}: {MEASURES[metric].what}")],
+        facts=_facts(summary),
+        stages=[],
+        mended=[],
+        sections=sections,
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=summary["versions"],
+        machine=summary["machine"],
+    )
+
+
+def write_ablation_report(
+    folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: dict[str, Any]
+) -> Path:
+    """Write ablation.html of an ablation that is done; raises OSError.
+
+    Returns:
+        its path.
+    """
+    metric, rows = summary["metric"], summary["rows"]
+    terms = [name for name, value in rows[0].items() if isinstance(value, bool)]
+    names = [name for name in MEASURES if f"{name}_mean" in rows[0]]
+    table = [[*terms, "seeds", *names]]
+    for row in rows:
+        cells = [_spread(row[f"{name}_mean"], row[f"{name}_spread"]) for name in names]
+        table.append([*("on" if row[name] else "–" for name in terms), str(row["seeds"]), *cells])
+    told = [f"{name}: {MEASURES[name].what}" for name in names]
+    text = f"Mean ± standard deviation over seeds; the class loss is always on. {'; '.join(told)}."
+    best = _spread(rows[0][f"{metric}_mean"], rows[0][f"{metric}_spread"])
+    return write_page(
+        folder.path / "ablation.html",
+        title=f"Ablation: {config.experiment}",
+        run=folder.shown().rpartition("/")[2],
+        accuracies=[("best combination", best, f"{metric}, {summary['split'] or 'synthetic'} data")],
+        facts=_facts(summary),
+        stages=[],
+        mended=[],
+        sections=[
+            Section("Terms on and off", text, [], table),
+            Section("Runs that failed", "They are left out of the means.", [], _failed(trials)),
+        ],
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=summary["versions"],
+        machine=summary["machine"],
+    )
+
+
+def _spread(mean: float, spread: float | None) -> str:
+    return f"{mean:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
+
+
+def _of(metric: str) -> str:
+    better = "higher is better" if MEASURES[metric].higher_is_better else "lower is better"
+    return f"By {metric}: {MEASURES[metric].what} ({better}), at the trial's last report."
+
+
+def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    counts = [(f"trials {status}", f"{summary[f'trials_{status}']}") for status in ("done", "stopped", "failed")]
+    how = [(name, str(summary[name])) for name in ("searcher", "scheduler", "seeds", "seed") if name in summary]
+    spent = [
+        ("updates of the pixels of a batch", f"{summary['updates']:,}"),
+        ("seconds of all trials", f"{summary['trial_seconds']:,.0f} s"),
+        ("wall time of the last session", f"{summary['wall_s']:,.0f} s"),
+    ]
+    return [*counts, *how, *spent]
+
+
+def _best(trials: Trials, metric: str) -> list[list[str]] | None:
+    done = [(trial.scores(metric)[-1], number, trial) for number, trial in trials.items() if trial.status == "done"]
+    ordered = sorted(done, key=lambda each: (-each[0], each[1]))[:BEST_SHOWN]
+    rows = [[f"{number}", f"{trial.reports[-1][metric]:.4g}", shown(trial.point)] for _, number, trial in ordered]
+    return [["trial", metric, "settings"], *rows] if rows else None
+
+
+def _failed(trials: Trials) -> list[list[str]] | None:
+    rows = [
+        [f"{number}", trial.reason or "", shown(trial.point)]
+        for number, trial in trials.items()
+        if trial.status == "failed"
+    ]
+    return [["trial", "reason", "settings"], *rows] if rows else None
+
+
+def _images(folder: RunFolder, trial: int) -> list[Picture]:
+    store = ShardStore(folder.place / "trials" / f"{trial:04d}")
+    try:
+        first = [store.read(batch) for batch in store.committed() if batch.index == 0]
+    except (OSError, ShardError):
+        return []  # the trials' images may be deleted
+    return (
+        [grid_picture(image_grid(first), "Each column should show one class in recognisable variety.")] if first else []
+    )
+
+
+_COORDINATES = "Lines of good trials should bundle where a setting matters, and fan out where it does not."
+_IMPORTANCE = "A long bar is a setting to search more finely; a short one may be left at its default."
+_PROGRESS = "The curves should level off; one that still rises at its end asks for more trials."

@@ -43,7 +43,7 @@ def make_exam(config: SearchConfig, space: Space, teacher: Teacher, place: Folde
     missing = [(index, each) for index, each in enumerate(configs) if not store.has(BatchId(0, index))]
     if missing:
         weights = ray.put(to_arrays(teacher.network))
-        made = _make.options(num_cpus=config.trial.cpus, num_gpus=config.trial.gpus)
+        made = ray.remote(_make).options(max_retries=3, num_cpus=config.trial.cpus, num_gpus=config.trial.gpus)
         tasks = [
             made.remote(each, config.trial.cpus, config.trial.gpus, weights, place, index) for index, each in missing
         ]
@@ -54,7 +54,6 @@ def make_exam(config: SearchConfig, space: Space, teacher: Teacher, place: Folde
     return np.concatenate([store.read(batch).images for batch in batches])
 
 
-@ray.remote(max_retries=3)
 def _make(
     config: DistillConfig, cpus: float, gpus: float, weights: Mapping[str, np.ndarray], place: Folder, index: int
 ) -> None:

@@ -2,10 +2,13 @@
 
 import contextlib
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 
 from raydream.command_line import Command
@@ -24,7 +27,7 @@ from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler
 from raydream.search.metrics import MEASURES, measured, metric_of
-from raydream.search.space import experiment, full_scale
+from raydream.search.space import Space, experiment, full_scale, shown
 from raydream.search.trials import Trials
 from raydream.storage import write_aside, write_json, write_yaml
 from raydream.teachers.teacher import Teacher, to_arrays
@@ -33,17 +36,42 @@ BEST = "best.yaml"
 """the experiment with the best trial's settings, as jobs/distill.py takes it"""
 
 
-def search(command: Command[SearchConfig], split: str = "validation") -> dict[str, Any]:
-    """Search, or go on with it; returns the summary, which is also in the run folder.
+@dataclass(frozen=True)
+class Job:
+    """What is made of trials.
+
+    Attributes:
+        split: of real data on which students are measured.
+        chooses: whether the best trial's settings are kept as best.yaml, on which `split` must not be test.
+        summarise: the final figures, from configuration, folder and trials; raises RaydreamError where there are none.
+        report: writes the page.
+        rows: of the table at the end.
+    """
+
+    split: str
+    chooses: bool
+    summarise: Callable[[SearchConfig, RunFolder, Trials], dict[str, Any]]
+    report: Callable[[RunFolder, SearchConfig, Space, Trials, dict[str, Any]], Path]
+    rows: Callable[[dict[str, Any], RunFolder], dict[str, str]]
+
+
+def search(command: Command[SearchConfig]) -> dict[str, Any]:
+    """Search the settings of an experiment, or go on with it; see `carry_out`."""
+    return carry_out(command, command.config, Job("validation", True, _summarise, write_search_report, _rows))
+
+
+def carry_out(command: Command[Any], config: SearchConfig, job: Job) -> dict[str, Any]:
+    """Run trials, or those that are missing; returns the summary, which is also in the run folder.
 
     Args:
-        split: of real data on which students are measured; to choose by test data would be to report on them no more.
+        command: for its folder.
+        config: of the trials.
 
     Raises:
         InputError: before Ray starts and before anything is written.
-        RaydreamError: not one trial came to its end.
+        RaydreamError: no trial came to its end.
     """
-    began_at, config, console = time.time(), command.config, Console()
+    began_at, console = time.time(), Console()
     if is_local():
         check_trial_fits(config, machine_nodes([]))
     checked = check_search(config, with_kept_teacher(config.teacher, command.resumed))
@@ -52,16 +80,19 @@ def search(command: Command[SearchConfig], split: str = "validation") -> dict[st
         trials = Trials(folder.path / "trials.jsonl")
         summary = run_folder.read_summary(folder)
         if summary is None:
-            _run(config, checked, folder, trials, split, console)
-            summary = _outcome(config, checked, folder, trials, split, time.time() - began_at)
+            _run(config, checked, folder, trials, job, console)
+            _write_tables(folder, trials.table(metric_of(config)))
+            wall = {"wall_s": time.time() - began_at, **machine_text()}
+            summary = job.summarise(config, folder, trials) | wall
             write_json(folder.summary, summary)
-        write_search_report(folder, config, checked.space, trials, summary)
-    _show(summary, folder, console)
+        report = job.report(folder, config, checked.space, trials, summary)
+    told = {"seconds": f"{summary['wall_s']:.0f}", "report": folder.shown(report.name)}
+    console.print(result_table(job.rows(summary, folder) | told))
     return summary
 
 
 def _run(
-    config: SearchConfig, checked: CheckedSearch, folder: RunFolder, trials: Trials, split: str, console: Console
+    config: SearchConfig, checked: CheckedSearch, folder: RunFolder, trials: Trials, job: Job, console: Console
 ) -> None:
     say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     say(f"search {folder.run} in {folder.shown()}")
@@ -73,10 +104,10 @@ def _run(
         if "exam_agreement" in measured(config):
             say("making the exam's images")
             exam = make_exam(config, checked.space, teacher, folder.place / "exam")
-        plan = _plan(config, checked, teacher, folder, split, exam)
+        plan = _plan(config, checked, teacher, folder, job.split, exam)
         counter = session.enter_context(Counter("trials", _ended(trials), checked.trials, console))
         sampler = make_sampler(config.searcher, checked.space, checked.trials, config.seed)
-        tell = _Teller(config, folder, trials, counter)
+        tell = _Teller(config, folder, trials, counter, job.chooses)
         run_trials(Search(config, checked.space, checked.trials, sampler, trials, tell.ended, tell.reported), plan)
 
 
@@ -101,8 +132,11 @@ def _plan(
 class _Teller:
     """Tells the user of trials as they report and end, and keeps best.yaml at what is best so far."""
 
-    def __init__(self, config: SearchConfig, folder: RunFolder, trials: Trials, counter: Counter) -> None:
+    def __init__(
+        self, config: SearchConfig, folder: RunFolder, trials: Trials, counter: Counter, chooses: bool
+    ) -> None:
         self._config, self._folder, self._trials, self._counter = config, folder, trials, counter
+        self._chooses = chooses
         self._metric = metric_of(config)
         self._best = trials.best(self._metric)
 
@@ -111,7 +145,7 @@ class _Teller:
 
     def ended(self, trial: int) -> None:
         known, best = self._trials[trial], self._trials.best(self._metric)
-        if best is not None and best != self._best:
+        if self._chooses and best is not None and best != self._best:
             self._best = best
             write_best(self._folder.path / BEST, self._config, self._trials, best)
         if known.status == "failed":
@@ -119,7 +153,9 @@ class _Teller:
         else:
             last = known.reports[-1]
             ahead = (
-                f"best: trial {best}, {self._trials[best].reports[-1][self._metric]:.4g}" if best is not None else ""
+                f"best: trial {best}, {self._trials[best].reports[-1][self._metric]:.4g}"
+                if best is not None and self._chooses
+                else ""
             )
             stopped = f", stopped after report {len(known.reports)}" if known.status == "stopped" else ""
             told = f"trial {trial}: {self._metric} {last[self._metric]:.4g}{stopped}, {last['seconds']:.0f} s"
@@ -137,53 +173,54 @@ def _ended(trials: Trials) -> int:
     return len(trials.items()) - trials.count("running")
 
 
-def _outcome(
-    config: SearchConfig, checked: CheckedSearch, folder: RunFolder, trials: Trials, split: str, wall_s: float
-) -> dict[str, Any]:
-    """Write the tables, and return the final figures."""
-    metric = metric_of(config)
-    table = trials.table(metric)
-    write_aside(folder.path / "reports.parquet", lambda aside: table.to_parquet(aside, index=False))
-    last = table[table["last"]]
-    write_aside(folder.path / "trials.parquet", lambda aside: last.to_parquet(aside, index=False))
-    best = trials.best(metric)
-    if best is None:
+def _write_tables(folder: RunFolder, table: pd.DataFrame) -> None:
+    for name, rows in (("reports.parquet", table), ("trials.parquet", table[table["last"]])):
+        write_aside(folder.path / name, lambda aside, rows=rows: rows.to_parquet(aside, index=False))  # type: ignore[misc]
+
+
+def spent(config: SearchConfig, trials: Trials) -> dict[str, Any]:
+    """How many trials there were, how they ended, and what they took; raises RaydreamError where none came to its end.
+
+    Returns:
+        figures for a summary; updates are of the pixels of a batch, over all trials.
+    """
+    if not trials.count("done"):
         reasons = next((trial.reason for _, trial in trials.items() if trial.reason), "all were stopped")
-        raise RaydreamError(f"not one of {len(last)} trials came to its end, the first because: {reasons}")
-    write_best(folder.path / BEST, config, trials, best)
-    write_hyper_parameters(folder.tensorboard, trials, metric)
+        raise RaydreamError(f"not one of {len(trials.items())} trials came to its end, the first because: {reasons}")
+    last = [trial.reports[-1] for _, trial in trials.items() if trial.reports]
     return {
-        "metric": metric,
-        "metric_is": MEASURES[metric].what,
-        "split": split if metric == "accuracy" else None,
+        "metric": metric_of(config),
+        "metric_is": MEASURES[metric_of(config)].what,
+        "seed": config.seed,
+        "trials": len(trials.items()),
+        **{f"trials_{status}": trials.count(status) for status in ("done", "stopped", "failed")},
+        "updates": int(sum(values["updates"] for values in last)),
+        "trial_seconds": float(sum(values["seconds"] for values in last)),
+    }
+
+
+def _summarise(config: SearchConfig, folder: RunFolder, trials: Trials) -> dict[str, Any]:
+    counted, best = spent(config, trials), trials.best(metric_of(config))
+    assert best is not None
+    write_best(folder.path / BEST, config, trials, best)
+    write_hyper_parameters(folder.tensorboard, trials, metric_of(config))
+    return counted | {
+        "split": "validation" if metric_of(config) == "accuracy" else None,
         "searcher": config.searcher,
         "scheduler": config.scheduler,
-        "seed": config.seed,
-        "trials": len(last),
-        **{f"trials_{status}": trials.count(status) for status in ("done", "stopped", "failed")},
         "best_trial": best,
-        "best_value": trials[best].reports[-1][metric],
+        "best_value": trials[best].reports[-1][metric_of(config)],
         "best_settings": trials[best].point,
-        "updates": int(last["updates"].sum()),
-        "trial_seconds": float(last["seconds"].sum()),
-        "wall_s": wall_s,
-        **machine_text(),
     }
 
 
-def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+def _rows(summary: dict[str, Any], folder: RunFolder) -> dict[str, str]:
     counts = ", ".join(f"{summary[f'trials_{status}']} {status}" for status in ("done", "stopped", "failed"))
-    rows = {
+    return {
         "trials": f"{summary['trials']}: {counts}",
         "best": f"trial {summary['best_trial']}, {summary['metric']} {summary['best_value']:.4g}",
-        **{
-            name: f"{value:.4g}" if isinstance(value, float) else f"{value}"
-            for name, value in summary["best_settings"].items()
-        },
+        "its settings": shown(summary["best_settings"]),
         "updates": f"{summary['updates']} of the pixels of a batch, over all trials",
-        "seconds": f"{summary['wall_s']:.0f}",
         "go on with": f"python jobs/distill.py --config {folder.shown(BEST)}",
         "tables": f"{folder.shown('trials.parquet')}, {folder.shown('reports.parquet')}",
-        "report": folder.shown("search.html"),
     }
-    console.print(result_table(rows))

@@ -127,11 +127,9 @@ def _scheduler(search: Search) -> TrialScheduler:
 
 def _most_reports(search: Search) -> int:
     """Of any trial, should the number of rounds itself be searched."""
-    rounds = [
-        each.values for each in search.space.dimensions if each.name in ("rounds.count", "rounds.initial_batches")
-    ]
-    config = config_at(search.config, search.space, {})
-    return max(reports_of(config, search.config.images_only), *(max(values) + 1 for values in rounds), 0)
+    rounds = ("rounds.count", "rounds.initial_batches")
+    most = [int(max(each.values)) + 1 for each in search.space.dimensions if each.name in rounds]
+    return max([reports_of(config_at(search.config, search.space, {}), search.config.images_only), *most])
 
 
 class _Unpickled:

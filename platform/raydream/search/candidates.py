@@ -80,7 +80,7 @@ class TPE:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._space = optuna, space
         self._first = random_points(space, min(self.START, trials), seed)
-        self._distributions = {each.name: _distribution(each) for each in space.dimensions}
+        self._distributions = {each.name: distribution_of(each) for each in space.dimensions}
         sampler = optuna.samplers.TPESampler(n_startup_trials=0, multivariate=True, constant_liar=True, seed=seed)
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
         self._asked: dict[int, Any] = {}
@@ -100,7 +100,7 @@ class TPE:
                 asked.report(score, report)
             self._study.tell(asked, scores[-1] if state is states.COMPLETE else None, state)
         elif scores:
-            params = {each.name: _parameter(each, point[each.name]) for each in self._space.dimensions}
+            params = {each.name: parameter_of(each, point[each.name]) for each in self._space.dimensions}
             self._study.add_trial(
                 self._optuna.trial.create_trial(
                     state=state,
@@ -122,8 +122,8 @@ def make_sampler(searcher: str, space: Space, trials: int, seed: int) -> Sampler
     return made[searcher]()
 
 
-def _distribution(dimension: Dimension) -> Any:
-    """For a list: of the positions in it, as Optuna takes no lists for values."""
+def distribution_of(dimension: Dimension) -> Any:
+    """A setting as Optuna describes it; for a list: the positions in it, as Optuna takes no lists for values."""
     from optuna import distributions
 
     if not dimension.is_range:
@@ -139,5 +139,6 @@ def _value(dimension: Dimension, parameter: Any) -> Any:
     return parameter if dimension.is_range else dimension.values[parameter]
 
 
-def _parameter(dimension: Dimension, value: Any) -> Any:
+def parameter_of(dimension: Dimension, value: Any) -> Any:
+    """A setting's value as Optuna knows it."""
     return value if dimension.is_range else dimension.values.index(value)

@@ -25,7 +25,10 @@ class Measure:
 
 
 MEASURES: dict[str, Measure] = {
-    "accuracy": Measure("share of real validation images that the student classifies rightly"),
+    "accuracy": Measure(
+        "share of real held-out images that the student classifies rightly; of the validation split, in an "
+        "ablation of the test split"
+    ),
     "exam_agreement": Measure(
         "share of the exam's images, made once before the trials with settings drawn from the space, on which student "
         "and teacher name the same class"

@@ -1,5 +1,6 @@
 """What is known of each trial, and what follows from it; kept in the search's folder as it happens."""
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from raydream.reporting.json_lines import append_line, read_lines
-from raydream.search.metrics import score_of
+from raydream.search.metrics import MEASURES, score_of
 from raydream.search.space import Point
 
 Status = Literal["running", "done", "stopped", "failed"]
@@ -23,12 +24,14 @@ class Trial:
         reports: what was measured at each of its reports, by name; beside the metrics: step (distillation steps),
             images, updates (of pixels, all batches together: the generators' work) and seconds, each since the trial
             began.
+        moments: when each report came, in seconds since the epoch.
         status: running: begun, and not yet ended; done: came to its end; stopped: by the scheduler.
         reason: why it failed.
     """
 
     point: Point
     reports: list[dict[str, float]] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)
     status: Status = "running"
     reason: str | None = None
 
@@ -50,7 +53,8 @@ class Trials:
         self._path = path
         self._trials: dict[int, Trial] = {}
         for line in read_lines(path):
-            self._take(line)
+            with contextlib.suppress(KeyError, TypeError):  # a damaged line: its trial is run from what else is known
+                self._take(line)
 
     def __getitem__(self, trial: int) -> Trial:
         return self._trials[trial]
@@ -87,31 +91,54 @@ class Trials:
         ended = [(trial.scores(metric)[-1], -number) for number, trial in self.items() if trial.status == "done"]
         return -max(ended)[1] if ended else None
 
+    def progress(self, metric: str) -> pd.DataFrame:
+        """A row for each trial that has ended, in the order in which they did: ended (how many have), trial, best (the
+        best score of an ended trial so far), and updates and seconds that all trials together had taken by then."""
+        rows: list[dict[str, float]] = []
+        ended = [(trial.moments[-1], number, trial) for number, trial in self.items() if trial.scores(metric)]
+        for moment, number, trial in sorted(ended, key=lambda each: each[:2]):
+            if trial.status == "running":
+                continue
+            best = max([trial.scores(metric)[-1], *(row["best"] for row in rows[-1:])])
+            spent = {name: self._spent(name, moment) for name in ("updates", "seconds")}
+            rows.append({"ended": len(rows) + 1, "trial": number, "best": best, **spent})
+        return pd.DataFrame(rows)
+
+    def _spent(self, name: str, moment: float) -> float:
+        """By all trials until a moment."""
+        until = (sum(each <= moment for each in trial.moments) for trial in self._trials.values())
+        each = zip(self._trials.values(), until, strict=True)
+        return sum(trial.reports[count - 1][name] for trial, count in each if count)
+
+    def measures(self) -> list[str]:
+        """Names of the metrics that were noted of any trial."""
+        noted = {name for trial in self._trials.values() for values in trial.reports for name in values}
+        return [name for name in MEASURES if name in noted]
+
     def table(self, metric: str) -> pd.DataFrame:
         """A row per report: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether it is
         the trial's last), score, what was measured, and each searched setting by its dotted name."""
         rows: list[dict[str, Any]] = []
         for number, trial in self.items():
-            scores = trial.scores(metric) or [None] * len(trial.reports)
+            scores: list[float | None] = [*trial.scores(metric)] or [None] * max(1, len(trial.reports))
             head = {"trial": number, "status": trial.status, "reason": trial.reason}
             last = max(1, len(trial.reports))
-            for report, (values, score) in enumerate(zip(trial.reports or [{}], scores or [None], strict=True), 1):
+            for report, (values, score) in enumerate(zip(trial.reports or [{}], scores, strict=True), 1):
                 place = {"report": report if trial.reports else 0, "last": report == last, "score": score}
                 rows.append(head | place | values | trial.point)
         return pd.DataFrame(rows)
 
     def _write(self, line: dict[str, Any]) -> None:
-        append_line(self._path, line | {"moment": time.time()})
+        line["moment"] = time.time()
+        append_line(self._path, line)
         self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:
-        try:
-            number = int(line["trial"])
-            if line["event"] == "begun":
-                self._trials.setdefault(number, Trial(line["point"]))
-            elif line["event"] == "report":
-                self._trials[number].reports.append(line["values"])
-            else:
-                self._trials[number].status, self._trials[number].reason = line["status"], line["reason"]
-        except (KeyError, TypeError, ValueError):
-            return  # a damaged line: its trial is run again from what is known of it
+        number = line["trial"]
+        if line["event"] == "begun":
+            self._trials.setdefault(number, Trial(line["point"]))
+        elif line["event"] == "report":
+            self._trials[number].moments.append(line["moment"])
+            self._trials[number].reports.append(line["values"])
+        else:
+            self._trials[number].status, self._trials[number].reason = line["status"], line["reason"]
