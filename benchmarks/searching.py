@@ -110,6 +110,7 @@ def correlations(searches: list[pd.DataFrame]) -> dict[str, dict[str, Any]]:
             "by_search": [_correlation(*each) for each in of_each],
             "pooled": _correlation(*pooled),
             "interval": _interval(*pooled),
+            "accuracy_of_the_best_by_it": [float(real[np.argmax(ranks)]) for ranks, real in _best(searches, of_each)],
         }
     return dict(sorted(found.items(), key=lambda item: -float(item[1]["pooled"])))
 
@@ -121,6 +122,13 @@ def _ranks(table: pd.DataFrame, chosen: tuple[str, ...]) -> tuple[np.ndarray, np
         (table[name].astype(float) * sign).rank(pct=True).to_numpy() for name, sign in zip(chosen, signs, strict=True)
     ]
     return np.mean(ranks, axis=0), table["accuracy"].rank(pct=True).to_numpy()
+
+
+def _best(
+    searches: list[pd.DataFrame], of_each: list[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The ranks by which a trial would be chosen, with real accuracies instead of their ranks."""
+    return [(ranks, table["accuracy"].to_numpy()) for table, (ranks, _) in zip(searches, of_each, strict=True)]
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

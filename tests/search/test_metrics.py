@@ -21,7 +21,7 @@ def config(**changes: object) -> SearchConfig:
         ({"metric": "diversity"}, "diversity"),
         (ALONE, BEST_DATA_FREE),
         (IMAGES, "feature_distance"),
-        (IMAGES | VERIFIERS, "verifier_agreement"),
+        (IMAGES | VERIFIERS, "feature_distance"),
     ],
 )
 def test_without_a_word_a_search_is_judged_by_the_best_that_there_is(changes, metric):

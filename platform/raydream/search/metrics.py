@@ -57,7 +57,7 @@ def metric_of(config: SearchConfig) -> str:
     if config.metric != "auto":
         return config.metric
     if config.images_only:
-        return "verifier_agreement" if config.verifiers else "feature_distance"
+        return "feature_distance"
     return BEST_DATA_FREE if config.data.name == "none" else "accuracy"
 
 
