@@ -115,6 +115,20 @@ def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(library
     assert scores[0] == scores[1]
 
 
+def test_ctrl_c_says_how_to_go_on(library: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "tuning/search.py", *options(library, "--trial.concurrent", 1)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*command, "--run-dir", str(tmp_path / "run")],
+        cwd=ROOT, start_new_session=True, text=True, stdout=pipe, stderr=pipe,
+    ) as process:  # fmt: skip
+        wait_until(lambda: Trials(tmp_path / "run" / "trials.jsonl").count("done") >= 1, process)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert process.returncode == 130, out + error
+    assert f"--resume {tmp_path / 'run'}" in error and "Traceback" not in out + error, out + error
+
+
 def config_of(asked: list[str]) -> SearchConfig:
     return parse(SearchConfig, "", asked).config
 
