@@ -58,7 +58,7 @@ def run_rounds(
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):
-        snapshot = Snapshot(step, to_arrays(student)) if round_index else None
+        snapshot = Snapshot(step, to_arrays(distiller.learned)) if round_index else None
         for batch in schedule.batches_of(round_index):
             if store is not None and store.has(batch):
                 batches.append(store.read(batch))
@@ -74,5 +74,5 @@ def run_rounds(
             distiller.step(torch.from_numpy(images[drawn]), step)
             step += 1
             if schedule.ends_round(step):
-                on_round(step, student)
-    return Rounds(student.eval(), batches)
+                on_round(step, distiller.learned)
+    return Rounds(distiller.learned.eval(), batches)
