@@ -25,6 +25,7 @@ from raydream.buffer.sampler import permuted_epoch
 from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
 from raydream.data import ImageSet
+from raydream.data.sources import Images, Shards
 from raydream.errors import InputError, ShardError
 from raydream.folders import folder_at
 from raydream.networks import build_network, build_student
@@ -196,7 +197,7 @@ BAD = [
     (["--student.network", "digitz"], "student.network", "one of digits"),
     (["--student.arguments", "{{width: -1}}"], "student.arguments", "what digits takes"),
     (["--teacher.network", "run:no_such_run"], "teacher.network", "the folder of a run"),
-    (["--data.name", "mnist"], "data.name", "'digits' or 'none'"),
+    (["--data.name", "mnist"], "data.name", "digits, files, torchvision:NAME or none"),
 ]
 
 
@@ -348,8 +349,8 @@ def cluster() -> Iterator[None]:
 def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
     epochs = Epochs(images=61, batch_size=16, count=2)
     feeds = {
-        "memory": MemoryFeed.fill(numbered, (1, 4, 6), epochs, 3),
-        "stream": StreamFeed(numbered, (1, 4, 6), epochs, 3, 32 * 10 * 24),
+        "memory": MemoryFeed.fill(Images.of(Shards.of(numbered)), (1, 4, 6), epochs, 3),
+        "stream": StreamFeed(Images.of(Shards.of(numbered)), (1, 4, 6), epochs, 3, 32 * 10 * 24),
     }
 
     def look(given: dict) -> None:
@@ -390,7 +391,7 @@ def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, clu
     (column,) = [column for column in map(group.column, range(5)) if column.path_in_schema.startswith("image")]
     where = column.dictionary_page_offset + column.total_compressed_size // 2
     path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
-    streamed = StreamFeed(store, (1, 4, 6), Epochs(61, 16, 1), 3, 2**25).datasets(0)["images"]
+    streamed = StreamFeed(Images.of(Shards.of(store)), (1, 4, 6), Epochs(61, 16, 1), 3, 2**25).datasets(0)["images"]
     with pytest.raises(ray.exceptions.RayTaskError) as failed:
         streamed.take_all()
     assert isinstance(own_error(failed.value, ""), ShardError) and path.name in str(failed.value)

@@ -214,6 +214,7 @@ def test_without_an_average_the_student_itself_is_what_is_learned():
     assert Distiller(tiny_teacher(), student, StudentConfig(), 10, 0).learned is student
 
 
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")
 def test_an_average_under_ddp_is_one_of_the_network_within(tmp_path):
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:

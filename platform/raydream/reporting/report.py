@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from raydream.reporting.figures import (
 from raydream.reporting.journal import Entry, read_journal
 from raydream.reporting.recorder import COLUMNS, read_metrics
 from raydream.reporting.run_folder import RunFolder
+from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.storage import write_aside
 
 MOST_SVG_BYTES = 400_000
@@ -69,11 +70,13 @@ class Section:
         title: the heading, in lower case.
         text: what was measured, and on what.
         pictures: in order.
+        table: of runs, its first row the headings; empty: there is none.
     """
 
     title: str
     text: str
     pictures: list[Picture]
+    table: list[list[str]] = field(default_factory=list)
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -108,7 +111,11 @@ def write_report(folder: RunFolder) -> Path:
         facts=_facts(summary),
         stages=_stages(summary),
         mended=[(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in mended],
-        sections=[section for section in _sections(grid_batches(folder), config, summary, metrics) if section.pictures],
+        sections=[
+            section
+            for section in _sections(grid_batches(folder), config, summary, metrics)
+            if section.pictures or section.table
+        ],
         config=text,
         versions=_mapping(summary, "versions"),
         machine=summary.get("machine"),
@@ -162,10 +169,25 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
+    shares = {
+        "share": "share of the images that was learned from",
+        "agreement": "test images that are named as the teacher names them",
+        "student_calibration_error": "student's calibration error (15 bins)",
+        "teacher_calibration_error": "teacher's calibration error (15 bins)",
+    }
+    for key, words in shares.items():
+        share = _number(summary, key)
+        if share is not None:
+            rows.append((words, f"{100 * share:.1f} %"))
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
         rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
-    for key, words in (("feed", "images from"), ("seed", "run seed"), ("teacher_fingerprint", "teacher's fingerprint")):
+    for key, words in (
+        ("images_of", "images of"),
+        ("feed", "images by way of"),
+        ("seed", "run seed"),
+        ("teacher_fingerprint", "teacher's fingerprint"),
+    ):
         if summary.get(key) is not None:
             rows.append((words, str(summary[key])))
     return rows
@@ -203,6 +225,15 @@ def _sections(
     grid = [_grid(image_grid(batches))] if batches else []
     return [
         Section("Accuracy", _ACCURACY, _pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),
+        Section(
+            "Student beside teacher",
+            "The last student and its teacher on the test split.",
+            _pictures(
+                (partial(class_figure, summary), _CAPTIONS["classes"]),
+                (partial(reliability_figure, summary), _CAPTIONS["reliability"]),
+            ),
+        ),
+        Section("Beside other runs", _COMPARED, [], compared_rows(summary)),
         Section("Timeline", _TIMELINE, _pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
         Section(
             "Pictures by class and by round",
@@ -266,7 +297,14 @@ _ACCURACY = (
 _TIMELINE = (
     "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
 )
+_COMPARED = (
+    "Each run's last student on the test split, and the settings in which a run differs from this one; what is not "
+    "named is the same."
+)
 _CAPTIONS = {
+    "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
+    "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "
+    "it, the network is too sure.",
     "accuracy": "The student should come close to the teacher on real images, and the newest synthetic images should "
     "stay harder for it than the real ones where generators compete with it.",
     "timeline": "Bars of generators above bars of the student at the same time show that making images and learning "
