@@ -36,7 +36,7 @@ RANGES = {
     "training.learning_rate": ([1e-9], [0, -1, NAN]),
     "training.weight_decay": ([0], [-1e-9, INFINITE]),
     "training.shift": ([0, 3], [-1]),
-    "data.name": (["digits", "none"], ["mnist", "", "torchvision", None]),
+    "data.name": (["digits"], ["mnist", "", "torchvision", None]),
     "data.validation_of": (["train", "test"], ["validation", None]),
     "data.validation_share": ([0.1, 0.99], [0, 1, -0.1, NAN]),
     "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive"], ["adi", None]),

@@ -20,15 +20,16 @@ import ray.train.torch
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
-from raydream.buffer.sampler import permuted_epoch
+from raydream.applications.transfer import run_epochs
 from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
 from raydream.data import ImageSet
 from raydream.data.sources import Images, Shards
 from raydream.errors import InputError, ShardError
 from raydream.folders import folder_at
-from raydream.networks import build_network, build_student
+from raydream.networks import build_network
 from raydream.reporting.runs import resolve
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
@@ -36,9 +37,7 @@ from raydream.runtime.preflight import check_transfer, check_workers, workers_be
 from raydream.runtime.session import machine_cpus
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
-from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
-from raydream.students.distillation import Distiller
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill, noted
 from tests.jobs import run, start, wait_until
@@ -125,20 +124,13 @@ def test_a_run_from_memory_equals_a_plain_loop_to_the_bit(trained: Path, images:
 def plain_loop(run_dir: Path, images: Path) -> dict[str, torch.Tensor]:
     """The student that a run should have, without Ray."""
     config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
-    epochs = replace(EPOCHS, count=config.epochs)
     pixels = np.concatenate([batch.images for batch in ImageSet(images).batches()])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        torch.manual_seed(derive_seed(7, "student weights"))
-        student = build_student(config.student, config.teacher)
-        distiller = Distiller(load_teacher(config.teacher), student, config.student, epochs.total_steps, 7)
-        for epoch in range(epochs.count):
-            for step, rows in enumerate(permuted_epoch(7, epoch, epochs.images, epochs.steps)):
-                distiller.step(torch.from_numpy(pixels[rows]), epochs.steps * epoch + step)
+        return run_epochs(config.student, load_teacher(config.teacher), pixels, config.epochs, 7).state_dict()
     finally:
         torch.set_num_threads(threads)
-    return student.state_dict()
 
 
 def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
@@ -176,9 +168,10 @@ def test_a_run_stands_for_its_student(trained: Path) -> None:
     assert teacher["checkpoint"] == str(trained / "student.safetensors") and teacher["arguments"] == {"width": 4}
 
 
+DIGITS = ["--teacher.network", "digits"]
 BAD = [
     # (options, the field that the sentence names, a part of what it says)
-    (["--images", ""], "images", "the folder of a run"),
+    (["--images", ""], "images", "the folder of a run that has images, or other images"),
     (["--images", "no_such_run"], "images", "the folder of a run"),
     (["--images", "{tmp}/empty"], "images", "the folder of a run"),
     (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),
@@ -186,9 +179,35 @@ BAD = [
     (["--images", "{tmp}/wide"], "images", "there are images (3, 4, 6)"),
     (
         ["--images", "{tmp}/wide/images", "--teacher.network", "digits"],
-        "teacher.checkpoint",
-        "the path of a checkpoint",
+        "images",
+        "a run with images (1, 8, 8), as teacher.input_shape says; there are images (3, 4, 6)",
     ),
+    (["--images", "{tmp}/proxy.npz"], "images", "the folder of a run where no teacher is named"),
+    ([*DIGITS, "--images", "{tmp}/none.parquet"], "images", "a folder of pictures; there is none of these"),
+    ([*DIGITS, "--images", "{tmp}/large.npz"], "images", "images (1, 8, 8); those in large.npz are (1, 9, 8)"),
+    ([*DIGITS, "--images", "{tmp}/pictures"], "images", "images (1, 8, 8); {tmp}/pictures/1.png is (1, 4, 4)"),
+    ([*DIGITS, "--images", "{tmp}/proxy.npz", "--share", "0.1"], "student.batch_size", "at most 6, the images in"),
+    ([*DIGITS, "--images", "{tmp}/proxy.npz", "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
+    ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named; make fewer (new_images)"),
+    ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
+    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "jobs/distill.py trains"),
+    ([*DIGITS, "--images", "", "--synthesis.targets.rule", "listed"], "synthesis.targets.classes", "given with"),
+    (["--share", "0"], "share", "greater than 0"),
+    (["--share", "1.5"], "share", "less than or equal to 1"),
+    (["--new_images", "0"], "new_images", "greater than or equal to 1"),
+    (["--compare", "no_such_run"], "compare", "the folder of a run"),
+    (["--compare", "{tmp}/unfinished"], "compare", "runs of this job that are done"),
+    (["--student.ema", "1"], "student.ema", "less than 1"),
+    (["--student.clip_norm", "0"], "student.clip_norm", "greater than 0"),
+    (["--student.decay", "linear"], "student.decay", "'constant', 'cosine' or 'step'"),
+    (["--data.name", "files"], "data.test", "name what to report on"),
+    (["--data.name", "files", "--data.test", "{tmp}/proxy.npz"], "data.validation", "set data.validation_of to test"),
+    (
+        ["--data.name", "files", "--data.test", "{tmp}/proxy.npz", "--data.validation_of", "test"],
+        "data.test",
+        "labelled, by y [N]",
+    ),
+    (["--data.name", "torchvision:MNIST"], "data.folder", "the folder where"),
     (["--epochs", "0"], "epochs", "greater than or equal to 1"),
     (["--feed", "disk"], "feed", "'auto', 'memory' or 'stream'"),
     (["--stall_timeout_s", "0"], "stall_timeout_s", "greater than 0"),
@@ -211,6 +230,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     (folder / "unfinished" / "summary.json").unlink()
     (folder / "damaged" / "images" / "r0000-b0001.parquet").write_bytes(b"PAR1")
     ShardStore(folder / "wide" / "images").write(some_batch())
+    np.savez(folder / "proxy.npz", x=np.zeros((60, 8, 8), np.uint8))
+    np.savez(folder / "large.npz", x=np.zeros((60, 9, 8), np.uint8))
+    (folder / "pictures").mkdir()
+    for index in range(60):
+        Image.fromarray(np.zeros((4, 4) if index == 1 else (8, 8), np.uint8)).save(folder / "pictures" / f"{index}.png")
     return folder
 
 
@@ -223,7 +247,7 @@ def test_bad_input_is_found_before_ray_starts(
         check_transfer(
             parse(TransferConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run"), *given]).config
         )
-    assert refused.value.field == field and says in str(refused.value), str(refused.value)
+    assert refused.value.field == field and says.format(tmp=broken) in str(refused.value), str(refused.value)
     assert not (tmp_path / "run").exists() and not ray.is_initialized()
 
 
