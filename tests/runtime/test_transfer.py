@@ -8,9 +8,11 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -25,11 +27,14 @@ from PIL import Image
 from raydream.applications.transfer import run_epochs
 from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
-from raydream.data import ImageSet
+from raydream.data import ImageSet, load_data
+from raydream.data.files import open_files
 from raydream.data.sources import Images, Shards
 from raydream.errors import InputError, ShardError
 from raydream.folders import folder_at
-from raydream.networks import build_network
+from raydream.evaluation.accuracy import logits_of
+from raydream.evaluation.comparison import beside
+from raydream.networks import build_network, build_student
 from raydream.reporting.runs import resolve
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
@@ -66,6 +71,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     student = {"arguments": {"width": 4}, "batch_size": EPOCHS.batch_size, "precision": "fp32", "view": {"mixup": 0.2}}
+    student |= {"warm_up": 2, "clip_norm": 1.0, "ema": 0.5}
     path = tmp_path_factory.mktemp("config") / "tiny_transfer.yaml"
     path.write_text(yaml.safe_dump({"images": str(images), "epochs": EPOCHS.count, "seed": 7, "student": student}))
     return path
@@ -98,7 +104,28 @@ def assert_done(done, run_dir: Path, feed: str) -> None:
     test = metrics[metrics["name"] == "accuracy/test"].set_index("step")["value"]
     assert summary["student_accuracy_best_step"] == best[1] and summary["student_accuracy_best"] == test[best[1]]
     assert summary["student_accuracy"] == test[9] and 0 < summary["teacher_accuracy"] <= 1
+    assert_examined(run_dir, summary)
     assert "epoch 3/3" in done.stdout and "chosen on validation" in done.stdout
+
+
+def assert_examined(run_dir: Path, summary: dict[str, Any]) -> None:
+    """The summary says of student and teacher what their weights say of the test images."""
+    config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    real = load_data(config.data, config.teacher)
+    assert real is not None
+    student = build_student(config.student, config.teacher)
+    student.load_state_dict(weights_of(run_dir))
+    teacher = load_teacher(replace(config.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
+    told = [logits_of(network, teacher.normalisation, real.test.images) for network in (student, teacher.network)]
+    expected = beside(told[0], told[1], real.test.labels)
+    for name in ("agreement", "student_accuracy_by_class", "teacher_accuracy_by_class"):
+        assert summary[name] == expected[name], name
+    for name in ("student_calibration_error", "teacher_calibration_error"):
+        assert summary[name] == pytest.approx(expected[name], abs=1e-4), name
+    hits = np.array(summary["student_accuracy_by_class"]) * np.bincount(real.test.labels)
+    assert hits.sum() == pytest.approx(summary["student_accuracy"] * summary["test_images"])
+    report = (run_dir / "report.html").read_text()
+    assert "Student beside teacher" in report
 
 
 def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -121,14 +148,16 @@ def test_a_run_from_memory_equals_a_plain_loop_to_the_bit(trained: Path, images:
     assert_same_weights(plain_loop(trained, images), weights_of(trained))
 
 
-def plain_loop(run_dir: Path, images: Path) -> dict[str, torch.Tensor]:
+def plain_loop(run_dir: Path, images: Path | np.ndarray) -> dict[str, torch.Tensor]:
     """The student that a run should have, without Ray."""
     config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
-    pixels = np.concatenate([batch.images for batch in ImageSet(images).batches()])
+    if isinstance(images, Path):
+        images = np.concatenate([batch.images for batch in ImageSet(images).batches()])
+    teacher = load_teacher(replace(config.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return run_epochs(config.student, load_teacher(config.teacher), pixels, config.epochs, 7).state_dict()
+        return run_epochs(config.student, teacher, images, config.epochs, 7).state_dict()
     finally:
         torch.set_num_threads(threads)
 
@@ -137,14 +166,76 @@ def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, t
     run_dir = tmp_path / "run"
     job = start("transfer", "--config", config, "--run-dir", run_dir)
     wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
+    kill_all(job)
     assert not (run_dir / "summary.json").exists()
     done = run("transfer", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_weights(weights_of(trained), weights_of(run_dir))
     again = run("transfer", "--resume", run_dir)
     assert again.returncode == 0 and "epoch" not in again.stdout.split("┌")[0], again.stdout
+
+
+def test_images_that_others_made_are_learned_from_and_other_runs_stand_beside(
+    trained: Path, config: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    teacher = settings["teacher"] | {"checkpoint": str(trained / "teacher.safetensors")}
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "proxy.npz", x=pixels)
+    asked = {"images": str(tmp_path / "proxy.npz"), "share": 0.5, "teacher": teacher, "student": settings["student"]}
+    (tmp_path / "proxy.yaml").write_text(yaml.safe_dump({**asked, "epochs": 3, "seed": 7, "compare": str(trained)}))
+    run_dir = tmp_path / "run"
+    done = run("transfer", "--config", tmp_path / "proxy.yaml", "--run-dir", run_dir)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    chosen = Images.of(open_files(asked["images"], "images", (1, 8, 8)), 0.5, 7).rows
+    assert len(chosen) == 60
+    assert_same_weights(plain_loop(run_dir, pixels[chosen][:, None]), weights_of(run_dir))
+    summary, other = (json.loads((folder / "summary.json").read_text()) for folder in (run_dir, trained))
+    assert summary["images"] == 60 and summary["images_of"] == asked["images"]
+    assert_examined(run_dir, summary)
+    (beside_it,) = summary["compared"]
+    assert beside_it["run"] == str(trained) and beside_it["student_accuracy"] == other["student_accuracy"]
+    assert beside_it["differs"] == {"images": settings["images"], "share": 1.0}
+    report = (run_dir / "report.html").read_text()
+    assert "Beside other runs" in report and "share: 1.0" in report
+
+
+def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(library: Path, tmp_path: Path) -> None:
+    settings = {
+        "teacher": {"network": "digits", "arguments": {"width": 8}},
+        "training": {"epochs": 4, "library": str(library)},
+        "new_images": 50,
+        "synthesis": {"method": "noise", "batch_size": 10, "iterations": 40, "learning_rate": 0.1, "precision": "fp32"},
+        "epochs": 30,
+        "student": {"arguments": {"width": 4}, "batch_size": 20, "precision": "fp32", "ema": 0.5},
+        "generators": {"cpus": 0.5},
+        "seed": 7,
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    run_dir = tmp_path / "run"
+    job = start("transfer", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
+    store = ShardStore(run_dir / "images")
+    wait_until(lambda: len(store.committed()) >= 2, job)
+    kill_all(job)
+    assert len(store.committed()) < 5 and not (run_dir / "checkpoints").exists()
+    before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("*.parquet")}
+    job = start("transfer", "--resume", run_dir)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
+    kill_all(job)
+    done = run("transfer", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(store.committed()) == 5
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["images"] == 50 and summary["images_of"] == "this run, by noise"
+    pixels = np.concatenate([batch.images for batch in ImageSet(run_dir).batches()])
+    assert_same_weights(plain_loop(run_dir, pixels), weights_of(run_dir))
+    assert (run_dir / "images.png").stat().st_size > 0
+    assert_examined(run_dir, summary)
+
+
+def kill_all(job) -> None:
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
 
 
 @pytest.mark.chaos
@@ -404,6 +495,26 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
             orders.add(tuple(seen))
             assert seen != sorted(seen)
     assert len(orders) == 4, "another order in each epoch"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz", "pictures"])
+def test_a_share_of_other_peoples_images_is_streamed_once_an_epoch(kind: str, cluster: None, tmp_path: Path) -> None:
+    pixels = np.zeros((60, 1, 4, 6), np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(60)
+    where = tmp_path / "set" if kind == "pictures" else tmp_path / f"set.{kind}"
+    if kind == "parquet":
+        table = pa.table({"image": [image.tobytes() for image in pixels]})
+        pq.write_table(table, where, row_group_size=7, write_page_checksum=True)
+    elif kind == "npz":
+        np.savez(where, x=pixels[:, 0])
+    else:
+        where.mkdir()
+        for row, image in enumerate(pixels):
+            Image.fromarray(image[0]).save(where / f"{row:03d}.png")
+    chosen = Images.of(open_files(str(where), "images", (1, 4, 6)), 0.5, 3)
+    streamed = StreamFeed(chosen, (1, 4, 6), Epochs(30, 10, 1), 3, 2**25).datasets(0)["images"]
+    seen = [int(row["image"][0, 0, 0]) for row in streamed.take_all()]
+    assert sorted(seen) == chosen.rows.tolist()
 
 
 def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
