@@ -176,9 +176,10 @@ def touched(path: Path, content: bytes = b"") -> Path:
 
 BAD = [
     # (what is named, what is asked of it, a part of the sentence)
-    (lambda tmp: tmp / "none", "open", "a folder of pictures; there is none of these"),
-    (lambda tmp: tmp / "none.npz", "open", "a folder of pictures; there is none of these"),
-    (lambda tmp: tmp, "open", "a folder of pictures; there is none of these"),
+    (lambda tmp: tmp / "none", "open", "a folder of pictures; nothing is there"),
+    (lambda tmp: tmp / "none.npz", "open", "a folder of pictures; nothing is there"),
+    (lambda tmp: tmp, "open", "a folder of pictures; nothing is there"),
+    (lambda tmp: touched(tmp / "a.txt").parent, "open", "a folder of pictures; there is none of these in it"),
     (lambda tmp: touched(tmp / "a.zip"), "open", "the file is none of these"),
     (lambda tmp: touched(tmp / "a.parquet"), "open", "files that can be read; reading a.parquet failed"),
     (lambda tmp: cut(parquet_png(tmp, pixels())), "open", "files that can be read; reading a.parquet failed"),

@@ -268,7 +268,7 @@ BAD = [
         "a run with images (1, 8, 8), as teacher.input_shape says; there are images (3, 4, 6)",
     ),
     (["--images", "{tmp}/proxy.npz"], "images", "the folder of a run where no teacher is named"),
-    ([*DIGITS, "--images", "{tmp}/none.parquet"], "images", "a folder of pictures; there is none of these"),
+    ([*DIGITS, "--images", "{tmp}/none.parquet"], "images", "a folder of pictures; nothing is there"),
     ([*DIGITS, "--images", "{tmp}/large.npz"], "images", "images (1, 8, 8); those in large.npz are (1, 9, 8)"),
     ([*DIGITS, "--images", "{tmp}/pictures"], "images", "images (1, 8, 8); {tmp}/pictures/1.png is (1, 4, 4)"),
     ([*DIGITS, "--images", "{tmp}/proxy.npz", "--share", "0.1"], "student.batch_size", "at most 6, the images in"),

@@ -253,6 +253,8 @@ def open_files(where: str, field: str, shape: Shape) -> LabelledSource:
             opened = _open_file(place, shape, folder, name)
         else:
             inside = folder_at(where, field)
+            if not (inside.names() or inside.folders()):
+                raise place.refused(KINDS, "nothing is there")
             shards = sorted(name for name in inside.names() if name.endswith(".parquet"))
             if shards:
                 opened = ParquetImages.open(place, shape, inside, shards)

@@ -22,7 +22,7 @@ def reliability_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figur
     """
     if not summary.get("student_reliability"):
         return None
-    figure = Figure(figsize=(min(width, 5.5), 4.4), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(min(width, 5.5), 5.0), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
     for who, colour in COLOURS.items():
@@ -38,7 +38,7 @@ def reliability_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figur
     axes.set(xlim=(-0.02, 1.04), ylim=(-0.02, 1.04))
     axes.grid(color="0.9", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", fontsize=9, frameon=False, title="larger: more answers", title_fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=9, frameon=False, title="larger: more answers", title_fontsize=8)
     return figure
 
 
@@ -58,14 +58,13 @@ def class_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | No
         classes = np.sort(classes[np.argsort(behind, kind="stable")[:MOST_CLASSES]])
     figure = Figure(figsize=(width, 3.4), layout="constrained", facecolor="white")
     axes, places = figure.add_subplot(), np.arange(len(classes))
-    for offset, (who, colour) in zip((-0.2, 0.2), COLOURS.items(), strict=True):
-        axes.bar(places + offset, values[who][classes], 0.38, color=colour, label=who)
+    for who, colour in COLOURS.items():
+        axes.plot(places, values[who][classes], "o", color=colour, markersize=9 if who == "teacher" else 6, label=who)
     axes.set_xticks(places, [str(label) for label in classes], fontsize=9 if width > NARROW else 7)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    lowest = float(np.nanmin([values[who][classes] for who in COLOURS]))
-    axes.set(xlabel="class", ylabel="accuracy", ylim=(max(0.0, lowest - 0.1), 1.0))
-    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set(xlabel="class", ylabel="accuracy")
+    axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
