@@ -97,6 +97,12 @@ def test_labels_beyond_the_classes_are_refused(files, tmp_path):
     assert "labelled by classes from 0 to 4, as teacher.classes says; its labels go from 0 to 5" in str(refused.value)
 
 
+def test_labels_of_a_share_are_told_of_the_set_that_it_is_of(tmp_path):
+    six = str(numbered(tmp_path / "six.npz", 0, 40, classes=6))
+    with pytest.raises(InputError, match=r"data.test = '.*six.npz': must be labelled by classes from 0 to 4"):
+        check_data(DataConfig(name="files", test=six, validation_of="test", validation_share=0.9), NETWORK)
+
+
 def test_negative_labels_are_refused(files, tmp_path):
     np.savez(tmp_path / "minus.npz", x=np.zeros((3, 4, 6), np.uint8), y=np.array([0, -1, 2]))
     with pytest.raises(InputError, match="its labels go from -1 to 2"):

@@ -50,15 +50,19 @@ def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) ->
 
 def _read(data: DataConfig, network: TeacherConfig, split: str) -> Split:
     """A split of files; the validation split may be a share of another one, which then lacks it."""
-    own = split != "validation" or data.has_own_validation
-    source = _source(data, network, split if own else data.validation_of)
+    of = data.validation_of if split == "validation" and not data.has_own_validation else split
+    source = _source(data, network, of)
     rows, labels = np.arange(sum(source.parts)), source.labels()
-    if not data.has_own_validation and split in ("validation", data.validation_of):
+    if not data.has_own_validation and of == data.validation_of:
         # Fixed, so that all runs choose by the same images.
         order = np.random.default_rng(derive_seed(0, "validation split")).permutation(len(rows))
         taken = max(1, round(data.validation_share * len(rows)))
         rows = np.sort(order[:taken] if split == "validation" else order[taken:])
-    return _fitting(data, network, Split(source.read(rows), labels[rows]), split)
+    if not len(rows):
+        raise InputError(
+            f"data.{of}", getattr(data, of), "a set with more images", f"none are left for the {split} split"
+        )
+    return _fitting(data, network, Split(source.read(rows), labels[rows]), of)
 
 
 def _source(data: DataConfig, network: TeacherConfig, split: str) -> LabelledSource:
@@ -74,8 +78,6 @@ def _source(data: DataConfig, network: TeacherConfig, split: str) -> LabelledSou
 
 def _fitting(data: DataConfig, network: TeacherConfig, split: Split, name: str) -> Split:
     field, value = ("data.name", data.name) if data.name != "files" else (f"data.{name}", getattr(data, name))
-    if not len(split.labels):
-        raise InputError(field, value, "a set with images", f"none are left for the {name} split")
     if split.images.shape[1:] != network.input_shape:
         allowed = f"none, or a data set of images {network.input_shape}, as teacher.input_shape says"
         raise InputError(field, value, allowed, f"its images are {split.images.shape[1:]}")
