@@ -4,7 +4,7 @@ from typing import Any
 
 from raydream.errors import InputError
 from raydream.folders import folder_at
-from raydream.reporting.run_folder import MARKER, STUDENT, TEACHER, read
+from raydream.reporting.run_folder import STUDENT, TEACHER, is_begun, read
 
 OF_RUN = "run:"
 OF_IMAGES = "images"
@@ -51,7 +51,7 @@ def teacher_of(run: str, field: str) -> dict[str, Any]:
 def _inverted(images: str) -> dict[str, Any]:
     """The teacher that a run made images of."""
     place = folder_at(images, "images")
-    if not place.has(MARKER):
+    if not is_begun(images):
         allowed = "the folder of a run where no teacher is named"
         raise InputError(
             "images", images, allowed, "name another, or the teacher (teacher.network, teacher.checkpoint)"

@@ -145,13 +145,15 @@ class _Pieces(ray.data.Datasource):  # type: ignore[misc]
         pieces = self._feed.images.pieces()
         tasks = max(1, min(len(pieces), self.estimate_inmemory_data_size() // self._feed.block_bytes))
         unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
+        source = [ray.put(self._feed.images.source)]  # once, as the names of a million pictures are many
         return [
-            ray.data.ReadTask(partial(_read, self._feed.images.source, [pieces[index] for index in indices]), unknown)
+            ray.data.ReadTask(partial(_read, source, [pieces[index] for index in indices]), unknown)
             for indices in np.array_split(self._random.permutation(len(pieces)), tasks)
         ]
 
 
-def _read(source: Source, pieces: list[np.ndarray]) -> Iterator[Any]:
+def _read(where: list[ray.ObjectRef], pieces: list[np.ndarray]) -> Iterator[Any]:
+    source: Source = ray.get(where[0])
     for rows in pieces:
         yield BlockAccessor.batch_to_block({"image": source.read(rows)})
 

@@ -14,8 +14,8 @@ from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
 from raydream.data.sources import Images, Shards
-from raydream.errors import InputError, ShardError
-from raydream.folders import folder_at
+from raydream.errors import InputError, ShardError, first_line
+from raydream.folders import Folder, folder_at
 from raydream.networks import build_student, build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.compared import compared
@@ -295,13 +295,21 @@ def open_images(config: TransferConfig) -> Images:
         InputError: there are none, of another shape, they cannot be read, or their run is not done.
     """
     place, shape = folder_at(config.images, "images"), config.teacher.input_shape
-    store = ShardStore(place / "images" if "images" in place.folders() else place)
-    if place.has(run_folder.MARKER) or store.committed():
+    if _holds_shards(place, config.images):
         return Images.of(_images_of_run(config, open_shards(config.images)), config.share, config.seed)
     chosen = Images.of(open_files(config.images, "images", shape), config.share, config.seed)
     for rows in evenly_spread(chosen.pieces(), PIECES_LOOKED_AT):
         chosen.source.read(np.array(evenly_spread(rows.tolist(), ROWS_LOOKED_AT)))
     return chosen
+
+
+def _holds_shards(place: Folder, where: str) -> bool:
+    """Whether a folder is a run's, or one of a run's shards."""
+    try:
+        store = ShardStore(place / "images" if "images" in place.folders() else place)
+        return place.has(run_folder.MARKER) or bool(store.committed())
+    except OSError as error:
+        raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
 
 
 def _images_of_run(config: TransferConfig, store: ShardStore) -> Shards:
