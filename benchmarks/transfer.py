@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=Path("configs/digits_transfer.yaml"))
     parser.add_argument("--sources", default=",".join([*SYNTHESIZERS, "real"]), help="with commas between them")
-    parser.add_argument("--count", type=int, default=960, help="images of each source")
+    parser.add_argument("--count", type=int, default=896, help="images of each source")
     parser.add_argument("--seeds", type=int, default=8, help="runs of each source")
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
     parser.add_argument("--processes", type=int, default=2, help="side by side, one thread each")
@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     settings = yaml.safe_load(given.config.read_text()) | ({"epochs": given.epochs} if given.epochs else {})
     config = validate(TransferConfig, settings | {"new_images": given.count})
+    if given.count % config.synthesis.batch_size:
+        parser.error(
+            f"--count {given.count}: must be a multiple of synthesis.batch_size, {config.synthesis.batch_size}"
+        )
     _teacher_of(config)  # once, before the processes look for it
     done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
     there = {(run["source"], run["seed"]) for run in done}
@@ -124,10 +128,7 @@ def _images(config: TransferConfig, source: str, teacher: Teacher, real: Dataset
 
 def _synthetic(config: TransferConfig, method: str, teacher: Teacher, folder: Path) -> np.ndarray:
     """Made in rounds; of those that do not compete, all in the first one."""
-    batch = config.synthesis.batch_size
-    batches, rest = divmod(config.new_images, batch)
-    if rest:
-        raise SystemExit(f"--count {config.new_images}: must be a multiple of synthesis.batch_size ({batch})")
+    batches = config.new_images // config.synthesis.batch_size
     # A third before there is a student, the rest two by two against it, each drawn 100 times as in configs/digits.yaml.
     rounds = (batches - max(1, batches // 3)) // 2 if method == "adaptive" else 0
     initial = batches - 2 * rounds

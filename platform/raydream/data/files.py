@@ -23,8 +23,11 @@ TOGETHER = 256
 
 Shape = tuple[int, int, int]
 Own = TypeVar("Own")
-DAMAGE = (OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError, pa.ArrowException)
-"""what readers of files raise where these are damaged, or something else (PIL: SyntaxError)"""
+DAMAGE = (
+    *(OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError),
+    *(pa.ArrowException, PIL.Image.DecompressionBombError),
+)
+"""what readers of files raise where these are damaged, or something else (Pillow: SyntaxError)"""
 
 
 class LabelledSource(Source, Protocol):
@@ -125,6 +128,8 @@ class ParquetImages:
         try:
             with folder.open(file_name) as file:
                 table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(index, columns=[name])
+                if len(table) != self.parts[part]:
+                    raise ValueError(f"{len(table)} of {self.parts[part]} rows are there")
                 return table.column(0).combine_chunks()
         except DAMAGE as error:
             raise self.place.unreadable(file_name, error) from error
@@ -289,15 +294,14 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
         with PIL.Image.open(io.BytesIO(content)) as picture:
             if shape[0] == 1 and picture.mode not in ("1", "L"):
                 raise ValueError(f"is coloured ({picture.mode})")
+            if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
+                raise ValueError(f"is {(shape[0], picture.height, picture.width)}")
             pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
     except PIL.UnidentifiedImageError as error:
         if len(content) != int(np.prod(shape)):
             raise ValueError(f"is no picture, and {len(content)} bytes are no pixels of that shape") from error
         return np.frombuffer(content, np.uint8).reshape(shape)
-    made = pixels.reshape(pixels.shape[0], pixels.shape[1], -1).transpose(2, 0, 1)
-    if made.shape != shape:
-        raise ValueError(f"is {made.shape}")
-    return made
+    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:
