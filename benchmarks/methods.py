@@ -80,7 +80,7 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(1)
     began, config = time.perf_counter(), validate(DistillConfig, settings)
     teacher, _ = trained_teacher(config.teacher, config.training, config.data)
-    real = load_data(config.data.name)
+    real = load_data(config.data, config.teacher)
     assert real is not None
     splits = {"validation": real.validation, "test": real.test}
     rounds: list[dict[str, float]] = []

@@ -27,6 +27,7 @@ import ray.train.torch
 import torch
 
 from raydream.config import StudentConfig, TeacherConfig
+from raydream.data.sources import Images, Shards
 from raydream.networks import build_student, build_teacher
 from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.runtime.feeds import Feed, make_feed
@@ -56,12 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _session():
             store, epochs = _make_set(Path(folder) / "set", SHARDS)
             feeds = {
-                name: make_feed(name, store, SHAPE, epochs, 0, object_store_bytes()) for name in ("memory", "stream")
+                name: make_feed(name, Images.of(Shards.of(store)), SHAPE, epochs, 0, object_store_bytes())
+                for name in ("memory", "stream")
             }
             result |= {"images": epochs.images} | _in_worker(_take_turns, feeds, Path(folder))
         with _session(object_store_memory=SMALL_STORE):
             store, epochs = _make_set(Path(folder) / "large", LARGE_SHARDS)
-            feed = make_feed("auto", store, SHAPE, epochs, 0, object_store_bytes())
+            feed = make_feed("auto", Images.of(Shards.of(store)), SHAPE, epochs, 0, object_store_bytes())
             result["large_set"] = {"images": epochs.images, "feed": feed.name, "object_store_mib": SMALL_STORE / 2**20}
             result["large_set"] |= _in_worker(_watch_memory, {feed.name: feed}, Path(folder))
     print(json.dumps(result, indent=1))

@@ -7,10 +7,12 @@ import yaml
 
 from raydream.command_line import validate
 from raydream.config import DistillConfig, SynthesisConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
+from raydream.networks import build_student, build_teacher, parameters_of
 from raydream.synthesis.stages import stages_of, updates_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = {path.stem: path for path in sorted((CONFIGS / "presets").glob("*.yaml"))}
+TRANSFERS = {name: path for name, path in PRESETS.items() if name.startswith("transfer_")}
 
 
 def preset(name: str) -> SynthesisConfig:
@@ -23,13 +25,13 @@ def preset(name: str) -> SynthesisConfig:
 def test_every_configuration_is_valid(path):
     settings = yaml.safe_load(path.read_text())
     if path.stem.endswith("_transfer"):
-        validate(TransferConfig, {**settings, "images": "of a run", "teacher": {"checkpoint": "of that run"}})
+        validate(TransferConfig, settings)
         return
     kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
     validate(SynthesizeConfig if "images" in settings else kind, settings)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - TRANSFERS.keys()))
 def test_every_preset_is_valid(name):
     assert updates_of(preset(name)) >= 500
 
@@ -44,3 +46,18 @@ def test_the_papers_cifar10():
     made = preset("cifar10_paper")
     assert (made.batch_size, made.iterations, made.learning_rate) == (256, 2000, 0.05)
     assert (made.coefficients.tv, made.coefficients.l2) == (2.5e-5, 3e-8)
+
+
+@pytest.mark.parametrize(("name", "epochs", "mixes"), [("90_epochs", 90, False), ("250_epochs_mixup", 250, True)])
+def test_the_papers_transfers(name, epochs, mixes):
+    settings = yaml.safe_load(TRANSFERS[f"transfer_{name}"].read_text())
+    made = validate(TransferConfig, {**settings, "teacher": {"checkpoint": "weights"}})
+    assert (made.new_images, made.epochs, made.student.temperature) == (140_000, epochs, 3)
+    assert bool(made.student.view.mixup) == mixes
+    assert made.student.warm_up in (0, 5 * -(-140_000 // made.student.batch_size))
+
+
+def test_the_student_of_the_digits_transfer_has_at_most_a_quarter_of_its_teachers_parameters():
+    made = validate(TransferConfig, yaml.safe_load((CONFIGS / "digits_transfer.yaml").read_text()))
+    student, teacher = build_student(made.student, made.teacher), build_teacher(made.teacher)
+    assert parameters_of(student) <= parameters_of(teacher) / 4

@@ -163,7 +163,7 @@ class Snapshot:
 
     Attributes:
         step: distillation steps behind it.
-        state: the weights by name.
+        state: the weights by name; their moving average where the student has one.
     """
 
     step: int

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from raydream.config import DataConfig, TeacherConfig
 from raydream.data import load_data
 from raydream.data.digits import load_digits
 from raydream.teachers.teacher import fingerprint
@@ -61,5 +62,5 @@ def test_the_split_is_the_same_each_time_and_that_of_earlier_versions(digits):
 
 
 def test_data_sets_are_loaded_by_name(digits):
-    assert np.array_equal(load_data("digits").test.images, digits.test.images)
-    assert load_data("none") is None
+    assert np.array_equal(load_data(DataConfig(), TeacherConfig()).test.images, digits.test.images)
+    assert load_data(DataConfig(name="none"), TeacherConfig()) is None

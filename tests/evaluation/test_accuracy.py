@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.accuracy import accuracy, logits_of
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import tiny_network
@@ -62,3 +62,12 @@ def test_read_only_images_are_fine():
     frozen = IMAGES.copy()
     frozen.flags.writeable = False
     assert 0.0 <= accuracy(tiny_network(), NORMALISATION, frozen, np.zeros(23, int)) <= 1.0
+
+
+def test_logits_are_those_of_all_images_in_order_and_modes_stay():
+    network = tiny_network()
+    said = logits_of(network, NORMALISATION, IMAGES, batch_size=5)
+    assert network.training
+    with torch.no_grad():
+        expected = network.eval()(NORMALISATION(torch.from_numpy(IMAGES))).numpy()
+    np.testing.assert_allclose(said, expected, rtol=1e-5, atol=1e-5)

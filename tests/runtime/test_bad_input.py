@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydream.command_line import Command, parse, run_job
+from raydream.command_line import Command, parse, run_job, validate
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
@@ -353,3 +353,19 @@ def _status_of(arguments: Sequence[str]) -> tuple[int, str]:
 
 def _fingerprint(folder: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("data", "teacher", "field", "says"),
+    [
+        ({"name": "files", "test": "/none.npz", "validation_of": "test"}, {}, "data.test", "nothing is there"),
+        ({"name": "torchvision:MNIST", "folder": "/none"}, {}, "data.folder", "in which torchvision finds MNIST"),
+        ({}, {"input_shape": (1, 9, 9)}, "data.name", "a data set of images (1, 9, 9), as teacher.input_shape says"),
+        ({}, {"classes": 7}, "data.name", "labelled by classes from 0 to 6, as teacher.classes says"),
+    ],
+)
+def test_real_data_that_cannot_be_used_are_refused(data: dict, teacher: dict, field: str, says: str) -> None:
+    config = validate(DistillConfig, {"data": data, "teacher": teacher, "student": {"batch_size": 8}})
+    with pytest.raises(InputError) as refused:
+        check_run(config)
+    assert refused.value.field == field and says in str(refused.value), str(refused.value)

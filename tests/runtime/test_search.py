@@ -17,6 +17,7 @@ from ray.util.state import list_actors, list_objects
 
 from raydream.command_line import parse, validate
 from raydream.config import DistillConfig, SearchConfig
+from raydream.data.digits import load_digits
 from raydream.folders import folder_at
 from raydream.reporting.runs import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
@@ -155,7 +156,7 @@ def test_trials_give_back_all_that_they_took(tmp_path: Path, scheduler: str) -> 
     (tmp_path / "trials").mkdir()
     plan = TrialPlan(
         "run", (teacher.config, to_arrays(teacher.network)), (), place, None, frozenset({"accuracy"}), "accuracy",
-        "validation", False, 0.5, 0.0,
+        load_digits().validation, False, 0.5, 0.0,
     )  # fmt: skip
     space, trials, ended = space_of(config), Trials(tmp_path / "trials.jsonl"), []
     sampler = make_sampler("random", space, 9, 0)

@@ -1,17 +1,15 @@
-"""Training a student on a finished set of images, as a user starts it, and what gets the images to it."""
+"""Training a student on a finished set of images, as a user starts it."""
 
 import json
-import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.data
@@ -20,28 +18,29 @@ import ray.train.torch
 import safetensors.torch
 import torch
 import yaml
+from PIL import Image
 
-from raydream.buffer.sampler import permuted_epoch
+from raydream.applications.transfer import run_epochs
 from raydream.command_line import parse, validate
 from raydream.config import TransferConfig
-from raydream.data import ImageSet
-from raydream.errors import InputError, ShardError
+from raydream.data import ImageSet, load_data
+from raydream.data.files import open_files
+from raydream.data.sources import Images
+from raydream.errors import InputError
+from raydream.evaluation.accuracy import logits_of
+from raydream.evaluation.comparison import beside
 from raydream.folders import folder_at
 from raydream.networks import build_network, build_student
 from raydream.reporting.runs import resolve
-from raydream.runtime.failures import own_error
-from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
 from raydream.runtime.preflight import check_transfer, check_workers, workers_beside_reading
 from raydream.runtime.session import machine_cpus
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
-from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
-from raydream.students.distillation import Distiller
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill, noted
 from tests.jobs import run, start, wait_until
-from tests.tiny import shard_path, some_batch
+from tests.tiny import some_batch
 
 EPOCHS = Epochs(images=50, batch_size=20, count=3)  # steps of 17, 17 and 16
 
@@ -66,6 +65,7 @@ def images(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     student = {"arguments": {"width": 4}, "batch_size": EPOCHS.batch_size, "precision": "fp32", "view": {"mixup": 0.2}}
+    student |= {"warm_up": 2, "clip_norm": 1.0, "ema": 0.5}
     path = tmp_path_factory.mktemp("config") / "tiny_transfer.yaml"
     path.write_text(yaml.safe_dump({"images": str(images), "epochs": EPOCHS.count, "seed": 7, "student": student}))
     return path
@@ -98,7 +98,28 @@ def assert_done(done, run_dir: Path, feed: str) -> None:
     test = metrics[metrics["name"] == "accuracy/test"].set_index("step")["value"]
     assert summary["student_accuracy_best_step"] == best[1] and summary["student_accuracy_best"] == test[best[1]]
     assert summary["student_accuracy"] == test[9] and 0 < summary["teacher_accuracy"] <= 1
+    assert_examined(run_dir, summary)
     assert "epoch 3/3" in done.stdout and "chosen on validation" in done.stdout
+
+
+def assert_examined(run_dir: Path, summary: dict[str, Any]) -> None:
+    """The summary says of student and teacher what their weights say of the test images."""
+    config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    real = load_data(config.data, config.teacher)
+    assert real is not None
+    student = build_student(config.student, config.teacher)
+    student.load_state_dict(weights_of(run_dir))
+    teacher = load_teacher(replace(config.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
+    told = [logits_of(network, teacher.normalisation, real.test.images) for network in (student, teacher.network)]
+    expected = beside(told[0], told[1], real.test.labels)
+    for name in ("agreement", "student_accuracy_by_class", "teacher_accuracy_by_class"):
+        assert summary[name] == expected[name], name
+    for name in ("student_calibration_error", "teacher_calibration_error"):
+        assert summary[name] == pytest.approx(expected[name], abs=1e-4), name
+    hits = np.array(summary["student_accuracy_by_class"]) * np.bincount(real.test.labels)
+    assert hits.sum() == pytest.approx(summary["student_accuracy"] * summary["test_images"])
+    report = (run_dir / "report.html").read_text()
+    assert "Student beside teacher" in report
 
 
 def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
@@ -121,37 +142,94 @@ def test_a_run_from_memory_equals_a_plain_loop_to_the_bit(trained: Path, images:
     assert_same_weights(plain_loop(trained, images), weights_of(trained))
 
 
-def plain_loop(run_dir: Path, images: Path) -> dict[str, torch.Tensor]:
+def plain_loop(run_dir: Path, images: Path | np.ndarray) -> dict[str, torch.Tensor]:
     """The student that a run should have, without Ray."""
     config = validate(TransferConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
-    epochs = replace(EPOCHS, count=config.epochs)
-    pixels = np.concatenate([batch.images for batch in ImageSet(images).batches()])
+    if isinstance(images, Path):
+        images = np.concatenate([batch.images for batch in ImageSet(images).batches()])
+    teacher = load_teacher(replace(config.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        torch.manual_seed(derive_seed(7, "student weights"))
-        student = build_student(config.student, config.teacher)
-        distiller = Distiller(load_teacher(config.teacher), student, config.student, epochs.total_steps, 7)
-        for epoch in range(epochs.count):
-            for step, rows in enumerate(permuted_epoch(7, epoch, epochs.images, epochs.steps)):
-                distiller.step(torch.from_numpy(pixels[rows]), epochs.steps * epoch + step)
+        return run_epochs(config.student, teacher, images, config.epochs, 7).state_dict()
     finally:
         torch.set_num_threads(threads)
-    return student.state_dict()
 
 
 def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     job = start("transfer", "--config", config, "--run-dir", run_dir)
     wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
+    kill_all(job)
     assert not (run_dir / "summary.json").exists()
     done = run("transfer", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_weights(weights_of(trained), weights_of(run_dir))
     again = run("transfer", "--resume", run_dir)
     assert again.returncode == 0 and "epoch" not in again.stdout.split("┌")[0], again.stdout
+
+
+def test_images_that_others_made_are_learned_from_and_other_runs_stand_beside(
+    trained: Path, config: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    teacher = settings["teacher"] | {"checkpoint": str(trained / "teacher.safetensors")}
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "proxy.npz", x=pixels)
+    asked = {"images": str(tmp_path / "proxy.npz"), "share": 0.5, "teacher": teacher, "student": settings["student"]}
+    (tmp_path / "proxy.yaml").write_text(yaml.safe_dump({**asked, "epochs": 3, "seed": 7, "compare": str(trained)}))
+    run_dir = tmp_path / "run"
+    done = run("transfer", "--config", tmp_path / "proxy.yaml", "--run-dir", run_dir)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    chosen = Images.of(open_files(asked["images"], "images", (1, 8, 8)), 0.5, 7).rows
+    assert len(chosen) == 60
+    assert_same_weights(plain_loop(run_dir, pixels[chosen][:, None]), weights_of(run_dir))
+    summary, other = (json.loads((folder / "summary.json").read_text()) for folder in (run_dir, trained))
+    assert summary["images"] == 60 and summary["images_of"] == asked["images"]
+    assert_examined(run_dir, summary)
+    (beside_it,) = summary["compared"]
+    assert beside_it["run"] == str(trained) and beside_it["student_accuracy"] == other["student_accuracy"]
+    assert beside_it["differs"] == {"images": settings["images"], "share": 1.0}
+    report = (run_dir / "report.html").read_text()
+    assert "Beside other runs" in report and "share: 1.0" in report
+
+
+def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(library: Path, tmp_path: Path) -> None:
+    settings = {
+        "teacher": {"network": "digits", "arguments": {"width": 8}},
+        "training": {"epochs": 4, "library": str(library)},
+        "new_images": 50,
+        "synthesis": {"method": "noise", "batch_size": 10, "iterations": 40, "learning_rate": 0.1, "precision": "fp32"},
+        "epochs": 30,
+        "student": {"arguments": {"width": 4}, "batch_size": 20, "precision": "fp32", "ema": 0.5},
+        "generators": {"cpus": 0.5},
+        "seed": 7,
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    run_dir = tmp_path / "run"
+    job = start("transfer", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
+    store = ShardStore(run_dir / "images")
+    wait_until(lambda: len(store.committed()) >= 2, job)
+    kill_all(job)
+    assert len(store.committed()) < 5 and not (run_dir / "checkpoints").exists()
+    before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("*.parquet")}
+    job = start("transfer", "--resume", run_dir)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
+    kill_all(job)
+    done = run("transfer", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(store.committed()) == 5
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["images"] == 50 and summary["images_of"] == "this run, by noise"
+    pixels = np.concatenate([batch.images for batch in ImageSet(run_dir).batches()])
+    assert_same_weights(plain_loop(run_dir, pixels), weights_of(run_dir))
+    assert (run_dir / "images.png").stat().st_size > 0
+    assert_examined(run_dir, summary)
+
+
+def kill_all(job) -> None:
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
 
 
 @pytest.mark.chaos
@@ -175,9 +253,10 @@ def test_a_run_stands_for_its_student(trained: Path) -> None:
     assert teacher["checkpoint"] == str(trained / "student.safetensors") and teacher["arguments"] == {"width": 4}
 
 
+DIGITS = ["--teacher.network", "digits"]
 BAD = [
     # (options, the field that the sentence names, a part of what it says)
-    (["--images", ""], "images", "the folder of a run"),
+    (["--images", ""], "images", "the folder of a run that has images, or other images"),
     (["--images", "no_such_run"], "images", "the folder of a run"),
     (["--images", "{tmp}/empty"], "images", "the folder of a run"),
     (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),
@@ -185,9 +264,35 @@ BAD = [
     (["--images", "{tmp}/wide"], "images", "there are images (3, 4, 6)"),
     (
         ["--images", "{tmp}/wide/images", "--teacher.network", "digits"],
-        "teacher.checkpoint",
-        "the path of a checkpoint",
+        "images",
+        "a run with images (1, 8, 8), as teacher.input_shape says; there are images (3, 4, 6)",
     ),
+    (["--images", "{tmp}/proxy.npz"], "images", "the folder of a run where no teacher is named"),
+    ([*DIGITS, "--images", "{tmp}/none.parquet"], "images", "a folder of pictures; nothing is there"),
+    ([*DIGITS, "--images", "{tmp}/large.npz"], "images", "images (1, 8, 8); those in large.npz are (1, 9, 8)"),
+    ([*DIGITS, "--images", "{tmp}/pictures"], "images", "images (1, 8, 8); {tmp}/pictures/1.png is (1, 4, 4)"),
+    ([*DIGITS, "--images", "{tmp}/proxy.npz", "--share", "0.1"], "student.batch_size", "at most 6, the images in"),
+    ([*DIGITS, "--images", "{tmp}/proxy.npz", "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
+    ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named; make fewer (new_images)"),
+    ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
+    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "jobs/distill.py trains"),
+    ([*DIGITS, "--images", "", "--synthesis.targets.rule", "listed"], "synthesis.targets.classes", "given with"),
+    (["--share", "0"], "share", "greater than 0"),
+    (["--share", "1.5"], "share", "less than or equal to 1"),
+    (["--new_images", "0"], "new_images", "greater than or equal to 1"),
+    (["--compare", "no_such_run"], "compare", "the folder of a run"),
+    (["--compare", "{tmp}/unfinished"], "compare", "runs of this job that are done"),
+    (["--student.ema", "1"], "student.ema", "less than 1"),
+    (["--student.clip_norm", "0"], "student.clip_norm", "greater than 0"),
+    (["--student.decay", "linear"], "student.decay", "'constant', 'cosine' or 'step'"),
+    (["--data.name", "files"], "data.test", "name what to report on"),
+    (["--data.name", "files", "--data.test", "{tmp}/proxy.npz"], "data.validation", "set data.validation_of to test"),
+    (
+        ["--data.name", "files", "--data.test", "{tmp}/proxy.npz", "--data.validation_of", "test"],
+        "data.test",
+        "labelled, by y [N]",
+    ),
+    (["--data.name", "torchvision:MNIST"], "data.folder", "the folder where"),
     (["--epochs", "0"], "epochs", "greater than or equal to 1"),
     (["--feed", "disk"], "feed", "'auto', 'memory' or 'stream'"),
     (["--stall_timeout_s", "0"], "stall_timeout_s", "greater than 0"),
@@ -196,7 +301,7 @@ BAD = [
     (["--student.network", "digitz"], "student.network", "one of digits"),
     (["--student.arguments", "{{width: -1}}"], "student.arguments", "what digits takes"),
     (["--teacher.network", "run:no_such_run"], "teacher.network", "the folder of a run"),
-    (["--data.name", "mnist"], "data.name", "'digits' or 'none'"),
+    (["--data.name", "mnist"], "data.name", "digits, files, torchvision:NAME or none"),
 ]
 
 
@@ -210,6 +315,11 @@ def broken(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
     (folder / "unfinished" / "summary.json").unlink()
     (folder / "damaged" / "images" / "r0000-b0001.parquet").write_bytes(b"PAR1")
     ShardStore(folder / "wide" / "images").write(some_batch())
+    np.savez(folder / "proxy.npz", x=np.zeros((60, 8, 8), np.uint8))
+    np.savez(folder / "large.npz", x=np.zeros((60, 9, 8), np.uint8))
+    (folder / "pictures").mkdir()
+    for index in range(60):
+        Image.fromarray(np.zeros((4, 4) if index == 1 else (8, 8), np.uint8)).save(folder / "pictures" / f"{index}.png")
     return folder
 
 
@@ -222,7 +332,7 @@ def test_bad_input_is_found_before_ray_starts(
         check_transfer(
             parse(TransferConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run"), *given]).config
         )
-    assert refused.value.field == field and says in str(refused.value), str(refused.value)
+    assert refused.value.field == field and says.format(tmp=broken) in str(refused.value), str(refused.value)
     assert not (tmp_path / "run").exists() and not ray.is_initialized()
 
 
@@ -291,106 +401,3 @@ def test_a_gpu_that_nobody_reserves_is_refused() -> None:
     check_workers(shared, 0.0, [{"CPU": 8, "GPU": 1}])
     with pytest.raises(InputError, match=r"student.gpus = 1.0: must be at most 0; 1 workers reserve 1 GPUS, and there"):
         check_workers(shared, 0.0, [{"CPU": 8, "GPU": 0}])
-
-
-@pytest.mark.parametrize(
-    ("asked", "images_bytes", "feed"),
-    [
-        ("auto", 50, "memory"),
-        ("auto", 51, "stream"),
-        ("memory", 100, "memory"),
-        ("memory", 101, None),
-        ("stream", 1, "stream"),
-        ("stream", 10**6, "stream"),
-    ],
-)
-def test_sets_that_outgrow_memory_are_streamed(asked: str, images_bytes: int, feed: str | None) -> None:
-    if feed is None:
-        with pytest.raises(InputError, match="feed = 'memory': must be stream for"):
-            choose_feed(asked, images_bytes, 100)
-    else:
-        assert choose_feed(asked, images_bytes, 100) == feed
-
-
-@pytest.mark.parametrize("given", [[10], [3, 3, 3, 1], [1, 9], [4, 4, 2], [1] * 10])
-@pytest.mark.parametrize("sizes", [[10], [4, 3, 3], [5, 5], [1] * 10])
-def test_batches_of_any_sizes_become_batches_of_the_sizes_asked_for(given: list[int], sizes: list[int]) -> None:
-    numbers = torch.arange(10)
-    made = list(resized(iter(torch.split(numbers, given)), sizes))
-    assert [len(batch) for batch in made] == sizes and torch.equal(torch.cat(made), numbers)
-    for wrong in ([*sizes, 1], [11], [9], [*sizes[:-1], sizes[-1] - 1] if sizes[-1] > 1 else [9]):
-        with pytest.raises(ValueError, match="images were expected"):
-            list(resized(iter(torch.split(numbers, given)), wrong))
-
-
-@pytest.fixture(scope="module")
-def numbered(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
-    """61 images in six shards, each of which holds its number."""
-    store, first = ShardStore(tmp_path_factory.mktemp("numbered")), 0
-    for index, count in enumerate([10, 11, 9, 10, 11, 10]):
-        batch = some_batch(f"r0000-b{index:04d}", count, (1, 4, 6))
-        batch.images[:, 0, 0, 0] = np.arange(first, first + count)
-        store.write(batch)
-        first += count
-    return store
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(["platform", "."])}},
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-
-
-def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
-    epochs = Epochs(images=61, batch_size=16, count=2)
-    feeds = {
-        "memory": MemoryFeed.fill(numbered, (1, 4, 6), epochs, 3),
-        "stream": StreamFeed(numbered, (1, 4, 6), epochs, 3, 32 * 10 * 24),
-    }
-
-    def look(given: dict) -> None:
-        rank = ray.train.get_context().get_world_rank()
-        for name, feed in given.items():
-            for epoch in range(2):
-                seen = [batch[:, 0, 0, 0].tolist() for batch in feed.epoch(epoch, rank, 2)]
-                (tmp_path / f"{name}-{epoch}-{rank}.json").write_text(json.dumps(seen))
-
-    ray.train.torch.TorchTrainer(
-        look,
-        train_loop_config=feeds,
-        datasets=feeds["stream"].datasets(0),
-        scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
-        run_config=ray.train.RunConfig(storage_path=str(tmp_path / "train")),
-    ).fit()
-    orders = set()
-    for name in feeds:
-        for epoch in range(2):
-            parts = [json.loads((tmp_path / f"{name}-{epoch}-{rank}.json").read_text()) for rank in range(2)]
-            assert [len(part) for part in parts] == [4, 4]
-            seen = [number for part in parts for batch in part for number in batch]
-            assert len(set(seen)) == len(seen), "no image twice"
-            assert len(seen) == (61 if name == "memory" else 60)
-            sizes = [len(one) + len(other) for one, other in zip(*parts, strict=True)]
-            assert max(sizes) <= 16 and max(sizes) - min(sizes) <= 2
-            orders.add(tuple(seen))
-            assert seen != sorted(seen)
-    assert len(orders) == 4, "another order in each epoch"
-
-
-def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
-    shutil.copytree(str(numbered.folder), tmp_path / "images")
-    store = ShardStore(tmp_path / "images")
-    path = shard_path(store, store.committed()[2])
-    whole = path.read_bytes()
-    group = pq.ParquetFile(path).metadata.row_group(0)
-    (column,) = [column for column in map(group.column, range(5)) if column.path_in_schema.startswith("image")]
-    where = column.dictionary_page_offset + column.total_compressed_size // 2
-    path.write_bytes(whole[:where] + bytes([whole[where] ^ 1]) + whole[where + 1 :])
-    streamed = StreamFeed(store, (1, 4, 6), Epochs(61, 16, 1), 3, 2**25).datasets(0)["images"]
-    with pytest.raises(ray.exceptions.RayTaskError) as failed:
-        streamed.take_all()
-    assert isinstance(own_error(failed.value, ""), ShardError) and path.name in str(failed.value)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from raydream.config import StudentConfig, TeacherConfig
 from raydream.students.distillation import Distiller, steps_to_settle
@@ -153,9 +155,106 @@ def test_the_schedule_reaches_the_optimizer():
     assert distiller.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_resumed_student_equals_one_that_never_stopped(optimizer):
-    config = StudentConfig(optimizer=optimizer, learning_rate=0.02, view={"flip": True, "mixup": 0.5})
+def test_the_rate_rises_over_the_warm_up_before_its_cosine():
+    config = StudentConfig(learning_rate=0.4, warm_up=4)
+    distiller = Distiller(linear_teacher(), linear_network(1), config, 24, 0)
+    rates = [distiller.learning_rate(step) for step in range(25)]
+    assert rates[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
+    assert rates[14] == pytest.approx(0.2) and rates[24] == pytest.approx(0.0, abs=1e-15)
+
+
+def test_a_warm_up_as_long_as_the_training_ends_at_the_rate():
+    distiller = Distiller(linear_teacher(), linear_network(1), StudentConfig(learning_rate=0.4, warm_up=9), 4, 0)
+    assert [distiller.learning_rate(step) for step in range(4)] == pytest.approx([0.4 * n / 9 for n in (1, 2, 3, 4)])
+
+
+def test_the_rate_falls_at_each_milestone():
+    config = StudentConfig(learning_rate=0.4, decay="step", milestones=(0.5, 0.75), step_factor=0.1, warm_up=2)
+    distiller = Distiller(linear_teacher(), linear_network(1), config, 20, 0)
+    rates = [distiller.learning_rate(step) for step in range(20)]
+    assert rates == pytest.approx([0.2] + [0.4] * 9 + [0.04] * 5 + [0.004] * 5)
+
+
+@pytest.mark.parametrize("longer", [True, False])
+def test_gradients_are_scaled_down_to_the_norm_and_never_up(longer):
+    images, norms = some_images(), []
+    for clip in (None, 0.01 if longer else 1e6):
+        student = linear_network(1)
+        before = [p.detach().clone() for p in student.parameters()]
+        config = StudentConfig(
+            precision="fp32", learning_rate=1.0, weight_decay=0, view={"shift": 0}, decay="constant", clip_norm=clip
+        )
+        Distiller(linear_teacher(), student, config, 10, 0).step(images, 0)
+        moved = [(old - new.detach()) / 1.9 for old, new in zip(before, student.parameters(), strict=True)]
+        norms.append(torch.stack([part.norm() for part in moved]).norm().item())
+    assert norms[0] > 0.02
+    assert norms[1] == pytest.approx(0.01 if longer else norms[0], rel=1e-3)
+
+
+def test_the_moving_average_equals_one_by_hand_statistics_and_counters_included():
+    student = tiny_network(1)
+    by_hand = {name: value.double().clone() for name, value in student.state_dict().items()}
+    distiller = Distiller(tiny_teacher(), student, StudentConfig(ema=0.3), 10, 0)
+    for step in range(6):
+        distiller.step(some_images(8, 8, seed=step), step)
+        kept = min(0.3, (1 + step) / (10 + step))
+        for name, value in student.state_dict().items():
+            by_hand[name] = kept * by_hand[name] + (1 - kept) * value.double()
+    learned = distiller.learned.state_dict()
+    assert learned["1.num_batches_tracked"] == student.state_dict()["1.num_batches_tracked"]
+    for name in learned.keys() - {name for name in learned if name.endswith("num_batches_tracked")}:
+        torch.testing.assert_close(learned[name].double(), by_hand[name], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(learned["1.running_var"], student[1].running_var)
+    assert not torch.equal(learned["0.weight"], student[0].weight)
+    assert not distiller.learned.training and not any(p.requires_grad for p in distiller.learned.parameters())
+
+
+def test_without_an_average_the_student_itself_is_what_is_learned():
+    student = tiny_network(1)
+    assert Distiller(tiny_teacher(), student, StudentConfig(), 10, 0).learned is student
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")
+def test_an_average_under_ddp_is_one_of_the_network_within(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        plain, wrapped = tiny_network(1), DistributedDataParallel(tiny_network(1))
+        averages = []
+        for student in (plain, wrapped):
+            distiller = Distiller(tiny_teacher(), student, StudentConfig(ema=0.9), 4, 0)
+            for step in range(3):
+                distiller.step(some_images(8, 8, seed=step), step)
+            averages.append(distiller.state_dict())
+    finally:
+        dist.destroy_process_group()
+    for part in ("student", "average"):
+        assert averages[0][part].keys() == averages[1][part].keys()
+        for name, value in averages[0][part].items():
+            assert torch.equal(value, averages[1][part][name]), name
+
+
+def test_an_average_leaves_the_student_as_it_is_without():
+    students = [tiny_network(1), tiny_network(1)]
+    for student, ema in zip(students, (0.0, 0.9), strict=True):
+        distiller = Distiller(tiny_teacher(), student, StudentConfig(ema=ema), 4, 0)
+        for step in range(4):
+            distiller.step(some_images(8, 8, seed=step), step)
+    for name, value in students[0].state_dict().items():
+        assert torch.equal(value, students[1].state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "adamw"},
+        {"ema": 0.6, "warm_up": 2},
+        {"optimizer": "adamw", "ema": 0.6, "clip_norm": 0.1, "decay": "step", "precision": "bf16"},
+    ],
+    ids=lambda changes: "-".join(changes),
+)
+def test_a_resumed_student_equals_one_that_never_stopped(changes):
+    config = StudentConfig(learning_rate=0.02, view={"flip": True, "mixup": 0.5}, **changes)
 
     def distiller(seed: int) -> Distiller:
         return Distiller(tiny_teacher(), tiny_network(seed), config, 9, run_seed=4)
@@ -168,15 +267,14 @@ def test_a_resumed_student_equals_one_that_never_stopped(optimizer):
     train(straight, 0, 9)
     train(stopped, 0, 4)
     file = io.BytesIO()
-    torch.save({"student": stopped.student.state_dict(), "optimizer": stopped.optimizer.state_dict()}, file)
+    torch.save(stopped.state_dict(), file)
     file.seek(0)
-    kept = torch.load(file, weights_only=True)
     resumed = distiller(2)  # other weights, which the checkpoint replaces
-    resumed.student.load_state_dict(kept["student"])
-    resumed.optimizer.load_state_dict(kept["optimizer"])
+    resumed.load_state_dict(torch.load(file, weights_only=True))
     train(resumed, 4, 9)
-    for name, value in straight.student.state_dict().items():
-        assert torch.equal(value, resumed.student.state_dict()[name]), name
+    for one, other in ((straight.student, resumed.student), (straight.learned, resumed.learned)):
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -375,3 +376,20 @@ def test_a_teacher_is_trained_once_and_found_again_by_its_recipe(tmp_path):
         assert library_path(CONFIG, other, DataConfig()) != path
     moved = replace(training, library=str(tmp_path / "elsewhere"))
     assert library_path(CONFIG, moved, DataConfig()).name == path.name
+
+
+def test_a_teacher_of_files_is_another_one_when_the_images_are(tmp_path):
+    random, paths = np.random.default_rng(0), []
+    training = TrainingConfig(epochs=1, library=str(tmp_path / "library"))
+    files = {"train": str(tmp_path / "train.npz"), "test": str(tmp_path / "test.npz")}
+    data = DataConfig(name="files", **files)
+    shape = CONFIG.input_shape
+    for changed in (False, True, False):
+        images = np.full((20, *shape[1:], shape[0]), 7, np.uint8)
+        images[0, 0, 0, 0] = 8 if changed else 7
+        np.savez(tmp_path / "train.npz", x=images, y=np.arange(20) % CONFIG.classes)
+        np.savez(tmp_path / "test.npz", x=random.integers(0, 256, images.shape, dtype=np.uint8), y=np.zeros(20, int))
+        paths.append(library_path(CONFIG, training, data))
+    assert paths[0] == paths[2] != paths[1]  # the test split does not matter
+    _, found = trained_teacher(CONFIG, training, data)
+    assert not found and trained_teacher(CONFIG, training, data)[1]

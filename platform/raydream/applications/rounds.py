@@ -65,7 +65,7 @@ def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None 
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):
-        snapshot = Snapshot(step, to_arrays(student)) if round_index else None
+        snapshot = Snapshot(step, to_arrays(distiller.learned)) if round_index else None
         for batch in schedule.batches_of(round_index):
             if store is not None and store.has(batch):
                 batches.append(store.read(batch))
@@ -81,4 +81,4 @@ def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None 
             distiller.step(torch.from_numpy(images[drawn]).to(teacher.device), step)
             step += 1
             if schedule.ends_round(step):
-                yield Rounds(step, student, list(batches))
+                yield Rounds(step, distiller.learned, list(batches))

@@ -9,9 +9,7 @@ from torch import nn
 
 from raydream.command_line import Command
 from raydream.config import TeacherJobConfig
-from raydream.data import load_data
-from raydream.data.digits import Dataset
-from raydream.errors import InputError
+from raydream.data import Dataset, check_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
@@ -36,16 +34,13 @@ def train(command: Command[TeacherJobConfig]) -> dict[str, Any]:
         the summary: accuracies as shares in [0, 1], on the test and the validation split.
 
     Raises:
-        InputError: the network does not fit the data; before anything is written.
+        InputError: data that cannot be had, or that the network does not fit; before anything is written.
     """
     began_at, config, console = time.time(), command.config, Console()
     check_shapes(build_teacher(config.teacher), config.teacher)
-    real = load_data(config.data.name)
+    real = check_data(config.data, config.teacher, train=True)
     if real is None:
         raise ValueError("there are no real data to train a teacher on")
-    if real.train.images.shape[1:] != config.teacher.input_shape:
-        allowed = f"{real.train.images.shape[1:]}, the shape of the images of {config.data.name}"
-        raise InputError("teacher.input_shape", config.teacher.input_shape, allowed, "change it, or the data")
     folder = command.folder()
     with run_folder.held(folder):
         summary = _train(config, real, folder, began_at, console)

@@ -1,6 +1,6 @@
 """One configuration per job, made of those of its components."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -84,7 +84,7 @@ class SynthesizeConfig:
         _check_source(self.teacher, self.data)
         if self.synthesis.method == "adaptive":
             allowed = "noise, deepdream or deep_inversion"
-            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains"
+            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains: its images can be named"
             raise InputError("synthesis.method", "adaptive", allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
@@ -95,7 +95,7 @@ class SynthesizeConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class TransferConfig:
-    """Train a student from scratch on a finished set of images."""
+    """Train a student from scratch on a finished set of images, which is made first where none is named."""
 
     experiment: Name = "transfer"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
@@ -104,9 +104,18 @@ class TransferConfig:
     device: Device = "auto"
     """what networks compute on; auto: cuda where a worker reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
-    """folder of a run that has made images, and is done"""
+    """what to learn from: the folder of a run that has made images, and is done; or other people's images (their labels
+    are not looked at): a .parquet file or a folder of these, an .npz file, or a folder of pictures, as data.train
+    describes them; empty: images are made first, as `synthesis` says"""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """how much of the images named is learned from; which of them, follows from the seed"""
+    new_images: Count = 1024
+    """how many to make where none are named"""
     epochs: Count = 90
-    """passes over all images"""
+    """passes over all images (the paper's section 4.4: 90, or 250 with MixUp)"""
+    compare: str | tuple[str, ...] = ()
+    """folders of earlier runs of this job, with commas between several, to stand beside this one in its report, such as
+    those of the same student on other images"""
     feed: Literal["auto", "memory", "stream"] = "auto"
     """how images get to the student; memory: all of them in Ray's object store, in an order that can be repeated;
     stream: read from their shards again in each epoch, for sets that outgrow memory; auto: memory where they fit into
@@ -114,15 +123,36 @@ class TransferConfig:
     stall_timeout_s: Positive = 1800.0
     """seconds without any distillation step after which a run gives up"""
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
-    student: StudentConfig = Field(default_factory=StudentConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
+        if not self.images and self.teacher.network == "images":
+            allowed = "the folder of a run that has images, or other images, where no teacher is named"
+            raise InputError("images", self.images, allowed, "give it as --images DIR, or name a teacher to invert")
+        if not self.images and self.share < 1:
+            raise InputError("share", self.share, "1 where no images are named", "make fewer (new_images)")
+        _check_source(self.teacher, self.data)
         if not self.images:
-            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
-        if self.teacher.checkpoint is None:
-            allowed = "the path of a checkpoint, or null where teacher.network is images or run:DIR"
-            raise InputError("teacher.checkpoint", None, allowed, "name the teacher's weights")
+            _ = self.making
+
+    @property
+    def making(self) -> SynthesizeConfig:
+        """Of the images that are made first; raises InputError where they cannot be."""
+        return SynthesizeConfig(
+            experiment=self.experiment,
+            seed=self.seed,
+            device=self.device,
+            images=self.new_images,
+            teacher=self.teacher,
+            training=self.training,
+            data=self.data,
+            synthesis=self.synthesis,
+            generators=self.generators,
+        )
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -47,8 +47,19 @@ class StudentConfig:
     """at the start of the schedule"""
     weight_decay: NonNegative = 5e-4
     """L2 for sgd, decoupled for adamw"""
-    decay: Literal["constant", "cosine"] = "cosine"
-    """of the learning rate over all distillation steps"""
+    warm_up: NonNegativeInt = 0
+    """distillation steps over which the learning rate rises from 0"""
+    decay: Literal["constant", "cosine", "step"] = "cosine"
+    """of the learning rate after that; cosine: to 0; step: times step_factor at each of the milestones"""
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    """for step: shares of all distillation steps"""
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """for step: what the learning rate is multiplied with"""
+    clip_norm: Positive | None = None
+    """the gradient of all weights together is scaled down to this norm where it is longer; null: it is left alone"""
+    ema: Share = 0.0
+    """weight of what was before in an exponential moving average of the weights (and BN statistics), such as 0.999,
+    which is then what is measured, saved and competed with; less in the first steps, when all is new; 0: none"""
     temperature: Positive = 3.0
     """T of eq. 1 (the paper's section 4.4: 3)"""
     view: ViewConfig = Field(default_factory=ViewConfig)

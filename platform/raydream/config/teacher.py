@@ -2,11 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, NonNegative, NonNegativeInt, Positive
 from raydream.errors import InputError
+
+TORCHVISION = "torchvision:"
+"""before the name of one of torchvision's data sets"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -62,9 +65,57 @@ class TrainingConfig:
     """folder where trained teachers are kept, to be found again by the fingerprint of all that made them"""
 
 
+def _known(name: str) -> str:
+    if name not in ("digits", "files", "none") and not name.startswith(TORCHVISION):
+        allowed = "digits, files, torchvision:NAME or none"
+        raise InputError("data.name", name, allowed, "put other data into files, and name these")
+    return name
+
+
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """Real data: for training a teacher and for measuring; students never see any."""
+    """Real data: for training a teacher, choosing, and measuring; no student learns from them."""
 
-    name: Literal["digits", "none"] = "digits"
-    """digits: scikit-learn's handwritten digits; none: nothing to measure on"""
+    name: Annotated[str, AfterValidator(_known)] = "digits"
+    """digits: scikit-learn's handwritten digits; files: those named below; torchvision:NAME: a data set of
+    torchvision's, such as torchvision:CIFAR10, that lies in `folder`; none: nothing to measure on"""
+    train: str | None = None
+    """for files: path or URL of the labelled images that a teacher is trained on: a .parquet file or a folder of these
+    (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8
+    [N,H,W,C], y: [N]), or a folder with a folder of pictures for each class; null: none are needed"""
+    validation: str | None = None
+    """for files: the same, to choose by; null: a share of another set, which then lacks it"""
+    test: str | None = None
+    """for files: the same, to report on and for nothing else"""
+    folder: str | None = None
+    """for torchvision:NAME: where it lies; nothing is downloaded"""
+    validation_of: Literal["train", "test"] = "train"
+    """of which set the validation split is a share where no file of its own is named"""
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """how large a share; which images these are is the same in all runs"""
+
+    def __post_init__(self) -> None:
+        for field in ("train", "validation", "test", "folder"):
+            of = "torchvision:NAME" if field == "folder" else "files"
+            belongs = bool(self.torchvision) if field == "folder" else self.name == "files"
+            if getattr(self, field) is not None and not belongs:
+                allowed = f"null where data.name is {self.name}"
+                raise InputError(f"data.{field}", getattr(self, field), allowed, f"leave it out, or say {of}")
+        if self.torchvision and self.folder is None:
+            raise InputError("data.folder", None, "the folder where torchvision's data set lies", "name it")
+        if self.name == "files" and self.test is None:
+            raise InputError("data.test", None, "a file or a folder where data.name is files", "name what to report on")
+        if self.name == "files" and self.validation is None and getattr(self, self.validation_of) is None:
+            allowed = "a file or a folder where data.train is not named"
+            remedy = "name it, or set data.validation_of to test for a share of that, which is then not reported on"
+            raise InputError("data.validation", None, allowed, remedy)
+
+    @property
+    def torchvision(self) -> str:
+        """Name of torchvision's data set; empty where it is another one."""
+        return self.name.removeprefix(TORCHVISION) if self.name.startswith(TORCHVISION) else ""
+
+    @property
+    def has_own_validation(self) -> bool:
+        """Whether the validation split is no share of another set."""
+        return self.validation is not None

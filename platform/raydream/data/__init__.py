@@ -1,19 +1,10 @@
 """Data sets: real ones, for training teachers and for measuring, and the images of a run, for whoever wants them.
 
-Nothing real reaches the training side of a run.
+Real images reach the training side of a run only where a user names them as what a student is to learn from.
 """
 
-from collections.abc import Callable
-
-from raydream.data.digits import Dataset, Split, load_digits
 from raydream.data.image_set import ImageSet, export_folder
+from raydream.data.real import check_data, load_data
+from raydream.data.splits import Dataset, Split
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": load_digits}
-
-
-def load_data(name: str) -> Dataset | None:
-    """A data set by name; None for "none"."""
-    return DATASETS[name]() if name != "none" else None
-
-
-__all__ = ["DATASETS", "Dataset", "ImageSet", "Split", "export_folder", "load_data"]
+__all__ = ["Dataset", "ImageSet", "Split", "check_data", "export_folder", "load_data"]

@@ -1,30 +1,10 @@
 """scikit-learn's bundled handwritten digits: 1,797 real images of 8x8 pixels (UCI, Alpaydin and Kaynak 1998)."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled real images.
-
-    Attributes:
-        images: uint8 [N,C,H,W].
-        labels: int64 [N].
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Train to learn from, validation to choose by, test to report on and for nothing else."""
-
-    train: Split
-    validation: Split
-    test: Split
+from raydream.data.splits import Dataset, Split
 
 
 def load_digits() -> Dataset:
@@ -37,4 +17,4 @@ def load_digits() -> Dataset:
     labels = bunch.target.astype(np.int64)
     rest, test = train_test_split(np.arange(len(labels)), test_size=500, stratify=labels, random_state=0)
     train, validation = train_test_split(rest, test_size=300, stratify=labels[rest], random_state=0)
-    return Dataset(*(Split(images[index], labels[index]) for index in (train, validation, test)))
+    return Dataset(*(partial(Split, images[index], labels[index]) for index in (train, validation, test)))

@@ -29,3 +29,18 @@ def accuracy(
     finally:
         network.train(training)
     return hits / len(images)
+
+
+@torch.no_grad()
+def logits_of(
+    network: nn.Module, normalisation: Normalisation, images: np.ndarray, batch_size: int = 500
+) -> np.ndarray:
+    """What a network says of images: float32 [N,K]; arguments as those of `accuracy`."""
+    training = network.training
+    network.eval()
+    try:
+        batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+        said = [network(normalisation(torch.from_numpy(np.array(batch)))).float().cpu().numpy() for batch in batches]
+    finally:
+        network.train(training)
+    return np.concatenate(said)

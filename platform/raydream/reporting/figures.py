@@ -7,6 +7,7 @@ the same colours in all figures of a run, and all colours can be told apart by c
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -43,11 +44,13 @@ _CELL = 64
 _MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
 _EMPTY = 225  # grey of a cell without an image
 
+Value = TypeVar("Value")
+
 # Okabe and Ito's palette.
 _BLUE, _VERMILION, _GREEN, _PURPLE, _SKY, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 
 
-def evenly_spread(values: Sequence[int], most: int) -> list[int]:
+def evenly_spread(values: Sequence[Value], most: int) -> list[Value]:
     """At most `most` (>= 2) of the values, evenly spread over their order; the first and the last are always in."""
     if len(values) <= most:
         return list(values)

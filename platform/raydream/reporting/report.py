@@ -30,6 +30,7 @@ from raydream.reporting.journal import Entry, read_journal
 from raydream.reporting.page import Section, grid_picture, pictures, write_page
 from raydream.reporting.recorder import COLUMNS, read_metrics
 from raydream.reporting.run_folder import RunFolder
+from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -113,10 +114,25 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
+    shares = {
+        "share": "share of the images that was learned from",
+        "agreement": "test images that are named as the teacher names them",
+        "student_calibration_error": "student's calibration error (15 bins)",
+        "teacher_calibration_error": "teacher's calibration error (15 bins)",
+    }
+    for key, words in shares.items():
+        share = _number(summary, key)
+        if share is not None:
+            rows.append((words, f"{100 * share:.1f} %"))
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
         rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
-    for key, words in (("feed", "images from"), ("seed", "run seed"), ("teacher_fingerprint", "teacher's fingerprint")):
+    for key, words in (
+        ("images_of", "images of"),
+        ("feed", "images by way of"),
+        ("seed", "run seed"),
+        ("teacher_fingerprint", "teacher's fingerprint"),
+    ):
         if summary.get(key) is not None:
             rows.append((words, str(summary[key])))
     return rows
@@ -154,6 +170,15 @@ def _sections(
     grid = [grid_picture(image_grid(batches), _CAPTIONS["grid"])] if batches else []
     return [
         Section("Accuracy", _ACCURACY, pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),
+        Section(
+            "Student beside teacher",
+            "The last student and its teacher on the test split.",
+            pictures(
+                (partial(class_figure, summary), _CAPTIONS["classes"]),
+                (partial(reliability_figure, summary), _CAPTIONS["reliability"]),
+            ),
+        ),
+        Section("Beside other runs", _COMPARED, [], compared_rows(summary)),
         Section("Timeline", _TIMELINE, pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
         Section(
             "Pictures by class and by round",
@@ -191,7 +216,14 @@ _ACCURACY = (
 _TIMELINE = (
     "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
 )
+_COMPARED = (
+    "Each run's last student on the test split, and the settings in which a run differs from this one; what is not "
+    "named is the same."
+)
 _CAPTIONS = {
+    "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
+    "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "
+    "it, the network is too sure.",
     "accuracy": "The student should come close to the teacher on real images, and the newest synthetic images should "
     "stay harder for it than the real ones where generators compete with it.",
     "timeline": "Bars of generators above bars of the student at the same time show that making images and learning "

@@ -7,7 +7,7 @@ import yaml
 
 from raydream.errors import InputError, first_line
 from raydream.folders import folder_at
-from raydream.reporting.run_folder import STUDENT, TEACHER, read
+from raydream.reporting.run_folder import STUDENT, TEACHER, is_begun, read
 
 OF_RUN = "run:"
 OF_IMAGES = "images"
@@ -18,8 +18,8 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
     trained no student; `teacher.network: images` becomes the teacher of the run whose images are named. A verifier
-    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. `space: PATH`
-    becomes what that file holds.
+    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. Runs that are
+    named with commas between them become a list. `space: PATH` becomes what that file holds.
 
     Raises:
         InputError: there is no such run, or it has not trained a network (yet); a file that cannot be read.
@@ -32,6 +32,8 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
             settings["teacher"] = _inverted(str(settings["images"]))
         else:
             settings["teacher"] = _network(settings["teacher"], "teacher.network")
+    if isinstance(settings.get("compare"), str):
+        settings["compare"] = [run for run in settings["compare"].split(",") if run]
     if isinstance(verifiers := settings.get("verifiers"), str):
         verifiers = verifiers.split(",")
     if verifiers:
@@ -53,6 +55,11 @@ def teacher_of(run: str, field: str) -> dict[str, Any]:
 def _inverted(images: str) -> dict[str, Any]:
     """The teacher that a run made images of."""
     place = folder_at(images, "images")
+    if not is_begun(images):
+        allowed = "the folder of a run where no teacher is named"
+        raise InputError(
+            "images", images, allowed, "name another, or the teacher (teacher.network, teacher.checkpoint)"
+        )
     description = teacher_of(images, "images")
     if not place.has(TEACHER):
         raise InputError("images", images, "the folder of a run that has a teacher", "name another run, or a teacher")

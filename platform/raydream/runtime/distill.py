@@ -128,7 +128,7 @@ def _summarise(
         "method": config.synthesis.method,
         "seed": config.seed,
         "data": config.data.name,
-        **final_accuracies(teacher, config.data.name, recorder, schedule.total_steps),
+        **final_accuracies(teacher, checked.data, recorder, schedule.total_steps),
         "rounds": schedule.rounds,
         "generators": config.generators.count,
         "images": schedule.total_batches * schedule.batch_images,

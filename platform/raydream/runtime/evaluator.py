@@ -1,13 +1,15 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from raydream.config import DistillConfig, TransferConfig
-from raydream.data import load_data
-from raydream.evaluation.accuracy import accuracy
+from raydream.data import Dataset, load_data
+from raydream.evaluation.accuracy import accuracy, logits_of
+from raydream.evaluation.comparison import beside
 from raydream.folders import Folder
 from raydream.networks import build_student
 from raydream.records import BatchId, Snapshot
@@ -15,18 +17,17 @@ from raydream.reporting.recorder import Recorder
 from raydream.runtime.logs import name_logs
 from raydream.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
-from raydream.teachers.teacher import Teacher, load_arrays
+from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
 
-def final_accuracies(teacher: Teacher, data: str, recorder: Recorder, steps: int) -> dict[str, Any]:
+def final_accuracies(teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int) -> dict[str, Any]:
     """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
 
     Args:
-        data: name of the real data.
+        real: data to measure on.
         recorder: holds what the evaluator measured.
         steps: distillation steps of the whole run.
     """
-    real = load_data(data)
     if real is None:
         return {}
     test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
@@ -51,7 +52,8 @@ class Evaluator:
     def __init__(self, config: DistillConfig | TransferConfig, shards: Folder) -> None:
         name_logs("evaluator")
         torch.set_num_threads(1)
-        self._data = load_data(config.data.name)
+        self._config = config
+        self._data = load_data(config.data, config.teacher)
         self._store = ShardStore(shards)
         self._normalisation = Normalisation(config.teacher.mean, config.teacher.std)
         self._student = build_student(config.student, config.teacher)
@@ -74,6 +76,23 @@ class Evaluator:
         load_arrays(self._student, snapshot.state)
         batch = self._store.read(newest)
         return snapshot.step, {"synthetic": self._accuracy(batch.images, batch.teacher_logits.argmax(1))}
+
+    def examine(self, snapshot: Snapshot, teacher: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """The snapshot beside the teacher on the test split; nothing where there are no real data.
+
+        Args:
+            teacher: its weights.
+        """
+        if self._data is None:
+            return {}
+        load_arrays(self._student, snapshot.state)
+        network = teacher_from_arrays(self._config.teacher, teacher).network
+        images, labels = self._data.test.images, self._data.test.labels
+        return beside(
+            logits_of(self._student, self._normalisation, images),
+            logits_of(network, self._normalisation, images),
+            labels,
+        )
 
     def _accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
         return accuracy(self._student, self._normalisation, images, labels)

@@ -1,4 +1,4 @@
-"""How the images of a finished set get to a student's Train workers: from memory, or streamed from their shards."""
+"""How the images of a finished set get to a student's Train workers: from memory, or streamed from their files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from ray.data.block import BlockAccessor, BlockMetadata
 from torch import Tensor
 
 from raydream.buffer.sampler import permuted_epoch
+from raydream.data.sources import Images, Source
 from raydream.errors import InputError
-from raydream.records import BatchId
 from raydream.schedule import Epochs, even_sizes
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
 
 MEMORY_SHARE = 0.5
 """of the smallest node's object store that a set may fill"""
@@ -27,7 +26,7 @@ SHUFFLE_BYTES = 128 * 2**20
 BLOCK_BYTES = 32 * 2**20
 """of images that one task reads, and that travel together"""
 READ_CPUS = 0.5
-"""that a task reserves which reads shards; without room for one, workers would wait for ever"""
+"""that a task reserves which reads images; without room for one, workers would wait for ever"""
 STREAMED = "images"
 
 
@@ -62,13 +61,12 @@ class MemoryFeed:
     read_cpus = 0.0
 
     @classmethod
-    def fill(cls, store: ShardStore, shape: tuple[int, ...], epochs: Epochs, seed: int) -> "MemoryFeed":
-        """Read all shards into the object store; raises ShardError where one cannot be read."""
+    def fill(cls, chosen: Images, shape: tuple[int, ...], epochs: Epochs, seed: int) -> "MemoryFeed":
+        """Read all images into the object store; raises RaydreamError where some cannot be read."""
         images, filled = np.empty((epochs.images, *shape), np.uint8), 0
-        for batch in store.committed():
-            made = store.read(batch).images
-            images[filled : filled + len(made)] = made
-            filled += len(made)
+        for rows in chosen.pieces():
+            images[filled : filled + len(rows)] = chosen.source.read(rows)
+            filled += len(rows)
         return cls([ray.put(images)], epochs, seed)
 
     def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
@@ -82,20 +80,20 @@ class MemoryFeed:
 
 @dataclass(frozen=True)
 class StreamFeed:
-    """Ray Data reads the shards again in each epoch, in another order, and workers draw from what has come so far.
+    """Ray Data reads the files again in each epoch, in another order, and workers draw from what has come so far.
 
     All workers get as many images: where these cannot be divided evenly, fewer than there are workers are left out of
     an epoch. The order depends on which task was the quickest, and cannot be repeated.
 
     Attributes:
-        store: of the shards.
+        images: what there is to be seen.
         shape: [C,H,W] of the images.
         epochs: over them.
         seed: of the run.
         object_store: bytes of the smallest node's, which holds what is under way.
     """
 
-    store: ShardStore
+    images: Images
     shape: tuple[int, ...]
     epochs: Epochs
     seed: int
@@ -112,8 +110,8 @@ class StreamFeed:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.target_max_block_size = self.block_bytes
-        shards = _Shards(self, derive_seed(self.seed, "shard order", first_epoch))
-        return {STREAMED: ray.data.read_datasource(shards, num_cpus=READ_CPUS)}
+        pieces = _Pieces(self, derive_seed(self.seed, "shard order", first_epoch))
+        return {STREAMED: ray.data.read_datasource(pieces, num_cpus=READ_CPUS)}
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
         sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
@@ -127,11 +125,11 @@ class StreamFeed:
         yield from resized((batch["image"] for batch in batches), sizes)
 
 
-class _Shards(ray.data.Datasource):  # type: ignore[misc]
-    """The shards of a feed in a new order each time they are read.
+class _Pieces(ray.data.Datasource):  # type: ignore[misc]
+    """The shards of a feed, or what else lies together, in a new order each time they are read.
 
-    Read by `ShardStore`, which sees what is damaged: Ray's own reader of Parquet files has no way to ask for checksums,
-    and hands on pixels in which bits have turned.
+    Read by our own code, which sees what is damaged: Ray's reader of Parquet files has no way to ask for checksums, and
+    hands on pixels in which bits have turned.
     """
 
     def __init__(self, feed: StreamFeed, seed: int) -> None:
@@ -144,18 +142,20 @@ class _Shards(ray.data.Datasource):  # type: ignore[misc]
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ray.data.ReadTask]:
-        batches = self._feed.store.committed()
-        tasks = max(1, min(len(batches), self.estimate_inmemory_data_size() // self._feed.block_bytes))
+        pieces = self._feed.images.pieces()
+        tasks = max(1, min(len(pieces), self.estimate_inmemory_data_size() // self._feed.block_bytes))
         unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
+        source = [ray.put(self._feed.images.source)]  # once, as the names of a million pictures are many
         return [
-            ray.data.ReadTask(partial(_read, self._feed.store, [batches[row] for row in rows]), unknown)
-            for rows in np.array_split(self._random.permutation(len(batches)), tasks)
+            ray.data.ReadTask(partial(_read, source, [pieces[index] for index in indices]), unknown)
+            for indices in np.array_split(self._random.permutation(len(pieces)), tasks)
         ]
 
 
-def _read(store: ShardStore, batches: list[BatchId]) -> Iterator[Any]:
-    for batch in batches:
-        yield BlockAccessor.batch_to_block({"image": store.read(batch).images})
+def _read(where: list[ray.ObjectRef], pieces: list[np.ndarray]) -> Iterator[Any]:
+    source: Source = ray.get(where[0])
+    for rows in pieces:
+        yield BlockAccessor.batch_to_block({"image": source.read(rows)})
 
 
 def resized(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
@@ -193,9 +193,7 @@ def choose_feed(asked: str, images_bytes: int, object_store: int) -> str:
     return asked
 
 
-def make_feed(
-    asked: str, store: ShardStore, shape: tuple[int, ...], epochs: Epochs, seed: int, object_store: int
-) -> Feed:
+def make_feed(asked: str, images: Images, shape: tuple[int, ...], epochs: Epochs, seed: int, object_store: int) -> Feed:
     """The feed of a set of images, as `choose_feed` decides; raises as that, and as `MemoryFeed.fill`.
 
     Args:
@@ -204,5 +202,5 @@ def make_feed(
     """
     name = choose_feed(asked, epochs.images * int(np.prod(shape)), object_store)
     if name == "memory":
-        return MemoryFeed.fill(store, shape, epochs, seed)
-    return StreamFeed(store, shape, epochs, seed, object_store)
+        return MemoryFeed.fill(images, shape, epochs, seed)
+    return StreamFeed(images, shape, epochs, seed, object_store)

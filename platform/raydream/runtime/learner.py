@@ -40,13 +40,11 @@ class Learner:
     """A student in a Train worker.
 
     Attributes:
-        student: its network, without what wraps it in training.
         distiller: trains it.
         step: distillation steps behind the checkpoint that it goes on from; 0 where there is none.
         rank, workers: of the Train workers.
     """
 
-    student: torch.nn.Module
     distiller: Distiller
     step: int
     rank: int
@@ -67,14 +65,12 @@ class Learner:
         whom = teacher_from_arrays(config.teacher, ray.get(teacher)).to(device)
         torch.manual_seed(derive_seed(config.seed, "student weights"))
         student = build_student(config.student, config.teacher)
-        checkpoint = _load_checkpoint()
-        if checkpoint:
-            student.load_state_dict(checkpoint["student"])
         trained = ray.train.torch.prepare_model(student, move_to_device=device)
         distiller = Distiller(whom, trained, config.student, total_steps, config.seed, rank)
+        checkpoint = _load_checkpoint()
         if checkpoint:
-            distiller.optimizer.load_state_dict(checkpoint["optimizer"])
-        return cls(student, distiller, checkpoint["step"] if checkpoint else 0, rank, workers)
+            distiller.load_state_dict(checkpoint)
+        return cls(distiller, checkpoint["step"] if checkpoint else 0, rank, workers)
 
     def save(self, step: int) -> None:
         """Make a checkpoint, of which rank 0 has the weights (its BN statistics count); all workers call it."""
@@ -82,13 +78,8 @@ class Learner:
             ray.train.report({"step": step})
             return
         log.info("checkpoint of step %d", step)
-        state = {
-            "step": step,
-            "student": self.student.state_dict(),
-            "optimizer": self.distiller.optimizer.state_dict(),
-        }
         with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, Path(folder) / CHECKPOINT)
+            torch.save({"step": step, **self.distiller.state_dict()}, Path(folder) / CHECKPOINT)
             ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
 
@@ -147,7 +138,7 @@ class Reporter:
             steps = range(self._first_step, step)
             values = torch.tensor([[loss.item(), agreement.item()] for loss, agreement in self._noted]).reshape(-1, 2)
             report = StudentReport(
-                snapshot=Snapshot(step, to_arrays(self._learner.student)),
+                snapshot=Snapshot(step, to_arrays(self._learner.distiller.learned)),
                 first_step=self._first_step,
                 losses=values[:, 0].numpy(),
                 agreements=values[:, 1].numpy(),

@@ -3,15 +3,23 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from raydream.buffer.limiter import Limiter, make_limiter
+from raydream.command_line import as_dict
 from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig, TransferConfig
-from raydream.data import load_data
+from raydream.data import Dataset, check_data
+from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
-from raydream.errors import InputError, ShardError
-from raydream.folders import folder_at
+from raydream.data.sources import Images, Shards
+from raydream.errors import InputError, ShardError, first_line
+from raydream.folders import Folder, folder_at
 from raydream.networks import build_student, build_teacher
 from raydream.reporting import run_folder
+from raydream.reporting.compared import compared
+from raydream.reporting.figures import evenly_spread
 from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
 from raydream.students.distillation import steps_to_settle
@@ -19,6 +27,9 @@ from raydream.targets import check_targets
 from raydream.teachers.checks import check_network, check_shapes, probe
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
+
+PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
+"""of other people's images, before a run begins: parts of a set at most, and images of each"""
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class Checked:
     Attributes:
         teacher: loaded from its checkpoint; None where it is to be trained.
         settle_steps: training steps until the student's BN statistics may be competed with.
+        data: real ones, to measure on.
     """
 
     teacher: Teacher | None
     schedule: Schedule
     limiter: Limiter
     settle_steps: int
+    data: Dataset | None
 
 
 Nodes = Sequence[Mapping[str, float]]
@@ -210,6 +223,7 @@ def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
     """
     if config.teacher.checkpoint is None:
         teacher, network = None, build_teacher(config.teacher)
+        check_data(config.data, config.teacher, train=True)
     else:
         teacher = load_teacher(config.teacher)
         network = teacher.network
@@ -219,15 +233,16 @@ def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
 
 
 def check_run(config: DistillConfig) -> Checked:
-    """Load and probe the networks, and build the limiter.
+    """Load and probe the networks, read the real data, and build the limiter.
 
     Raises:
-        InputError: a checkpoint, network, method or schedule that cannot work.
+        InputError: a checkpoint, network, method or schedule that cannot work, or data that cannot be had.
     """
     schedule = Schedule.of(config)
     teacher = check_teacher(config)
     settle_steps = check_student(config)
-    return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps)
+    data = check_data(config.data, config.teacher)
+    return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps, data)
 
 
 @dataclass(frozen=True)
@@ -235,23 +250,70 @@ class CheckedTransfer:
     """What the checks of a transfer found out.
 
     Attributes:
-        store: the shards of the images.
+        teacher: loaded from its checkpoint; None where it is to be trained.
+        images: to learn from; None where they are made first.
         epochs: over them.
+        data: real ones, to measure on.
+        compared: earlier runs, see `reporting/compared.py`.
     """
 
-    teacher: Teacher
-    store: ShardStore
+    teacher: Teacher | None
+    images: Images | None
     epochs: Epochs
+    data: Dataset | None
+    compared: list[dict[str, Any]]
 
 
 def check_transfer(config: TransferConfig) -> CheckedTransfer:
     """Load and probe the networks, and see that images and real data are what they take.
 
     Raises:
-        InputError: a checkpoint, a network, a set of images or real data that do not fit.
+        InputError: a checkpoint, a network, a set of images, real data or an earlier run that do not fit.
     """
-    store, shape = open_shards(config.images), tuple(config.teacher.input_shape)
-    whole, place = "a run that is done", folder_at(config.images)
+    images = open_images(config) if config.images else None
+    count = config.new_images if images is None else len(images)
+    if config.student.batch_size > count:
+        allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
+        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
+    if images is None:
+        teacher = check_teacher(config.making)
+    elif config.teacher.checkpoint is None:
+        teacher = None
+        check_data(config.data, config.teacher, train=True)
+    else:
+        teacher = load_teacher(config.teacher)
+    check_shapes(build_teacher(config.teacher) if teacher is None else teacher.network, config.teacher)
+    check_student(config)
+    data, earlier = check_data(config.data, config.teacher), compared(as_dict(config), config.compare)
+    return CheckedTransfer(teacher, images, Epochs(count, config.student.batch_size, config.epochs), data, earlier)
+
+
+def open_images(config: TransferConfig) -> Images:
+    """The share of the images named that a student is to learn from; some of them have been looked at.
+
+    Raises:
+        InputError: there are none, of another shape, they cannot be read, or their run is not done.
+    """
+    place, shape = folder_at(config.images, "images"), config.teacher.input_shape
+    if _holds_shards(place, config.images):
+        return Images.of(_images_of_run(config, open_shards(config.images)), config.share, config.seed)
+    chosen = Images.of(open_files(config.images, "images", shape), config.share, config.seed)
+    for rows in evenly_spread(chosen.pieces(), PIECES_LOOKED_AT):
+        chosen.source.read(np.array(evenly_spread(rows.tolist(), ROWS_LOOKED_AT)))
+    return chosen
+
+
+def _holds_shards(place: Folder, where: str) -> bool:
+    """Whether a folder is a run's, or one of a run's shards."""
+    try:
+        store = ShardStore(place / "images" if "images" in place.folders() else place)
+        return place.has(run_folder.MARKER) or bool(store.committed())
+    except OSError as error:
+        raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
+
+
+def _images_of_run(config: TransferConfig, store: ShardStore) -> Shards:
+    whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
     if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
     try:
@@ -261,19 +323,7 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     if other := {extent[1:] for extent in extents} - {shape}:
         allowed = f"a run with images {shape}, as teacher.input_shape says"
         raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
-    images = sum(extent[0] for extent in extents)
-    if config.student.batch_size > images:
-        allowed = f"at most {images}, the images in {config.images}"
-        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or make more images")
-    teacher = load_teacher(config.teacher)
-    check_shapes(teacher.network, config.teacher)
-    check_student(config)
-    real = load_data(config.data.name)
-    if real is not None and real.test.images.shape[1:] != shape:
-        allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
-        remedy = f"its images are {real.test.images.shape[1:]}"
-        raise InputError("data.name", config.data.name, allowed, remedy)
-    return CheckedTransfer(teacher, store, Epochs(images, config.student.batch_size, config.epochs))
+    return Shards(store, store.committed(), [extent[0] for extent in extents])
 
 
 def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> None:

@@ -122,7 +122,7 @@ def _plan(
         exam=exam,
         measures=frozenset(measured(config)),
         metric=metric_of(config),
-        split=split,
+        real=None if checked.real is None else getattr(checked.real, split),
         images_only=config.images_only,
         cpus=config.trial.cpus,
         gpus=config.trial.gpus,

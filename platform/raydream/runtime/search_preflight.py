@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from raydream.buffer.limiter import make_limiter
 from raydream.config import SearchConfig, TeacherConfig
+from raydream.data import Dataset, check_data
 from raydream.errors import InputError
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks import build_teacher
@@ -26,12 +27,14 @@ class CheckedSearch:
     Attributes:
         teacher: loaded from its checkpoint; None where it is to be trained.
         trials: how many there shall be.
+        real: the real data, None where there are none.
     """
 
     teacher: Teacher | None
     verifiers: list[Teacher]
     space: Space
     trials: int
+    real: Dataset | None
 
 
 def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
@@ -54,7 +57,8 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
     if metric_of(config) == "feature_distance" and not batch_norm_layers(network):
         remedy = "the teacher has no batch normalisation whose statistics could be compared"
         raise InputError("metric", "feature_distance", "another metric for this teacher", remedy)
-    return CheckedSearch(loaded, load_verifiers(config.verifiers), space, trials)
+    real = check_data(config.data, config.teacher)
+    return CheckedSearch(loaded, load_verifiers(config.verifiers), space, trials, real)
 
 
 def check_trial_fits(config: SearchConfig, nodes: Nodes) -> None:

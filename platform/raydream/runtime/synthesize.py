@@ -108,7 +108,7 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
         set_damaged_aside(store, journal.note)
         if summary is None or not set(tasks) <= set(store.committed()):
-            session = partial(_make_all, config, tasks, teacher, folder, console, journal)
+            session = partial(make_all, config, tasks, teacher, folder, console, journal)
             with_whole_shards(store, session, journal.note)
             summary = _summarise(config, folder, time.time() - began_at)
             write_json(folder.summary, summary)
@@ -120,7 +120,7 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
     return summary
 
 
-def _make_all(
+def make_all(
     config: SynthesizeConfig,
     tasks: dict[BatchId, Task],
     teacher: Teacher,
@@ -128,6 +128,11 @@ def _make_all(
     console: Console,
     journal: Journal,
 ) -> None:
+    """Make what a run's folder lacks of these batches, in one Ray session; does nothing where it lacks none.
+
+    Raises:
+        RaydreamError: a generator failed for good.
+    """
     store = ShardStore(folder.images)
     sizes = {batch: len(task.order.targets) for batch, task in tasks.items()}
     committed, images = set(store.committed()), sum(sizes.values())

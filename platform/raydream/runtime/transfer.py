@@ -1,4 +1,4 @@
-"""The job that trains a student from scratch on a finished set of images, in epochs."""
+"""The job that trains a student from scratch on a finished set of images, in epochs; it may make the set first."""
 
 import contextlib
 import time
@@ -14,10 +14,12 @@ from torch import nn
 
 from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
+from raydream.data.sources import Images, Shards
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
+from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, result_table
 from raydream.reporting.recorder import Recorder, flatten
@@ -28,9 +30,18 @@ from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.learner import Learner, Reporter
+from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import Notice, StepsDone, StudentReport, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.preflight import CheckedTransfer, Nodes, check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.preflight import (
+    CheckedTransfer,
+    Nodes,
+    check_device,
+    check_machine,
+    check_transfer,
+    check_workers,
+    workers_beside_reading,
+)
 from raydream.runtime.session import (
     beside_the_driver,
     cluster_nodes,
@@ -40,12 +51,14 @@ from raydream.runtime.session import (
     object_store_bytes,
     ray_session,
 )
-from raydream.runtime.teacher import keep, with_kept_teacher
+from raydream.runtime.synthesize import make_all, tasks_of
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
-from raydream.teachers.teacher import load_arrays, to_arrays
+from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
 
 # A process of its own, as in `driver.py`.
 _train = ray.remote(num_cpus=0, max_retries=3)(train)
@@ -114,9 +127,7 @@ def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
         RaydreamError: the run failed; it can be resumed.
     """
     began_at, config, console = time.time(), command.config, Console()
-    if is_local():
-        read_cpus = READ_CPUS if config.feed == "stream" else 0.0
-        check_workers(config, read_cpus, machine_nodes([config.student]))
+    check_machines(config)
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_transfer(replace(config, teacher=teacher))
     folder = command.folder()
@@ -130,32 +141,63 @@ def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
     return summary
 
 
+def check_machines(config: TransferConfig) -> None:
+    """See that this machine has room for all processes, where a cluster is not joined; raises InputError."""
+    if not config.images:
+        check_device(config.making)
+    if is_local():
+        read_cpus = READ_CPUS if config.feed == "stream" else 0.0
+        check_workers(config, read_cpus, machine_nodes([config.student]))
+        if not config.images:
+            check_machine(config.making, machine_nodes([config.generators]))
+
+
 def _run(
     config: TransferConfig, checked: CheckedTransfer, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
-    keep(checked.teacher, folder)
     recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
     with contextlib.closing(recorder):
         journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
         if recorder.damage:
             journal.note(recorder.damage)
+        with recorder.stage("teacher"):
+            recipe = (config.teacher, config.training, config.data)
+            teacher = keep_teacher(checked.teacher, recipe, folder, console.print)
+        images = checked.images
+        if images is None:
+            with recorder.stage("images"):
+                images = _make_images(config, teacher, folder, console, journal)
+            recorder.flush()
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):
                 check = partial(check_workers, config, 0.0)
                 session.enter_context(ray_session(check, [config.student], folder.run))
                 shape, room = config.teacher.input_shape, object_store_bytes()
-                feed = make_feed(config.feed, checked.store, shape, checked.epochs, config.seed, room)
+                feed = make_feed(config.feed, images, shape, checked.epochs, config.seed, room)
                 check_workers(config, feed.read_cpus, cluster_nodes())
             with recorder.stage("epochs"):
-                snapshot = _Training(config, checked, feed, folder, recorder, journal).run(console)
+                training = _Training(config, teacher, checked.epochs, feed, folder, recorder, journal)
+                snapshot = training.run(console)
+                examined = training.examine(snapshot)
         student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
-        summary = _summarise(config, checked, feed.name, student, recorder)
+        summary = _summarise(config, checked, teacher, feed.name, student, recorder) | examined
         figures = {name: value for name, value in summary.items() if isinstance(value, float)}
         recorder.hyper_parameters(flatten(as_dict(config)), figures)
     write_json(folder.summary, summary)
     return summary
+
+
+def _make_images(
+    config: TransferConfig, teacher: Teacher, folder: RunFolder, console: Console, journal: Journal
+) -> Images:
+    """The images of this run's own, of which those that are missing are made."""
+    tasks, store = tasks_of(config.making), ShardStore(folder.images)
+    session = partial(make_all, config.making, tasks, teacher, folder, console, journal)
+    with_whole_shards(store, session, journal.note)
+    save_image_grid(folder)
+    return Images.of(Shards.of(store))
 
 
 class _Training:
@@ -170,22 +212,24 @@ class _Training:
     def __init__(
         self,
         config: TransferConfig,
-        checked: CheckedTransfer,
+        teacher: Teacher,
+        epochs: Epochs,
         feed: Feed,
         folder: RunFolder,
         recorder: Recorder,
         journal: Journal,
     ) -> None:
-        self._config, self._epochs, self._recorder, self._journal = config, checked.epochs, recorder, journal
+        self._config, self._epochs, self._recorder, self._journal = config, epochs, recorder, journal
         self._folder, self._metrics = folder, RunMetrics(folder.run)
-        self._metrics.set("images", checked.epochs.images)
+        self._metrics.set("images", epochs.images)
         here = {"scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, checked.store.folder)
+        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, folder.images)
         if damage := set_damaged_checkpoints_aside(folder.checkpoints):
             journal.note(f"{damage}, and the student starts anew")
         self._step = steps_saved(folder.checkpoints)
-        plan = TransferPlan(config, checked.epochs, [ray.put(to_arrays(checked.teacher.network))], feed, self._reports)
+        self._teacher = ray.put(to_arrays(teacher.network))
+        plan = TransferPlan(config, epochs, [self._teacher], feed, self._reports)
         self._training = _train.options(**here).remote(plan, folder.checkpoints)
         self._snapshot: Snapshot | None = None
         self._measuring: dict[ray.ObjectRef, StudentReport] = {}
@@ -220,6 +264,18 @@ class _Training:
             raise own_error(error, "the student failed") from error
         finally:
             self._recorder.flush()
+
+    def examine(self, snapshot: Snapshot) -> dict[str, Any]:
+        """The trained student beside the teacher on real images; see `Evaluator.examine`. Raises RaydreamError."""
+        asked = self._evaluator.examine.remote(snapshot, self._teacher)
+        try:
+            found: dict[str, Any] = ray.get(asked, timeout=self._config.stall_timeout_s)
+            return found
+        except ray.exceptions.GetTimeoutError as error:
+            after = f"{self._config.stall_timeout_s:g} s (stall_timeout_s)"
+            raise StallError(f"the evaluator has not examined the student in {after}") from error
+        except ray.exceptions.RayError as error:
+            raise own_error(error, "the evaluator failed") from error
 
     def _is_last(self, snapshot: Snapshot | None) -> bool:
         return snapshot is not None and snapshot.step == self._epochs.total_steps
@@ -268,16 +324,22 @@ class _Training:
 
 
 def _summarise(
-    config: TransferConfig, checked: CheckedTransfer, feed: str, student: nn.Module, recorder: Recorder
+    config: TransferConfig,
+    checked: CheckedTransfer,
+    teacher: Teacher,
+    feed: str,
+    student: nn.Module,
+    recorder: Recorder,
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
-    teacher, epochs = checked.teacher, checked.epochs
+    epochs = checked.epochs
     return {
         "seed": config.seed,
         "data": config.data.name,
-        **final_accuracies(teacher, config.data.name, recorder, epochs.total_steps),
+        **final_accuracies(teacher, checked.data, recorder, epochs.total_steps),
         "images": epochs.images,
-        "images_of": config.images,
+        "images_of": config.images or f"this run, by {config.synthesis.method}",
+        "share": config.share,
         "feed": feed,
         "epochs": epochs.count,
         "distillation_steps": epochs.total_steps,
@@ -287,6 +349,7 @@ def _summarise(
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
         "teacher_fingerprint": teacher.fingerprint,
+        "compared": checked.compared,
         **machine_text(),
     }
 
@@ -302,10 +365,18 @@ def _wait_share(recorder: Recorder) -> float:
 def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows = accuracy_rows(summary)
     rows["images"] = f"{summary['images']} of {summary['images_of']}, by {summary['feed']}"
+    if "agreement" in summary:
+        rows["agreement"] = f"{summary['agreement']:.1%} of the test images are named as the teacher names them"
+        errors = {who: summary[f"{who}_calibration_error"] for who in ("student", "teacher")}
+        told = ", ".join(f"{who} {error:.1%}" for who, error in errors.items())
+        rows["calibration error"] = f"{told}: how far confidence is from accuracy"
     rows["epochs"] = f"{summary['epochs']}, {summary['distillation_steps']} distillation steps"
     rows["parameters"] = f"student {summary['student_parameters']:,}, teacher {summary['teacher_parameters']:,}"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    for run in summary["compared"]:
+        reached = f"{run['student_accuracy']:.1%}, " if "student_accuracy" in run else ""
+        rows[f"beside {run['run']}"] = f"{reached}{run['images']} of {run['images_of']}"
     rows["student"] = folder.shown(folder.student.name)
     rows["report"] = folder.shown(folder.report.name)
     console.print(result_table(rows))

@@ -21,7 +21,7 @@ from raydream.applications.rounds import Rounds, rounds_of
 from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, TeacherConfig
-from raydream.data import load_data
+from raydream.data import Split
 from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
@@ -55,7 +55,7 @@ class TrialPlan:
         exam: uint8 [N,C,H,W], images that students are examined on; None where no metric asks for them.
         measures: names of `search/metrics.py: MEASURES`.
         metric: that scores are of.
-        split: of real data that accuracy is measured on.
+        real: held-out images that accuracy is measured on, and nothing else; None where there are none.
         images_only: whether no student is trained.
         cpus, gpus: that each trial has reserved.
     """
@@ -67,7 +67,7 @@ class TrialPlan:
     exam: np.ndarray | None
     measures: frozenset[str]
     metric: str
-    split: str
+    real: Split | None
     images_only: bool
     cpus: float
     gpus: float
@@ -177,10 +177,9 @@ class TrialAtWork:
         if self._verifiers:
             values["verifier_agreement"] = float(np.mean([_agrees(each, batches) for each in self._verifiers]))
         if "accuracy" in wanted:
-            real = load_data(self._config.data.name)
+            real = self._plan.real
             assert real is not None
-            split = getattr(real, self._plan.split)
-            values["accuracy"] = accuracy(student, self._teacher.normalisation, split.images, split.labels)
+            values["accuracy"] = accuracy(student, self._teacher.normalisation, real.images, real.labels)
         if self._plan.exam is not None:
             values["exam_agreement"] = agreement(self._teacher, student, self._plan.exam)
         if "own_agreement" in wanted:

@@ -1,9 +1,13 @@
 """Distillation: one step of a student towards its teacher on synthetic images (section 3.1, eq. 1)."""
 
+import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from raydream.compute import autocast, choose_dtype
 from raydream.config import StudentConfig
@@ -24,6 +28,10 @@ class Distiller:
         total_steps: over which the learning rate decays.
         run_seed: from which each step's random view is derived.
         rank: of this worker; ranks see different views.
+
+    Attributes:
+        learned: the network to measure, to save and to compete with: the student itself, without what wraps it in
+            training, or the moving average of its weights where there is one.
     """
 
     def __init__(
@@ -41,6 +49,8 @@ class Distiller:
         self._fill = teacher.normalisation.valid_range()[0]
         self._dtype = choose_dtype(config.precision, teacher.device)
         self.optimizer = _optimizer(student, config)
+        self._network = student.module if isinstance(student, DistributedDataParallel) else student
+        self.learned = copy.deepcopy(self._network).eval().requires_grad_(False) if config.ema else self._network
 
     def step(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """One update.
@@ -64,15 +74,56 @@ class Distiller:
         loss = kl_divergence(teacher_logits, student_logits, self._config.temperature)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        if self._config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.student.parameters(), self._config.clip_norm)
         self.optimizer.step()
+        if self._config.ema:
+            update_average(self.learned, self._network, min(self._config.ema, (1 + step) / (10 + step)))
         agreement = (student_logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
         return loss.detach(), agreement
 
     def learning_rate(self, step: int) -> float:
-        """At a step: constant, or half a cosine from the configured rate to 0 over all steps."""
-        if self._config.decay == "constant":
-            return self._config.learning_rate
-        return self._config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self._total_steps))
+        """At a step: a linear warm-up, then constant, falling at milestones, or half a cosine to 0."""
+        config = self._config
+        if step < config.warm_up:
+            return config.learning_rate * (step + 1) / config.warm_up
+        if config.decay == "constant":
+            return config.learning_rate
+        if config.decay == "step":
+            passed = sum(step >= milestone * self._total_steps for milestone in config.milestones)
+            return config.learning_rate * config.step_factor**passed
+        begun = min(config.warm_up, self._total_steps - 1)
+        share = math.pi * (step - begun) / (self._total_steps - begun)
+        return config.learning_rate * 0.5 * (1.0 + math.cos(share))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a step depends on beside its arguments, for a checkpoint."""
+        state = {"student": self._network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return state | ({"average": self.learned.state_dict()} if self._config.ema else {})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; the inverse of `state_dict`."""
+        self._network.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._config.ema:
+            self.learned.load_state_dict(state["average"])
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
+    """Move an average of weights towards a network's; BN's running statistics are averaged as weights are.
+
+    So the statistics stay those of the weights that they are averaged with. Counters are copied.
+
+    Args:
+        average: a copy of the network.
+        kept: weight in [0, 1) of what the average was.
+    """
+    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1.0 - kept)
+        else:
+            mean.copy_(value)
 
 
 def _optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:

@@ -73,7 +73,7 @@ def trained_teacher(
     path = library_path(config, training, data)
     if path.exists():
         return load_teacher(replace(config, checkpoint=str(path))), True
-    real = load_data(data.name)
+    real = load_data(data, config)
     if real is None:
         raise ValueError("there are no real data to train a teacher on")
     network = train_teacher(config, training, real.train, on_epoch)
@@ -86,5 +86,11 @@ def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConf
     """Where the library keeps the teacher of a recipe: named by a fingerprint of all that made it."""
     recipe = (config.network, config.arguments, config.input_shape, config.mean, config.std, config.classes)
     how = (training.epochs, training.batch_size, training.learning_rate, training.weight_decay, training.shift)
-    name = fingerprint_of([repr((recipe, how, training.seed, data.name)).encode()])
+    name = fingerprint_of([repr((recipe, how, training.seed, data.name)).encode(), *_content(config, data)])
     return Path(training.library) / f"{config.network.replace(':', '-')}-{name}.safetensors"
+
+
+def _content(config: TeacherConfig, data: DataConfig) -> list[bytes]:
+    """What a teacher is trained on, where a name does not say it; raises InputError."""
+    real = load_data(data, config) if data.name != "digits" else None
+    return [] if real is None else [real.train.images.tobytes(), real.train.labels.tobytes()]

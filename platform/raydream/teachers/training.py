@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from raydream.config import TeacherConfig, TrainingConfig
-from raydream.data.digits import Split
+from raydream.data.splits import Split
 from raydream.networks import build_teacher
 from raydream.seeds import derive_seed, generator
 from raydream.students.augmentation import random_shift

@@ -1,0 +1,47 @@
+"""A student from scratch on a finished set of images, in one process and without Ray.
+
+This is the reference that `jobs/transfer.py` from memory must equal to the bit (with one Train worker), and the way to
+train many small students side by side.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from raydream.buffer.sampler import permuted_epoch
+from raydream.config import StudentConfig
+from raydream.networks import build_student
+from raydream.schedule import Epochs
+from raydream.seeds import derive_seed
+from raydream.students.distillation import Distiller
+from raydream.teachers.teacher import Teacher
+
+
+def run_epochs(
+    config: StudentConfig,
+    teacher: Teacher,
+    images: np.ndarray,
+    epochs: int,
+    seed: int,
+    on_epoch: Callable[[int, nn.Module], None] = lambda epoch, student: None,
+) -> nn.Module:
+    """Distil a student on images; returns it in eval mode.
+
+    Args:
+        config: of the student; what it says of processes is not looked at.
+        images: uint8 [N,C,H,W], at least a batch.
+        epochs: passes over them.
+        seed: of the run.
+        on_epoch: called with (epoch from 1, student) at the end of each.
+    """
+    over = Epochs(len(images), config.batch_size, epochs)
+    torch.manual_seed(derive_seed(seed, "student weights"))
+    student = build_student(config, teacher.config)
+    distiller = Distiller(teacher, student, config, over.total_steps, seed)
+    for epoch in range(epochs):
+        for step, rows in enumerate(permuted_epoch(seed, epoch, over.images, over.steps)):
+            distiller.step(torch.from_numpy(images[rows]), over.steps * epoch + step)
+        on_epoch(epoch + 1, distiller.learned)
+    return distiller.learned.eval()

@@ -1,0 +1,322 @@
+"""Images in files that others have made: Parquet, .npz, folders of pictures. Nothing in them is executed."""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydream.data.sources import Source, by_part
+from raydream.errors import InputError, first_line
+from raydream.folders import Folder, file_at, folder_at
+
+IMAGE_COLUMNS = ("image", "img", "jpeg", "png")
+LABEL_COLUMNS = ("label", "target")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
+KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pictures"
+TOGETHER = 256
+"""pictures that are read together"""
+
+Shape = tuple[int, int, int]
+Own = TypeVar("Own")
+DAMAGE = (
+    *(OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError),
+    *(pa.ArrowException, PIL.Image.DecompressionBombError),
+)
+"""what readers of files raise where these are damaged, or something else (Pillow: SyntaxError)"""
+
+
+class LabelledSource(Source, Protocol):
+    """A source that may have labels."""
+
+    def labels(self) -> np.ndarray:
+        """int64 [N]; raises InputError where there are none."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where files were named, for errors.
+
+    Attributes:
+        field: the option's name.
+        where: path or URL, as it was given.
+    """
+
+    field: str
+    where: str
+
+    def refused(self, allowed: str, reason: str) -> InputError:
+        """An error of one sentence."""
+        return InputError(self.field, self.where, allowed, reason)
+
+    def unreadable(self, name: str, error: Exception) -> InputError:
+        """The same for a file that cannot be read."""
+        return self.refused("files that can be read", f"reading {name} failed: {first_line(error)}")
+
+
+@dataclass(frozen=True)
+class ParquetImages:
+    """Rows of Parquet files; an image is the bytes of a picture, or its pixels, channel by channel.
+
+    Attributes:
+        shape: [C,H,W] that all images must have.
+        groups: folder, file and index of each row group.
+        parts: rows of each.
+        column: of the images.
+        label_column: None where there is none.
+    """
+
+    place: Place
+    shape: Shape
+    groups: list[tuple[Folder, str, int]]
+    parts: list[int]
+    column: str
+    label_column: str | None
+
+    @classmethod
+    def open(cls, place: Place, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
+        """Look at the files' descriptions; raises InputError."""
+        groups, parts, columns = [], [], set()
+        for name in names:
+            try:
+                with folder.open(name) as file:
+                    metadata = pq.read_metadata(file)
+                    schema = metadata.schema.to_arrow_schema()
+            except DAMAGE as error:
+                raise place.unreadable(name, error) from error
+            columns.add((_first_of(IMAGE_COLUMNS, schema.names), _first_of(LABEL_COLUMNS, schema.names)))
+            groups += [(folder, name, index) for index in range(metadata.num_row_groups)]
+            parts += [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+            column = _first_of(IMAGE_COLUMNS, schema.names)
+            told = (schema.metadata or {}).get(b"image_shape")
+            if told and tuple(json.loads(told)) != shape:
+                raise place.refused(f"images {shape}", f"those in {name} are {tuple(json.loads(told))}")
+        if len(columns) != 1 or (column := next(iter(columns))[0]) is None:
+            allowed = f"Parquet files with one of the columns {', '.join(IMAGE_COLUMNS)}, the same in all"
+            raise place.refused(allowed, f"the last one has {', '.join(schema.names)}")
+        return cls(place, shape, groups, parts, column, next(iter(columns))[1])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), *self.shape), np.uint8)
+        filled = 0
+        for part, inner in by_part(self.parts, rows):
+            column = self._column(part, self.column).take(pa.array(inner))
+            if pa.types.is_struct(column.type):
+                column = column.field("bytes")
+            for row, value in zip(inner, column, strict=True):
+                content = value.as_py() if value.is_valid else None
+                try:
+                    images[filled] = decoded(bytes(content or b""), self.shape)
+                except DAMAGE as error:
+                    raise self._wrong(part, int(row), error) from error
+                filled += 1
+        return images
+
+    def labels(self) -> np.ndarray:
+        if self.label_column is None:
+            allowed = f"labelled, by one of the columns {', '.join(LABEL_COLUMNS)}"
+            raise self.place.refused(allowed, "there is none in it")
+        columns = [self._column(part, self.label_column) for part in range(len(self.groups))]
+        return _whole_numbers(self.place, np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns]))
+
+    def _column(self, part: int, name: str) -> pa.Array:
+        folder, file_name, index = self.groups[part]
+        try:
+            with folder.open(file_name) as file:
+                table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(index, columns=[name])
+                if len(table) != self.parts[part]:
+                    raise ValueError(f"{len(table)} of {self.parts[part]} rows are there")
+                return table.column(0).combine_chunks()
+        except DAMAGE as error:
+            raise self.place.unreadable(file_name, error) from error
+
+    def _wrong(self, part: int, row: int, error: Exception) -> InputError:
+        _, name, index = self.groups[part]
+        row += sum(rows for (_, other, group), rows in zip(self.groups, self.parts, strict=True)
+                   if other == name and group < index)  # fmt: skip
+        return self.place.refused(f"images {self.shape}", f"row {row} of {name} {first_line(error)}")
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """An .npz file with `x`, uint8 [N,H,W,C] or [N,H,W], and perhaps `y`, [N].
+
+    Attributes:
+        folder, name: of the file.
+        parts: one, as such a file is always read as a whole.
+    """
+
+    place: Place
+    shape: Shape
+    folder: Folder
+    name: str
+    parts: list[int]
+
+    @classmethod
+    def open(cls, place: Place, shape: Shape, folder: Folder, name: str) -> "ArrayImages":
+        """Read the file once; raises InputError."""
+        opened = cls(place, shape, folder, name, [0])
+        pixels = opened._array("x")
+        if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
+            found = "there is none" if pixels is None else f"x is {pixels.dtype} {list(pixels.shape)}"
+            raise place.refused("a file with x, uint8 [N,H,W,C] or [N,H,W]", found)
+        if _channels_first(pixels).shape[1:] != shape:
+            raise place.refused(f"images {shape}", f"those in {name} are {_channels_first(pixels).shape[1:]}")
+        return cls(place, shape, folder, name, [len(pixels)])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        pixels = self._array("x")
+        assert pixels is not None  # as `open` has seen
+        return np.ascontiguousarray(_channels_first(pixels)[rows])
+
+    def labels(self) -> np.ndarray:
+        labels = self._array("y")
+        if labels is None or labels.shape != (self.parts[0],):
+            raise self.place.refused("labelled, by y [N]", "there is none, or not one for each image")
+        return _whole_numbers(self.place, labels)
+
+    def _array(self, name: str) -> np.ndarray | None:
+        try:
+            with np.load(io.BytesIO(self.folder.read(self.name)), allow_pickle=False) as arrays:
+                found: np.ndarray | None = arrays.get(name)
+                return found
+        except Exception as error:  # zipfile and numpy raise many kinds
+            raise self.place.unreadable(self.name, error) from error
+
+
+@dataclass(frozen=True)
+class PictureImages:
+    """Picture files in a folder, or in a folder for each class.
+
+    Attributes:
+        pictures: folder and name of each.
+        classes: of each; -1 where they do not lie in folders of classes.
+    """
+
+    place: Place
+    shape: Shape
+    pictures: list[tuple[Folder, str]]
+    classes: list[int]
+
+    @classmethod
+    def open(cls, place: Place, shape: Shape, folder: Folder) -> "PictureImages":
+        """List the files. A folder whose name is a number is that class; other names count in their order.
+
+        Raises:
+            InputError: there are no pictures.
+        """
+        found = [(folder, name, -1) for name in _pictures(folder)]
+        names = sorted(folder.folders())
+        numbered = bool(names) and all(name.isdecimal() for name in names)
+        for index, name in enumerate(names):
+            label, inside = (int(name) if numbered else index), folder / name
+            found += [(inside, picture, label) for picture in _pictures(inside)]
+        if not found:
+            raise place.refused(KINDS, "there is none of these in it")
+        return cls(place, shape, [(where, name) for where, name, _ in found], [label for *_, label in found])
+
+    @property
+    def parts(self) -> list[int]:
+        whole, rest = divmod(len(self.pictures), TOGETHER)
+        return [TOGETHER] * whole + [rest] * bool(rest)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([self._picture(int(row)) for row in rows])
+
+    def labels(self) -> np.ndarray:
+        if min(self.classes) < 0:
+            raise self.place.refused("labelled, by a folder for each class", "pictures lie in no such folder")
+        return np.array(self.classes, np.int64)
+
+    def _picture(self, row: int) -> np.ndarray:
+        folder, name = self.pictures[row]
+        try:
+            return decoded(folder.read(name), self.shape)
+        except DAMAGE as error:
+            raise self.place.refused(f"images {self.shape}", f"{folder}/{name} {first_line(error)}") from error
+
+
+def open_files(where: str, field: str, shape: Shape) -> LabelledSource:
+    """The images that a path or a URL names.
+
+    Args:
+        field: the option's name, for the error.
+        shape: [C,H,W] that they must have.
+
+    Raises:
+        InputError: there are none, of another shape, or they cannot be read; pictures are looked at when they are read.
+    """
+    place = Place(field, where)
+    folder, name = file_at(where)
+    opened: LabelledSource
+    try:
+        if folder.has(name):
+            opened = _open_file(place, shape, folder, name)
+        else:
+            inside = folder_at(where, field)
+            if not (inside.names() or inside.folders()):
+                raise place.refused(KINDS, "nothing is there")
+            shards = sorted(name for name in inside.names() if name.endswith(".parquet"))
+            if shards:
+                opened = ParquetImages.open(place, shape, inside, shards)
+            else:
+                opened = PictureImages.open(place, shape, inside)
+    except OSError as error:
+        raise place.unreadable(where, error) from error
+    if not sum(opened.parts):
+        raise place.refused("a set with images", "there are none in it")
+    return opened
+
+
+def _open_file(place: Place, shape: Shape, folder: Folder, name: str) -> LabelledSource:
+    if name.endswith(".npz"):
+        return ArrayImages.open(place, shape, folder, name)
+    if name.endswith(".parquet"):
+        return ParquetImages.open(place, shape, folder, [name])
+    raise place.refused(KINDS, "the file is none of these")
+
+
+def decoded(content: bytes, shape: Shape) -> np.ndarray:
+    """uint8 [C,H,W] of a picture file, or of as many bytes as the image has values.
+
+    Colours that are stored in another way become red, green and blue; grey pictures become coloured ones where three
+    channels are asked for, and never the other way round.
+
+    Raises:
+        ValueError: it is of another shape; the message goes on after a name.
+        OSError: it is no picture.
+    """
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:
+            if shape[0] == 1 and picture.mode not in ("1", "L"):
+                raise ValueError(f"is coloured ({picture.mode})")
+            if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
+                raise ValueError(f"is {(shape[0], picture.height, picture.width)}")
+            pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
+    except PIL.UnidentifiedImageError as error:
+        if len(content) != int(np.prod(shape)):
+            raise ValueError(f"is no picture, and {len(content)} bytes are no pixels of that shape") from error
+        return np.frombuffer(content, np.uint8).reshape(shape)
+    return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+
+
+def _channels_first(pixels: np.ndarray) -> np.ndarray:
+    return pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+
+
+def _pictures(folder: Folder) -> list[str]:
+    return sorted(name for name in folder.names() if name.lower().endswith(PICTURES) and not name.startswith("."))
+
+
+def _first_of(wanted: tuple[str, ...], there: list[str]) -> str | None:
+    return next((name for name in wanted if name in there), None)
+
+
+def _whole_numbers(place: Place, labels: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise place.refused("labelled by whole numbers, without a gap", f"its labels are {labels.dtype}")
+    return labels.astype(np.int64)

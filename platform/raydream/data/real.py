@@ -1,0 +1,88 @@
+"""Real data as the configuration names them, checked against the network that is to see them."""
+
+from functools import partial
+
+import numpy as np
+
+from raydream.config import DataConfig, TeacherConfig
+from raydream.data.digits import load_digits
+from raydream.data.files import LabelledSource, Place, open_files
+from raydream.data.splits import Dataset, Split
+from raydream.data.torchvision_sets import TorchvisionImages, check_name
+from raydream.errors import InputError
+from raydream.seeds import derive_seed
+
+
+def load_data(data: DataConfig, network: TeacherConfig) -> Dataset | None:
+    """A data set for a network; None for "none".
+
+    Reading a split raises InputError where there is none, it cannot be read, is empty, or does not fit the network.
+
+    Raises:
+        InputError: a data set that there is not.
+    """
+    if data.name == "none":
+        return None
+    if data.name == "digits":
+        splits = load_digits()
+        fit = partial(_fitting, data, network)
+        return Dataset(
+            lambda: fit(splits.train, "train"),
+            lambda: fit(splits.validation, "validation"),
+            lambda: fit(splits.test, "test"),
+        )
+    if data.torchvision:
+        check_name(data.torchvision)
+    return Dataset(*(partial(_read, data, network, split) for split in ("train", "validation", "test")))
+
+
+def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) -> Dataset | None:
+    """The data set, of which the splits have been read that are needed: to measure on, or to train on as well.
+
+    Raises:
+        InputError: see `load_data`.
+    """
+    real = load_data(data, network)
+    if real is not None:
+        _ = (real.validation, real.test, *([real.train] if train else []))
+    return real
+
+
+def _read(data: DataConfig, network: TeacherConfig, split: str) -> Split:
+    """A split of files; the validation split may be a share of another one, which then lacks it."""
+    of = data.validation_of if split == "validation" and not data.has_own_validation else split
+    source = _source(data, network, of)
+    rows, labels = np.arange(sum(source.parts)), source.labels()
+    if not data.has_own_validation and of == data.validation_of:
+        # Fixed, so that all runs choose by the same images.
+        order = np.random.default_rng(derive_seed(0, "validation split")).permutation(len(rows))
+        taken = max(1, round(data.validation_share * len(rows)))
+        rows = np.sort(order[:taken] if split == "validation" else order[taken:])
+    if not len(rows):
+        raise InputError(
+            f"data.{of}", getattr(data, of), "a set with more images", f"none are left for the {split} split"
+        )
+    return _fitting(data, network, Split(source.read(rows), labels[rows]), of)
+
+
+def _source(data: DataConfig, network: TeacherConfig, split: str) -> LabelledSource:
+    if data.torchvision:
+        place = Place("data.folder", str(data.folder))
+        return TorchvisionImages(place, network.input_shape, data.torchvision, train=split == "train")
+    where = getattr(data, split)
+    if where is None:
+        allowed = "a file or a folder of labelled images, where a teacher is trained"
+        raise InputError(f"data.{split}", None, allowed, "name one, or the weights of a teacher that is trained")
+    return open_files(where, f"data.{split}", network.input_shape)
+
+
+def _fitting(data: DataConfig, network: TeacherConfig, split: Split, name: str) -> Split:
+    field, value = ("data.name", data.name) if data.name != "files" else (f"data.{name}", getattr(data, name))
+    if split.images.shape[1:] != network.input_shape:
+        allowed = f"none, or a data set of images {network.input_shape}, as teacher.input_shape says"
+        raise InputError(field, value, allowed, f"its images are {split.images.shape[1:]}")
+    least, most = int(split.labels.min()), int(split.labels.max())
+    if least < 0 or most >= network.classes:
+        allowed = f"labelled by classes from 0 to {network.classes - 1}, as teacher.classes says"
+        raise InputError(field, value, allowed, f"its labels go from {least} to {most}")
+    return split
