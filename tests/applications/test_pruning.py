@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from raydream.applications.pruning import CHECKPOINT, Pruning, Stage, Told, described, stages_of
+from raydream.applications.pruning import CHECKPOINT, Pruning, Stage, Told, described, stages_of, total_steps
 from raydream.config import AdditionsConfig, PruneConfig, PruningConfig, StudentConfig
 from raydream.evaluation.latency import filters_of, flops_of
 from raydream.folders import LocalFolder
 from raydream.networks import build_teacher
 from raydream.shards import ShardStore
+from raydream.teachers.teacher import make_teacher
 from tests.tiny import WIDTH, tiny_synthesis, tiny_teacher
 
 SHAPE = (1, 8, 8)
@@ -162,6 +163,7 @@ def test_added_images_compete_with_the_pruned_network(images, tmp_path):
         assert "competition" in made.provenance.losses
     # 40 images in 3 steps of at most 16, and 56 in 4.
     assert [len(each.losses) for each in told if each.stage.kind == "distil"] == [3, 3, 3, 4]
+    assert total_steps(config, len(images)) == told[-1].step == 13
 
 
 def test_what_makes_nothing_faster_stays_and_is_told(images, tmp_path, monkeypatch):
@@ -180,5 +182,9 @@ def test_a_description_builds_the_network_and_can_be_pruned_again(images):
     assert once.arguments["of"] == "digits" and once.arguments["width"] == WIDTH
     rebuilt = build_teacher(once)
     rebuilt.load_state_dict(network.state_dict())
-    again = described(once, Pruning(replace(config, teacher=replace(once, checkpoint="x")), tiny_teacher(), images).run())
+    teacher = make_teacher(rebuilt, replace(once, checkpoint="somewhere"))
+    smaller = Pruning(replace(config, teacher=teacher.config), teacher, images).run()
+    again = described(once, smaller)
+    build_teacher(again).load_state_dict(smaller.state_dict())
+    assert filters_of(smaller) <= 0.6 * filters_of(network)
     assert again.arguments["of"] == "digits" and again.network == "pruned"

@@ -66,7 +66,8 @@ def test_any_cost_can_be_the_goal():
 
 @pytest.mark.parametrize(("least", "share"), [(1, 8 / 10), (3, 4 / 10), (4, 2 / 10), (9, 0.0)])
 def test_how_much_can_go(least, share):
-    assert most_removable([A, B], WIDTHS, filters, least) == pytest.approx(share)
+    assert most_removable([A, B], WIDTHS, filters, Rule(least)) == pytest.approx(share)
+    assert most_removable([A, B], WIDTHS, filters, Rule(2, block=3)) == pytest.approx(3 / 10)
 
 
 def steps_of(width: int):

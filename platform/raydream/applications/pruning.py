@@ -20,6 +20,7 @@ from raydream.folders import Folder
 from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
+from raydream.pruning.checks import cost_of
 from raydream.pruning.importance import CRITERIA, Evidence
 from raydream.pruning.latency_table import LatencyTable
 from raydream.pruning.ranking import Rule, choose_channels
@@ -65,6 +66,16 @@ def stages_of(config: PruneConfig) -> list[Stage]:
     for added in range(additions.rounds):
         stages += [Stage("add", added), Stage("distil", pruning.steps + added, additions.epochs, last)]
     return [stage for stage in stages if stage.kind != "distil" or stage.epochs]
+
+
+def total_steps(config: PruneConfig, images: int) -> int:
+    """Distillation steps of the whole run on so many images, and on those that are added."""
+    steps = 0
+    for stage in stages_of(config):
+        if stage.kind == "add":
+            images += config.additions.batches * config.synthesis.batch_size
+        steps += Epochs(images, min(config.student.batch_size, images), stage.epochs).total_steps
+    return steps
 
 
 def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
@@ -125,6 +136,7 @@ class Pruning:
         folder: of the checkpoints, one after each removal and each epoch; None: none are kept.
         store: where images that are added are committed; None: nowhere.
         tell: called after each removal, each epoch and each round of images.
+        on_work: called now and then with the distillation steps of the whole run so far, which need not have grown.
     """
 
     def __init__(
@@ -135,16 +147,22 @@ class Pruning:
         folder: Folder | None = None,
         store: ShardStore | None = None,
         tell: Callable[[Told], None] = lambda told: None,
+        on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         self._config, self._teacher, self._images = config, teacher, images
-        self._folder, self._store, self._tell = folder, store, tell
+        self._folder, self._store, self._tell, self._on_work = folder, store, tell, on_work
         self._stages = stages_of(config)
         self._shape = config.teacher.input_shape
         original = with_selected_shortcuts(_copy(teacher))
-        self._cost = _cost(config.pruning.of, original, self._shape)
+        self._cost = cost_of(config.pruning.of, original, self._shape)
         self._all = costs.total(self._cost, widths_of(original))
         self._state = State(original)
         self._added: dict[BatchId, ImageBatch] = {}
+
+    @property
+    def step(self) -> int:
+        """Distillation steps so far."""
+        return self._state.step
 
     def run(self) -> nn.Module:
         """Do all that is left to do; returns the pruned network, in eval mode."""
@@ -198,7 +216,10 @@ class Pruning:
         while state.epoch < epochs.count:
             first = state.epoch * epochs.steps
             rows = permuted_epoch(seed, state.epoch, epochs.images, epochs.steps)
-            told = [distiller.step(torch.from_numpy(images[each]), first + at) for at, each in enumerate(rows)]
+            told = []
+            for at, each in enumerate(rows):
+                told.append(distiller.step(torch.from_numpy(images[each]), first + at))
+                self._on_work(state.step + at + 1)
             state.epoch, state.step = state.epoch + 1, state.step + epochs.steps
             state.optimizer = distiller.optimizer.state_dict()["state"]
             if state.epoch < epochs.count:
@@ -224,7 +245,8 @@ class Pruning:
             description = described(self._config.teacher, self._state.network)
             maker = BatchMaker("pruning", self._teacher, self._config.synthesis, lambda: build_teacher(description))
             snapshot = Snapshot(self._state.step, to_arrays(self._state.network))
-            self._added[batch] = maker.make(self._order(batch), snapshot, None).batch
+            made = maker.make(self._order(batch), snapshot, None, lambda share: self._on_work(self._state.step))
+            self._added[batch] = made.batch
             if self._store is not None:
                 self._store.write(self._added[batch])
         return self._added[batch]
@@ -285,7 +307,3 @@ def _read(content: bytes, network: nn.Module) -> State:
         if kind == "optimizer":
             optimizer.setdefault(int(index), {})[rest[0]] = value
     return State(network, optimizer=optimizer or None, **json.loads(metadata["progress"]))
-
-
-def _cost(of: str, network: nn.Module, shape: tuple[int, int, int]) -> costs.Cost:
-    return costs.flops(network, shape) if of == "flops" else costs.filters(network)

@@ -138,6 +138,8 @@ class PruneConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """folder of a run that has made images, and is done"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any news of the pruning after which a run gives up"""
     pruning: PruningConfig = Field(default_factory=PruningConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)

@@ -69,11 +69,12 @@ def choose_channels(
     return {name: sorted(order[name][:count]) for name, count in removed.items() if count}
 
 
-def most_removable(streams: Sequence[Stream], widths: Widths, cost: Cost, least: int) -> float:
-    """The share in [0, 1) of a cost that goes where only so many channels of each stream stay."""
+def most_removable(streams: Sequence[Stream], widths: Widths, cost: Cost, rule: Rule) -> float:
+    """The share in [0, 1) of a cost that goes where all channels go that a rule allows, however long it takes."""
     before = total(cost, widths)
     for stream in streams:
-        widths = _narrowed(widths, stream, max(0, stream.channels - least))
+        blocks = max(0, stream.channels - rule.least) // rule.block
+        widths = _narrowed(widths, stream, blocks * rule.block)
     return 1.0 - total(cost, widths) / before
 
 

@@ -1,10 +1,11 @@
 """What one run takes from another: networks that earlier runs trained, described in their own configurations."""
 
+import json
 from typing import Any
 
 from raydream.errors import InputError
 from raydream.folders import folder_at
-from raydream.reporting.run_folder import STUDENT, TEACHER, read
+from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, read
 
 OF_RUN = "run:"
 OF_IMAGES = "images"
@@ -63,7 +64,7 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     place, trained = folder_at(run, field), STUDENT if "student" in config else TEACHER
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
-    own = config.get("student", teacher)
+    own = json.loads(place.read(NETWORK)) if place.has(NETWORK) else config.get("student", teacher)
     return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": f"{place}/{trained}"}
 
 

@@ -5,12 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig, TransferConfig
+from raydream.config import (
+    DistillConfig,
+    GeneratorsConfig,
+    PruneConfig,
+    StudentConfig,
+    SynthesizeConfig,
+    TransferConfig,
+)
 from raydream.data import load_data
 from raydream.data.image_set import open_shards
 from raydream.errors import InputError, ShardError
 from raydream.folders import folder_at
 from raydream.networks import build_student, build_teacher
+from raydream.pruning.checks import check_prunable
 from raydream.reporting import run_folder
 from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
@@ -250,6 +258,16 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     Raises:
         InputError: a checkpoint, a network, a set of images or real data that do not fit.
     """
+    store, images = _check_images(config)
+    teacher = load_teacher(config.teacher)
+    check_shapes(teacher.network, config.teacher)
+    _check_student(config)
+    _check_data(config)
+    return CheckedTransfer(teacher, store, Epochs(images, config.student.batch_size, config.epochs))
+
+
+def _check_images(config: TransferConfig | PruneConfig) -> tuple[ShardStore, int]:
+    """The shards of a finished set that fits the teacher, and how many images are in them; raises InputError."""
     store, shape = open_shards(config.images), tuple(config.teacher.input_shape)
     whole, place = "a run that is done", folder_at(config.images)
     if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
@@ -265,18 +283,54 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     if config.student.batch_size > images:
         allowed = f"at most {images}, the images in {config.images}"
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or make more images")
-    teacher = load_teacher(config.teacher)
-    check_shapes(teacher.network, config.teacher)
-    _check_student(config)
+    return store, images
+
+
+def _check_data(config: TransferConfig | PruneConfig) -> None:
+    """See that the real data to measure on fit the teacher; raises InputError."""
     real = load_data(config.data.name)
-    if real is not None and real.test.images.shape[1:] != shape:
-        allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
+    if real is not None and real.test.images.shape[1:] != tuple(config.teacher.input_shape):
+        allowed = f"none, or a data set of images {config.teacher.input_shape}, as teacher.input_shape says"
         remedy = f"its images are {real.test.images.shape[1:]}"
         raise InputError("data.name", config.data.name, allowed, remedy)
-    return CheckedTransfer(teacher, store, Epochs(images, config.student.batch_size, config.epochs))
 
 
-def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> None:
+@dataclass(frozen=True)
+class CheckedPruning:
+    """What the checks of a pruning found out.
+
+    Attributes:
+        store: the shards of the images.
+        images: how many there are.
+    """
+
+    teacher: Teacher
+    store: ShardStore
+    images: int
+
+
+def check_pruning(config: PruneConfig) -> CheckedPruning:
+    """Load and probe the teacher, and see that it can be pruned as asked, with these images.
+
+    Raises:
+        InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot lose channels
+            or not as many.
+    """
+    store, images = _check_images(config)
+    teacher = load_teacher(config.teacher)
+    check_shapes(teacher.network, config.teacher)
+    if (classes := store.read(store.committed()[0]).teacher_logits.shape[1]) != config.teacher.classes:
+        allowed = f"{classes}, as the images are of"
+        raise InputError("teacher.classes", config.teacher.classes, allowed, "name the teacher of these images")
+    if config.additions.rounds:
+        check_network(teacher.network, config.teacher, config.synthesis, trained=True)
+        check_targets(config.synthesis.targets, config.teacher.classes)
+    check_prunable(teacher.network, config)
+    _check_data(config)
+    return CheckedPruning(teacher, store, images)
+
+
+def check_workers(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -307,7 +361,7 @@ def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> Non
     )
 
 
-def workers_beside_reading(config: TransferConfig, read_cpus: float, nodes: Nodes) -> int:
+def workers_beside_reading(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 
     Args:
