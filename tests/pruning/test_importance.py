@@ -6,10 +6,12 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from raydream.losses.divergences import kl_divergence
-from raydream.pruning.importance import CRITERIA, Evidence, magnitude, random, taylor
+from raydream.pruning.importance import CRITERIA, Evidence, draw_classes, magnitude, random, taylor
 from raydream.pruning.streams import Stream, find_streams, remove
+from raydream.seeds import generator
 from raydream.teachers.teacher import Teacher
 from tests.pruning.test_streams import network_of, some_removed
 from tests.tiny import tiny_network, tiny_teacher
@@ -43,13 +45,17 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_each_gate(evidence):
     measured = taylor(network, streams, evidence)
     layers = dict(network.named_modules())
 
-    def loss(layer: str, channel: int, gate: float, images: torch.Tensor) -> float:
-        moved = copy.deepcopy(network).train()
+    drawn = generator(evidence.seed, "importance")
+    logits = [evidence.teacher.network(evidence.teacher.normalisation(images)) for images in evidence.batches]
+    classes = [draw_classes(each, evidence.temperature, drawn) for each in logits]
+
+    def loss(layer: str, channel: int, gate: float, batch: int) -> float:
+        moved = copy.deepcopy(network).eval()
         with torch.no_grad():
             for values in (moved.get_submodule(layer).weight, moved.get_submodule(layer).bias):
                 values[channel] *= gate
-            x = evidence.teacher.normalisation(images)
-            return float(kl_divergence(evidence.teacher.network(x), moved(x), evidence.temperature))
+            likely = moved(evidence.teacher.normalisation(evidence.batches[batch])) / evidence.temperature
+            return -float(likely.log_softmax(1)[torch.arange(len(likely)), classes[batch]].mean())
 
     for stream in streams:
         gates = [part for part in stream.parts if isinstance(layers[part.layer], nn.BatchNorm2d)]
@@ -58,10 +64,23 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_each_gate(evidence):
             expected, step = 0.0, 1e-5
             for part in gates:
                 (place,) = part.places[channel]
-                for images in evidence.batches:
-                    up, down = (loss(part.layer, place, 1.0 + sign * step, images) for sign in (1, -1))
+                for batch in range(len(evidence.batches)):
+                    up, down = (loss(part.layer, place, 1.0 + sign * step, batch) for sign in (1, -1))
                     expected += ((up - down) / (2.0 * step)) ** 2
             assert float(measured[stream.name][channel]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_drawn_classes_stand_for_the_divergence():
+    """On average over what is drawn, the gradient is that of KL(teacher || network)."""
+    temperature, random = 3.0, torch.Generator().manual_seed(0)
+    teacher = torch.tensor([[4.0, 0.0, -2.0, 1.0]], dtype=torch.float64)
+    logits = torch.tensor([[1.0, 2.0, 0.0, -1.0]], dtype=torch.float64, requires_grad=True)
+    (exact,) = torch.autograd.grad(kl_divergence(teacher, logits, temperature) / temperature**2, logits)
+    classes = draw_classes(teacher.expand(100_000, 4), temperature, random)
+    loss = functional.cross_entropy(logits.expand(100_000, 4) / temperature, classes)
+    (found,) = torch.autograd.grad(loss, logits)
+    torch.testing.assert_close(found, exact, rtol=0.0, atol=2e-3)
+    assert exact.abs().max() > 0.05
 
 
 def test_before_anything_is_removed_there_is_something_to_measure(evidence):

@@ -235,9 +235,7 @@ class Halving(torch.nn.Module):
         return self.last(self.second(x / x.shape[1]).mean((2, 3)))
 
 
-@pytest.mark.parametrize(
-    ("factory", "says"), [(linear_network, "no convolutions"), (Halving, "answers differently")]
-)
+@pytest.mark.parametrize(("factory", "says"), [(linear_network, "no convolutions"), (Halving, "answers differently")])
 def test_networks_that_cannot_be_pruned_are_told(factory, says: str, config: Path, tmp_path: Path) -> None:
     safetensors.torch.save_file(factory().state_dict(), tmp_path / "weights.safetensors")
     given = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")]).config

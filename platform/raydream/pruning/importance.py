@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks.pruned import width_of
 from raydream.pruning.streams import Stream
@@ -42,22 +42,30 @@ def taylor(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) ->
     """Squared (gradient times gate), summed over batches and over the gates that a channel passes (Molchanov 2019).
 
     A gate multiplies each channel behind each BN layer (behind the layer that makes the channel, where a stream has
-    no BN layer); all gates are 1. The loss is KL(teacher || network). The network normalises by the statistics of the
-    batch, as in training: with its running ones it equals the teacher before anything is removed, and as KL is at its
-    minimum there, every gradient would be zero.
+    no BN layer); all gates are 1. The loss is KL(teacher || network) with the teacher's probabilities represented by
+    one class per image that is drawn from them: cross-entropy, whose expected gradient is that of the KL. The KL itself
+    is at its minimum before anything is removed, where all its gradients are zero; those to drawn classes are not, and
+    the expectation of their squares is its curvature there (Fisher's information), by which removing a channel counts.
     """
     gated = _Gated(network, streams)
     total = {name: torch.zeros_like(gate, dtype=torch.float64) for name, gate in gated.gates.items()}
+    drawn = generator(evidence.seed, "importance")
     for images in evidence.batches:
         x = evidence.teacher.normalisation(images)
         with torch.no_grad():
-            teacher_logits = evidence.teacher.network(x)
+            classes = draw_classes(evidence.teacher.network(x), evidence.temperature, drawn)
         with torch.enable_grad():
-            loss = kl_divergence(teacher_logits, gated.network(x), evidence.temperature)
+            loss = functional.cross_entropy(gated.network(x) / evidence.temperature, classes)
             slopes = torch.autograd.grad(loss, list(gated.gates.values()))
         for name, slope in zip(gated.gates, slopes, strict=True):
             total[name] += slope.double().square()
     return {stream.name: _summed(stream, total) for stream in streams}
+
+
+def draw_classes(logits: Tensor, temperature: float, random: torch.Generator) -> Tensor:
+    """int64 [N], for each image a class as likely as softened logits [N,K] say; on their device."""
+    likely = functional.softmax(logits / temperature, dim=1).cpu()
+    return torch.multinomial(likely, 1, generator=random).squeeze(1).to(logits.device)
 
 
 def magnitude(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) -> Importance:
@@ -93,7 +101,7 @@ def _summed(stream: Stream, of_layers: Mapping[str, Tensor]) -> Tensor:
 
 
 class _Gated:
-    """A copy of a network in train mode whose streams pass gates.
+    """A copy of a network in eval mode whose streams pass gates.
 
     Attributes:
         network: the copy, without gradients for its weights.
@@ -101,7 +109,7 @@ class _Gated:
     """
 
     def __init__(self, network: nn.Module, streams: Sequence[Stream]) -> None:
-        self.network = copy.deepcopy(network).train().requires_grad_(False)
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.gates: dict[str, Tensor] = {}
         normalised = batch_norm_layers(self.network)
         for stream in streams:
