@@ -77,7 +77,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
         print(f"step {step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
 
     began = time.perf_counter()
-    rounds = run_rounds(config, teacher, on_round, _store(given.images, config, teacher))
+    rounds = run_rounds(config, teacher, on_round, image_store(given.images, config, teacher))
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
     return {
         "images": sum(len(batch) for batch in rounds.batches),
@@ -91,7 +91,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _store(folder: Path, config: DistillConfig, teacher: Teacher) -> ShardStore:
+def image_store(folder: Path, config: DistillConfig, teacher: Teacher) -> ShardStore:
     """Of the images that these settings make: named by all that decides what they will be."""
     decides: list[Any] = [teacher.fingerprint, config.seed, as_dict(config.synthesis)]
     if config.synthesis.competes:

@@ -150,7 +150,7 @@ class Pruning:
         on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         self._config, self._teacher, self._images = config, teacher, images
-        self._folder, self._store, self._tell, self._on_work = folder, store, tell, on_work
+        self._folder, self._store, self.tell, self._on_work = folder, store, tell, on_work
         self._stages = stages_of(config)
         self._shape = config.teacher.input_shape
         original = with_selected_shortcuts(_copy(teacher))
@@ -194,14 +194,17 @@ class Pruning:
         if left > goal * (1.0 + 1e-9):
             why = "no other removal would make the network faster"
             note = f"{left / self._all:.1%} of the {pruning.of} stay and not {goal / self._all:.1%}: {why}"
-        self._tell(Told(stage, state.network, state.step, note=note))
+        self.tell(Told(stage, state.network, state.step, note=note))
 
     def _evidence(self, stage: Stage) -> Evidence:
-        student, count = self._config.student, self._config.pruning.batches
+        batches = [torch.from_numpy(self._images[rows]) for rows in self._drawn(stage)]
         seed = derive_seed(self._config.seed, "importance", stage.index)
-        drawn = uniform_draw(seed, 0, len(self._images), count * student.batch_size)
-        batches = [torch.from_numpy(self._images[rows]) for rows in np.split(drawn, count)]
-        return Evidence(self._teacher, batches, student.temperature, seed)
+        return Evidence(self._teacher, batches, self._config.student.temperature, seed)
+
+    def _drawn(self, stage: Stage) -> list[np.ndarray]:
+        """Positions of the images in each batch that importance is measured on."""
+        count, seed = self._config.pruning.batches, derive_seed(self._config.seed, "importance images", stage.index)
+        return np.split(uniform_draw(seed, 0, len(self._images), count * self._config.student.batch_size), count)
 
     def _distil(self, stage: Stage) -> None:
         state, student = self._state, replace(self._config.student, decay=stage.decay)
@@ -225,12 +228,12 @@ class Pruning:
             if state.epoch < epochs.count:
                 self._save()
             losses, agreements = (torch.stack(values).cpu().numpy() for values in zip(*told, strict=True))
-            self._tell(Told(stage, state.network, state.step, losses, agreements))
+            self.tell(Told(stage, state.network, state.step, losses, agreements))
 
     def _add(self, stage: Stage) -> None:
         for batch in self._batches_of(stage):
             self._batch(batch)
-        self._tell(Told(stage, self._state.network, self._state.step))
+        self.tell(Told(stage, self._state.network, self._state.step))
 
     def _batches_of(self, stage: Stage) -> list[BatchId]:
         return [BatchId(stage.index + 1, index) for index in range(self._config.additions.batches)]
@@ -285,7 +288,7 @@ class Pruning:
             name = damaged_name(CHECKPOINT)
             self._folder.rename(CHECKPOINT, name)
             note = f"the checkpoint is damaged ({first_line(error)}): it is kept as {name}, and pruning begins anew"
-            self._tell(Told(self._stages[0], self._state.network, 0, note=note))
+            self.tell(Told(self._stages[0], self._state.network, 0, note=note))
             return None
 
 
