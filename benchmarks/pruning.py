@@ -154,11 +154,12 @@ def _images(
     method = "deep_inversion" if source == "none" else source
     config = validate(DistillConfig, merged(settings, {"seed": seed, "synthesis": {"method": method}}))
     store = image_store(given.images, config, teacher)
-    batches = [store.read(batch) for batch in _made(config, teacher, schedule, store).committed()]
+    _make(config, teacher, schedule, store)
+    batches = [store.read(batch) for batch in schedule.batch_ids()]
     return np.concatenate([made.images for made in batches]), np.concatenate([made.targets for made in batches])
 
 
-def _made(config: DistillConfig, teacher: Teacher, schedule: Schedule, store: ShardStore) -> ShardStore:
+def _make(config: DistillConfig, teacher: Teacher, schedule: Schedule, store: ShardStore) -> None:
     missing = [batch for batch in schedule.batch_ids() if not store.has(batch)]
     if missing and config.synthesis.competes:
         run_rounds(config, teacher, store=store)
@@ -167,7 +168,6 @@ def _made(config: DistillConfig, teacher: Teacher, schedule: Schedule, store: Sh
         maker = BatchMaker("benchmark", teacher, config.synthesis)
         for batch in missing:
             store.write(maker.make(schedule.order(batch, config), None, None).batch)
-    return store
 
 
 class Rival(Pruning):
