@@ -16,38 +16,43 @@ import torch
 import yaml
 
 from raydream.applications.pruning import CHECKPOINT, Pruning
-from raydream.command_line import parse, validate
-from raydream.config import PruneConfig, TeacherConfig
+from raydream.command_line import as_dict, parse, validate
+from raydream.config import PruneConfig, SynthesizeConfig, TeacherConfig
 from raydream.data import ImageSet, load_data
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.latency import filters_of
 from raydream.networks import build_teacher
 from raydream.pruning import load_pruned
+from raydream.pruning.streams import find_streams, remove
+from raydream.records import BatchId, Order
+from raydream.reporting.journal import Journal
+from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
 from raydream.runtime.preflight import check_pruning
+from raydream.runtime.prune import save
 from raydream.shards import ShardStore
+from raydream.storage import write_json
+from raydream.synthesis.batch import BatchMaker
+from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
 from tests.jobs import run, start, wait_until
-from tests.tiny import some_batch
+from tests.tiny import some_batch, tiny_synthesis, tiny_teacher
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that made 40 images."""
-    folder = tmp_path_factory.mktemp("images")
-    settings = {
-        "images": 40,
-        "teacher": {"arguments": {"width": 8}},
-        "training": {"epochs": 4, "library": str(library)},
-        "synthesis": {"batch_size": 20, "iterations": 15, "learning_rate": 0.1, "jitter": 1},
-        "generators": {"cpus": 0.5},
-    }
-    (folder / "images.yaml").write_text(yaml.safe_dump(settings))
-    done = run("synthesize", "--config", folder / "images.yaml", "--run-dir", folder / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "run"
+    run_dir, teacher = tmp_path_factory.mktemp("images") / "run", tiny_teacher()
+    synthesis = tiny_synthesis(method="deep_inversion", batch_size=20)
+    folder = begin(str(run_dir), as_dict(SynthesizeConfig(images=40, teacher=teacher.config, synthesis=synthesis)))
+    save_network(teacher.network, folder.teacher)
+    maker, store = BatchMaker(folder.run, teacher, synthesis), ShardStore(folder.images)
+    for index in range(2):
+        store.write(maker.make(Order(BatchId(0, index), np.arange(20) % 10, index), None, None).batch)
+    write_json(folder.summary, {})
+    return run_dir
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +166,18 @@ def test_what_is_exported_answers_alike(pruned: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_saved_is_loaded_by_one_call(config: Path, tmp_path: Path) -> None:
+    command = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")])
+    teacher, folder, notes = load_teacher(command.config.teacher), command.folder(), Journal(tmp_path / "notes", print)
+    streams = find_streams(teacher.network, (1, 8, 8))
+    network = remove(teacher.network, streams, {stream.name: [0, 1] for stream in streams})
+    save(command.config, network, folder, notes)
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_pruned(str(tmp_path / "run")).network(x), network(x))
+    assert not (tmp_path / "notes").exists() and not ray.is_initialized()
+
+
 BAD = [
     # (options, the field that the sentence names, a part of what it says)
     (["--images", ""], "images", "the folder of a run"),
@@ -170,9 +187,13 @@ BAD = [
     (["--images", "{tmp}/other"], "teacher.classes", "7, as the images are of"),
     (["--pruning.ratio", "0"], "pruning.ratio", "greater than 0"),
     (["--pruning.ratio", "1"], "pruning.ratio", "less than 1"),
-    (["--pruning.ratio", "0.9"], "pruning.ratio", "at most 0.75 for digits; more would leave a layer with less than 2"),
-    (["--pruning.ratio", "0.5", "--pruning.block", "5"], "pruning.ratio", "at most"),
-    (["--pruning.least", "8", "--pruning.of", "flops"], "pruning.ratio", "at most"),
+    (
+        ["--pruning.ratio", "0.9"],
+        "pruning.ratio",
+        "at most 0.846 for digits; more would leave a layer with less than 2",
+    ),
+    (["--pruning.ratio", "0.63", "--pruning.block", "5"], "pruning.ratio", "at most 0.625"),
+    (["--pruning.least", "14", "--pruning.of", "flops"], "pruning.ratio", "at most"),
     (["--pruning.criterion", "l1"], "pruning.criterion", "'taylor', 'magnitude' or 'random'"),
     (["--pruning.of", "seconds"], "pruning.of", "'filters' or 'flops'"),
     (["--pruning.steps", "0"], "pruning.steps", "greater than or equal to 1"),
@@ -214,7 +235,7 @@ def test_bad_input_is_found_before_ray_starts(
 
 
 def test_values_at_the_boundary_are_taken(config: Path, tmp_path: Path) -> None:
-    given = ["--config", str(config), "--run-dir", str(tmp_path / "run"), "--pruning.ratio", "0.75"]
+    given = ["--config", str(config), "--run-dir", str(tmp_path / "run"), "--pruning.ratio", "0.846"]
     assert check_pruning(parse(PruneConfig, "", [*given, "--student.batch_size", "40"]).config).images == 40
 
 

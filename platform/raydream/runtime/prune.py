@@ -5,6 +5,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,17 +191,11 @@ def _run(
         journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
         if recorder.damage:
             journal.note(recorder.damage)
-        with contextlib.ExitStack() as session:
-            with recorder.stage("start"):
-                check = partial(check_workers, config, 0.0)
-                session.enter_context(ray_session(check, [config.student], folder.run))
-            with recorder.stage("pruning"):
-                begin = partial(_Run, config, checked, folder, recorder, journal)
-                work = partial(_work, begin, console)
-                pruned = with_whole_shards(ShardStore(folder.images), work, journal.note)
+        session = partial(_session, config, checked, folder, recorder, journal, console)
+        pruned = with_whole_shards(ShardStore(folder.images), session, journal.note)
         with recorder.stage("export"):
             network = _rebuilt(config.teacher, pruned.widths, pruned.snapshot)
-            _save(config, network, folder, journal)
+            save(config, network, folder, journal)
         summary = _summarise(config, checked, network, pruned, recorder)
         figures = {name: value for name, value in summary.items() if isinstance(value, float)}
         recorder.hyper_parameters(flatten(as_dict(config)), figures)
@@ -208,8 +203,21 @@ def _run(
     return summary
 
 
-def _work(begin: "partial[_Run]", console: Console) -> Pruned:
-    return begin().run(console)
+def _session(
+    config: PruneConfig,
+    checked: CheckedPruning,
+    folder: RunFolder,
+    recorder: Recorder,
+    journal: Journal,
+    console: Console,
+) -> Pruned:
+    """One Ray session, from what the folder holds to the pruned network."""
+    with contextlib.ExitStack() as session:
+        with recorder.stage("start"):
+            check = partial(check_workers, config, 0.0)
+            session.enter_context(ray_session(check, [config.student], folder.run))
+        with recorder.stage("pruning"):
+            return _Run(config, checked, folder, recorder, journal).run(console)
 
 
 class _Run:
@@ -230,7 +238,10 @@ class _Run:
         self._judge = _JudgeActor.options(name="evaluator", **here).remote(config)
         teacher = [ray.put(to_arrays(checked.teacher.network))]
         shards = checked.store.folder
-        plan = PruningPlan(config, teacher, shards, folder.images, folder.checkpoints, self._reports)
+        # The path of the tables is the user's, wherever the process starts that prunes.
+        tables = str(Path(config.pruning.latency_tables).absolute())
+        placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
+        plan = PruningPlan(placed, teacher, shards, folder.images, folder.checkpoints, self._reports)
         self._pruning = _prune_task.options(**actor_options(config.student.resources)).remote(plan)
         self._measuring: dict[ray.ObjectRef, PruningReport] = {}
         self._last_news = time.time()
@@ -303,8 +314,8 @@ class _Run:
             )
 
 
-def _save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Journal) -> None:
-    """The network's weights, its description, and itself in the formats of others."""
+def save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Journal) -> None:
+    """Write a pruned network into a run's folder: weights, description, and the formats of others; raises OSError."""
     description = described(config.teacher, network)
     write_json(folder.network, {"network": PRUNED, "arguments": description.arguments})
     save_network(network, folder.student)
