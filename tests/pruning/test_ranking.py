@@ -1,5 +1,7 @@
 """Which channels go next, decided from numbers alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,6 +70,18 @@ def test_any_cost_can_be_the_goal():
 def test_how_much_can_go(least, share):
     assert most_removable([A, B], WIDTHS, filters, Rule(least)) == pytest.approx(share)
     assert most_removable([A, B], WIDTHS, filters, Rule(2, block=3)) == pytest.approx(3 / 10)
+
+
+def test_importance_by_cost():
+    def weights(name: str, channels_in: int, channels_out: int) -> float:
+        return channels_in * channels_out
+
+    # The second of a: 1 for 9 weights; the first of b: 0.5 for 14, the third 3 for 14 (a has one less by then).
+    assert choose(14, cost=weights, by_cost=True) == {"b": [0]}
+    cheap = {"a": torch.tensor([4.0, 0.4, 9.0, 2.0]), "b": IMPORTANCE["b"]}
+    rule = Rule(1)
+    assert choose_channels([A, B], cheap, WIDTHS, weights, 1, rule) == {"a": [1]}, "0.4 is less than 0.5"
+    assert choose_channels([A, B], cheap, WIDTHS, weights, 1, replace(rule, by_cost=True)) == {"b": [0]}, "for 14"
 
 
 def steps_of(width: int):

@@ -180,7 +180,7 @@ class Pruning:
         importance = CRITERIA[pruning.criterion](state.network, streams, self._evidence(stage))
         goal = self._all * (1.0 - pruning.ratio * (stage.index + 1) / pruning.steps)
         amount = costs.total(self._cost, widths) - goal
-        rule, table = Rule(pruning.least, pruning.block), None
+        rule, table = Rule(pruning.least, pruning.block, by_cost=pruning.of == "flops"), None
         if pruning.eta:
             folder = Path(pruning.latency_tables)
             table = LatencyTable(state.network, self._shape, pruning.latency_batch_size, folder)

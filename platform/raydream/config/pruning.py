@@ -16,7 +16,8 @@ class PruningConfig:
     """taylor: squared gradient times gate of the KL with the teacher (the paper); magnitude: norm of the weights that
     make a channel, relative to its layer's mean; random"""
     of: Literal["filters", "flops"] = "filters"
-    """what `ratio` counts: channels that convolutions make, or multiplications and additions"""
+    """what `ratio` counts: channels that convolutions make, or multiplications and additions; then channels are ranked
+    by importance per FLOP that goes with them"""
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """share of them that is removed (the paper's ImageNet ResNet-50: 0.2 of the filters)"""
     steps: Count = 10

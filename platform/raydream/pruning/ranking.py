@@ -21,6 +21,7 @@ class Rule:
     Attributes:
         least: channels that stay in each stream, >= 1.
         block: channels of a stream that go together, >= 1.
+        by_cost: compare importance by what a removal saves, and not by channel: the least is lost for an amount saved.
         latency: time of a layer, for hardware-aware importance; None: it does not count.
         eta: weight of latency in eq. 10, >= 0: at 1, a share of the network's latency counts as much as the same
             share of the network's importance.
@@ -28,6 +29,7 @@ class Rule:
 
     least: int
     block: int = 1
+    by_cost: bool = False
     latency: Cost | None = None
     eta: float = 0.0
 
@@ -43,7 +45,8 @@ def choose_channels(
     """The channels whose removal saves an amount, one block after the other, the least important first.
 
     Hardware-aware (eq. 10), a block is the smallest multiple of `rule.block` whose removal makes the network faster,
-    and where there is no such multiple the stream stays as it is. Its importance per channel is compared.
+    and where there is no such multiple the stream stays as it is. Blocks are compared by importance per channel, or per
+    cost that goes with them (`Rule.by_cost`).
 
     Args:
         importance: by stream, [channels] each.
@@ -55,7 +58,7 @@ def choose_channels(
     """
     order = {stream.name: torch.argsort(importance[stream.name], stable=True).tolist() for stream in streams}
     removed = {stream.name: 0 for stream in streams}
-    chooser = _Chooser(importance, widths, rule)
+    chooser = _Chooser(importance, widths, cost, rule)
     saved = 0.0
     while saved < amount * (1.0 - 1e-9):
         blocks = [(stream, chooser.block(stream, order[stream.name], removed[stream.name])) for stream in streams]
@@ -85,15 +88,15 @@ class _Block:
 
 
 class _Chooser:
-    def __init__(self, importance: Mapping[str, Tensor], widths: Widths, rule: Rule) -> None:
+    def __init__(self, importance: Mapping[str, Tensor], widths: Widths, cost: Cost, rule: Rule) -> None:
         self.widths = widths
-        self._rule = rule
+        self._cost, self._rule = cost, rule
         self._importance = {name: values.tolist() for name, values in importance.items()}
         self._all = sum(map(sum, self._importance.values())) or 1.0
         self._latency = total(rule.latency, widths) if rule.latency else 0.0
 
     def block(self, stream: Stream, order: list[int], removed: int) -> _Block | None:
-        """The next channels of a stream that may go, and how little they matter, per channel."""
+        """The next channels of a stream that may go, and how much they matter."""
         rule, most = self._rule, stream.channels - removed - self._rule.least
         for channels in range(rule.block, most + 1, rule.block):
             error = sum(self._importance[stream.name][place] for place in order[removed : removed + channels])
@@ -103,7 +106,8 @@ class _Chooser:
                 if gain <= NOISE:
                     continue
                 score -= rule.eta * gain
-            return _Block(channels, score / channels)
+            by = _saved(self._cost, self.widths, stream, channels) if rule.by_cost else float(channels)
+            return _Block(channels, score / by)
         return None
 
 
