@@ -1,5 +1,6 @@
 """A pruned network for those who do not have this project: ONNX, and torch's own exchange format."""
 
+import io
 import logging
 import warnings
 from pathlib import Path
@@ -46,4 +47,6 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
 def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
     """Write a network as a program of torch.export (`torch.export.load`), for any number of images; raises OSError."""
     program = torch.export.export(network.cpu().eval(), (torch.zeros(2, *input_shape),), dynamic_shapes=({0: _ANY},))
-    write_aside(path, lambda aside: torch.export.save(program, str(aside)))
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    write_aside(path, lambda aside: aside.write_bytes(content.getvalue()))
