@@ -143,11 +143,12 @@ def test_a_finished_run_has_nothing_left_to_do(images, tmp_path):
     assert not told and [path.name for path in (tmp_path / "kept").iterdir()] == [CHECKPOINT]
 
 
-def test_a_damaged_checkpoint_is_set_aside(images, tmp_path):
+@pytest.mark.parametrize("damage", [lambda whole: whole[:1000], lambda whole: whole[:-9] + b"x" + whole[-8:]])
+def test_a_damaged_checkpoint_is_set_aside(damage, images, tmp_path):
     folder, told = LocalFolder(tmp_path / "kept"), []
     one = pruned(config_of(), images, folder=folder)
     path = tmp_path / "kept" / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:1000])
+    path.write_bytes(damage(path.read_bytes()))
     assert_equal(one, pruned(config_of(), images, folder=folder, tell=told.append))
     assert "damaged" in told[0].note and len(list((tmp_path / "kept").iterdir())) == 2
 

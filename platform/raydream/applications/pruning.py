@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ from raydream.storage import damaged_name
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
 from raydream.targets import choose_targets
-from raydream.teachers.teacher import Teacher, to_arrays
+from raydream.teachers.teacher import Teacher, fingerprint, to_arrays
 
 CHECKPOINT = "pruned.safetensors"
 
@@ -273,9 +273,12 @@ class Pruning:
         tensors = {f"network.{name}": value for name, value in state.network.state_dict().items()}
         for index, values in optimizer.items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items() if value is not None}
-        progress = {"stage": state.stage, "epoch": state.epoch, "step": state.step}
-        metadata = {"progress": json.dumps(progress), "widths": widths_text(widths_of(state.network))}
         content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        metadata = {
+            "progress": json.dumps({"stage": state.stage, "epoch": state.epoch, "step": state.step}),
+            "widths": widths_text(widths_of(state.network)),
+            "fingerprint": _fingerprint(content),
+        }
         self._folder.write(CHECKPOINT, safetensors.torch.save(content, metadata))
 
     def _restored(self) -> State | None:
@@ -296,10 +299,16 @@ def _copy(teacher: Teacher) -> nn.Module:
     return copy.deepcopy(teacher.network)
 
 
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    return fingerprint({name: value.numpy() for name, value in tensors.items()})
+
+
 def _read(content: bytes, network: nn.Module) -> State:
     """A checkpoint; raises one of many errors where it is damaged."""
     tensors = safetensors.torch.load(content)
     metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    if metadata["fingerprint"] != _fingerprint(tensors):
+        raise ValueError("its weights are not those that were written")
     device = next(network.parameters()).device
     network = resized(network, parse_widths(metadata["widths"])).to(device)
     weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
