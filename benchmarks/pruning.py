@@ -68,9 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = _measured(given, making)
     done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
     base = yaml.safe_load(given.config.read_text())
+    base = merged(base, {"pruning": {"block": given.block}} if given.block else {})
     choices = itertools.product(range(given.seeds), given.sources, given.criteria, given.ratios, given.etas)
     for seed, source, criterion, ratio, eta in choices:
         keys = {"source": source, "criterion": criterion, "ratio": ratio, "eta": eta, "seed": seed}
+        keys |= {"block": given.block} if given.block else {}
         pruning = {"criterion": criterion, "ratio": ratio, "eta": eta}
         if source == "none":
             pruning |= {"between_epochs": 0, "epochs": 0}
@@ -104,6 +106,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--criteria", nargs="+", default=["taylor"])
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.5])
     parser.add_argument("--etas", nargs="+", type=float, default=[0.0])
+    parser.add_argument("--block", type=int, help="channels that go together, instead of the configuration's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=Path, default=Path("runs/images"), help="folder to keep images in")
@@ -162,6 +165,7 @@ def _images(
 def _make(config: DistillConfig, teacher: Teacher, schedule: Schedule, store: ShardStore) -> None:
     missing = [batch for batch in schedule.batch_ids() if not store.has(batch)]
     if missing and config.synthesis.competes:
+        assert config.rounds.count, "adaptive images compete in rounds: raise rounds.count in --images-config"
         run_rounds(config, teacher, store=store)
     elif missing:
         store.folder.path.mkdir(parents=True, exist_ok=True)  # type: ignore[attr-defined]
@@ -270,7 +274,9 @@ def _print(done: list[dict[str, Any]]) -> None:
     figures = [*names, "flops_ratio", "latency_ratio_1", "latency_ratio_32"]
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in done:
-        rows.setdefault(tuple(run[key] for key in ("source", "criterion", "by", "ratio", "eta")), []).append(run)
+        rows.setdefault(
+            tuple(run.get(key, "") for key in ("source", "criterion", "by", "ratio", "eta", "block")), []
+        ).append(run)
     for key, runs in rows.items():
         told = {name: summarise([run[name] for run in runs]) for name in figures}
         words = "  ".join(f"{name} {row['mean']:.1%} ± {row['interval'] or 0.0:.1%}" for name, row in told.items())

@@ -44,12 +44,11 @@ def test_a_table_measures_what_it_is_asked_for_once_and_keeps_it(tmp_path, monke
     network, asked = tiny_network().eval(), []
     measure = latency_table.measure_latencies
 
-    def counting(networks, shape, batch_size, passes):
+    def counting(networks, shape, batch_size, passes, warm_up_s):
         asked.append((type(networks[0]).__name__, shape, batch_size))
-        return measure(networks, shape, batch_size, 1)
+        return measure(networks, shape, batch_size, 1, 0.0)
 
     monkeypatch.setattr(latency_table, "measure_latencies", counting)
-    monkeypatch.setattr("raydream.evaluation.latency.WARM_UP_S", 0.0)
     table = LatencyTable(network, SHAPE, 2, tmp_path)
     seconds = table("0", 1, 5)
     assert seconds > 0 and table("0", 1, 5) == seconds and asked == [("Conv2d", (1, 8, 8), 2)]

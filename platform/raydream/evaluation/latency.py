@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 WARM_UP_S = 0.1
-"""that each network runs before it is timed: memory is taken, kernels are chosen, the clock goes up"""
+"""that a network runs before it is timed: memory is taken, kernels are chosen, the clock goes up"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class Latency:
 
 
 def measure_latencies(
-    networks: Sequence[nn.Module], input_shape: tuple[int, ...], batch_size: int, passes: int = 50
+    networks: Sequence[nn.Module],
+    input_shape: tuple[int, ...],
+    batch_size: int,
+    passes: int = 50,
+    warm_up_s: float = WARM_UP_S,
 ) -> list[Latency]:
     """The latency of networks, whose passes take turns, so that whatever else the machine does is shared by all.
 
@@ -42,12 +46,13 @@ def measure_latencies(
         input_shape: of one of their inputs, [C,H,W] of images.
         batch_size: inputs in a pass.
         passes: of each network, >= 1.
+        warm_up_s: seconds that each network runs before.
     """
     device = next((parameter.device for parameter in networks[0].parameters()), torch.device("cpu"))
     x = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         for network in networks:
-            _warm_up(lambda network=network: network(x), device)  # type: ignore[misc]
+            _warm_up(lambda network=network: network(x), device, warm_up_s)  # type: ignore[misc]
         taken = [[_time(lambda: network(x), device) for network in networks] for _ in range(passes)]  # noqa: B023
     low, median, high = np.quantile(np.array(taken), [0.25, 0.5, 0.75], axis=0)
     return [
@@ -56,11 +61,11 @@ def measure_latencies(
     ]
 
 
-def _warm_up(work: Callable[[], object], device: torch.device) -> None:
+def _warm_up(work: Callable[[], object], device: torch.device, seconds: float) -> None:
     began = time.perf_counter()
     while True:
         _time(work, device)
-        if time.perf_counter() - began > WARM_UP_S:
+        if time.perf_counter() - began > seconds:
             return
 
 

@@ -15,6 +15,8 @@ from raydream.storage import write_json
 
 PASSES = 21
 """of which a layer's time is the median"""
+WARM_UP_S = 0.02
+"""that a layer runs before it is timed; there are thousands of them"""
 
 
 class LatencyTable:
@@ -60,7 +62,8 @@ class LatencyTable:
     def _measure(self, layer: nn.Module, size: list[int], channels_in: int, channels_out: int) -> float:
         layer = copy.deepcopy(layer).eval()
         resize(layer, channels_in, channels_out)
-        return measure_latencies([layer.to(self._device)], (channels_in, *size), self._batch_size, PASSES)[0].median_s
+        layer, shape = layer.to(self._device), (channels_in, *size)
+        return measure_latencies([layer], shape, self._batch_size, PASSES, WARM_UP_S)[0].median_s
 
 
 def conditions(device: torch.device, batch_size: int) -> dict[str, str | int]:
