@@ -72,7 +72,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
     curve: list[tuple[int, float]] = []
 
     began = time.perf_counter()
-    for rounds in rounds_of(config, teacher, _store(given.images, config, teacher)):
+    for rounds in rounds_of(config, teacher, image_store(given.images, config, teacher)):
         curve.append((rounds.step, accuracy(rounds.student, teacher.normalisation, images, labels)))
         print(f"step {rounds.step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
@@ -88,7 +88,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _store(folder: Path, config: DistillConfig, teacher: Teacher) -> ShardStore:
+def image_store(folder: Path, config: DistillConfig, teacher: Teacher) -> ShardStore:
     """Of the images that these settings make: named by all that decides what they will be."""
     decides: list[Any] = [teacher.fingerprint, config.seed, as_dict(config.synthesis)]
     if config.synthesis.competes:

@@ -6,7 +6,14 @@ import pytest
 import yaml
 
 from raydream.command_line import validate
-from raydream.config import DistillConfig, SynthesisConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
+from raydream.config import (
+    DistillConfig,
+    PruneConfig,
+    SynthesisConfig,
+    SynthesizeConfig,
+    TeacherJobConfig,
+    TransferConfig,
+)
 from raydream.networks import build_student, build_teacher, parameters_of
 from raydream.synthesis.stages import stages_of, updates_of
 
@@ -27,13 +34,35 @@ def test_every_configuration_is_valid(path):
     if path.stem.endswith("_transfer"):
         validate(TransferConfig, settings)
         return
+    if path.stem.endswith("_prune"):
+        teacher = {"checkpoint": "of that run", **settings.get("teacher", {})}
+        validate(PruneConfig, {**settings, "images": "of a run", "teacher": teacher})
+        return
     kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
     validate(SynthesizeConfig if "images" in settings else kind, settings)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS.keys() - TRANSFERS.keys()))
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(PRESETS.keys() - TRANSFERS.keys()) if not name.startswith("prune_")]
+)
 def test_every_preset_is_valid(name):
     assert updates_of(preset(name)) >= 500
+
+
+def pruning(name: str) -> PruneConfig:
+    settings = yaml.safe_load(PRESETS[name].read_text())
+    return validate(PruneConfig, {**settings, "images": "of a run", "teacher": {"checkpoint": "of that run"}})
+
+
+def test_the_papers_pruning():
+    made = pruning("prune_paper")
+    assert (made.pruning.criterion, made.pruning.ratio, made.pruning.epochs) == ("taylor", 0.2, 30)
+    added = made.additions.batches * made.synthesis.batch_size
+    assert made.additions.rounds == 2 and 24_000 <= added <= 26_000 and made.synthesis.competes
+
+
+def test_the_small_pruning():
+    assert pruning("prune_small").additions.rounds == 0
 
 
 def test_the_papers_multi_resolution():

@@ -37,6 +37,11 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
         tmp_path / "transferred",
     )  # fmt: skip
     assert transferred.returncode == 0, transferred.stdout + transferred.stderr
+    pruned = head.submit(
+        "jobs/prune.py", "--images", images, "--pruning.steps", "1", "--pruning.epochs", "1", "--student.batch_size",
+        "10", "--run-dir", tmp_path / "pruned",
+    )  # fmt: skip
+    assert pruned.returncode == 0, pruned.stdout + pruned.stderr
     taught = head.submit(
         "jobs/train_teacher.py", "--config", "configs/digits_teacher.yaml", "--training.epochs", "1", "--run-dir",
         tmp_path / "taught",

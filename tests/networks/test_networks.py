@@ -128,7 +128,7 @@ def test_the_padded_shortcut_takes_every_second_pixel_between_channels_of_zeros(
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             expected[:, channels // 2 : channels // 2 + 3, i, j] = x[:, :, row, column]
-    assert torch.equal(PaddedShortcut(channels, stride)(x), expected)
+    assert torch.equal(PaddedShortcut(x.shape[1], x.shape[1] + channels, stride)(x), expected)
 
 
 BLOCKS = {

@@ -1,5 +1,6 @@
 """What one run takes from another."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ def test_a_run_stands_for_its_student(distilled):
     assert teacher["checkpoint"] == str(distilled / "student.safetensors")
     # The student takes the teacher's images and knows its classes, whatever else was given.
     assert teacher["input_shape"] == [3, 32, 48] and teacher["classes"] == 7 and teacher["std"] == [0.2] * 3
+
+
+def test_a_pruned_network_is_described_beside_the_configuration(distilled):
+    (distilled / "student.safetensors").touch()
+    described = {"network": "pruned", "arguments": {"of": "digits", "widths": "{}"}}
+    (distilled / "network.json").write_text(json.dumps(described))
+    teacher = resolve({"teacher": {"network": f"run:{distilled}"}})["teacher"]
+    assert {name: teacher[name] for name in described} == described
+    assert teacher["checkpoint"] == str(distilled / "student.safetensors") and teacher["classes"] == 7
 
 
 def test_a_run_without_a_student_stands_for_its_teacher(tmp_path):

@@ -6,7 +6,15 @@ the network or the machine live in `runtime/preflight.py`. Nothing here imports 
 mistake is answered at once.
 """
 
-from raydream.config.jobs import DistillConfig, EvaluateConfig, SynthesizeConfig, TeacherJobConfig, TransferConfig
+from raydream.config.jobs import (
+    DistillConfig,
+    EvaluateConfig,
+    PruneConfig,
+    SynthesizeConfig,
+    TeacherJobConfig,
+    TransferConfig,
+)
+from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
@@ -15,12 +23,15 @@ from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
     "AblateConfig",
+    "AdditionsConfig",
     "BufferConfig",
     "CoefficientsConfig",
     "DataConfig",
     "DistillConfig",
     "EvaluateConfig",
     "GeneratorsConfig",
+    "PruneConfig",
+    "PruningConfig",
     "RoundsConfig",
     "SearchConfig",
     "StageConfig",

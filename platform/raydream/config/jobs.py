@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive
+from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
 from raydream.config.synthesis import SynthesisConfig
@@ -153,6 +154,49 @@ class TransferConfig:
             synthesis=self.synthesis,
             generators=self.generators,
         )
+
+
+@dataclass(frozen=True, config=STRICT)
+class PruneConfig:
+    """Make a teacher smaller by whole channels, with nothing but a finished set of images."""
+
+    experiment: Name = "prune"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    images: str = ""
+    """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
+    jobs/transfer.py"""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """of those images, drawn by the seed"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any news of the pruning after which a run gives up"""
+    pruning: PruningConfig = Field(default_factory=PruningConfig)
+    additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", learning_rate=0.02))
+    data: DataConfig = Field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
+        if self.teacher.checkpoint is None:
+            allowed = "the path of a checkpoint, or null where teacher.network is images or run:DIR"
+            raise InputError("teacher.checkpoint", None, allowed, "name the teacher's weights")
+        if self.student.network != "teacher" or self.student.arguments:
+            remedy = "the student is what is left of the teacher: leave its network and arguments out"
+            raise InputError("student.network", self.student.network, "teacher", remedy)
+        if self.student.ema:
+            remedy = "channels are removed from the network itself: leave it out"
+            raise InputError("student.ema", self.student.ema, "0", remedy)
+        if self.student.workers != 1:
+            raise InputError("student.workers", self.student.workers, "1", "one process prunes and distils")
+        if self.device == "cuda" and not self.student.gpus:
+            remedy = "give it a share, such as 1"
+            raise InputError("student.gpus", self.student.gpus, "> 0 where device is cuda", remedy)
 
 
 @dataclass(frozen=True, config=STRICT)

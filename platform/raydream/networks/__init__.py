@@ -15,6 +15,7 @@ from torch import nn
 from raydream.config import StudentConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
+from raydream.networks.pruned import parse_widths, resized
 from raydream.networks.resnet import RESNETS
 from raydream.networks.vgg import VGGS
 from raydream.networks.wide_resnet import WIDE_RESNETS
@@ -28,6 +29,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
+PRUNED = "pruned"
+"""what is left of another network: `of` which, its layers' `widths`, and its other arguments"""
 
 
 def build_teacher(config: TeacherConfig, field: str = "teacher") -> nn.Module:
@@ -51,7 +54,7 @@ def build_network(
     """Build a network with fresh weights.
 
     Args:
-        name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, or `package.module:factory`.
+        name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `PRUNED`.
         arguments: keyword arguments for the factory. A network of this project is also given `input_channels` and
             `classes`, torchvision's `num_classes`, timm's `num_classes` and `in_chans`; somebody else's factory gets
             `arguments` alone.
@@ -60,8 +63,10 @@ def build_network(
     Raises:
         InputError: unknown name, a path that cannot be imported, or arguments that the factory does not take.
     """
-    if name in NETWORKS:
-        factory, keywords = NETWORKS[name], {"input_channels": input_channels, "classes": classes, **arguments}
+    factory: Callable[..., nn.Module]
+    if name in NETWORKS or name == PRUNED:
+        factory = NETWORKS.get(name, _pruned)
+        keywords = {"input_channels": input_channels, "classes": classes, **arguments}
     elif name.startswith(TORCHVISION):
         factory, keywords = _torchvision_factory(name, f"{field}.network"), {"num_classes": classes, **arguments}
     elif name.startswith(TIMM):
@@ -78,6 +83,11 @@ def build_network(
         remedy = f"it returned a {type(network).__name__}"
         raise InputError(f"{field}.network", name, "a factory of torch.nn.Module", remedy)
     return network
+
+
+def _pruned(input_channels: int, classes: int, *, of: str, widths: str, **arguments: Any) -> nn.Module:
+    """What is left of a network `of` these arguments where its layers have these widths (`networks/pruned.py`)."""
+    return resized(build_network(of, arguments, input_channels, classes), parse_widths(widths))
 
 
 def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:

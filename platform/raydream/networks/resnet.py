@@ -12,18 +12,18 @@ class PaddedShortcut(nn.Module):
     """He et al.'s option A: every second pixel of every second row, and channels of zeros on either side.
 
     Args:
-        channels: of zeros to add, split evenly; even.
+        channels_in, channels_out: of the input and the output; an even number of zeros lies between them.
         stride: between the pixels that are kept.
     """
 
-    def __init__(self, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
-        self.channels, self.stride = channels, stride
+        self.channels_in, self.channels_out, self.stride = channels_in, channels_out, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] to [N,C+channels,H/stride,W/stride]."""
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return functional.pad(kept, (0, 0, 0, 0, self.channels // 2, self.channels // 2))
+        """[N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
+        kept, zeros = x[:, :, :: self.stride, :: self.stride], (self.channels_out - self.channels_in) // 2
+        return functional.pad(kept, (0, 0, 0, 0, zeros, zeros))
 
 
 class ConvolutionShortcut(nn.Sequential):
@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
             self.shortcut = (
-                PaddedShortcut(channels_out - channels_in, stride)
+                PaddedShortcut(channels_in, channels_out, stride)
                 if padded
                 else ConvolutionShortcut(channels_in, channels_out, stride)
             )

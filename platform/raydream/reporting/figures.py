@@ -266,7 +266,7 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
 
 
 def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """The student's loss, its agreement with the teacher and its learning rate over its steps.
+    """The student's loss, its agreement with the teacher, its learning rate, and what it loses in pruning.
 
     Args:
         width: of the figure, in inches.
@@ -275,6 +275,7 @@ def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
         _over_steps(metrics, "student/loss", "distillation loss (eq. 1)", _BLUE, log=True),
         _over_steps(metrics, "student/agreement", "agreement with the teacher (%)", _GREEN, share=True),
         _over_steps(metrics, "student/learning_rate", "learning rate", _VERMILION),
+        _over_steps(metrics, "pruning/filters", "filters", _PURPLE),
     ]
     return _drawn(panels, width)
 

@@ -85,6 +85,7 @@ def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("teacher_accuracy", "teacher", on),
         ("student_accuracy", "student, last", f"{on}; at the end of the run"),
         ("student_accuracy_best", best, chosen),
+        ("pruned_accuracy", "pruned network", f"{on}; at the end of the run"),
     ]
     rows = []
     for key, who, measured_on in named:
@@ -105,12 +106,18 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         "generators": "generators",
         "teacher_parameters": "parameters of the teacher",
         "student_parameters": "parameters of the student",
+        "teacher_filters": "filters of the teacher",
+        "pruned_filters": "filters of the pruned network",
+        "teacher_flops": "FLOPs of the teacher, for one image",
+        "pruned_flops": "FLOPs of the pruned network, for one image",
     }
     rows = [("method", str(summary["method"]))] if summary.get("method") is not None else []
     for key, words in counts.items():
         count = _number(summary, key)
         if count is not None:
             rows.append((words, f"{count:,.0f}"))
+    for pair in summary.get("latencies", []):
+        rows += [(f"latency of {name}, batches of {each['batch_size']}", _latency(each)) for name, each in pair.items()]
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
@@ -136,6 +143,11 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         if summary.get(key) is not None:
             rows.append((words, str(summary[key])))
     return rows
+
+
+def _latency(measured: Mapping[str, Any]) -> str:
+    low, median, high = (f"{1000 * measured[name]:,.3g}" for name in ("low_s", "median_s", "high_s"))
+    return f"{median} ms (the middle half of {measured['passes']} passes: {low} to {high} ms)"
 
 
 def _stages(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

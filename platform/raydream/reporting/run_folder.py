@@ -27,6 +27,8 @@ SUMMARY = "summary.json"
 """written when a run is done"""
 TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 """names of the weights in a run folder"""
+NETWORK = "network.json"
+"""describes the network whose weights are the student's, where the configuration does not: a pruned one"""
 BEGINNING = f".begin{ASIDE}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 
@@ -103,6 +105,10 @@ class RunFolder:
     @property
     def student(self) -> Path:
         return self.path / STUDENT
+
+    @property
+    def network(self) -> Path:
+        return self.path / NETWORK
 
     @property
     def report(self) -> Path:

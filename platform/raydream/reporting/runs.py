@@ -1,5 +1,6 @@
 """What settings name and do not hold: networks that earlier runs trained, and the file of a search's space."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import yaml
 
 from raydream.errors import InputError, first_line
 from raydream.folders import folder_at
-from raydream.reporting.run_folder import STUDENT, TEACHER, is_begun, read
+from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
 
 OF_RUN = "run:"
 OF_IMAGES = "images"
@@ -75,7 +76,7 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     place, trained = folder_at(run, field), STUDENT if "student" in config else TEACHER
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
-    own = config.get("student", teacher)
+    own = json.loads(place.read(NETWORK)) if place.has(NETWORK) else config.get("student", teacher)
     return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": f"{place}/{trained}"}
 
 

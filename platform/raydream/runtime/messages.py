@@ -87,6 +87,30 @@ class StudentReport:
     busy: list[tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class PruningReport:
+    """What a pruning tells the driver after each removal, each epoch and each round of images.
+
+    Attributes:
+        stage: what was done: remove, distil or add.
+        index: of the stage among its kind.
+        snapshot: the network's weights now, and the distillation steps behind them.
+        widths: of its layers, as text.
+        filters: that it has.
+        losses, agreements: as in `StudentReport`, of the last epoch.
+        note: what did not go as asked; empty otherwise.
+    """
+
+    stage: str
+    index: int
+    snapshot: Snapshot
+    widths: str
+    filters: int
+    losses: np.ndarray
+    agreements: np.ndarray
+    note: str
+
+
 def drain(reports: Queue) -> list[Any]:
     """All that was told since the last time, in two calls however much it is; for a queue's only reader."""
     waiting = reports.qsize()

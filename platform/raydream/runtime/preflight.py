@@ -9,7 +9,14 @@ import numpy as np
 
 from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.command_line import as_dict
-from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig, TransferConfig
+from raydream.config import (
+    DistillConfig,
+    GeneratorsConfig,
+    PruneConfig,
+    StudentConfig,
+    SynthesizeConfig,
+    TransferConfig,
+)
 from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
@@ -288,7 +295,7 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     return CheckedTransfer(teacher, images, Epochs(count, config.student.batch_size, config.epochs), data, earlier)
 
 
-def open_images(config: TransferConfig) -> Images:
+def open_images(config: TransferConfig | PruneConfig) -> Images:
     """The share of the images named that a student is to learn from; some of them have been looked at.
 
     Raises:
@@ -312,7 +319,7 @@ def _holds_shards(place: Folder, where: str) -> bool:
         raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
 
 
-def _images_of_run(config: TransferConfig, store: ShardStore) -> Shards:
+def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> Shards:
     whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
     if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
@@ -326,7 +333,7 @@ def _images_of_run(config: TransferConfig, store: ShardStore) -> Shards:
     return Shards(store, store.committed(), [extent[0] for extent in extents])
 
 
-def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> None:
+def check_workers(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -357,7 +364,7 @@ def check_workers(config: TransferConfig, read_cpus: float, nodes: Nodes) -> Non
     )
 
 
-def workers_beside_reading(config: TransferConfig, read_cpus: float, nodes: Nodes) -> int:
+def workers_beside_reading(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 
     Args:

@@ -1,0 +1,102 @@
+"""How long a network takes, and how much it has to do: measured latency, FLOPs, parameters, filters."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+WARM_UP_S = 0.1
+"""that a network runs before it is timed: memory is taken, kernels are chosen, the clock goes up"""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of a forward pass without gradients.
+
+    Attributes:
+        median_s, low_s, high_s: seconds for a batch; the middle half of all passes lies between low and high.
+        passes: that were timed.
+        batch_size: images in a pass.
+    """
+
+    median_s: float
+    low_s: float
+    high_s: float
+    passes: int
+    batch_size: int
+
+
+def measure_latencies(
+    networks: Sequence[nn.Module],
+    input_shape: tuple[int, ...],
+    batch_size: int,
+    passes: int = 50,
+    warm_up_s: float = WARM_UP_S,
+) -> list[Latency]:
+    """The latency of networks, whose passes take turns, so that whatever else the machine does is shared by all.
+
+    Args:
+        networks: in eval mode, on one device.
+        input_shape: of one of their inputs, [C,H,W] of images.
+        batch_size: inputs in a pass.
+        passes: of each network, >= 1.
+        warm_up_s: seconds that each network runs before.
+    """
+    device = next((parameter.device for parameter in networks[0].parameters()), torch.device("cpu"))
+    x = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        for network in networks:
+            _warm_up(lambda network=network: network(x), device, warm_up_s)  # type: ignore[misc]
+        taken = [[_time(lambda: network(x), device) for network in networks] for _ in range(passes)]  # noqa: B023
+    low, median, high = np.quantile(np.array(taken), [0.25, 0.5, 0.75], axis=0)
+    return [
+        Latency(float(median[index]), float(low[index]), float(high[index]), passes, batch_size)
+        for index in range(len(networks))
+    ]
+
+
+def _warm_up(work: Callable[[], object], device: torch.device, seconds: float) -> None:
+    began = time.perf_counter()
+    while True:
+        _time(work, device)
+        if time.perf_counter() - began > seconds:
+            return
+
+
+def _time(work: Callable[[], object], device: torch.device) -> float:
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def flops_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Multiplications and additions of a forward pass of one image [C,H,W], by torch's counter."""
+    device = next(network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *input_shape, device=device))
+    return int(counter.get_total_flops())
+
+
+def filters_of(network: nn.Module) -> int:
+    """Channels that all convolutions make."""
+    return sum(layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d))
+
+
+def device_name(device: torch.device) -> str:
+    """What latency depends on, beside versions and threads: the processor's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        models = []
+    return models[0] if models else f"{platform.processor() or platform.machine()} {device.type}"

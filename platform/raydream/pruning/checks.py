@@ -1,0 +1,48 @@
+"""Can this network lose as many channels? Asked before anything starts."""
+
+import copy
+
+import torch
+from torch import nn
+
+from raydream.config import PruneConfig
+from raydream.errors import InputError, first_line
+from raydream.networks.pruned import widths_of, with_selected_shortcuts
+from raydream.pruning.costs import Cost, filters, flops
+from raydream.pruning.ranking import Rule, most_removable
+from raydream.pruning.streams import find_streams, masked, remove
+
+
+def cost_of(of: str, network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+    """What `pruning.of` counts."""
+    return flops(network, input_shape) if of == "flops" else filters(network)
+
+
+def check_prunable(network: nn.Module, config: PruneConfig) -> None:
+    """See that channels can be removed from a teacher, as many as are asked for; it is left alone.
+
+    Raises:
+        InputError: torch-pruning cannot follow it, it has no channels that can go alone, it answers differently without
+            a channel than with a silent one, or too many channels are to go.
+    """
+    shape, pruning, name = config.teacher.input_shape, config.pruning, config.teacher.network
+    allowed = "a network whose channels can be removed"
+    try:
+        streams = find_streams(network, shape)
+    except Exception as error:  # whatever tracing somebody's network raises
+        raise InputError("teacher.network", name, allowed, f"following them failed: {first_line(error)}") from error
+    if not streams:
+        remedy = "it has no convolutions whose channels could go one by one"
+        raise InputError("teacher.network", name, allowed, remedy)
+    widths, rule = widths_of(with_selected_shortcuts(copy.deepcopy(network))), Rule(pruning.least, pruning.block)
+    most = most_removable(streams, widths, cost_of(pruning.of, network, shape), rule)
+    if pruning.ratio > most:
+        remedy = f"more would leave a layer with less than {pruning.least} channels (pruning.least)"
+        raise InputError("pruning.ratio", pruning.ratio, f"at most {most:.3g} for {name}", remedy)
+    one = {stream.name: [0] for stream in streams if stream.channels > 1}
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = masked(network, streams, one)(x), remove(network, streams, one)(x)
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        remedy = "without some channels it answers differently than with silent ones"
+        raise InputError("teacher.network", name, allowed, remedy)

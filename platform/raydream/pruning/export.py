@@ -1,0 +1,52 @@
+"""A pruned network for those who do not have this project: ONNX, and torch's own exchange format."""
+
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from raydream.storage import write_aside
+
+_ANY = torch.export.Dim("count", min=1)
+"""number of images"""
+
+
+def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+    """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalisation, to `logits` [N,K], for any N.
+
+    Raises:
+        torch.onnx.errors.OnnxExporterError: it does what ONNX cannot say.
+        OSError: it cannot be written.
+    """
+    noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network.cpu().eval(),
+                (torch.zeros(2, *input_shape),),
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: _ANY},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)
+    assert program is not None
+    write_aside(path, lambda aside: program.save(str(aside)))
+
+
+def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
+    """Write a network as a program of torch.export (`torch.export.load`), for any number of images; raises OSError."""
+    program = torch.export.export(network.cpu().eval(), (torch.zeros(2, *input_shape),), dynamic_shapes=({0: _ANY},))
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    write_aside(path, lambda aside: aside.write_bytes(content.getvalue()))

@@ -1,0 +1,89 @@
+"""What each layer takes at any number of channels, measured on the machine at hand and kept (I_lat of eq. 10)."""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from raydream.evaluation.latency import device_name, measure_latencies
+from raydream.networks.pruned import resize
+from raydream.pruning.costs import input_shapes
+from raydream.storage import write_json
+
+PASSES = 21
+"""of which a layer's time is the median"""
+WARM_UP_S = 0.02
+"""that a layer runs before it is timed; there are thousands of them"""
+
+
+class LatencyTable:
+    """A cost in seconds: each layer alone, forwards, in eval mode. What is not in the table yet is measured.
+
+    Args:
+        network: whose layers are asked for; on the device that is measured.
+        input_shape: [C,H,W] of its images.
+        batch_size: images in a pass, >= 1.
+        folder: where tables are kept, one for each device, versions, number of threads and batch size; None: nowhere.
+    """
+
+    def __init__(
+        self, network: nn.Module, input_shape: tuple[int, int, int], batch_size: int, folder: Path | None = None
+    ) -> None:
+        self._layers = dict(network.named_modules())
+        self._shapes = input_shapes(network, input_shape)
+        self._device = next(network.parameters()).device
+        self._batch_size = batch_size
+        self.conditions = conditions(self._device, batch_size)
+        self._path = None if folder is None else folder / f"latency-{_digest(self.conditions)}.json"
+        kept = json.loads(self._path.read_text()) if self._path is not None and self._path.exists() else {}
+        self._seconds: dict[str, float] = kept.get("seconds", {})
+        self._known = len(self._seconds)
+
+    def __call__(self, name: str, channels_in: int, channels_out: int) -> float:
+        """Seconds of a layer with so many channels; 0 for one that does not run."""
+        if name not in self._shapes or min(channels_in, channels_out) < 1:
+            return 0.0
+        layer, (_, _, *size) = self._layers[name], self._shapes[name]
+        key = f"{_kind(layer)} {'x'.join(map(str, size))} {channels_in} {channels_out}"
+        if key not in self._seconds:
+            self._seconds[key] = self._measure(layer, size, channels_in, channels_out)
+        return self._seconds[key]
+
+    def save(self) -> None:
+        """Keep what was measured since the last time; raises OSError."""
+        if self._path is not None and len(self._seconds) > self._known:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, {"conditions": self.conditions, "seconds": dict(sorted(self._seconds.items()))})
+            self._known = len(self._seconds)
+
+    def _measure(self, layer: nn.Module, size: list[int], channels_in: int, channels_out: int) -> float:
+        layer = copy.deepcopy(layer).eval()
+        resize(layer, channels_in, channels_out)
+        layer, shape = layer.to(self._device), (channels_in, *size)
+        return measure_latencies([layer], shape, self._batch_size, PASSES, WARM_UP_S)[0].median_s
+
+
+def conditions(device: torch.device, batch_size: int) -> dict[str, str | int]:
+    """What a latency was measured on and with; another machine's or version's says nothing here."""
+    return {
+        "device": device_name(device),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+    }
+
+
+def _kind(layer: nn.Module) -> str:
+    """All that tells layers apart, beside sizes and numbers of channels."""
+    if isinstance(layer, nn.Conv2d):
+        depthwise = layer.groups == layer.in_channels > 1
+        what = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, depthwise, layer.bias is not None)
+        return f"{type(layer).__name__}{what}".replace(" ", "")
+    return type(layer).__name__
+
+
+def _digest(conditions: dict[str, str | int]) -> str:
+    return hashlib.blake2b(json.dumps(conditions, sort_keys=True).encode(), digest_size=6).hexdigest()

@@ -1,0 +1,20 @@
+"""The network that a pruning left, by one call."""
+
+from raydream.command_line import validate
+from raydream.config import TeacherConfig
+from raydream.reporting import runs
+from raydream.teachers.loading import load_teacher
+from raydream.teachers.teacher import Teacher
+
+
+def load_pruned(run: str) -> Teacher:
+    """The network that a run of `jobs/prune.py` has left, frozen and in eval mode, with what normalises its images.
+
+    Args:
+        run: path or URL of the run's folder.
+
+    Raises:
+        InputError: there is no run in it that is done.
+    """
+    settings = runs.resolve({"teacher": {"network": f"{runs.OF_RUN}{run}"}})["teacher"]
+    return load_teacher(validate(TeacherConfig, settings))

@@ -1,0 +1,131 @@
+"""Which channels go next: those of the lowest importance in the whole network."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from raydream.networks.pruned import Widths
+from raydream.pruning.costs import Cost, total
+from raydream.pruning.streams import Stream
+
+NOISE = 1e-3
+"""share of a network's latency below which a removal makes nothing faster, as far as one can measure"""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How channels are chosen.
+
+    Attributes:
+        least: channels that stay in each stream, >= 1.
+        block: channels of a stream that go together, >= 1.
+        by_cost: compare importance by what a removal saves, and not by channel: the least is lost for an amount saved.
+        latency: time of a layer, for hardware-aware importance; None: it does not count.
+        eta: weight of latency in eq. 10, >= 0: at 1, a share of the network's latency counts as much as the same
+            share of the network's importance.
+    """
+
+    least: int
+    block: int = 1
+    by_cost: bool = False
+    latency: Cost | None = None
+    eta: float = 0.0
+
+
+def choose_channels(
+    streams: Sequence[Stream],
+    importance: Mapping[str, Tensor],
+    widths: Widths,
+    cost: Cost,
+    amount: float,
+    rule: Rule,
+) -> dict[str, list[int]]:
+    """The channels whose removal saves an amount, one block after the other, the least important first.
+
+    Hardware-aware (eq. 10), a block is the smallest multiple of `rule.block` whose removal makes the network faster,
+    and where there is no such multiple the stream stays as it is. Blocks are compared by importance per channel, or per
+    cost that goes with them (`Rule.by_cost`).
+
+    Args:
+        importance: by stream, [channels] each.
+        widths: of the network's layers.
+        cost: what is to be saved, and `amount` how much of it.
+
+    Returns:
+        by stream; they save less than `amount` where no more blocks can go.
+    """
+    order = {stream.name: torch.argsort(importance[stream.name], stable=True).tolist() for stream in streams}
+    removed = {stream.name: 0 for stream in streams}
+    chooser = _Chooser(importance, widths, cost, rule)
+    saved = 0.0
+    while saved < amount * (1.0 - 1e-9):
+        blocks = [(stream, chooser.block(stream, order[stream.name], removed[stream.name])) for stream in streams]
+        candidates = [(block.score, stream.name, stream, block) for stream, block in blocks if block is not None]
+        if not candidates:
+            break
+        _, name, stream, block = min(candidates, key=lambda candidate: candidate[:2])
+        saved += _saved(cost, chooser.widths, stream, block.channels)
+        chooser.widths = _narrowed(chooser.widths, stream, block.channels)
+        removed[name] += block.channels
+    return {name: sorted(order[name][:count]) for name, count in removed.items() if count}
+
+
+def most_removable(streams: Sequence[Stream], widths: Widths, cost: Cost, rule: Rule) -> float:
+    """The share in [0, 1) of a cost that goes where all channels go that a rule allows, however long it takes."""
+    before = total(cost, widths)
+    for stream in streams:
+        blocks = max(0, stream.channels - rule.least) // rule.block
+        widths = _narrowed(widths, stream, blocks * rule.block)
+    return 1.0 - total(cost, widths) / before
+
+
+@dataclass(frozen=True)
+class _Block:
+    channels: int
+    score: float
+
+
+class _Chooser:
+    def __init__(self, importance: Mapping[str, Tensor], widths: Widths, cost: Cost, rule: Rule) -> None:
+        self.widths = widths
+        self._cost, self._rule = cost, rule
+        self._importance = {name: values.tolist() for name, values in importance.items()}
+        self._all = sum(map(sum, self._importance.values())) or 1.0
+        self._latency = total(rule.latency, widths) if rule.latency else 0.0
+
+    def block(self, stream: Stream, order: list[int], removed: int) -> _Block | None:
+        """The next channels of a stream that may go, and how much they matter."""
+        rule, most = self._rule, stream.channels - removed - self._rule.least
+        for channels in range(rule.block, most + 1, rule.block):
+            error = sum(self._importance[stream.name][place] for place in order[removed : removed + channels])
+            score = error / self._all
+            if rule.latency is not None:
+                gain = _saved(rule.latency, self.widths, stream, channels) / self._latency
+                if gain <= NOISE:
+                    continue
+                score -= rule.eta * gain
+            by = _saved(self._cost, self.widths, stream, channels) if rule.by_cost else float(channels)
+            return _Block(channels, score / by)
+        return None
+
+
+def _narrowed(widths: Widths, stream: Stream, channels: int) -> Widths:
+    """Widths after so many channels of a stream have gone."""
+    after = dict(widths)
+    for part in stream.parts:
+        channels_in, channels_out = after[part.layer]
+        # All channels of a stream have as many places in a layer, but for those that a concatenation repeats.
+        places = channels * len(part.places[0])
+        after[part.layer] = (
+            channels_in - places * (part.side != "out"),
+            channels_out - places * (part.side != "in"),
+        )
+    return after
+
+
+def _saved(cost: Cost, widths: Widths, stream: Stream, channels: int) -> float:
+    after = _narrowed(widths, stream, channels)
+    layers = {part.layer for part in stream.parts}
+    return sum(cost(layer, *widths[layer]) - cost(layer, *after[layer]) for layer in layers)

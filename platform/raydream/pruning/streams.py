@@ -1,0 +1,195 @@
+"""Streams: the channels of a network that can only be removed together, found by torch-pruning's dependency graph.
+
+A channel that a convolution makes is normalised, added to others by residual connections, treated by depthwise
+convolutions, and taken in by further layers. All layers that have to lose a channel at the same time make a stream.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from raydream.networks.pruned import SelectedShortcut, is_depthwise, resize, width_of, with_selected_shortcuts
+
+Side = Literal["out", "in", "through"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one layer has of a stream.
+
+    Attributes:
+        layer: its name.
+        side: out where it makes the channels, in where it mixes them into others, through where it treats each of
+            them apart (normalisation, depthwise convolutions).
+        places: for each channel of the stream, its indices on that side of the layer.
+    """
+
+    layer: str
+    side: Side
+    places: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Channels that run through several layers.
+
+    Attributes:
+        name: of the layer that they were found from.
+        channels: how many.
+        parts: of all layers that they run through.
+    """
+
+    name: str
+    channels: int
+    parts: tuple[Part, ...]
+
+    def layers(self, *sides: str) -> list[str]:
+        """Names of the layers that have the stream on one of these sides."""
+        return [part.layer for part in self.parts if part.side in sides]
+
+
+Removed = Mapping[str, Sequence[int]]
+"""by the name of a stream: which of its channels are to go"""
+
+
+def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stream]:
+    """The streams of a network whose channels can be removed.
+
+    The channels of the input and of the output are in none, nor are those that run through a layer which cannot lose
+    single channels (grouped convolutions, attention, parameters outside of any layer).
+
+    Args:
+        network: is left alone.
+        input_shape: [C,H,W] of its images.
+    """
+    traced = copy.deepcopy(network).cpu().float().requires_grad_(True)
+    _put_convolutions_for_shortcuts(traced)
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")  # about parameters outside of layers, whose streams are left out below
+        graph = torch_pruning.DependencyGraph().build_dependency(traced, torch.zeros(2, *input_shape), verbose=False)
+    names: dict[nn.Module, str] = {layer: name for name, layer in traced.named_modules()}
+    groups = graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Linear))
+    found = (_stream(graph, group, names) for group in groups)
+    return sorted((stream for stream in found if stream is not None), key=lambda stream: stream.name)
+
+
+def _put_convolutions_for_shortcuts(network: nn.Module) -> None:
+    """What torch-pruning cannot follow becomes a convolution with as many channels on both sides, which it can."""
+    for name, layer in list(with_selected_shortcuts(network).named_modules()):
+        if isinstance(layer, SelectedShortcut):
+            convolution = nn.Conv2d(layer.channels_in, len(layer.sources), 1, layer.stride, bias=False)
+            network.set_submodule(name, convolution)
+
+
+def _stream(
+    graph: torch_pruning.DependencyGraph, group: torch_pruning.Group, names: Mapping[nn.Module, str]
+) -> Stream | None:
+    """One of torch-pruning's groups as a stream; None where it cannot be pruned."""
+    root = group[0].dep.target.module
+    channels = width_of(root)[1]  # type: ignore[index]
+    parts: list[Part] = []
+    for item in group:
+        layer, outwards = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
+        if isinstance(layer, nn.Module) and layer not in names:
+            continue  # an addition or an activation, which has no weights
+        if not _loses_channels(layer):
+            return None
+        places: list[list[int]] = [[] for _ in range(channels)]
+        for place, channel in zip(item.idxs, item.root_idxs, strict=True):
+            places[channel].append(int(place))
+        side: Side = "through" if _is_through(layer) else "out" if outwards else "in"
+        parts.append(Part(names[layer], side, tuple(map(tuple, places))))
+    stream = Stream(names[root], channels, tuple(parts))
+    return stream if stream.layers("in") else None  # what no layer takes in is the output
+
+
+def _loses_channels(layer: object) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 or is_depthwise(layer)
+    return isinstance(layer, nn.Linear | _BatchNorm)
+
+
+def _is_through(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm) or is_depthwise(layer)
+
+
+def masked(network: nn.Module, streams: Sequence[Stream], removed: Removed) -> nn.Module:
+    """A copy of a network in which no layer takes anything in of some channels.
+
+    It answers as the network without these channels does, for what is compared with it.
+    """
+    copied = with_selected_shortcuts(copy.deepcopy(network))
+    for stream in streams:
+        for part in stream.parts:
+            if part.side == "in":
+                gone = [place for channel in removed.get(stream.name, ()) for place in part.places[channel]]
+                copied.get_submodule(part.layer).register_forward_pre_hook(_Silence(gone))
+    return copied
+
+
+class _Silence:
+    """A hook that puts channels to zero, and that unlike a closure can be copied."""
+
+    def __init__(self, places: list[int]) -> None:
+        self._places = places
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (x,) = inputs
+        # Channels are the last dimension where a linear layer takes several positions, else the second.
+        axis = -1 if isinstance(layer, nn.Linear) else 1
+        return (x.index_fill(axis, torch.tensor(self._places, dtype=torch.long, device=x.device), 0.0),)
+
+
+def remove(network: nn.Module, streams: Sequence[Stream], removed: Removed) -> nn.Module:
+    """A copy of a network without some channels: smaller and dense.
+
+    Args:
+        streams: of the network.
+        removed: channels that are to go; at least one of each stream stays.
+
+    Raises:
+        ValueError: a stream would lose all its channels.
+    """
+    gone: dict[tuple[str, str], set[int]] = {}
+    for stream in streams:
+        channels = set(removed.get(stream.name, ()))
+        if len(channels) >= stream.channels:
+            raise ValueError(f"all {stream.channels} channels of {stream.name} would be removed")
+        for part in stream.parts:
+            lost = gone.setdefault((part.layer, part.side), set())
+            lost.update(place for channel in channels for place in part.places[channel])
+    smaller = with_selected_shortcuts(copy.deepcopy(network))
+    for name in {layer for layer, _ in gone}:
+        through = gone.get((name, "through"), set())
+        _cut(
+            smaller.get_submodule(name),
+            gone.get((name, "in"), set()) | through,
+            gone.get((name, "out"), set()) | through,
+        )
+    return smaller
+
+
+def _cut(layer: nn.Module, gone_in: set[int], gone_out: set[int]) -> None:
+    """Take channels out of one layer."""
+    channels_in, channels_out = width_of(layer)  # type: ignore[misc]
+    kept_in = torch.tensor([place for place in range(channels_in) if place not in gone_in])
+    kept_out = torch.tensor([place for place in range(channels_out) if place not in gone_out])
+    state = {name: value.cpu() for name, value in layer.state_dict().items()}
+    if isinstance(layer, SelectedShortcut):
+        # Where a kept channel came from one that is gone, it is zero from now on.
+        moved = torch.full((channels_in + 1,), len(kept_in))
+        moved[kept_in] = torch.arange(len(kept_in))
+        state = {"sources": moved[state["sources"]][kept_out]}
+    else:
+        state = {name: value[kept_out] if value.dim() else value for name, value in state.items()}
+        if not _is_through(layer):
+            state["weight"] = state["weight"][:, kept_in]
+    resize(layer, len(kept_in), len(kept_out))
+    layer.load_state_dict(state)

@@ -1,0 +1,58 @@
+"""What is checked before a pruning starts."""
+
+from dataclasses import dataclass
+
+from raydream.config import PruneConfig
+from raydream.data import Dataset, check_data
+from raydream.data.sources import Images, Shards
+from raydream.errors import InputError
+from raydream.pruning.checks import check_prunable
+from raydream.runtime.preflight import open_images
+from raydream.targets import check_targets
+from raydream.teachers.checks import check_network, check_shapes
+from raydream.teachers.loading import load_teacher
+from raydream.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class CheckedPruning:
+    """What the checks of a pruning found out.
+
+    Attributes:
+        images: to prune with.
+        real: the real data to measure on; None where there are none.
+    """
+
+    teacher: Teacher
+    images: Images
+    real: Dataset | None
+
+
+def check_pruning(config: PruneConfig) -> CheckedPruning:
+    """Load and probe the teacher, and see that it can be pruned as asked, with these images.
+
+    Raises:
+        InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot lose channels
+            or not as many.
+    """
+    images = open_images(config)
+    if config.student.batch_size > len(images):
+        allowed = f"at most {len(images)}, the images in {config.images}"
+        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
+    teacher = load_teacher(config.teacher)
+    check_shapes(teacher.network, config.teacher)
+    if (classes := _classes(images)) not in (None, config.teacher.classes):
+        allowed = f"{classes}, as the images are of"
+        raise InputError("teacher.classes", config.teacher.classes, allowed, "name the teacher of these images")
+    if config.additions.rounds:
+        check_network(teacher.network, config.teacher, config.synthesis, trained=True)
+        check_targets(config.synthesis.targets, config.teacher.classes)
+    check_prunable(teacher.network, config)
+    return CheckedPruning(teacher, images, check_data(config.data, config.teacher))
+
+
+def _classes(images: Images) -> int | None:
+    """Of the teacher that a run made images of; None where they are no run's."""
+    if not isinstance(images.source, Shards):
+        return None
+    return int(images.source.store.read(images.source.batches[0]).teacher_logits.shape[1])
