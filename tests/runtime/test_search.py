@@ -17,7 +17,6 @@ from ray.util.state import list_actors, list_objects
 
 from raydream.command_line import parse, validate
 from raydream.config import DistillConfig, SearchConfig
-from raydream.data.digits import load_digits
 from raydream.folders import folder_at
 from raydream.reporting.runs import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
@@ -57,11 +56,23 @@ def points_of(run_dir: Path) -> list[dict]:
     return [trial.point for _, trial in Trials(run_dir / "trials.jsonl").items()]
 
 
-def test_a_search_leaves_a_configuration_that_distill_takes(library: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    done = search(*options(library, "--also", "[exam_agreement,own_agreement]", "--run-dir", run_dir))
+@pytest.fixture(scope="module")
+def finished(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was never interrupted."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    done = search(*asked(library), "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" and "Traceback" not in done.stdout, done.stdout + done.stderr
+    return run_dir
+
+
+def asked(library: Path) -> list[str]:
+    also = "[exam_agreement,own_agreement]"
+    return options(library, "--searcher", "random", "--scheduler", "none", "--also", also)
+
+
+def test_a_search_leaves_a_configuration_that_distill_takes(finished: Path) -> None:
+    run_dir = finished
     summary, trials = json.loads((run_dir / "summary.json").read_text()), Trials(run_dir / "trials.jsonl")
     assert summary["metric"] == "accuracy" and summary["trials"] == TRIALS == len(trials.items())
     best = trials[summary["best_trial"]]
@@ -86,10 +97,11 @@ def test_a_search_leaves_a_configuration_that_distill_takes(library: Path, tmp_p
     assert not list(run_dir.rglob("*.pkl"))  # nothing of Tune's is kept
 
 
-def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(library: Path, tmp_path: Path) -> None:
-    run_dir, other = tmp_path / "run", tmp_path / "other"
-    asked = options(library, "--searcher", "random", "--scheduler", "none")
-    command = [sys.executable, "tuning/search.py", *asked, "--run-dir", str(run_dir)]
+def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(
+    library: Path, finished: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "tuning/search.py", *asked(library), "--run-dir", str(run_dir)]
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE) as process:
         wait_until(lambda: Trials(run_dir / "trials.jsonl").count("done") >= 2, process)
         os.killpg(process.pid, signal.SIGKILL)
@@ -107,12 +119,10 @@ def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(library
     assert all(path.stat().st_mtime_ns == moment for path, moment in shards.items())
     begun = [line for line in (run_dir / "trials.jsonl").read_text().splitlines() if '"begun"' in line]
     assert len(begun) == TRIALS
-    whole = search(*asked, "--run-dir", other)  # never interrupted
-    assert whole.returncode == 0, whole.stdout + whole.stderr
-    assert points_of(run_dir) == points_of(other) == random_points(space_of(config_of(asked)), TRIALS, 0).points
-    scores = [
-        [trial.scores("accuracy") for _, trial in Trials(path / "trials.jsonl").items()] for path in (run_dir, other)
-    ]
+    config = parse(SearchConfig, "", asked(library)).config
+    assert points_of(run_dir) == points_of(finished) == random_points(space_of(config), TRIALS, 0).points
+    both = [Trials(path / "trials.jsonl").items() for path in (run_dir, finished)]
+    scores = [[trial.scores("accuracy") for _, trial in trials] for trials in both]
     assert scores[0] == scores[1]
 
 
@@ -130,10 +140,6 @@ def test_ctrl_c_says_how_to_go_on(library: Path, tmp_path: Path) -> None:
     assert f"--resume {tmp_path / 'run'}" in error and "Traceback" not in out + error, out + error
 
 
-def config_of(asked: list[str]) -> SearchConfig:
-    return parse(SearchConfig, "", asked).config
-
-
 def test_trials_that_fail_are_noted_with_their_reason_and_end_nothing(library: Path, tmp_path: Path) -> None:
     rates = {"synthesis.learning_rate": {"grid": [0.1, 1.0e38]}, "synthesis.clip": {"grid": [False]}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | {"search": rates}))
@@ -149,14 +155,15 @@ def test_trials_that_fail_are_noted_with_their_reason_and_end_nothing(library: P
 @pytest.mark.parametrize("scheduler", ["none", "asha"])
 def test_trials_give_back_all_that_they_took(tmp_path: Path, scheduler: str) -> None:
     config = SearchConfig(
-        space=SPACE, scheduler=scheduler, searcher="random", teacher={"arguments": {"width": 8}},
+        space=SPACE, scheduler=scheduler, searcher="random", metric="feature_distance",
+        teacher={"arguments": {"width": 8}},
         student={"arguments": {"width": 8}}, synthesis={"precision": "fp32"}, trial={"cpus": 0.5},
     )  # fmt: skip
     teacher, place = tiny_teacher(), folder_at(str(tmp_path))
     (tmp_path / "trials").mkdir()
     plan = TrialPlan(
-        "run", (teacher.config, to_arrays(teacher.network)), (), place, None, frozenset({"accuracy"}), "accuracy",
-        load_digits().validation, False, 0.5, 0.0,
+        "run", (teacher.config, to_arrays(teacher.network)), (), place, None, frozenset(), "feature_distance", None,
+        False, 0.5, 0.0,
     )  # fmt: skip
     space, trials, ended = space_of(config), Trials(tmp_path / "trials.jsonl"), []
     sampler = make_sampler("random", space, 9, 0)
