@@ -62,6 +62,11 @@ def test_the_buffer_and_the_schedule_import_without_torch():
     assert not {name for name in loaded if name.split(".")[0] in ("torch", "ray")}
 
 
+def test_checks_of_all_jobs_import_without_what_only_pruning_needs():
+    loaded = imported("import raydream.pruning.checks")
+    assert not {name for name in loaded if name.split(".")[0] in ("torch_pruning", "torchvision", "onnx", "ray")}
+
+
 def test_the_command_line_imports_without_torch():
     loaded = imported("import raydream.command_line")
     assert not {name for name in loaded if name.split(".")[0] in ("torch", "ray")}

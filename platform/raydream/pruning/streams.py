@@ -8,14 +8,16 @@ import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch_pruning
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raydream.networks.pruned import SelectedShortcut, is_depthwise, resize, width_of, with_selected_shortcuts
+
+if TYPE_CHECKING:
+    import torch_pruning
 
 Side = Literal["out", "in", "through"]
 
@@ -69,6 +71,8 @@ def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[
         network: is left alone.
         input_shape: [C,H,W] of its images.
     """
+    import torch_pruning  # here, as it takes a second with torchvision, and all but one job need neither
+
     traced = copy.deepcopy(network).cpu().float().requires_grad_(True)
     _put_convolutions_for_shortcuts(traced)
     with warnings.catch_warnings(), torch.enable_grad():
@@ -89,7 +93,7 @@ def _put_convolutions_for_shortcuts(network: nn.Module) -> None:
 
 
 def _stream(
-    graph: torch_pruning.DependencyGraph, group: torch_pruning.Group, names: Mapping[nn.Module, str]
+    graph: "torch_pruning.DependencyGraph", group: "torch_pruning.Group", names: Mapping[nn.Module, str]
 ) -> Stream | None:
     """One of torch-pruning's groups as a stream; None where it cannot be pruned."""
     root = group[0].dep.target.module
