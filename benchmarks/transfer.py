@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=Path("runs/transfer_images"), help="folder to keep images in")
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
+    for folder in (given.images, given.json.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load(given.config.read_text()) | ({"epochs": given.epochs} if given.epochs else {})
     config = validate(TransferConfig, settings | {"new_images": given.count})
     if given.count % config.synthesis.batch_size:
@@ -77,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for job in as_completed(jobs):
             done.append(job.result())
             print(_line(done[-1]), flush=True)
-            given.json.parent.mkdir(parents=True, exist_ok=True)
             write_json(given.json, {"table": _table(done), "runs": done, "config": as_dict(config)})
     _print(_table(done))
 
