@@ -16,7 +16,6 @@ Files of real data: .npz with `x`, uint8 [N,H,W,C], and `y`; or .parquet with `j
 
 import argparse
 import copy
-import io
 import itertools
 import json
 import time
@@ -26,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import torch_pruning
 import yaml
 from methods import summarise
-from PIL import Image
 from students import image_store, merged
 from torch import nn
 from torch.nn import functional
@@ -42,6 +39,7 @@ from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, PruneConfig
 from raydream.data import Split, load_data
+from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.networks import parameters_of
@@ -126,20 +124,19 @@ def _teacher(making: DistillConfig) -> Teacher:
 
 def _measured(given: argparse.Namespace, making: DistillConfig) -> dict[str, Split]:
     if given.measure:
-        return {name: _split(Path(path)) for name, _, path in (each.partition("=") for each in given.measure)}
+        shape = making.teacher.input_shape
+        return {name: _split(Path(path), shape) for name, _, path in (each.partition("=") for each in given.measure)}
     real = load_data(making.data, making.teacher)
     assert real is not None, "name real images to measure on: --measure NAME=FILE"
     return {"validation": real.validation, "test": real.test}
 
 
-def _split(path: Path) -> Split:
-    """Real images in a file."""
-    if path.suffix == ".npz":
-        held = np.load(path)
-        return Split(np.ascontiguousarray(held["x"].transpose(0, 3, 1, 2)), held["y"])
-    table = pd.read_parquet(path)
-    images = np.stack([np.array(Image.open(io.BytesIO(each))) for each in table["jpeg"]])
-    return Split(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), table["label"].to_numpy())
+def _split(path: Path, shape: tuple[int, int, int], most: int | None = None, seed: int = 0) -> Split:
+    """Real images in a file; all of them, or some, drawn by a seed."""
+    source = open_files(str(path), "--measure", shape)
+    order = np.random.default_rng(derive_seed(seed, "real images")).permutation(sum(source.parts))
+    rows = np.sort(order[:most])
+    return Split(source.read(rows), source.labels()[rows])
 
 
 def _images(
@@ -149,11 +146,13 @@ def _images(
     schedule = Schedule.of(making)
     count = schedule.total_batches * schedule.batch_images
     if source in ("real", "proxy"):
-        path, real = getattr(given, {"real": "train"}.get(source, source)), load_data(making.data, making.teacher)
-        split = _split(path) if path is not None else real.train if real is not None else None
-        assert split is not None, f"name the {source} images in a file"
-        rows = np.random.default_rng(derive_seed(seed, "real images")).permutation(len(split.labels))[:count]
-        return split.images[rows], split.labels[rows]
+        if (path := getattr(given, {"real": "train"}.get(source, source))) is not None:
+            split = _split(path, making.teacher.input_shape, count, seed)
+            return split.images, split.labels
+        real = load_data(making.data, making.teacher)
+        assert real is not None, f"name the {source} images in a file"
+        rows = np.random.default_rng(derive_seed(seed, "real images")).permutation(len(real.train.labels))[:count]
+        return real.train.images[rows], real.train.labels[rows]
     method = "deep_inversion" if source == "none" else source
     config = validate(DistillConfig, merged(settings, {"seed": seed, "synthesis": {"method": method}}))
     store = image_store(given.images, config, teacher)
