@@ -29,7 +29,7 @@ from raydream.records import BatchId, Order
 from raydream.reporting.journal import Journal
 from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
-from raydream.runtime.preflight import check_pruning
+from raydream.runtime.prune_preflight import check_pruning
 from raydream.runtime.prune import save
 from raydream.shards import ShardStore
 from raydream.storage import write_json
