@@ -29,8 +29,8 @@ from raydream.records import BatchId, Order
 from raydream.reporting.journal import Journal
 from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
-from raydream.runtime.prune_preflight import check_pruning
 from raydream.runtime.prune import save
+from raydream.runtime.prune_preflight import check_pruning
 from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.synthesis.batch import BatchMaker
@@ -204,7 +204,7 @@ BAD = [
     (["--device", "cuda"], "student.gpus", "> 0 where device is cuda"),
     (["--synthesis.targets", "{{rule: listed, classes: [10]}}"], "synthesis.targets.classes", "0 to 9"),
     (["--teacher.network", "run:no_such_run"], "teacher.network", "the folder of a run"),
-    (["--data.name", "mnist"], "data.name", "'digits'"),
+    (["--data.name", "mnist"], "data.name", "digits, files"),
 ]
 
 
@@ -236,7 +236,7 @@ def test_bad_input_is_found_before_ray_starts(
 
 def test_values_at_the_boundary_are_taken(config: Path, tmp_path: Path) -> None:
     given = ["--config", str(config), "--run-dir", str(tmp_path / "run"), "--pruning.ratio", "0.846"]
-    assert check_pruning(parse(PruneConfig, "", [*given, "--student.batch_size", "40"]).config).images == 40
+    assert len(check_pruning(parse(PruneConfig, "", [*given, "--student.batch_size", "40"]).config).images) == 40
 
 
 def linear_network() -> torch.nn.Module:
