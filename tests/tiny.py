@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raydream.config import SynthesisConfig, TeacherConfig
+from raydream.command_line import as_dict
+from raydream.config import SynthesisConfig, SynthesizeConfig, TeacherConfig
 from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
-from raydream.records import BatchId, ImageBatch, Provenance
-from raydream.reporting.run_folder import RunFolder
+from raydream.records import BatchId, ImageBatch, Order, Provenance
+from raydream.reporting.run_folder import RunFolder, begin
 from raydream.shards import ShardStore, file_name
+from raydream.storage import write_json
+from raydream.synthesis.batch import BatchMaker
+from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, freeze, make_teacher
 
 torch.set_num_threads(1)  # such small tensors only lose by more
@@ -89,3 +93,15 @@ def some_batch(batch: str = "r0001-b0002", count: int = 5, shape: tuple[int, ...
     )
     pixels = random.integers(0, 256, (count, *shape), dtype=np.uint8)
     return ImageBatch(pixels, random.integers(0, 7, count), logits, provenance)
+
+
+def finished_images(run_dir: Path) -> Path:
+    """The folder of a run that is done and made 40 images of the tiny teacher; without Ray."""
+    teacher, synthesis = tiny_teacher(), tiny_synthesis(method="deep_inversion", batch_size=20)
+    folder = begin(str(run_dir), as_dict(SynthesizeConfig(images=40, teacher=teacher.config, synthesis=synthesis)))
+    save_network(teacher.network, folder.teacher)
+    maker, store = BatchMaker(folder.run, teacher, synthesis), ShardStore(folder.images)
+    for index in range(2):
+        store.write(maker.make(Order(BatchId(0, index), np.arange(20) % 10, index), None, None).batch)
+    write_json(folder.summary, {})
+    return run_dir

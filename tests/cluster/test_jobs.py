@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster.conftest import ENV, Head
 from tests.jobs import assert_same_images, images_of
+from tests.tiny import finished_images
 
 pytestmark = pytest.mark.cluster
 
@@ -37,11 +38,6 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
         tmp_path / "transferred",
     )  # fmt: skip
     assert transferred.returncode == 0, transferred.stdout + transferred.stderr
-    pruned = head.submit(
-        "jobs/prune.py", "--images", images, "--pruning.steps", "1", "--pruning.epochs", "1", "--student.batch_size",
-        "10", "--run-dir", tmp_path / "pruned",
-    )  # fmt: skip
-    assert pruned.returncode == 0, pruned.stdout + pruned.stderr
     taught = head.submit(
         "jobs/train_teacher.py", "--config", "configs/digits_teacher.yaml", "--training.epochs", "1", "--run-dir",
         tmp_path / "taught",
@@ -54,6 +50,14 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     assert searched.returncode == 0, searched.stdout + searched.stderr
     assert json.loads((tmp_path / "searched" / "summary.json").read_text())["trials"] == 3
     assert (tmp_path / "searched" / "best.yaml").is_file()
+
+
+def test_a_pruning_can_be_submitted(head: Head, tmp_path: Path) -> None:
+    few = ["--pruning.steps", "1", "--pruning.epochs", "1", "--student.batch_size", "20"]
+    images = finished_images(tmp_path / "images")
+    pruned = head.submit("jobs/prune.py", "--images", images, *few, "--run-dir", tmp_path / "pruned")
+    assert pruned.returncode == 0, pruned.stdout + pruned.stderr
+    assert json.loads((tmp_path / "pruned" / "summary.json").read_text())["filters_ratio"] <= 0.5
 
 
 def assert_logs_are_named(head: Head, run: str) -> None:

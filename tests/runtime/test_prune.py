@@ -16,8 +16,8 @@ import torch
 import yaml
 
 from raydream.applications.pruning import CHECKPOINT, Pruning
-from raydream.command_line import as_dict, parse, validate
-from raydream.config import DataConfig, PruneConfig, SynthesizeConfig, TeacherConfig
+from raydream.command_line import parse, validate
+from raydream.config import DataConfig, PruneConfig, TeacherConfig
 from raydream.data import ImageSet, load_data
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy
@@ -25,34 +25,21 @@ from raydream.evaluation.latency import filters_of
 from raydream.networks import build_teacher
 from raydream.pruning import load_pruned
 from raydream.pruning.streams import find_streams, remove
-from raydream.records import BatchId, Order
 from raydream.reporting.journal import Journal
-from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
 from raydream.runtime.prune import save
 from raydream.runtime.prune_preflight import check_pruning
 from raydream.shards import ShardStore
-from raydream.storage import write_json
-from raydream.synthesis.batch import BatchMaker
-from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
 from tests.jobs import run, start, wait_until
-from tests.tiny import some_batch, tiny_synthesis, tiny_teacher
+from tests.tiny import finished_images, some_batch
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run that made 40 images."""
-    run_dir, teacher = tmp_path_factory.mktemp("images") / "run", tiny_teacher()
-    synthesis = tiny_synthesis(method="deep_inversion", batch_size=20)
-    folder = begin(str(run_dir), as_dict(SynthesizeConfig(images=40, teacher=teacher.config, synthesis=synthesis)))
-    save_network(teacher.network, folder.teacher)
-    maker, store = BatchMaker(folder.run, teacher, synthesis), ShardStore(folder.images)
-    for index in range(2):
-        store.write(maker.make(Order(BatchId(0, index), np.arange(20) % 10, index), None, None).batch)
-    write_json(folder.summary, {})
-    return run_dir
+    return finished_images(tmp_path_factory.mktemp("images") / "run")
 
 
 @pytest.fixture(scope="module")

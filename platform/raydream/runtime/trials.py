@@ -121,7 +121,8 @@ def _scheduler(search: Search) -> TrialScheduler:
         at_most = max(2, _most_reports(search))
         return ASHAScheduler(time_attr="report", grace_period=1, reduction_factor=3, max_t=at_most)
     if search.config.scheduler == "median":
-        return MedianStoppingRule(time_attr="report", grace_period=1, min_samples_required=3)
+        # Trials are never paused for others: what is paused has to be kept where all nodes find it.
+        return MedianStoppingRule("report", grace_period=1, min_samples_required=3, min_time_slice=10**9)
     return FIFOScheduler()
 
 
