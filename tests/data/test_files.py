@@ -234,3 +234,13 @@ def test_coloured_pictures_are_not_made_grey():
 def test_what_lies_together_in_a_folder_is_read_together(tmp_path):
     write_folder(tmp_path, pixels(count=300), ["a"] * 300)
     assert open_files(str(tmp_path), "images", SHAPE).parts == [256, 44]
+
+
+@pytest.mark.parametrize(
+    "first", [b"\x0c\x00\x00\x00", b"BM\x00\x00", b"\x89PNG", b"\xff\xd8\xff\xe0", b"P5 1", b"GIF8"]
+)
+def test_pixels_that_begin_as_a_file_does_are_pixels(first):
+    content = first + bytes(range(20))
+    assert decoded(content, (1, 4, 6)).tobytes() == content
+    with pytest.raises((ValueError, OSError)):
+        decoded(content + b"\x00", (1, 4, 6))

@@ -297,10 +297,13 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
             if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
                 raise ValueError(f"is {(shape[0], picture.height, picture.width)}")
             pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
-    except PIL.UnidentifiedImageError as error:
-        if len(content) != int(np.prod(shape)):
+    except DAMAGE as error:
+        # Pixels may begin as a picture's file does: twelve, say, as a bitmap's header.
+        if len(content) == int(np.prod(shape)):
+            return np.frombuffer(content, np.uint8).reshape(shape)
+        if isinstance(error, PIL.UnidentifiedImageError):
             raise ValueError(f"is no picture, and {len(content)} bytes are no pixels of that shape") from error
-        return np.frombuffer(content, np.uint8).reshape(shape)
+        raise
     return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
