@@ -18,6 +18,8 @@ IMAGE_COLUMNS = ("image", "img", "jpeg", "png")
 LABEL_COLUMNS = ("label", "target")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
 KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pictures"
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
+"""with which pictures begin in tables, and pixels hardly ever; those of other kinds are too short to tell"""
 TOGETHER = 256
 """pictures that are read together"""
 
@@ -290,6 +292,9 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
         ValueError: it is of another shape; the message goes on after a name.
         OSError: it is no picture.
     """
+    are_pixels = len(content) == int(np.prod(shape))
+    if are_pixels and not content.startswith(SIGNATURES):
+        return np.frombuffer(content, np.uint8).reshape(shape)
     try:
         with PIL.Image.open(io.BytesIO(content)) as picture:
             if shape[0] == 1 and picture.mode not in ("1", "L"):
@@ -297,13 +302,10 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
             if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
                 raise ValueError(f"is {(shape[0], picture.height, picture.width)}")
             pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
-    except DAMAGE as error:
-        # Pixels may begin as a picture's file does: twelve, say, as a bitmap's header.
-        if len(content) == int(np.prod(shape)):
-            return np.frombuffer(content, np.uint8).reshape(shape)
-        if isinstance(error, PIL.UnidentifiedImageError):
+    except PIL.UnidentifiedImageError as error:
+        if not are_pixels:
             raise ValueError(f"is no picture, and {len(content)} bytes are no pixels of that shape") from error
-        raise
+        return np.frombuffer(content, np.uint8).reshape(shape)
     return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
