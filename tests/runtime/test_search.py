@@ -17,9 +17,11 @@ from ray.util.state import list_actors, list_objects
 
 from raydream.command_line import parse, validate
 from raydream.config import DistillConfig, SearchConfig
+from raydream.errors import InputError
 from raydream.folders import folder_at
 from raydream.reporting.runs import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
+from raydream.runtime.session import machine_nodes
 from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler, random_points
@@ -213,7 +215,16 @@ BAD = [
 
 
 @pytest.mark.parametrize(("given", "told"), BAD, ids=[" ".join(given) for given, _ in BAD])
-def test_bad_input_is_one_sentence_before_anything_starts(
+def test_bad_input_is_one_sentence(given: list[str], told: str, library: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        config = parse(SearchConfig, "", options(library, *given, "--run-dir", tmp_path / "run")).config
+        check_trial_fits(config, machine_nodes([]))
+        check_search(config, config.teacher)
+    assert told in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("given", "told"), [BAD[0], BAD[-1]], ids=[BAD[0][0][0], BAD[-1][0][0]])
+def test_a_search_answers_bad_input_before_anything_starts(
     given: list[str], told: str, library: Path, tmp_path: Path
 ) -> None:
     done = search(*options(library, *given, "--run-dir", tmp_path / "run"))
