@@ -26,7 +26,6 @@ from typing import Any
 import torch
 import yaml
 from plain_loop import PlainLoop
-from students import merged
 
 from raydream.command_line import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
@@ -34,6 +33,7 @@ from raydream.config import SynthesisConfig, SynthesizeConfig
 from raydream.losses.feature_statistics import frozen_copy
 from raydream.networks import build_teacher
 from raydream.runtime.session import machine_cpus
+from raydream.search.space import merged
 from raydream.storage import write_json
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.stages import Stage, stages_of

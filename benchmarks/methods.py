@@ -27,6 +27,7 @@ from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.schedule import Schedule
+from raydream.search.space import settings_at
 from raydream.storage import write_json
 from raydream.teachers.loading import trained_teacher
 
@@ -37,14 +38,15 @@ def main() -> None:
     """Run all (variant, seed) pairs and print the table."""
     options = _options()
     settings = yaml.safe_load(Path(options.config).read_text())
+    filled = as_dict(validate(DistillConfig, settings))
     field, _, values = options.vary.partition("=")
-    variants = {value: _with(settings, field, yaml.safe_load(value)) for value in values.split(",")}
+    variants = {value: settings_at(filled, {field: yaml.safe_load(value)}) for value in values.split(",")}
     configs = {name: validate(DistillConfig, variant) for name, variant in variants.items()}
     first = next(iter(configs.values()))
     trained_teacher(first.teacher, first.training, first.data)  # once, before the processes look for it
     seeds = range(options.seed_offset, options.seed_offset + options.seeds)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in configs}
-    jobs = [(name, _with(variants[name], "seed", seed)) for seed in seeds for name in configs]
+    jobs = [(name, settings_at(variants[name], {"seed": seed})) for seed in seeds for name in configs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
         for (name, settings), run in zip(jobs, pool.map(_run, [job[1] for job in jobs]), strict=True):
@@ -68,12 +70,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="side by side, one thread each")
     parser.add_argument("--json", help="where to write the results")
     return parser.parse_args()
-
-
-def _with(settings: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """A copy of nested settings with one of them changed."""
-    head, _, rest = field.partition(".")
-    return {**settings, head: _with(settings.get(head, {}), rest, value) if rest else value}
 
 
 def _run(settings: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ import torch
 import torch_pruning
 import yaml
 from methods import summarise
-from students import image_store, merged
+from students import image_store
 from torch import nn
 from torch.nn import functional
 
@@ -45,6 +45,7 @@ from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.networks import parameters_of
 from raydream.networks.pruned import SelectedShortcut
 from raydream.schedule import Schedule
+from raydream.search.space import merged
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.storage import write_json

@@ -26,6 +26,7 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
+from raydream.search.space import merged
 from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.loading import load_teacher
@@ -55,12 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done.append({"name": name, "seed": seed, "changes": changes, **_run(config, given)})
             write_json(given.json, done)
             print(json.dumps(done[-1]), flush=True)
-
-
-def merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings, with those of the other where both have one."""
-    both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(other[key], dict)}
-    return one | other | both
 
 
 def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:

@@ -59,8 +59,6 @@ class Dimension:
         if not self.is_range:
             return self.values.index(value) / max(1, len(self.values) - 1)
         low, high = self.values
-        if low == high:
-            return 0.5
         if self.kind == "log_uniform":
             return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
         return float((value - low) / (high - low))
@@ -97,8 +95,8 @@ def space_of(config: SearchConfig) -> Space:
             does not take.
     """
     described: dict[str, Any] = dict(config.space) if isinstance(config.space, dict) else {}
-    if unknown := set(described) - {"search", "scale"}:
-        raise InputError(f"space.{unknown.pop()}", ..., "search or scale", "a space has no other key")
+    if unknown := [key for key in described if key not in ("search", "scale")]:
+        raise InputError(f"space.{unknown[0]}", described[unknown[0]], "left out", "a space has search and scale alone")
     searched = described.get("search")
     if not isinstance(searched, dict) or not searched:
         remedy = "name at least one, such as synthesis.coefficients.tv: {log_uniform: [1.0e-5, 0.1]}"
@@ -143,7 +141,7 @@ def config_at(config: DistillConfig, space: Space, point: Point) -> DistillConfi
 
 
 def _dimension(name: str, spec: Any, settings: dict[str, Any]) -> Dimension:
-    field, now = f"space.search.{name}", _setting(name, settings)
+    field, now = f"space.search.{name}", _setting(name, spec, settings)
     if not isinstance(spec, dict) or len(spec) != 1 or next(iter(spec)) not in KINDS:
         remedy = "for example {log_uniform: [1.0e-5, 0.1]} or {choice: [0, 1, 2]}"
         raise InputError(field, spec, f"one of {', '.join(KINDS)} with its values", remedy)
@@ -173,12 +171,12 @@ def _check_range(field: str, dimension: Dimension) -> None:
         raise InputError(field, values, "> 0 on a logarithmic scale", remedy)
 
 
-def _setting(name: str, settings: Mapping[str, Any]) -> Any:
+def _setting(name: str, spec: Any, settings: Mapping[str, Any]) -> Any:
     known = dict(_leaves({part: settings[part] for part in SEARCHED}))
     if name not in known:
         near = difflib.get_close_matches(name, known, 3, 0.0)
         allowed = f"a setting of {', '.join(SEARCHED)}"
-        raise InputError(f"space.search.{name}", ..., allowed, f"did you mean {' or '.join(near)}?")
+        raise InputError(f"space.search.{name}", spec, allowed, f"did you mean {' or '.join(near)}?")
     return known[name]
 
 
