@@ -14,22 +14,23 @@ import ray
 import yaml
 from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_objects
+from torch import nn
 
 from raydream.command_line import parse, validate
-from raydream.config import DistillConfig, SearchConfig
+from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.errors import InputError
 from raydream.folders import folder_at
 from raydream.reporting.runs import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
 from raydream.runtime.session import machine_nodes
-from raydream.runtime.trial import TrialPlan
+from raydream.runtime.trial import TrialAtWork, TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler, random_points
 from raydream.search.space import space_of
 from raydream.search.trials import Trials
-from raydream.teachers.teacher import to_arrays
+from raydream.teachers.teacher import make_teacher, to_arrays
 from tests.jobs import ROOT, TINY, wait_until
-from tests.tiny import tiny_teacher
+from tests.tiny import tiny_synthesis, tiny_teacher
 
 SPACE = yaml.safe_load(Path(__file__).parents[1].joinpath("tiny_space.yaml").read_text())
 TRIALS, REPORTS = 5, 3
@@ -164,7 +165,7 @@ def test_trials_give_back_all_that_they_took(tmp_path: Path, scheduler: str) -> 
     teacher, place = tiny_teacher(), folder_at(str(tmp_path))
     (tmp_path / "trials").mkdir()
     plan = TrialPlan(
-        "run", (teacher.config, to_arrays(teacher.network)), (), place, None, frozenset(), "feature_distance", None,
+        (teacher.config, to_arrays(teacher.network)), (), place, None, frozenset(), "feature_distance", None,
         False, 0.5, 0.0,
     )  # fmt: skip
     space, trials, ended = space_of(config), Trials(tmp_path / "trials.jsonl"), []
@@ -244,6 +245,25 @@ def test_a_trial_needs_one_node_with_room() -> None:
     with pytest.raises(ValueError, match=r"trial\.cpus"):
         check_trial_fits(config, [{"CPU": 3.0}, {"CPU": 3.0}])
     check_trial_fits(SearchConfig(space=SPACE, trial={"cpus": 4}, autoscaling=True), [{"CPU": 1.0}])
+
+
+def linear_network(input_channels: int = 1, classes: int = 10) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64 * input_channels, classes))
+
+
+def test_a_teacher_without_batch_normalisation_is_searched_by_what_it_has(tmp_path: Path) -> None:
+    teacher = make_teacher(linear_network(), TeacherConfig(network="tests.runtime.test_search:linear_network"))
+    (tmp_path / "trials").mkdir()
+    arrays, place = to_arrays(teacher.network), folder_at(str(tmp_path))
+    plan = TrialPlan((teacher.config, arrays), (), place, None, frozenset(), "target_share", None, True, 1.0, 0.0)
+    config = DistillConfig(
+        teacher=teacher.config,
+        synthesis=tiny_synthesis(method="deepdream", iterations=2),
+        rounds={"initial_batches": 2, "count": 0, "final_steps": 1},
+    )
+    reports = list(TrialAtWork(plan, config, 0).reports())
+    assert [each["images"] for each in reports] == [8, 16]
+    assert "feature_distance" not in reports[0] and 0 <= reports[1]["target_share"] <= 1
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tuning" / "spaces").glob("*.yaml")), ids=lambda path: path.stem)

@@ -22,6 +22,11 @@ def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in network.named_modules() if is_one(layer)}
 
 
+def keeps_statistics(network: nn.Module) -> bool:
+    """Whether any of a network's BN layers has running statistics to compare with."""
+    return any(layer.running_mean is not None for layer in batch_norm_layers(network).values())
+
+
 MOST_SUMMED = 2**20
 """values per channel up to which ATen's plain summing in fp32 is exact enough (a relative 1e-4 at a quarter of it)"""
 

@@ -1,5 +1,6 @@
 """The trials of a search for TensorBoard: a curve for each, and HParams beside its final figures."""
 
+import shutil
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -8,7 +9,7 @@ from raydream.search.trials import Trials
 
 
 def write_hyper_parameters(tensorboard: Path, trials: Trials, metric: str) -> None:
-    """Write the events of all trials, each in a folder of its own; what is there already stays.
+    """Write the events of all trials, each in a folder of its own; what a killed session left there is replaced.
 
     Args:
         tensorboard: folder of the events.
@@ -16,8 +17,9 @@ def write_hyper_parameters(tensorboard: Path, trials: Trials, metric: str) -> No
     """
     for number, trial in trials.items():
         folder = tensorboard / f"trial-{number:04d}"
-        if folder.exists() or not trial.reports:
+        if not trial.reports:
             continue
+        shutil.rmtree(folder, ignore_errors=True)
         with SummaryWriter(str(folder)) as events:
             for report, values in enumerate(trial.reports, 1):
                 for name, value in values.items():

@@ -13,7 +13,7 @@ from raydream.reporting.search_figures import best_so_far, importance_bars, para
 from raydream.search.importance import importances
 from raydream.search.metrics import MEASURES, metric_of
 from raydream.search.space import Space, shown
-from raydream.search.trials import Trials
+from raydream.search.trials import Trials, images_of
 from raydream.shards import ShardStore
 
 BEST_SHOWN = 12
@@ -144,7 +144,7 @@ def _failed(trials: Trials) -> list[list[str]] | None:
 
 
 def _images(folder: RunFolder, trial: int) -> list[Picture]:
-    store = ShardStore(folder.place / "trials" / f"{trial:04d}")
+    store = ShardStore(images_of(folder.place, trial))
     try:
         first = [store.read(batch) for batch in store.committed() if batch.index == 0]
     except (OSError, ShardError):

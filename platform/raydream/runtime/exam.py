@@ -15,6 +15,7 @@ from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import RaydreamError, SynthesisError
 from raydream.folders import Folder
 from raydream.records import BatchId
+from raydream.runtime.failures import own_error
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.candidates import random_points
@@ -47,7 +48,10 @@ def make_exam(config: SearchConfig, space: Space, teacher: Teacher, place: Folde
         tasks = [
             made.remote(each, config.trial.cpus, config.trial.gpus, weights, place, index) for index, each in missing
         ]
-        ray.get(tasks)
+        try:
+            ray.get(tasks)
+        except ray.exceptions.RayError as error:
+            raise own_error(error, "making the exam's images failed") from error
     batches = store.committed()
     if not batches:
         raise RaydreamError("no setting drawn from the space makes images: lower its learning rates or coefficients")
@@ -60,8 +64,8 @@ def _make(
     name_logs("exam", index)
     device = use_device(config.device, cpus, gpus)
     teacher = teacher_from_arrays(config.teacher, weights).to(device)
-    order = replace(Schedule.of(config).order(BatchId(0, 0), config), batch=BatchId(0, index))
-    order = replace(order, seed=derive_seed(config.seed, "synthesis", index, 0))
+    first = Schedule.of(config).order(BatchId(0, 0), config)
+    order = replace(first, batch=BatchId(0, index), seed=derive_seed(config.seed, "synthesis", index, 0))
     try:
         ShardStore(place).write(BatchMaker("exam", teacher, config.synthesis).make(order, None, None).batch)
     except SynthesisError:

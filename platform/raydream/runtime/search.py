@@ -115,7 +115,6 @@ def _plan(
     config: SearchConfig, checked: CheckedSearch, teacher: Teacher, folder: RunFolder, split: str, exam: Any
 ) -> TrialPlan:
     return TrialPlan(
-        run=folder.run,
         teacher=(config.teacher, to_arrays(teacher.network)),
         verifiers=tuple((each.config, to_arrays(each.network)) for each in checked.verifiers),
         place=folder.place,

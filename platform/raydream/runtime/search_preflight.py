@@ -6,7 +6,7 @@ from raydream.buffer.limiter import make_limiter
 from raydream.config import SearchConfig, TeacherConfig
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.losses.feature_statistics import keeps_statistics
 from raydream.networks import build_teacher
 from raydream.runtime.preflight import Nodes, check_student, check_teacher
 from raydream.schedule import Schedule
@@ -54,7 +54,7 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
         _check_point(config, space, point, settle_steps)
     loaded = check_teacher(replace(config, teacher=teacher))
     network = loaded.network if loaded else build_teacher(config.teacher)
-    if metric_of(config) == "feature_distance" and not batch_norm_layers(network):
+    if "feature_distance" in (metric_of(config), *config.also) and not keeps_statistics(network):
         remedy = "the teacher has no batch normalisation whose statistics could be compared"
         raise InputError("metric", "feature_distance", "another metric for this teacher", remedy)
     real = check_data(config.data, config.teacher)

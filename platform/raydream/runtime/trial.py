@@ -27,10 +27,12 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
 from raydream.folders import Folder
+from raydream.losses.feature_statistics import keeps_statistics
 from raydream.records import ImageBatch
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.metrics import score_of
+from raydream.search.trials import images_of
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
@@ -48,7 +50,6 @@ class TrialPlan:
     """What all trials of a search share.
 
     Attributes:
-        run: id of the search, for the log.
         teacher: its description and arrays.
         verifiers: the same for each verifier.
         place: the search's folder, in which images are committed in trials/<trial>.
@@ -60,7 +61,6 @@ class TrialPlan:
         cpus, gpus: that each trial has reserved.
     """
 
-    run: str
     teacher: tuple[TeacherConfig, Mapping[str, np.ndarray]]
     verifiers: tuple[tuple[TeacherConfig, Mapping[str, np.ndarray]], ...]
     place: Folder
@@ -71,11 +71,6 @@ class TrialPlan:
     images_only: bool
     cpus: float
     gpus: float
-
-
-def trial_folder(place: Folder, trial: int) -> Folder:
-    """Of a trial's images."""
-    return place / "trials" / f"{trial:04d}"
 
 
 class TrialRun(tune.Trainable):  # type: ignore[misc]
@@ -129,7 +124,7 @@ class TrialAtWork:
         device = use_device(config.device, plan.cpus, plan.gpus)
         self._teacher = teacher_from_arrays(*plan.teacher).to(device)
         self._verifiers = [teacher_from_arrays(*verifier).to(device) for verifier in plan.verifiers]
-        self._store = ShardStore(trial_folder(plan.place, trial))
+        self._store = ShardStore(images_of(plan.place, trial))
         self._schedule = Schedule.of(config)
         self._own: np.ndarray | None = None
 
@@ -172,7 +167,8 @@ class TrialAtWork:
         targets = np.concatenate([batch.targets for batch in batches])
         logits = np.concatenate([batch.teacher_logits for batch in batches])
         values = {"target_share": float((logits.argmax(1) == targets).mean())}
-        values["feature_distance"] = feature_distance(self._teacher, [batch.images for batch in batches])
+        if keeps_statistics(self._teacher.network):
+            values["feature_distance"] = feature_distance(self._teacher, [batch.images for batch in batches])
         values["diversity"] = diversity(self._teacher, images, targets)
         if self._verifiers:
             values["verifier_agreement"] = float(np.mean([_agrees(each, batches) for each in self._verifiers]))

@@ -23,12 +23,12 @@ from raydream.search.metrics import metric_of
 from raydream.search.space import Point, Space, config_at
 from raydream.search.trials import Trials
 
-OWN_HANDS = {
+TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a search as it ends every job
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # what trials report is written by the search
     "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
 }
-"""of Tune's settings, which are environment variables"""
+"""environment variables"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def run_trials(search: Search, plan: TrialPlan) -> None:
     Raises:
         KeyboardInterrupt: what was reported is noted.
     """
-    os.environ.update(OWN_HANDS)
+    os.environ.update(TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is told by the search
     config = search.config.trial
     resources = {"cpu": config.cpus, "gpu": config.gpus}

@@ -8,9 +8,16 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from raydream.folders import Folder
 from raydream.reporting.json_lines import append_line, read_lines
 from raydream.search.metrics import MEASURES, score_of
 from raydream.search.space import Point
+
+
+def images_of(place: Folder, trial: int) -> Folder:
+    """Where the shards of a trial are, in a search's folder."""
+    return place / "trials" / f"{trial:04d}"
+
 
 Status = Literal["running", "done", "stopped", "failed"]
 
