@@ -224,6 +224,13 @@ def test_each_method_has_its_terms_and_a_curve_that_ends_in_the_losses(method, t
         assert points[-1][1] == made.losses[term]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_coefficient_of_a_method_counts(method):
+    told = SynthesisConfig(method=method).terms
+    made = synthesize(method, iterations=1, student=tiny_student(), coefficients=dict.fromkeys(told, 0.5))
+    assert set(made.losses) == set(told)
+
+
 @pytest.mark.parametrize("clip", [True, False])
 def test_clipping_keeps_pixels_in_the_range_of_real_ones(clip):
     teacher, ranges = tiny_teacher(), []

@@ -9,4 +9,4 @@ class AdaptiveDeepInversion(Inversion):
     A batch without a student (the first ones of a run) is made by DeepInversion.
     """
 
-    terms = ("classification", "tv", "l2", "feature", "competition")
+    terms = ("classification", "tv", "tv_l1", "l2", "l2_per_image", "feature", "competition")

@@ -6,4 +6,4 @@ from raydream.synthesis.inversion import Inversion
 class DeepInversion(Inversion):
     """min over x of CE(x, y) + R_prior(x) + alpha_f R_feature(x)."""
 
-    terms = ("classification", "tv", "l2", "feature")
+    terms = ("classification", "tv", "tv_l1", "l2", "l2_per_image", "feature")

@@ -6,4 +6,4 @@ from raydream.synthesis.inversion import Inversion
 class DeepDream(Inversion):
     """min over x of CE(x, y) + alpha_tv R_TV(x) + alpha_l2 R_l2(x)."""
 
-    terms = ("classification", "tv", "l2")
+    terms = ("classification", "tv", "tv_l1", "l2", "l2_per_image")
