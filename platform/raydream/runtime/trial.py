@@ -27,6 +27,7 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
 from raydream.folders import Folder
+from raydream.learned import LearnedStates
 from raydream.records import ImageBatch
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
@@ -160,7 +161,9 @@ class TrialAtWork:
                 yield rounds
 
     def _images_alone(self) -> Iterator[Rounds]:
-        maker, batches = BatchMaker("in-process", self._teacher, self._config.synthesis), []
+        states = LearnedStates(self._store.folder, 2 * self._config.synthesis.generator.chains)
+        maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states)
+        batches: list[ImageBatch] = []
         for batch in self._schedule.batches_of(0):
             if not self._store.has(batch):
                 self._store.write(maker.make(self._schedule.order(batch, self._config), None, None).batch)
