@@ -30,7 +30,7 @@ from raydream.schedule import Schedule
 from raydream.storage import write_json
 from raydream.teachers.loading import trained_teacher
 
-METHODS = "noise,deepdream,deep_inversion,adaptive"
+METHODS = "noise,deepdream,deep_inversion,adaptive,dafl,fast"
 
 
 def main() -> None:

@@ -15,11 +15,15 @@ WEIGHTS = {
     "l2_per_image": 0.06,
     "feature": 7.0,
     "competition": 11.0,
+    "one_hot": 1.5,
+    "activation": 0.2,
+    "information_entropy": 4.0,
 }
 SOURCES = {
     "images": {"tv", "tv_l1", "l2", "l2_per_image"},
-    "outputs": {"classification", "competition"},
+    "outputs": {"classification", "competition", "one_hot", "activation"},
     "features": {"feature"},
+    "prediction": {"information_entropy"},
 }
 
 
@@ -34,7 +38,9 @@ def some_observation() -> Observation:
         torch.randn(*shape, dtype=torch.float64, generator=random) for shape in ((3, 1, 4, 4), (3, 5), (3, 5))
     )
     distances = torch.tensor([0.5, 2.0, 4.0], dtype=torch.float64)
-    return Observation(images, torch.tensor([4, 0, 2]), teacher, distances, student)
+    activations = torch.randn(3, 6, dtype=torch.float64, generator=random)
+    prediction = teacher.softmax(dim=1).mean(0)
+    return Observation(images, torch.tensor([4, 0, 2]), teacher, distances, student, activations, prediction)
 
 
 def test_the_class_loss_is_the_mean_negative_log_probability_of_the_targets():
@@ -103,6 +109,8 @@ def test_the_terms_of_the_images_are_the_forms_that_they_are_named_after():
         ("tv_l1", "images"),
         ("l2", "images"),
         ("l2_per_image", "images"),
+        ("activation", "last layer"),
+        ("information_entropy", "mean prediction"),
     ],
 )
 def test_a_term_that_lacks_what_it_looks_at_says_so(term, told):
@@ -117,9 +125,13 @@ def test_terms_of_one_source_need_nothing_else(source):
     needed = {
         "images": Observation(images=seen.images),
         "outputs": Observation(
-            targets=seen.targets, teacher_logits=seen.teacher_logits, student_logits=seen.student_logits
+            targets=seen.targets,
+            teacher_logits=seen.teacher_logits,
+            student_logits=seen.student_logits,
+            activations=seen.activations,
         ),
         "features": Observation(distances=seen.distances),
+        "prediction": Observation(prediction=seen.prediction),
     }
     _, everything = objective(seen)
     total, values = objective(needed[source], source)

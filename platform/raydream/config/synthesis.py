@@ -135,7 +135,7 @@ class SynthesisConfig:
     """temperature of both networks in the competition (the published code: 3)"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
-    statistics, losses and the generator network are always fp32"""
+    statistics and losses are always fp32, and with fp16 so is the generator network"""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: where a batch takes long enough to pay for compiling; without a compiler it runs uncompiled
     and says so"""

@@ -25,8 +25,7 @@ class DAFL(LearningSynthesizer):
         recorded = self._train(network, optimizer, lambda: self._codes(request, random), request, random)
         if recorded is None:
             return None
-        with torch.no_grad():
-            images = self._teacher.normalisation.quantise(network(self._codes(request, random)))
+        images = self._images(network, self._codes(request, random))
         self._state = weights_of(network) | _moments_of(optimizer)
         targets = self._teacher.logits(images).argmax(dim=1).cpu()
         return self._made(images, request, recorded, restarts, targets)

@@ -31,8 +31,7 @@ class Fast(LearningSynthesizer):
         recorded = self._train(network, optimizer, lambda: codes, request, random)
         if recorded is None:
             return None
-        with torch.no_grad():
-            images = self._teacher.normalisation.quantise(network(codes))
+        images = self._images(network, codes)
         end = weights_of(network)
         self._state = {name: torch.lerp(value, end[name], rate.outer_rate) for name, value in start.items()}
         return self._made(images, request, recorded, restarts)

@@ -52,7 +52,7 @@ class GeneratorNetwork(nn.Module):
         x = self.first_norm(self.linear(codes).view(-1, self._wide, *self._sizes[0]))
         for size, convolution, norm in zip(self._sizes[1:], self.convolutions, self.norms, strict=True):
             x = functional.leaky_relu(norm(convolution(functional.interpolate(x, size))), 0.2)
-        pixels = torch.sigmoid(self.last(x))
+        pixels = torch.sigmoid(self.last(x).to(self.low.dtype))  # under autocast, too, finer than a byte
         return self.low + (self.high - self.low) * pixels
 
 

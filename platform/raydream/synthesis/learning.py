@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from raydream.compute import autocast, choose_dtype
 from raydream.config import SynthesisConfig
 from raydream.seeds import derive_seed
 from raydream.synthesis.engine import Engine
@@ -29,6 +30,8 @@ class LearningSynthesizer:
         self._teacher, self._config = teacher, config
         (self._stage,) = stages_of(config, teacher.config.input_shape[1:])
         self._engine = Engine(teacher, config, self.terms)
+        dtype = choose_dtype(config.precision, teacher.device)
+        self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
         self._state: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -83,7 +86,8 @@ class LearningSynthesizer:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = share * rate
             view = draw_view(self._stage.jitter, self._config.flip, random)
-            images = network(codes())
+            with autocast(self._dtype, self._teacher.device):
+                images = network(codes())
             evaluation = gradient(view(images.detach()), targets)
             optimizer.zero_grad()
             images.backward(view.back(evaluation.gradient))
@@ -95,9 +99,16 @@ class LearningSynthesizer:
         finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
         return recorded if finite else None
 
+    @torch.no_grad()
+    def _images(self, network: GeneratorNetwork, codes: Tensor) -> Tensor:
+        """What the network makes of latent codes, uint8 [N,C,H,W]."""
+        with autocast(self._dtype, self._teacher.device):
+            return self._teacher.normalisation.quantise(network(codes))
+
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
     ) -> Synthesis:
+        """What is told of the images."""
         gradient = self._engine.gradient(request)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
 
