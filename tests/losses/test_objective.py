@@ -147,7 +147,8 @@ def test_sources_add_up_to_the_whole():
     parts = [objective(seen, source)[0].item() for source in SOURCES]
     assert math.fsum(parts) == pytest.approx(whole.item(), rel=1e-12)
     both, of_both = objective(seen, "images", "features")
-    assert set(of_both) == SOURCES["images"] | SOURCES["features"] and set(of_both) | SOURCES["outputs"] == set(values)
+    assert set(of_both) == SOURCES["images"] | SOURCES["features"]
+    assert set(of_both) | SOURCES["outputs"] | SOURCES["prediction"] == set(values)
     assert both.item() == pytest.approx(parts[0] + parts[2], rel=1e-12)
 
 
@@ -159,13 +160,15 @@ def test_an_objective_has_the_sources_of_its_terms_alone(term):
 
 def test_gradients_of_the_whole_objective_are_right():
     random = torch.Generator().manual_seed(1)
-    teacher, student = (torch.randn(16, 5, dtype=torch.float64, generator=random) for _ in range(2))
+    teacher, student, features = (torch.randn(16, 5, dtype=torch.float64, generator=random) for _ in range(3))
     objective = Objective(TERMS, settings_of(**WEIGHTS))
 
     def total(images: torch.Tensor) -> torch.Tensor:
         flat = images.flatten(1)
         distances = torch.stack([flat.mean().abs(), flat.var()])
-        return objective(Observation(images, torch.tensor([4, 0]), flat @ teacher, distances, flat @ student))[0]
+        logits = flat @ teacher
+        told = (logits, distances, flat @ student, flat @ features, logits.softmax(dim=1).mean(0))
+        return objective(Observation(images, torch.tensor([4, 0]), *told))[0]
 
     images = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=random)
     assert torch.autograd.gradcheck(total, (images.requires_grad_(),))
