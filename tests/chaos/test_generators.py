@@ -94,8 +94,9 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(tmp_
 def test_dafls_images_are_the_same_where_its_generator_dies(tmp_path: Path, library: Path) -> None:
     run_dir = tmp_path / "run"
     process = start(
-        "synthesize", "--training.library", library, *LEARNING, "--synthesis.method", "dafl", "--images", "96",
-        "--synthesis.batch_size", "16", "--generators.cpus", "0.4", "--run-dir", run_dir,
+        "synthesize", "--training.library", library, "--training.epochs", "4", "--teacher.arguments", '{"width": 8}',
+        *LEARNING, "--synthesis.method", "dafl", "--images", "96", "--synthesis.batch_size", "16",
+        "--generators.cpus", "0.4", "--run-dir", run_dir,
     )  # fmt: skip
     wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
     assert kill(process.pid, "ray::Generator")
