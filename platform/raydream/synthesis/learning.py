@@ -103,7 +103,8 @@ class LearningSynthesizer:
     def _images(self, network: GeneratorNetwork, codes: Tensor) -> Tensor:
         """What the network makes of latent codes, uint8 [N,C,H,W]."""
         with autocast(self._dtype, self._teacher.device):
-            return self._teacher.normalisation.quantise(network(codes))
+            images = network(codes)
+        return self._teacher.normalisation.quantise(images)
 
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
