@@ -31,7 +31,7 @@ from raydream.search.space import settings_at
 from raydream.storage import write_json
 from raydream.teachers.loading import trained_teacher
 
-METHODS = "noise,deepdream,deep_inversion,adaptive"
+METHODS = "noise,deepdream,deep_inversion,adaptive,dafl,fast"
 
 
 def main() -> None:

@@ -39,7 +39,13 @@ RANGES = {
     "data.name": (["digits"], ["mnist", "", "torchvision", None]),
     "data.validation_of": (["train", "test"], ["validation", None]),
     "data.validation_share": ([0.1, 0.99], [0, 1, -0.1, NAN]),
-    "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive"], ["adi", None]),
+    "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"], ["adi", None]),
+    "synthesis.generator.latent": ([1], [0, 1.5]),
+    "synthesis.generator.width": ([1], [0]),
+    "synthesis.generator.learning_rate": ([1e-9], [0, -1, INFINITE]),
+    "synthesis.generator.code_learning_rate": ([1e-9], [0, -1, NAN]),
+    "synthesis.generator.outer_rate": ([1e-9, 1], [0, 1.1, NAN]),
+    "synthesis.generator.chains": ([1, 64], [0, 0.5]),
     "synthesis.batch_size": ([1], [0]),
     "synthesis.chunk_size": ([None, 1, 10**6], [0, -1, 1.5]),
     "synthesis.iterations": ([1], [0, 1.5]),
@@ -60,6 +66,9 @@ RANGES = {
     "synthesis.coefficients.l2_per_image": ([0, 0.1], [-1e-9, NAN]),
     "synthesis.coefficients.feature": ([0], [-1]),
     "synthesis.coefficients.competition": ([0, 200], [-1, INFINITE]),
+    "synthesis.coefficients.one_hot": ([0], [-1]),
+    "synthesis.coefficients.activation": ([0], [-1, NAN]),
+    "synthesis.coefficients.information_entropy": ([0, 20], [-1, INFINITE]),
     "synthesis.targets.rule": (["balanced", "random"], ["listed ", "none", None]),
     "student.batch_size": ([1], [0]),
     "student.optimizer": (["sgd", "adamw"], ["adam"]),
@@ -241,7 +250,14 @@ RULES = [
             ("deepdream", ("classification", "tv", "l2"), "l2_per_image"),
             ("deep_inversion", ("classification", "tv", "l2", "feature"), "feature"),
             ("adaptive", ("classification", "tv", "l2", "feature"), "tv"),  # a competition has no student at first
+            ("dafl", ("one_hot", "activation", "information_entropy"), "activation"),
+            ("fast", ("classification", "feature"), "feature"),
         )
+    ],
+    *[
+        ({"synthesis": {"method": method} | setting}, f"synthesis.{next(iter(setting))}", {"synthesis": setting})
+        for method in ("dafl", "fast")
+        for setting in ({"stages": ({"iterations": 5},)}, {"start": "images"})
     ],
     ({"data": {"name": "none"}}, "teacher.checkpoint", {"data": {"name": "none"}, "teacher": {"checkpoint": "a.pt"}}),
 ]
@@ -258,9 +274,17 @@ def test_rules_between_fields_name_the_field_and_a_remedy(broken, field, kept):
 
 @pytest.mark.parametrize(
     ("method", "weight", "competes"),
-    [("adaptive", 1e-9, True), ("adaptive", 0.0, False), ("deep_inversion", 10.0, False), ("noise", 10.0, False)],
+    [
+        ("adaptive", 1e-9, True),
+        ("adaptive", 0.0, False),
+        ("fast", 1e-9, True),
+        ("fast", 0.0, False),
+        ("deep_inversion", 10.0, False),
+        ("noise", 10.0, False),
+        ("dafl", 10.0, False),
+    ],
 )
-def test_only_adaptive_images_with_a_weight_compete(method, weight, competes):
+def test_only_adaptive_and_fast_images_with_a_weight_compete(method, weight, competes):
     synthesis = {"method": method, "coefficients": {"competition": weight}}
     assert validate({"synthesis": synthesis}).synthesis.competes == competes
 

@@ -13,7 +13,7 @@ import raydream
 ROOT = Path(raydream.__file__).parent
 
 LAYERS = [
-    {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards"},
+    {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
     {"applications", "evaluation", "pruning", "reporting", "command_line", "search"},

@@ -57,6 +57,19 @@ def test_without_a_number_of_its_own_there_is_one_snapshot_a_round():
     assert schedule.snapshot_steps == schedule.steps_per_round == 5
 
 
+@given(schedules, st.integers(1, 12))
+def test_a_batch_learns_on_after_the_one_so_many_chains_before_it(schedule, chains):
+    config = DistillConfig(synthesis={"method": "fast", "generator": {"chains": chains}})
+    batches = schedule.batch_ids()
+    after = [schedule.order(batch, config).after for batch in batches]
+    assert after == [*[None] * min(chains, len(batches)), *batches[:-chains]]
+
+
+def test_batches_of_an_inversion_learn_after_nothing():
+    schedule = Schedule.of(DistillConfig())
+    assert {schedule.order(batch, DistillConfig()).after for batch in schedule.batch_ids()} == {None}
+
+
 @given(schedules)
 def test_batches_are_numbered_through_in_order(schedule):
     batches = schedule.batch_ids()

@@ -42,11 +42,13 @@ class Order:
         batch: its id.
         targets: int64 [N], the class that each image is to show.
         seed: of its random numbers.
+        after: the batch from whose learned state it sets out; None: nothing has been learned, or never is.
     """
 
     batch: BatchId
     targets: np.ndarray
     seed: int
+    after: BatchId | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Provenance:
         coefficients: weight of each term.
         losses: each term at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update.
-        target_share: share in [0, 1] of quantised images that the teacher classifies as their target.
+        target_share: share in [0, 1] of quantised images that the teacher classifies as their target; 1 where the
+            method cannot be asked for classes, and targets are what the teacher sees.
+        after: id of the batch from whose learned state it set out; None where nothing had been learned.
     """
 
     run: str
@@ -82,6 +86,7 @@ class Provenance:
     losses: dict[str, float]
     distances: dict[str, float]
     target_share: float
+    after: str | None = None
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,18 @@ class Schedule:
         """What makes a batch what it is; targets go on from batch to batch."""
         first, count = self.position(batch) * self.batch_images, self.batch_images
         targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
-        return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round))
+        seed = derive_seed(config.seed, "synthesis", batch.index, batch.round)
+        return Order(batch, targets, seed, self._learned_before(batch, config))
+
+    def _learned_before(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
+        """The batch before it that the same generator network learned from, where the method has one."""
+        position = self.position(batch) - config.synthesis.generator.chains
+        if not config.synthesis.learns or position < 0:
+            return None
+        if position < self.initial_batches:
+            return BatchId(0, position)
+        rounds, index = divmod(position - self.initial_batches, self.batches_per_round)
+        return BatchId(rounds + 1, index)
 
     def source_of(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
         """The initial batch whose images a competing batch starts from; None: it starts from noise."""

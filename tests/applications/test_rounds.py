@@ -145,3 +145,44 @@ def test_targets_follow_their_rule_over_the_run():
     batches = run_rounds(replace(CONFIG, synthesis=synthesis), tiny_teacher()).batches
     found = np.concatenate([batch.targets for batch in batches])
     assert found.tolist() == [(6, 0, 0)[index % 3] for index in range(56)]
+
+
+def learning(method: str, chains: int = 1, lockstep: bool = True) -> DistillConfig:
+    generator = {"latent": 6, "width": 4, "learning_rate": 0.01, "chains": chains}
+    return replace(
+        CONFIG,
+        synthesis=tiny_synthesis(method=method, iterations=3, generator=generator),
+        rounds={"initial_batches": 3, "count": 2, "batches": 2, "final_steps": 3, "lockstep": lockstep},
+    )
+
+
+def test_each_batch_of_a_learning_method_sets_out_from_the_one_so_many_chains_before_it():
+    for chains in (1, 3):
+        batches = run_rounds(learning("fast", chains), tiny_teacher()).batches
+        ids = [str(batch.id) for batch in batches]
+        assert [batch.provenance.after for batch in batches] == [*[None] * chains, *ids[:-chains]]
+    assert {batch.provenance.after for batch in run_rounds(CONFIG, tiny_teacher()).batches} == {None}
+
+
+@pytest.mark.parametrize("method", ["dafl", "fast"])
+@pytest.mark.parametrize("lost", [[6], [4, 5, 6], [1, 5]], ids=str)
+def test_what_was_learned_comes_back_where_a_run_goes_on_from_its_folder(method, lost, tmp_path):
+    config, store = learning(method, chains=2), ShardStore(tmp_path)
+    whole = run_rounds(config, tiny_teacher(), store)
+    for index in lost:
+        shard_path(store, whole.batches[index].id).unlink()
+    again = run_rounds(config, tiny_teacher(), store)
+    assert outcome(again) == outcome(whole) == outcome(run_rounds(config, tiny_teacher()))
+
+
+def test_without_lockstep_only_the_newest_of_what_was_learned_is_kept(tmp_path):
+    run_rounds(learning("fast", chains=2, lockstep=False), tiny_teacher(), ShardStore(tmp_path))
+    kept = sorted(path.name for path in tmp_path.glob("_learned-*"))
+    assert kept == [
+        f"_learned-{batch}.safetensors" for batch in ("r0001-b0000", "r0001-b0001", "r0002-b0000", "r0002-b0001")
+    ]
+
+
+def test_dafl_says_what_the_teacher_sees():
+    for batch in run_rounds(learning("dafl"), tiny_teacher()).batches:
+        assert np.array_equal(batch.targets, batch.teacher_logits.argmax(1)) and batch.provenance.target_share == 1.0

@@ -5,12 +5,20 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
 from benchmarks.processes import descendants
+from raydream.applications.rounds import run_rounds
+from raydream.command_line import validate
+from raydream.config import DistillConfig, SynthesizeConfig
+from raydream.runtime.synthesize import tasks_of
+from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.checkpoints import save_network
-from tests.chaos.faults import noted
+from raydream.teachers.loading import trained_teacher
+from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
-from tests.jobs import TINY, images_of, start, wait_until
+from tests.jobs import TINY, assert_same_images, images_of, lockstep_options, run, start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos
@@ -50,3 +58,51 @@ def test_a_generator_that_fails_again_and_again_is_taken_out(tmp_path: Path) -> 
     assert noted(run_dir).count("generator 1 failed at batch") == 2
     assert "generator 1 failed again and again and is taken out: " in noted(run_dir)
     assert "the device of this machine is broken" in noted(run_dir)
+
+
+LEARNING = ["--synthesis.generator.width", "4", "--synthesis.generator.latent", "16", "--synthesis.iterations", "40"]
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(tmp_path: Path, library: Path) -> None:
+    run_dir = tmp_path / "run"
+    options = [*lockstep_options(library), *LEARNING, "--synthesis.method", "fast", "--synthesis.generator.chains", "2"]
+    process = start("distill", *options, "--run-dir", run_dir)
+    wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
+    assert kill(process.pid, "ray::Generator")
+    wait_until((run_dir / "images" / "r0001-b0001.parquet").exists, process, timeout_s=300)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = run("distill", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    config = validate(DistillConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    reference = run_rounds(config, trained_teacher(config.teacher, config.training, config.data)[0])
+    assert_same_images(images_of(run_dir), {str(made.id): made for made in reference.batches})
+    made = images_of(run_dir)
+    assert [made[batch].provenance.after for batch in sorted(made)] == [None, None, *sorted(made)[:-2]]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_dafls_images_are_the_same_where_its_generator_dies(tmp_path: Path, library: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start(
+        "synthesize", "--training.library", library, "--training.epochs", "4", "--teacher.arguments", '{"width": 8}',
+        *LEARNING, "--synthesis.method", "dafl", "--images", "96", "--synthesis.batch_size", "16",
+        "--generators.cpus", "0.4", "--run-dir", run_dir,
+    )  # fmt: skip
+    wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
+    assert kill(process.pid, "ray::Generator")
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    config = validate(SynthesizeConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    maker = BatchMaker("again", trained_teacher(config.teacher, config.training, config.data)[0], config.synthesis)
+    again = {str(batch): maker.make(task.order, None, None).batch for batch, task in tasks_of(config).items()}
+    assert_same_images(images_of(run_dir), again)

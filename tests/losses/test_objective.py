@@ -15,11 +15,15 @@ WEIGHTS = {
     "l2_per_image": 0.06,
     "feature": 7.0,
     "competition": 11.0,
+    "one_hot": 1.5,
+    "activation": 0.2,
+    "information_entropy": 4.0,
 }
 SOURCES = {
     "images": {"tv", "tv_l1", "l2", "l2_per_image"},
-    "outputs": {"classification", "competition"},
+    "outputs": {"classification", "competition", "one_hot", "activation"},
     "features": {"feature"},
+    "prediction": {"information_entropy"},
 }
 
 
@@ -34,7 +38,9 @@ def some_observation() -> Observation:
         torch.randn(*shape, dtype=torch.float64, generator=random) for shape in ((3, 1, 4, 4), (3, 5), (3, 5))
     )
     distances = torch.tensor([0.5, 2.0, 4.0], dtype=torch.float64)
-    return Observation(images, torch.tensor([4, 0, 2]), teacher, distances, student)
+    activations = torch.randn(3, 6, dtype=torch.float64, generator=random)
+    prediction = teacher.softmax(dim=1).mean(0)
+    return Observation(images, torch.tensor([4, 0, 2]), teacher, distances, student, activations, prediction)
 
 
 def test_the_class_loss_is_the_mean_negative_log_probability_of_the_targets():
@@ -103,6 +109,8 @@ def test_the_terms_of_the_images_are_the_forms_that_they_are_named_after():
         ("tv_l1", "images"),
         ("l2", "images"),
         ("l2_per_image", "images"),
+        ("activation", "last layer"),
+        ("information_entropy", "mean prediction"),
     ],
 )
 def test_a_term_that_lacks_what_it_looks_at_says_so(term, told):
@@ -117,9 +125,13 @@ def test_terms_of_one_source_need_nothing_else(source):
     needed = {
         "images": Observation(images=seen.images),
         "outputs": Observation(
-            targets=seen.targets, teacher_logits=seen.teacher_logits, student_logits=seen.student_logits
+            targets=seen.targets,
+            teacher_logits=seen.teacher_logits,
+            student_logits=seen.student_logits,
+            activations=seen.activations,
         ),
         "features": Observation(distances=seen.distances),
+        "prediction": Observation(prediction=seen.prediction),
     }
     _, everything = objective(seen)
     total, values = objective(needed[source], source)
@@ -135,7 +147,8 @@ def test_sources_add_up_to_the_whole():
     parts = [objective(seen, source)[0].item() for source in SOURCES]
     assert math.fsum(parts) == pytest.approx(whole.item(), rel=1e-12)
     both, of_both = objective(seen, "images", "features")
-    assert set(of_both) == SOURCES["images"] | SOURCES["features"] and set(of_both) | SOURCES["outputs"] == set(values)
+    assert set(of_both) == SOURCES["images"] | SOURCES["features"]
+    assert set(of_both) | SOURCES["outputs"] | SOURCES["prediction"] == set(values)
     assert both.item() == pytest.approx(parts[0] + parts[2], rel=1e-12)
 
 
@@ -147,13 +160,15 @@ def test_an_objective_has_the_sources_of_its_terms_alone(term):
 
 def test_gradients_of_the_whole_objective_are_right():
     random = torch.Generator().manual_seed(1)
-    teacher, student = (torch.randn(16, 5, dtype=torch.float64, generator=random) for _ in range(2))
+    teacher, student, features = (torch.randn(16, 5, dtype=torch.float64, generator=random) for _ in range(3))
     objective = Objective(TERMS, settings_of(**WEIGHTS))
 
     def total(images: torch.Tensor) -> torch.Tensor:
         flat = images.flatten(1)
         distances = torch.stack([flat.mean().abs(), flat.var()])
-        return objective(Observation(images, torch.tensor([4, 0]), flat @ teacher, distances, flat @ student))[0]
+        logits = flat @ teacher
+        told = (logits, distances, flat @ student, flat @ features, logits.softmax(dim=1).mean(0))
+        return objective(Observation(images, torch.tensor([4, 0]), *told))[0]
 
     images = torch.randn(2, 1, 4, 4, dtype=torch.float64, generator=random)
     assert torch.autograd.gradcheck(total, (images.requires_grad_(),))

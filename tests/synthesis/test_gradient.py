@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from raydream.config import CoefficientsConfig, SynthesisConfig
 from raydream.errors import SynthesisError
+from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers, frozen_copy
 from raydream.losses.objective import TERMS, Objective
 from raydream.synthesis.gradient import Evaluation, PixelGradient, is_out_of_memory
@@ -32,11 +33,16 @@ WEIGHTS = {
     "l2_per_image": 0.07,
     "feature": 1.5,
     "competition": 9.0,
+    "one_hot": 1.1,
+    "activation": 0.6,
+    "information_entropy": 4.0,
 }
 PRIOR = ("tv", "tv_l1", "l2", "l2_per_image")
 PARTS = (("classification",), ("feature",), ("competition",), PRIOR)
 COMBINATIONS = [sum(parts, ()) for count in range(1, len(PARTS) + 1) for parts in itertools.combinations(PARTS, count)]
 ALL = COMBINATIONS[-1]
+DAFL = ("one_hot", "activation", "information_entropy")
+COMBINATIONS += [DAFL, *((term,) for term in DAFL)]
 
 
 def config_of(**changes: object) -> SynthesisConfig:
@@ -56,6 +62,8 @@ def gradient_of(
     teacher, student = networks or doubles()
     objective = Objective(terms, config_of())
     observed = ObservedNetwork(teacher) if "feature" in terms else frozen_copy(teacher)
+    if "activation" in terms:
+        observed = FeatureNetwork(teacher, 10)
     other = frozen_copy(student) if "competition" in terms else None
     return PixelGradient(objective, observed, other, dtype, compiled, chunk_size)
 
@@ -113,6 +121,14 @@ def plain_evaluation(terms: tuple[str, ...], images: Tensor, targets: Tensor) ->
         values["tv_l1"] = sum(d.abs().sum() / d.numel() for d in differences)
         values["l2"] = (x**2).sum().sqrt()
         values["l2_per_image"] = sum((image**2).sum().sqrt() for image in x) / len(x)
+    if "one_hot" in terms:
+        values["one_hot"] = -torch.softmax(logits, 1).max(1).values.log().mean()
+    if "activation" in terms:
+        entered_last = teacher[:-1](x)
+        values["activation"] = -sum(row.abs().sum() for row in entered_last) / entered_last.numel()
+    if "information_entropy" in terms:
+        mean = sum(torch.softmax(row, 0) for row in logits) / len(logits)
+        values["information_entropy"] = (mean * mean.log()).sum()
     total = sum(WEIGHTS[name] * value for name, value in values.items())
     (gradient,) = torch.autograd.grad(total, x)
     return Evaluation(gradient, total, values, distances)
@@ -443,4 +459,4 @@ def test_without_a_compiler_it_goes_on_uncompiled_and_says_so(tmp_path):
 
 
 def test_every_term_is_tried():
-    assert set(ALL) == set(TERMS) == set(WEIGHTS)
+    assert set(ALL) | set(DAFL) == set(TERMS) == set(WEIGHTS)

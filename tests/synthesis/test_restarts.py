@@ -8,7 +8,7 @@ from raydream.errors import SynthesisError
 from raydream.seeds import derive_seed
 from raydream.synthesis import Request
 from raydream.synthesis.deep_inversion import DeepInversion
-from raydream.synthesis.inversion import MAX_RESTARTS
+from raydream.synthesis.synthesizer import MAX_RESTARTS
 from raydream.teachers.teacher import Teacher
 from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
 

@@ -136,7 +136,7 @@ def test_a_setting_of_the_only_stage_does_what_it_does_for_the_synthesis(setting
     assert not torch.equal(plain.images, staged.images)
 
 
-@pytest.mark.parametrize("method", sorted(SYNTHESIZERS))
+@pytest.mark.parametrize("method", ["noise", "deepdream", "deep_inversion", "adaptive"])
 def test_images_of_several_stages_have_the_teachers_size(method):
     student = {"student": tiny_student()} if method == "adaptive" else {}
     made = synthesize(method, stages=TWO, **student)

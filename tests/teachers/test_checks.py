@@ -153,7 +153,7 @@ def test_a_network_without_statistics_is_told_why_it_cannot_be_inverted(what, me
     make, says = WITHOUT[what]
     error = refusal(make(), COLOUR, method=method)
     assert (error.field, error.value) == ("synthesis.method", method)
-    assert f"noise or deepdream for digits, which {'has no BN layers but ' if says == FOLDED else ''}{says}" in (
+    assert f"noise, deepdream or dafl for digits, which {'has no BN layers but ' if says == FOLDED else ''}{says}" in (
         f"{error.allowed}; "
     )
     assert "a teacher with batch normalisation that keeps running statistics" in error.remedy

@@ -1,6 +1,7 @@
 """Data-free pruning (section 4.3): channels go step by step, and the network recovers by distillation on images."""
 
 import copy
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.errors import first_line
 from raydream.folders import Folder
+from raydream.learned import LearnedStates
 from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
@@ -151,6 +153,7 @@ class Pruning:
     ) -> None:
         self._config, self._teacher, self._images = config, teacher, images
         self._folder, self._store, self.tell, self._on_work = folder, store, tell, on_work
+        self._learned = LearnedStates(None if store is None else store.folder, keep=None)
         self._stages = stages_of(config)
         self._shape = config.teacher.input_shape
         original = with_selected_shortcuts(_copy(teacher))
@@ -246,7 +249,8 @@ class Pruning:
             self._added[batch] = self._store.read(batch)
         else:
             description = described(self._config.teacher, self._state.network)
-            maker = BatchMaker("pruning", self._teacher, self._config.synthesis, lambda: build_teacher(description))
+            build = functools.partial(build_teacher, description)
+            maker = BatchMaker("pruning", self._teacher, self._config.synthesis, build, states=self._learned)
             snapshot = Snapshot(self._state.step, to_arrays(self._state.network))
             made = maker.make(self._order(batch), snapshot, None, lambda share: self._on_work(self._state.step))
             self._added[batch] = made.batch
@@ -256,9 +260,12 @@ class Pruning:
 
     def _order(self, batch: BatchId) -> Order:
         config, count = self._config, self._config.synthesis.batch_size
-        first = ((batch.round - 1) * config.additions.batches + batch.index) * count
-        targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
-        return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round))
+        position = (batch.round - 1) * config.additions.batches + batch.index
+        classes, first = config.teacher.classes, position * count
+        targets = choose_targets(config.synthesis.targets, classes, first, count, config.seed)
+        rounds, index = divmod(position - config.synthesis.generator.chains, config.additions.batches)
+        after = BatchId(rounds + 1, index) if config.synthesis.learns and rounds >= 0 else None
+        return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round), after)
 
     def _all_images(self) -> np.ndarray:
         """Those that the run was given, and those of the rounds so far."""

@@ -4,6 +4,7 @@ This is the reference that the runtime's lockstep mode must equal to the bit (wi
 run many small experiments side by side.
 """
 
+import functools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import nn
 
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import DistillConfig
+from raydream.learned import LearnedStates
 from raydream.networks import build_student
 from raydream.records import ImageBatch, Snapshot
 from raydream.schedule import Schedule
@@ -55,13 +57,16 @@ def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None 
         store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
 
     Raises:
-        SynthesisError: see `Inversion.synthesize`.
+        SynthesisError: see `Synthesizer.synthesize`.
     """
     schedule = Schedule.of(config)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
     student = build_student(config.student, config.teacher).to(teacher.device)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
-    maker = BatchMaker("in-process", teacher, config.synthesis, lambda: build_student(config.student, config.teacher))
+    keep = None if config.rounds.lockstep else 2 * config.synthesis.generator.chains
+    states = None if store is None else LearnedStates(store.folder, keep)
+    build = functools.partial(build_student, config.student, config.teacher)
+    maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states)
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):

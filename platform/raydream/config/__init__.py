@@ -18,7 +18,13 @@ from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
-from raydream.config.synthesis import CoefficientsConfig, StageConfig, SynthesisConfig, TargetsConfig
+from raydream.config.synthesis import (
+    CoefficientsConfig,
+    GeneratorNetworkConfig,
+    StageConfig,
+    SynthesisConfig,
+    TargetsConfig,
+)
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "DataConfig",
     "DistillConfig",
     "EvaluateConfig",
+    "GeneratorNetworkConfig",
     "GeneratorsConfig",
     "PruneConfig",
     "PruningConfig",

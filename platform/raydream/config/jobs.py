@@ -84,11 +84,14 @@ class SynthesizeConfig:
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
         if self.synthesis.method == "adaptive":
-            allowed = "noise, deepdream or deep_inversion"
+            allowed = "noise, deepdream, deep_inversion, dafl or fast"
             remedy = "adaptive needs a student to compete with, which jobs/distill.py trains: its images can be named"
             raise InputError("synthesis.method", "adaptive", allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
+        if self.start_from is not None and self.synthesis.learns:
+            allowed = f"null with synthesis.method {self.synthesis.method}, which starts from latent codes"
+            raise InputError("start_from", self.start_from, allowed, "leave it out, or choose an inversion")
         if self.start_from is not None and self.images is not None:
             remedy = "all images of that run are started from: leave one of the two out"
             raise InputError("images", self.images, "null beside start_from", remedy)

@@ -66,8 +66,9 @@ class SearchConfig(DistillConfig):
         if not self.space:
             raise InputError("space", self.space, "a YAML file such as tuning/spaces/coefficients.yaml", "name one")
         if self.images_only and self.synthesis.competes:
-            allowed = "deep_inversion, deepdream or noise where images_only is true"
-            raise InputError("synthesis.method", self.synthesis.method, allowed, "there is no student to compete with")
+            allowed = "deep_inversion, deepdream, noise or dafl where images_only is true"
+            remedy = "there is no student to compete with (fast: set synthesis.coefficients.competition to 0)"
+            raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -27,6 +27,12 @@ class CoefficientsConfig:
     """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
+    one_hot: NonNegative = 1.0
+    """dafl: weight of the cross-entropy with the teacher's own answers (its paper: 1)"""
+    activation: NonNegative = 0.1
+    """dafl: weight of the mean size of what enters the teacher's last layer (its paper: 0.1)"""
+    information_entropy: NonNegative = 5.0
+    """dafl: weight of the entropy of the mean prediction (its paper: 5)"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -70,12 +76,32 @@ class StageConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class GeneratorNetworkConfig:
+    """The network that makes images from latent codes, where the method has one: dafl, fast."""
+
+    latent: Count = 256
+    """numbers in a latent code (DAFL: 100 for digits, 1,000 for CIFAR-10; FastDFKD: 256)"""
+    width: Count = 64
+    """channels of its last stage; those before it have twice as many (both papers: 64)"""
+    learning_rate: Positive = 2e-3
+    """of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3)"""
+    code_learning_rate: Positive = 0.01
+    """fast: of Adam on the latent codes (FastDFKD with 10 updates a batch: 0.01)"""
+    outer_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """fast: how far the weights from which each batch sets out go towards those at which it ends"""
+    chains: Count = 1
+    """networks that learn side by side, each on every so-manieth batch: a batch sets out from what was learned as many
+    batches before it, so no more generators than that can be at work"""
+
+
+@dataclass(frozen=True, config=STRICT)
 class SynthesisConfig:
     """How a batch of images is made."""
 
-    method: Literal["noise", "deepdream", "deep_inversion", "adaptive"] = "adaptive"
+    method: Literal["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"] = "adaptive"
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
-    adds competition with the student"""
+    adds competition with the student; dafl: a generator network, which learns from batch to batch and chooses the
+    classes itself; fast: a generator network that learns to set out well, and a few updates of it for each batch"""
     batch_size: Count = 256
     """images made at once (the paper: 256); the total variation and the feature statistics are of the whole batch"""
     chunk_size: Count | None = None
@@ -83,11 +109,12 @@ class SynthesisConfig:
     passes; null: the batch, halved as often as memory runs out"""
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
     iterations: Count = 2000
-    """updates of the pixels per batch (the paper: 2,000)"""
+    """updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10)"""
     learning_rate: Positive = 0.05
     """of Adam on the pixels, after normalisation (the paper: 0.05)"""
     betas: Betas = (0.9, 0.999)
-    """decay rates of Adam's two moments"""
+    """decay rates of Adam's two moments (FastDFKD: 0.5 and 0.999)"""
+    generator: GeneratorNetworkConfig = Field(default_factory=GeneratorNetworkConfig)
     decay: Literal["constant", "cosine"] = "constant"
     """of the learning rate over a stage's updates (the paper for CIFAR-10: constant)"""
     warm_up: NonNegativeInt = 0
@@ -108,7 +135,7 @@ class SynthesisConfig:
     """temperature of both networks in the competition (the published code: 3)"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
-    statistics and losses are always fp32"""
+    statistics and losses are always fp32, and with fp16 so is the generator network"""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: where a batch takes long enough to pay for compiling; without a compiler it runs uncompiled
     and says so"""
@@ -126,15 +153,32 @@ class SynthesisConfig:
         if self.stages and self.stages[-1].size is not None:
             allowed = "null in the last stage, which is at the teacher's resolution"
             raise InputError("synthesis.stages.size", self.stages[-1].size, allowed, "leave it out there")
+        if self.learns and self.stages:
+            allowed = f"none with method {self.method}, whose network makes images of one size"
+            raise InputError("synthesis.stages", len(self.stages), allowed, "leave them out")
+        if self.learns and self.start == "images":
+            allowed = f"noise with method {self.method}, which starts from latent codes"
+            raise InputError("synthesis.start", "images", allowed, "leave it out")
 
     @property
     def terms(self) -> list[str]:
         """The terms of the method's objective, whatever their coefficients."""
         prior = ["classification", "tv", "tv_l1", "l2", "l2_per_image"]
-        of = {"noise": prior[:1], "deepdream": prior, "deep_inversion": [*prior, "feature"]}
-        return of.get(self.method, [*of["deep_inversion"], "competition"])
+        return {
+            "noise": prior[:1],
+            "deepdream": prior,
+            "deep_inversion": [*prior, "feature"],
+            "adaptive": [*prior, "feature", "competition"],
+            "dafl": ["one_hot", "activation", "information_entropy"],
+            "fast": ["classification", "feature", "competition"],
+        }[self.method]
+
+    @property
+    def learns(self) -> bool:
+        """Whether something is learned from batch to batch, which makes a batch depend on the one before it."""
+        return self.method in ("dafl", "fast")
 
     @property
     def competes(self) -> bool:
         """Whether images are made against a snapshot of the student."""
-        return self.method == "adaptive" and self.coefficients.competition > 0
+        return "competition" in self.terms and self.coefficients.competition > 0

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raydream.config import SynthesisConfig
+from raydream.losses.dafl import activation, information_entropy, one_hot
 from raydream.losses.divergences import competition
 from raydream.losses.feature_statistics import feature_statistics
 from raydream.losses.image_prior import image_norm, mean_image_norm, total_variation, total_variation_l1
@@ -23,6 +24,8 @@ class Observation:
         teacher_logits: [N,K].
         distances: [L], the feature distance of each BN layer.
         student_logits: [N,K].
+        activations: [N,D], what entered the teacher's last layer.
+        prediction: [K], the mean of the teacher's probabilities over all images of the batch.
     """
 
     images: Tensor | None = None
@@ -30,9 +33,11 @@ class Observation:
     teacher_logits: Tensor | None = None
     distances: Tensor | None = None
     student_logits: Tensor | None = None
+    activations: Tensor | None = None
+    prediction: Tensor | None = None
 
 
-Source = Literal["images", "outputs", "features"]
+Source = Literal["images", "outputs", "features", "prediction"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Term:
     Attributes:
         of: what it is a function of, which says how a batch larger than memory is worked through. images: all pixels
             at once; outputs: a mean over images of what the networks say of each; features: the statistics of all
-            images together.
+            images together; prediction: the mean probabilities of all images together.
         value: the term itself, a scalar.
     """
 
@@ -74,6 +79,18 @@ def _competition(seen: Observation, config: SynthesisConfig) -> Tensor:
     return competition(teacher, _needed(seen.student_logits, "a student's logits"), config.competition_temperature)
 
 
+def _one_hot(seen: Observation, config: SynthesisConfig) -> Tensor:
+    return one_hot(_needed(seen.teacher_logits, "the teacher's logits"))
+
+
+def _activation(seen: Observation, config: SynthesisConfig) -> Tensor:
+    return activation(_needed(seen.activations, "what enters the teacher's last layer"))
+
+
+def _information_entropy(seen: Observation, config: SynthesisConfig) -> Tensor:
+    return information_entropy(_needed(seen.prediction, "the teacher's mean prediction"))
+
+
 TERMS: dict[str, Term] = {
     "classification": Term("outputs", _classification),
     "tv": _images(total_variation),
@@ -82,6 +99,9 @@ TERMS: dict[str, Term] = {
     "l2_per_image": _images(mean_image_norm),
     "feature": Term("features", _feature),
     "competition": Term("outputs", _competition),
+    "one_hot": Term("outputs", _one_hot),
+    "activation": Term("outputs", _activation),
+    "information_entropy": Term("prediction", _information_entropy),
 }
 
 

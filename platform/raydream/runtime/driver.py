@@ -128,6 +128,7 @@ class Driver:
             config.generators,
             shards=self._folder.images,
             sources=self._folder.images,
+            keeps_all_learned=config.rounds.lockstep,
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
@@ -157,12 +158,16 @@ class Driver:
         progress = self._progress()
         while self._pending and self._pool.has_idle() and self._checked.limiter.may_start(self._pending[0], progress):
             batch = heapq.heappop(self._pending)
+            order = self._schedule.order(batch, self._config)
+            if order.after in self._pool.in_flight:  # else it is committed, as batches are begun in order
+                heapq.heappush(self._pending, batch)
+                break
             snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
             if source is not None and not self._store.has(source):  # damaged, and being made again
                 heapq.heappush(self._pending, batch)
                 break
-            self._pool.start(self._schedule.order(batch, self._config), snapshot, source)
+            self._pool.start(order, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
         self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 

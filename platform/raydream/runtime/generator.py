@@ -12,6 +12,7 @@ from ray.util.queue import Queue
 from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from raydream.folders import Folder
+from raydream.learned import LearnedStates
 from raydream.networks import build_student
 from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.runtime.logs import name_logs
@@ -36,6 +37,7 @@ class GeneratorPlan:
         student: the network that snapshots are of; None where nobody competes.
         shards: folder to commit to.
         sources: folder of the shards to start from.
+        keeps_all_learned: whether what is learned is kept for all batches, so that any can be made again to the bit.
     """
 
     run: str
@@ -46,6 +48,7 @@ class GeneratorPlan:
     generators: GeneratorsConfig
     shards: Folder
     sources: Folder
+    keeps_all_learned: bool = False
 
 
 class Generator:
@@ -122,4 +125,6 @@ class Generator:
         plan, student = self._plan, self._plan.student
         teacher = teacher_from_arrays(plan.teacher, weights).to(self._device)
         build = None if student is None else lambda: build_student(student, plan.teacher)
-        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index)
+        keep = None if plan.keeps_all_learned else 2 * plan.synthesis.generator.chains
+        states = LearnedStates(plan.shards, keep)
+        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states)

@@ -81,7 +81,9 @@ def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
     for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):
         batch = BatchId(0, index)
         targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
-        tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0)), source)
+        before = index - config.synthesis.generator.chains
+        after = BatchId(0, before) if config.synthesis.learns and before >= 0 else None
+        tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0), after), source)
         first += count
     return tasks
 
@@ -154,7 +156,8 @@ def make_all(
         shares: dict[BatchId, float] = {}
         metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
-            while pending and pool.has_idle():
+            # What a batch learns on from is committed unless it is in the making, as batches are begun in order.
+            while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
                 task = tasks[heapq.heappop(pending)]
                 pool.start(task.order, None, task.source)
             finished, lost = pool.collect(POLL_S, more=bool(pending))

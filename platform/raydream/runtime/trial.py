@@ -27,6 +27,7 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
 from raydream.folders import Folder
+from raydream.learned import LearnedStates
 from raydream.losses.feature_statistics import keeps_statistics
 from raydream.records import ImageBatch
 from raydream.runtime.logs import name_logs
@@ -155,7 +156,9 @@ class TrialAtWork:
                 yield rounds
 
     def _images_alone(self) -> Iterator[Rounds]:
-        maker, batches = BatchMaker("in-process", self._teacher, self._config.synthesis), []
+        states = LearnedStates(self._store.folder, 2 * self._config.synthesis.generator.chains)
+        maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states)
+        batches: list[ImageBatch] = []
         for batch in self._schedule.batches_of(0):
             if not self._store.has(batch):
                 self._store.write(maker.make(self._schedule.order(batch, self._config), None, None).batch)
@@ -183,12 +186,19 @@ class TrialAtWork:
         return values
 
     def _held_out(self) -> np.ndarray:
-        """A batch made with the trial's settings and another seed, without a student to compete with."""
+        """A batch made with the trial's settings and another seed, without a student to compete with.
+
+        A generator network makes it as it was after the first round, on a copy.
+        """
         if self._own is None:
-            maker = BatchMaker("in-process", self._teacher, self._config.synthesis)
-            first = self._schedule.batches_of(0)[0]
+            last = self._schedule.batches_of(0)[-1]
             other = replace(self._config, seed=derive_seed(self._config.seed, "held out"))
-            self._own = maker.make(self._schedule.order(first, other), None, None).batch.images
+            order, states = self._schedule.order(last, other), LearnedStates(None, None)
+            if self._config.synthesis.learns:
+                states.commit(last, LearnedStates(self._store.folder, None).before(last).state)
+                order = replace(order, after=last)
+            maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states)
+            self._own = maker.make(order, None, None).batch.images
         return self._own
 
 

@@ -32,9 +32,10 @@ def search_of(config: AblateConfig) -> SearchConfig:
 
 
 def ablated_terms(config: DistillConfig) -> list[str]:
-    """The terms that are in the objective, but for the class loss, without which images have no target."""
+    """The terms that are in the objective, but for the class loss, without which images show no class."""
     coefficients = config.synthesis.coefficients
-    return [name for name in config.synthesis.terms if name != "classification" and getattr(coefficients, name) > 0]
+    class_losses = ("classification", "one_hot")
+    return [name for name in config.synthesis.terms if name not in class_losses and getattr(coefficients, name) > 0]
 
 
 def ablation_table(config: AblateConfig, trials: Trials, metric: str) -> pd.DataFrame:

@@ -5,16 +5,20 @@ from batch to batch in its `state_dict`.
 """
 
 from raydream.synthesis.adaptive import AdaptiveDeepInversion
+from raydream.synthesis.dafl import DAFL
 from raydream.synthesis.deep_inversion import DeepInversion
 from raydream.synthesis.deepdream import DeepDream
-from raydream.synthesis.inversion import Inversion, OnProgress, Request, Synthesis
+from raydream.synthesis.fast import Fast
 from raydream.synthesis.noise import Noise
+from raydream.synthesis.synthesizer import OnProgress, Request, Synthesis, Synthesizer
 
-SYNTHESIZERS: dict[str, type[Inversion]] = {
+SYNTHESIZERS: dict[str, type[Synthesizer]] = {
     "noise": Noise,
     "deepdream": DeepDream,
     "deep_inversion": DeepInversion,
     "adaptive": AdaptiveDeepInversion,
+    "dafl": DAFL,
+    "fast": Fast,
 }
 
-__all__ = ["SYNTHESIZERS", "Inversion", "OnProgress", "Request", "Synthesis"]
+__all__ = ["SYNTHESIZERS", "OnProgress", "Request", "Synthesis", "Synthesizer"]

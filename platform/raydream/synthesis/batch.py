@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from raydream.config import SynthesisConfig
+from raydream.learned import Learned, LearnedStates
 from raydream.records import ImageBatch, Order, Provenance, Snapshot
 from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
 from raydream.teachers.teacher import Teacher, load_arrays
@@ -37,6 +38,7 @@ class BatchMaker:
         config: of the synthesis.
         build_student: builds the student that snapshots are of; None where nobody competes.
         generator: index of this maker, for the record only.
+        states: where what is learned from batch to batch is kept; None: in memory, for a maker of all batches.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class BatchMaker:
         config: SynthesisConfig,
         build_student: Callable[[], nn.Module] | None = None,
         generator: int = 0,
+        states: LearnedStates | None = None,
     ) -> None:
         self._run, self._teacher, self._config, self._generator = run, teacher, config, generator
         self._build_student = build_student
         self._synthesizer = SYNTHESIZERS[config.method](teacher, config)
+        self._states = states or LearnedStates(None, 2 * config.generator.chains)
 
     def make(
         self,
@@ -58,7 +62,7 @@ class BatchMaker:
         source: ImageBatch | None,
         on_progress: OnProgress = lambda share: None,
     ) -> Made:
-        """Make one batch.
+        """Make one batch, and commit what was learned with it.
 
         Args:
             snapshot: the student to compete with; not looked at by a method that does not compete.
@@ -66,7 +70,8 @@ class BatchMaker:
             on_progress: see `Request`.
 
         Raises:
-            SynthesisError: see `Inversion.synthesize`.
+            SynthesisError: see `Synthesizer.synthesize`.
+            OSError: see `LearnedStates.commit`.
         """
         snapshot = snapshot if self._config.competes else None
         student = None
@@ -77,15 +82,31 @@ class BatchMaker:
         targets = order.targets if source is None else source.targets
         start = None if source is None else torch.from_numpy(np.array(source.images))
         request = Request(torch.from_numpy(np.array(targets)), order.seed, student, start, on_progress)
-        made = self._synthesizer.synthesize(request)
-        logits = self._teacher.logits(made.images).cpu().numpy()
-        provenance = self._provenance(order, made, snapshot, source, float((logits.argmax(1) == targets).mean()))
-        return Made(
-            ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, made.notes
+        learned = self._states.before(order.after) if self._config.learns else Learned({})
+        self._synthesizer.load_state_dict(
+            {name: torch.from_numpy(np.array(value)) for name, value in learned.state.items()}
         )
+        made = self._synthesizer.synthesize(request)
+        if self._config.learns:
+            state = self._synthesizer.state_dict()
+            self._states.commit(order.batch, {name: value.cpu().numpy() for name, value in state.items()})
+        if made.targets is not None:
+            targets = made.targets.numpy()
+        logits = self._teacher.logits(made.images).cpu().numpy()
+        provenance = self._provenance(
+            order, made, snapshot, source, learned, float((logits.argmax(1) == targets).mean())
+        )
+        notes = (*made.notes, *([learned.note] if learned.note else []))
+        return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
 
     def _provenance(
-        self, order: Order, made: Synthesis, snapshot: Snapshot | None, source: ImageBatch | None, target_share: float
+        self,
+        order: Order,
+        made: Synthesis,
+        snapshot: Snapshot | None,
+        source: ImageBatch | None,
+        learned: Learned,
+        target_share: float,
     ) -> Provenance:
         return Provenance(
             run=self._run,
@@ -101,4 +122,5 @@ class BatchMaker:
             losses=made.losses,
             distances=made.distances,
             target_share=target_share,
+            after=None if learned.after is None else str(learned.after),
         )

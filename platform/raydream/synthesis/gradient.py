@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from raydream.compute import autocast
 from raydream.errors import SynthesisError, first_line
+from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, Statistics
 from raydream.losses.objective import Objective, Observation
 
@@ -35,12 +36,13 @@ class Evaluation:
 class PixelGradient:
     """Evaluates an objective, by all images at once or chunk by chunk, with the same result.
 
-    The statistics of a batch are those of all its images. In chunks they are therefore gathered in a first pass
-    without gradients, and the chunks' gradients follow in a second (the teacher is in eval mode, so nothing else
-    connects one chunk with another).
+    The statistics and the mean prediction of a batch are those of all its images. In chunks they are therefore gathered
+    in a first pass without gradients, and the chunks' gradients follow in a second (the teacher is in eval mode, so
+    nothing else connects one chunk with another).
 
     Args:
-        teacher: an `ObservedNetwork` where the objective has a term of features, else any frozen network.
+        teacher: an `ObservedNetwork` where the objective has a term of features, a `FeatureNetwork` where it has one of
+            activations, else any frozen network.
         student: a frozen network, where the objective has a competition.
         dtype: of the networks' arithmetic.
         compiled: whether to use torch.compile. If that fails, the networks run uncompiled, and a note says so.
@@ -132,18 +134,25 @@ class PixelGradient:
 
     def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
         with autocast(self._dtype, images.device):
+            statistics: Statistics = []
+            activations = None
             if isinstance(self._teacher, ObservedNetwork):
                 logits, statistics = self._teacher(images)
+            elif isinstance(self._teacher, FeatureNetwork):
+                logits, activations = self._teacher(images)
             else:
-                logits, statistics = self._teacher(images), []
+                logits = self._teacher(images)
             student_logits = None if self._student is None else self._student(images).to(images.dtype)
         logits = logits.to(images.dtype)
-        return Observation(images=images, teacher_logits=logits, student_logits=student_logits), statistics
+        activations = None if activations is None else activations.to(images.dtype)
+        prediction = logits.softmax(dim=1).mean(0) if self._objective.has("prediction") else None
+        seen = Observation(images, None, logits, None, student_logits, activations, prediction)
+        return seen, statistics
 
     def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         seen, statistics = self._run(images)
         distances = self._teacher.distances(statistics) if isinstance(self._teacher, ObservedNetwork) else None
-        full = Observation(images, targets, seen.teacher_logits, distances, seen.student_logits)
+        full = _told(seen, targets, distances)
         total, values = self._objective(full)
         return total, values, distances
 
@@ -165,14 +174,20 @@ class PixelGradient:
             values |= _detached(found)
             total, distances = total + feature.detach(), distances.detach()
             means = [mean.detach() for mean, _ in statistics]
-        elif not self._objective.has("outputs"):
+        of_prediction = None
+        if self._objective.has("prediction"):
+            prediction = self._prediction(images, size).requires_grad_(True)
+            spread, found = self._objective(Observation(prediction=prediction), "prediction")
+            (of_prediction,) = torch.autograd.grad(spread, prediction)
+            values, total = values | _detached(found), total + spread.detach()
+        if not any(self._objective.has(source) for source in ("outputs", "features", "prediction")):
             return Evaluation(gradient, total, values, distances)
         scale = self._scale(len(images))
         for first in range(0, len(images), size):
             rows = slice(first, first + size)
             x = images[rows].detach().requires_grad_(True)
             share = len(x) / len(images)
-            pulled, found = self._chunk(x, targets[rows], means, pulls)
+            pulled, found = self._chunk(x, targets[rows], means, pulls, of_prediction)
             (part,) = torch.autograd.grad(share * pulled * scale, x)
             gradient[rows] += part / scale
             for name, value in found.items():
@@ -182,15 +197,21 @@ class PixelGradient:
         return Evaluation(gradient, total, values, distances)
 
     def _one_chunk(
-        self, images: Tensor, targets: Tensor, means: list[Tensor], pulls: list[Tensor]
+        self,
+        images: Tensor,
+        targets: Tensor,
+        means: list[Tensor],
+        pulls: list[Tensor],
+        of_prediction: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with a chunk's gradient, as though its images were the whole batch; and its terms of outputs."""
         seen, statistics = self._run(images)
-        full = Observation(images, targets, seen.teacher_logits, None, seen.student_logits)
         values: dict[str, Tensor] = {}
         total = images.new_zeros(())
         if self._objective.has("outputs"):
-            total, values = self._objective(full, "outputs")
+            total, values = self._objective(_told(seen, targets, None), "outputs")
+        if of_prediction is not None and seen.prediction is not None:
+            total = total + (of_prediction * seen.prediction).sum()
         for index, (mean, variance) in enumerate(statistics):
             # The batch's variance is the mean of (x - batch mean)^2, in which the batch mean may be held fixed.
             of_mean, of_variance = pulls[2 * index], pulls[2 * index + 1]
@@ -215,9 +236,32 @@ class PixelGradient:
             merged.append((mean, (shares * (variances + (means - mean).square())).sum(0)))
         return merged
 
+    @torch.no_grad()
+    def _prediction(self, images: Tensor, size: int) -> Tensor:
+        """The mean probabilities of all images, [K], gathered chunk by chunk."""
+        found = torch.zeros((), device=images.device)
+        for chunk in images.split(size):
+            prediction = self._run(chunk)[0].prediction
+            assert prediction is not None
+            found = found + len(chunk) / len(images) * prediction
+        return found
+
     def _note(self, text: str) -> None:
         log.warning("%s", text)
         self._notes.append(text)
+
+
+def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:
+    """What was seen, with what the objective is to compare it with (not by `replace`, which does not compile)."""
+    return Observation(
+        seen.images,
+        targets,
+        seen.teacher_logits,
+        distances,
+        seen.student_logits,
+        seen.activations,
+        seen.prediction,
+    )
 
 
 def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ class Stage:
     Attributes:
         size: height and width of the images, pixels.
         iterations: updates.
-        learning_rate: its peak.
+        learning_rate: its peak; the generator network's, where the method has one.
         betas: of Adam, which starts afresh in each stage.
         jitter: pixels.
         upsampling: how the images of the stage before become this one's.
@@ -34,7 +34,8 @@ def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
         size: height and width of the teacher's images.
     """
     if not config.stages:
-        return [Stage(size, config.iterations, config.learning_rate, config.betas, config.jitter, "nearest")]
+        rate = config.generator.learning_rate if config.learns else config.learning_rate
+        return [Stage(size, config.iterations, rate, config.betas, config.jitter, "nearest")]
     return [
         Stage(
             size=stage.size or size,
@@ -49,7 +50,7 @@ def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
 
 
 def updates_of(config: SynthesisConfig) -> int:
-    """Updates of the pixels per batch, over all stages."""
+    """Updates of the pixels, or of the generator network, per batch, over all stages."""
     return sum(stage.iterations for stage in stages_of(config, (1, 1)))
 
 

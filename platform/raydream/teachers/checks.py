@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from raydream.config import SynthesisConfig, TeacherConfig
 from raydream.errors import InputError, first_line
+from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
 from raydream.synthesis.stages import stages_of
 
-NEED_STATISTICS = ("deep_inversion", "adaptive")
+NEED_STATISTICS = ("deep_inversion", "adaptive", "fast")
 
 
 def check_network(network: nn.Module, config: TeacherConfig, synthesis: SynthesisConfig, trained: bool) -> None:
@@ -31,6 +32,8 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
             probe(network, config, field, list(stage.size), training=False, size=stage.size)
     if synthesis.method in NEED_STATISTICS:
         _check_statistics(network, config, synthesis.method, trained)
+    if "activation" in synthesis.terms and synthesis.coefficients.activation:
+        _check_last_layer(network, config, synthesis.coefficients.activation)
 
 
 def check_shapes(network: nn.Module, config: TeacherConfig) -> None:
@@ -80,11 +83,13 @@ def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, tr
     layers = batch_norm_layers(network)
     with_statistics = [layer for layer in layers.values() if layer.running_mean is not None]
     if not with_statistics:
-        allowed = f"noise or deepdream for {config.network}, which {_why_none(network, bool(layers))}"
+        allowed = f"noise, deepdream or dafl for {config.network}, which {_why_none(network, bool(layers))}"
         remedy = "choose one of these, or a teacher with batch normalisation that keeps running statistics"
         raise InputError("synthesis.method", method, allowed, remedy)
     if trained and all(_is_fresh(layer.state_dict()) for layer in with_statistics):
-        allowed = "noise or deepdream for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
+        allowed = (
+            "noise, deepdream or dafl for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
+        )
         raise InputError(
             "synthesis.method", method, allowed, "choose one of these, or a checkpoint of a trained network"
         )
@@ -94,6 +99,17 @@ def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, tr
     except ValueError as error:
         remedy = f"{error}: leave them out of the network"
         raise InputError("teacher.network", config.network, "a network whose BN layers all run", remedy) from error
+
+
+def _check_last_layer(network: nn.Module, config: TeacherConfig, weight: float) -> None:
+    try:
+        with torch.no_grad():
+            FeatureNetwork(network, config.classes)(torch.zeros(2, *config.input_shape))
+    except ValueError as error:
+        allowed = f"0 for {config.network}, whose last layer cannot be told"
+        raise InputError(
+            "synthesis.coefficients.activation", weight, allowed, f"{error}: do without that term"
+        ) from error
 
 
 def _is_fresh(state: Mapping[str, Tensor]) -> bool:

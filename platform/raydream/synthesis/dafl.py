@@ -1,0 +1,49 @@
+"""DAFL: a generator network trained against the teacher alone (Chen et al., ICCV 2019)."""
+
+import torch
+from torch import Tensor
+
+from raydream.synthesis.learning import LearningSynthesizer, weights_of
+from raydream.synthesis.synthesizer import Request, Synthesis
+
+
+class DAFL(LearningSynthesizer):
+    """min over the network G of CE(T(G(z)), argmax T(G(z))) - alpha_a mean |features| - alpha_e H(mean prediction).
+
+    Each batch trains G on from where the last one left it, with Adam's moments, on new latent codes at each update, and
+    is then made from codes of its own. G chooses what it shows: the classes that a request asks for cannot be had, so
+    the targets are what the teacher sees in the images as they are stored. That all classes come up is the matter of
+    the entropy. A student does not enter, as in the paper.
+    """
+
+    terms = ("one_hot", "activation", "information_entropy")
+
+    def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
+        network = self._network(request)
+        optimizer = torch.optim.Adam(network.parameters(), self._stage.learning_rate, self._stage.betas)
+        self._restore(optimizer)
+        recorded = self._train(network, optimizer, lambda: self._codes(request, random), request, random)
+        if recorded is None:
+            return None
+        images = self._images(network, self._codes(request, random))
+        self._state = weights_of(network) | _moments_of(optimizer)
+        targets = self._teacher.logits(images).argmax(dim=1).cpu()
+        return self._made(images, request, recorded, restarts, targets)
+
+    def _restore(self, optimizer: torch.optim.Adam) -> None:
+        """Put the moments back; the settings are the configuration's."""
+        found = optimizer.state_dict()
+        for name, value in self._state.items():
+            kind, _, rest = name.partition(".")
+            if kind == "adam":
+                index, _, moment = rest.partition(".")
+                found["state"].setdefault(int(index), {})[moment] = value.clone()  # Adam updates it in place
+        optimizer.load_state_dict(found)
+
+
+def _moments_of(optimizer: torch.optim.Adam) -> dict[str, Tensor]:
+    return {
+        f"adam.{index}.{name}": value.detach().clone()
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
+    }

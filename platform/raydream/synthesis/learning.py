@@ -1,0 +1,119 @@
+"""What the synthesizers with a generator network share: where it begins, and the loop that trains it."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from raydream.compute import autocast, choose_dtype
+from raydream.config import SynthesisConfig
+from raydream.seeds import derive_seed
+from raydream.synthesis.engine import Engine
+from raydream.synthesis.generator_network import GeneratorNetwork, fresh_network
+from raydream.synthesis.recorded import Recorded
+from raydream.synthesis.stages import learning_rate, stages_of
+from raydream.synthesis.synthesizer import Request, Synthesis, with_restarts
+from raydream.synthesis.view import draw_view
+from raydream.teachers.teacher import Teacher
+
+
+class LearningSynthesizer:
+    """A synthesizer that trains a generator network against the teacher; a subclass names its terms.
+
+    See `Synthesizer`. An attempt that diverges leaves the state as it was.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None:
+        self._teacher, self._config = teacher, config
+        (self._stage,) = stages_of(config, teacher.config.input_shape[1:])
+        self._engine = Engine(teacher, config, self.terms)
+        dtype = choose_dtype(config.precision, teacher.device)
+        self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
+        self._state: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What has been learned from batch to batch; empty before the first."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
+        self._state = dict(state)
+
+    def synthesize(self, request: Request) -> Synthesis:
+        """Make one batch; see `Synthesizer.synthesize`."""
+        return with_restarts(self._attempt, request, self._config.generator.learning_rate)
+
+    def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
+        """Learn, and make the images; None where it diverged, with the state as it was."""
+        raise NotImplementedError
+
+    def _network(self, request: Request) -> GeneratorNetwork:
+        """As it was left, or with the first weights that follow from the request's seed."""
+        seed = derive_seed(request.seed, "generator network")
+        network = fresh_network(self._config.generator, self._teacher, seed)
+        weights = {name: self._state[f"network.{name}"] for name in network.state_dict() if self._state}
+        if weights:
+            network.load_state_dict(weights)
+        return network
+
+    def _codes(self, request: Request, random: torch.Generator) -> Tensor:
+        """New latent codes [N,Z] from N(0, 1)."""
+        codes = torch.randn(len(request.targets), self._config.generator.latent, generator=random)
+        return codes.to(self._teacher.device)
+
+    def _train(
+        self,
+        network: GeneratorNetwork,
+        optimizer: torch.optim.Optimizer,
+        codes: Callable[[], Tensor],
+        request: Request,
+        random: torch.Generator,
+    ) -> Recorded | None:
+        """Update what the optimizer holds; None where it diverged.
+
+        Args:
+            optimizer: its first group's learning rate follows the configuration, and the others' its course.
+            codes: the latent codes of an update.
+        """
+        gradient, recorded = self._engine.gradient(request), Recorded(self._stage.iterations)
+        targets = request.targets.to(self._teacher.device)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for iteration in range(self._stage.iterations):
+            share = learning_rate(self._config, self._stage, iteration) / self._stage.learning_rate
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = share * rate
+            view = draw_view(self._stage.jitter, self._config.flip, random)
+            with autocast(self._dtype, self._teacher.device):
+                images = network(codes())
+            evaluation = gradient(view(images.detach()), targets)
+            optimizer.zero_grad()
+            images.backward(view.back(evaluation.gradient))
+            optimizer.step()
+            if recorded.is_due() and not recorded.record(evaluation, images):
+                return None
+            request.on_progress(recorded.share)
+            recorded.update += 1
+        finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
+        return recorded if finite else None
+
+    @torch.no_grad()
+    def _images(self, network: GeneratorNetwork, codes: Tensor) -> Tensor:
+        """What the network makes of latent codes, uint8 [N,C,H,W]."""
+        with autocast(self._dtype, self._teacher.device):
+            images = network(codes)
+        return self._teacher.normalisation.quantise(images)
+
+    def _made(
+        self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
+    ) -> Synthesis:
+        """What is told of the images."""
+        gradient = self._engine.gradient(request)
+        return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
+
+
+def weights_of(network: GeneratorNetwork) -> dict[str, Tensor]:
+    """A network's weights by the names that they have in a synthesizer's state; a copy."""
+    return {f"network.{name}": value.detach().clone() for name, value in network.state_dict().items()}

@@ -1,0 +1,47 @@
+"""What is told of one attempt at a batch, update by update."""
+
+import math
+
+from torch import Tensor
+
+from raydream.synthesis.gradient import Evaluation
+from raydream.synthesis.synthesizer import Synthesis
+
+CURVE_POINTS = 20
+
+
+class Recorded:
+    """Keeps the losses of one attempt. Reading a value waits for the device, so it is done at few updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.update = 0
+        self._last, self._every = updates - 1, max(1, updates // CURVE_POINTS)
+        self._curve: dict[str, list[tuple[int, float]]] = {}
+        self._distances: list[float] = []
+
+    @property
+    def share(self) -> float:
+        """Of the updates, done."""
+        return (self.update + 1) / (self._last + 1)
+
+    def is_due(self) -> bool:
+        """Whether this update's values are noted."""
+        return self.update == self._last or self.update % self._every == 0
+
+    def record(self, evaluation: Evaluation, x: Tensor) -> bool:
+        """Note the values of an update; False where they are no longer finite."""
+        if not math.isfinite(evaluation.total.item()) or not bool(x.isfinite().all()):
+            return False
+        for name, value in evaluation.values.items():
+            self._curve.setdefault(name, []).append((self.update, value.item()))
+        if evaluation.distances is not None:
+            self._distances = evaluation.distances.tolist()
+        return True
+
+    def synthesis(
+        self, images: Tensor, names: list[str], restarts: int, notes: tuple[str, ...], targets: Tensor | None = None
+    ) -> Synthesis:
+        """What the attempt came to; see `Synthesis`. The names are those of the BN layers."""
+        losses = {name: points[-1][1] for name, points in self._curve.items()}
+        distances = dict(zip(names, self._distances, strict=True))
+        return Synthesis(images, losses, distances, self._curve, restarts, notes, targets)
