@@ -6,7 +6,7 @@ import numpy as np
 
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data.digits import load_digits
-from raydream.data.files import LabelledSource, Place, open_files
+from raydream.data.files import LabelledSource, Place, open_files, resized
 from raydream.data.splits import Dataset, Split
 from raydream.data.torchvision_sets import TorchvisionImages, check_name
 from raydream.errors import InputError
@@ -67,22 +67,42 @@ def _read(data: DataConfig, network: TeacherConfig, split: str) -> Split:
 
 def _source(data: DataConfig, network: TeacherConfig, split: str) -> LabelledSource:
     if data.torchvision:
-        place = Place("data.folder", str(data.folder))
+        place = Place("data.folder", str(data.folder), data.resize)
         return TorchvisionImages(place, network.input_shape, data.torchvision, train=split == "train")
     where = getattr(data, split)
     if where is None:
         allowed = "a file or a folder of labelled images, where a teacher is trained"
         raise InputError(f"data.{split}", None, allowed, "name one, or the weights of a teacher that is trained")
-    return open_files(where, f"data.{split}", network.input_shape)
+    return open_files(where, f"data.{split}", network.input_shape, data.resize)
 
 
 def _fitting(data: DataConfig, network: TeacherConfig, split: Split, name: str) -> Split:
     field, value = ("data.name", data.name) if data.name != "files" else (f"data.{name}", getattr(data, name))
+    if data.resize:
+        split = Split(resized(split.images, network.input_shape), split.labels)
     if split.images.shape[1:] != network.input_shape:
         allowed = f"none, or a data set of images {network.input_shape}, as teacher.input_shape says"
         raise InputError(field, value, allowed, f"its images are {split.images.shape[1:]}")
+    if data.classes:
+        return _of_classes(data, network, split, name)
     least, most = int(split.labels.min()), int(split.labels.max())
     if least < 0 or most >= network.classes:
         allowed = f"labelled by classes from 0 to {network.classes - 1}, as teacher.classes says"
         raise InputError(field, value, allowed, f"its labels go from {least} to {most}")
     return split
+
+
+def _of_classes(data: DataConfig, network: TeacherConfig, split: Split, name: str) -> Split:
+    """The images of the classes that are named, labelled by their places among these."""
+    if len(data.classes) != network.classes:
+        allowed = f"{network.classes} classes, as teacher.classes says"
+        raise InputError("data.classes", list(data.classes), allowed, "name one for each output of the network")
+    there = {*np.unique(split.labels).tolist()}
+    missing = sorted({*data.classes} - there)
+    if missing and (name == "train" or len(missing) == len(data.classes)):
+        allowed = f"classes of which there are images in the {name} split"
+        raise InputError("data.classes", list(data.classes), allowed, f"there is none of class {missing[0]}")
+    order = np.argsort(data.classes)
+    rows = np.flatnonzero(np.isin(split.labels, data.classes))
+    places = order[np.searchsorted(np.array(data.classes)[order], split.labels[rows])]
+    return Split(split.images[rows], places.astype(np.int64))
