@@ -311,7 +311,7 @@ def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
 
 
 def resized(images: np.ndarray, shape: Shape) -> np.ndarray:
-    """uint8 [N,C,H,W] of uint8 images of one or three channels: scaled bilinearly, grey ones coloured or the reverse."""
+    """uint8 [N,C,H,W] of uint8 images of one or three channels: scaled bilinearly, channels made what is asked for."""
     if images.shape[1:] == shape:
         return images
     rows = (each[0] if len(each) == 1 else each.transpose(1, 2, 0) for each in images)

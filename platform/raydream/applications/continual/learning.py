@@ -38,9 +38,7 @@ class Learner:
         step: how many are done.
     """
 
-    def __init__(
-        self, old: Teacher, new: Split, method: Method, config: StudentConfig, epochs: int, seed: int
-    ) -> None:
+    def __init__(self, old: Teacher, new: Split, method: Method, config: StudentConfig, epochs: int, seed: int) -> None:
         classes = old.config.classes
         self._old, self._new, self._method, self._config, self._seed = old, new, method, config, seed
         self.network = widened(old.network, classes, int(new.labels.max()) + 1 - classes, derive_seed(seed, "weights"))
@@ -83,12 +81,12 @@ class Learner:
             with torch.no_grad():
                 old_logits, old_features = self._both[0](view)
             logits, features = self._both[1](view)
-        told = [value.float() for value in (old_logits, logits, old_features, features)]
+        told = old_logits.float(), logits.float(), old_features.float(), features.float()
         seen, first = [], 0
         for part in parts:
             rows = slice(first, first + len(part.labels))
             classes = torch.from_numpy(part.labels).to(view.device)
-            seen.append(Seen(*(value[rows] for value in told), classes))
+            seen.append(Seen(told[0][rows], told[1][rows], told[2][rows], told[3][rows], classes))
             first = rows.stop
         step = Step(seen[-1], seen[0] if old is not None else None, self._both[1].head, self._both[0].head)
         loss = self._method.loss(step)

@@ -72,13 +72,13 @@ class Method:
         images: what stands for the old classes; made: images inverted from the old network; real: images of theirs,
             which nobody has but for comparison; none.
         loss: what is minimised.
-        synthesizer: makes the images, a key of `SYNTHESIZERS`.
+        synthesizer: makes the images where they are made, a key of `SYNTHESIZERS`.
         linear: whether it needs a linear output layer.
     """
 
     images: Literal["made", "real", "none"]
     loss: Callable[[Step], Tensor]
-    synthesizer: str = ""
+    synthesizer: Literal["deepdream", "deep_inversion", "adaptive"] = "deep_inversion"
     linear: bool = False
 
 

@@ -17,7 +17,7 @@ def output_layer(network: nn.Module, classes: int) -> str:
     Raises:
         InputError: there is none.
     """
-    names = [name for name, layer in network.named_modules() if _outputs(layer) == classes]
+    names: list[str] = [name for name, layer in network.named_modules() if _outputs(layer) == classes]
     if not names:
         allowed = f"a network whose last layer is linear, or a 1x1 convolution, with {classes} outputs"
         raise InputError("teacher.network", type(network).__name__, allowed, "no other output layer can be widened")
@@ -49,12 +49,12 @@ def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
     assert isinstance(old, nn.Linear | nn.Conv2d)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        layer: nn.Module
         if isinstance(old, nn.Linear):
-            layer: nn.Module = nn.Linear(old.in_features, classes + new, old.bias is not None)
+            layer = nn.Linear(old.in_features, classes + new, old.bias is not None)
         else:
-            layer = nn.Conv2d(
-                old.in_channels, classes + new, 1, old.stride, old.padding, bias=old.bias is not None
-            )
+            layer = nn.Conv2d(old.in_channels, classes + new, 1, bias=old.bias is not None)
+            layer.stride, layer.padding, layer.padding_mode = old.stride, old.padding, old.padding_mode
     layer = layer.to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         for wide_value, value in zip(layer.parameters(), old.parameters(), strict=True):
