@@ -65,7 +65,7 @@ def check_continual(config: ContinualConfig, teacher: TeacherConfig) -> CheckedC
 def _check_knowledge(config: ContinualConfig, teacher: Teacher, group: Group) -> None:
     counts = confusion_matrix(teacher.network, teacher.normalisation, group.validation, config.teacher.classes)
     share = np.trace(counts) / counts.sum()
-    if share <= 1.0 / config.teacher.classes:
+    if share <= 1.1 / config.teacher.classes:
         allowed = "the classes that the teacher knows, in the order of its outputs"
         remedy = f"it names {share:.0%} of their validation images right, which is no better than chance"
         raise InputError("data.classes", list(config.data.classes), allowed, remedy)
