@@ -1,6 +1,6 @@
 """A network that learns new classes, step by step."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -14,16 +14,7 @@ from raydream.errors import InputError
 MethodName = Literal[
     "deep_inversion", "adaptive", "deepdream", "abd", "lwf_mc", "finetune", "oracle_distill", "oracle_classify"
 ]
-ALL_METHODS: tuple[MethodName, ...] = (
-    "deep_inversion",
-    "adaptive",
-    "deepdream",
-    "abd",
-    "lwf_mc",
-    "finetune",
-    "oracle_distill",
-    "oracle_classify",
-)
+ALL_METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 @dataclass(frozen=True, config=STRICT)

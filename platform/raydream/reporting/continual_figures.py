@@ -79,7 +79,9 @@ def confusion_figure(methods: Mapping[str, Any], width: float = WIDE) -> Figure 
     figure, panels = panel_grid(len(methods), width)
     for axes, (method, values) in zip(panels, methods.items(), strict=True):
         counts = np.array(values["confusion"], float)
-        axes.imshow(counts / counts.sum(1, keepdims=True), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(
+            counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
+        )
         axes.set(title=method, xlabel="named", ylabel="class")
         axes.title.set_fontsize(10)
         if len(counts) <= MOST_NAMED:

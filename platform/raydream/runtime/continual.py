@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -172,7 +172,7 @@ class _Courses:
         shared = [ray.put((to_arrays(teacher.network), checked.groups))]
         options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options=options)
-        plan = CoursePlan(replace(config), shared, _place(folder), self._reports)
+        plan = CoursePlan(config, shared, _place(folder), self._reports)
         self._shares = {course: len(self._results.steps(*course)) / len(config.steps) for course in _courses(config)}
         task = _take_task.options(**actor_options(config.student.resources))
         missing = [course for course, share in self._shares.items() if share < 1]
@@ -214,9 +214,8 @@ class _Courses:
             raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
 
     def _told(self, course: tuple[str, int]) -> str:
-        steps, (last, *_) = self._results.steps(*course), reversed(self._results.steps(*course))
-        sizes = _sizes(self._config)
-        reached = accuracies(np.array(last["confusion"]), sizes)
+        steps = self._results.steps(*course)
+        reached = accuracies(np.array(steps[-1]["confusion"]), _sizes(self._config))
         seconds = sum(step["seconds"] for step in steps)
         return f"{_shown(course)}: all {reached.all:.1%}  old {reached.old:.1%}  new {reached.new:.1%}  {seconds:.0f} s"
 

@@ -12,7 +12,9 @@ from raydream.applications.continual.images import OldClasses, invert
 from raydream.applications.continual.learning import Learner, Told, learn_classes
 from raydream.applications.continual.methods import METHODS, Seen, Step
 from raydream.config import ContinualConfig, DataConfig, StudentConfig, TeacherConfig
+from raydream.config.continual import ALL_METHODS
 from raydream.data import Split
+from raydream.errors import InputError
 from raydream.losses.continual import classification, padded_divergence, renormalised_divergence
 from raydream.networks.digits import digits_network
 from raydream.teachers.teacher import make_teacher, to_arrays
@@ -99,7 +101,7 @@ def test_a_step_leaves_the_old_network_alone_and_repeats_to_the_bit(name):
     )
 
 
-def test_batches_of_old_and_new_images_are_of_equal_size(monkeypatch):
+def test_batches_of_old_and_new_images_are_of_equal_size():
     sizes = []
 
     def loss(step: Step) -> torch.Tensor:
@@ -208,6 +210,20 @@ def test_groups_are_labelled_in_the_order_in_which_they_join():
     groups = load_groups(config)
     assert [sorted({*group.test.labels.tolist()}) for group in groups] == [[0, 1], [2], [3, 4]]
     assert len(groups[1].train.labels) < 120
+
+
+def test_training_images_of_old_classes_are_read_for_oracles_alone(tmp_path):
+    test = str(tmp_path / "test.npz")
+    np.savez(test, x=np.zeros((40, 8, 8), np.uint8), y=np.arange(40) % 10)
+    data = DataConfig(name="files", train="/none.npz", validation=test, test=test)
+    groups = load_groups(tiny_continual(data=data, methods=["finetune", "deep_inversion"]))
+    assert len(groups[0].train.labels) == 0 and len(groups[0].test.labels) == 40 and len(groups[1].train.labels) > 0
+    with pytest.raises(InputError, match=r"data.train = '/none.npz'"):
+        load_groups(tiny_continual(data=data, methods=["finetune", "oracle_distill"]))
+
+
+def test_every_method_can_be_asked_for():
+    assert tuple(METHODS) == ALL_METHODS == ContinualConfig(steps=(DataConfig(classes=(11,)),)).methods
 
 
 def test_at_most_so_many_images_of_each_class():

@@ -21,7 +21,11 @@ from raydream.teachers.teacher import Teacher, make_teacher
 
 @dataclass(frozen=True)
 class Group:
-    """Real images of classes that join together, labelled by the network's outputs."""
+    """Real images of classes that join together, labelled by the network's outputs.
+
+    Attributes:
+        train: empty where nobody learns from them: the teacher's classes, where there is no oracle.
+    """
 
     train: Split
     validation: Split
@@ -39,10 +43,10 @@ def load_groups(config: ContinualConfig) -> list[Group]:
     groups, first = [], 0
     oracles = any(METHODS[method].images == "real" for method in config.methods)
     for index, data in enumerate((config.data, *config.steps)):
-        classes = len(data.classes) or config.teacher.classes
+        classes = len(data.classes) if index else config.teacher.classes
         try:
             real = _data(config, data, classes)
-            train = real.train if index or oracles else real.test
+            train = real.train if index or oracles else Split(real.test.images[:0], real.test.labels[:0])
             parts = [_moved(part, first) for part in (train, real.validation, real.test)]
         except InputError as error:
             if index == 0:
@@ -120,7 +124,7 @@ class Course:
     ) -> None:
         self._config, self._method, self._seed, self._groups = config, METHODS[method], seed, groups
         self._teacher, self._on_progress = teacher, on_progress
-        self.sizes = [len(data.classes) or config.teacher.classes for data in (config.data, *config.steps)]
+        self.sizes = [config.teacher.classes, *(len(step.classes) for step in config.steps)]
 
     def steps(self, done: int = 0, state: dict[str, torch.Tensor] | None = None) -> Iterator[Learned]:
         """Take the steps one after another.
