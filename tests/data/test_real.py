@@ -195,7 +195,7 @@ def test_classes_that_do_not_fit_are_refused(files, classes, network, says):
 
 def test_a_class_named_twice_is_refused():
     with pytest.raises(InputError, match="1 is named twice"):
-        DataConfig(classes=(1, 2, 1))
+        validate(DataConfig, {"classes": [1, 2, 1]})
 
 
 def test_digits_become_what_another_network_sees():

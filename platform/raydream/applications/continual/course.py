@@ -59,7 +59,7 @@ def load_groups(config: ContinualConfig) -> list[Group]:
 
 
 def _data(config: ContinualConfig, data: DataConfig, classes: int) -> Dataset:
-    real = load_data(data, replace(config.teacher, classes=classes))
+    real = load_data(data, config.teacher, classes)
     assert real is not None  # as the configuration has seen
     return real
 
