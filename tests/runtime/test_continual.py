@@ -157,7 +157,7 @@ BAD = [
     ({"data": {"name": "none"}}, "data.name", "to measure on"),
     ({"methods": ["finetune", "finetune"]}, "methods", "each method once"),
     ({"methods": []}, "methods", "at least 1 item"),
-    ({"methods": ["icarl"]}, "methods", "'finetune'"),
+    ({"methods": ["icarl"]}, "methods", "one of deep_inversion, adaptive"),
     ({"images_per_class": 0}, "images_per_class", "greater than or equal to 1"),
     ({"epochs": 0}, "epochs", "greater than or equal to 1"),
     ({"seeds": 0}, "seeds", "greater than or equal to 1"),
