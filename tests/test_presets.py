@@ -7,6 +7,7 @@ import yaml
 
 from raydream.command_line import validate
 from raydream.config import (
+    ContinualConfig,
     DistillConfig,
     PruneConfig,
     SynthesisConfig,
@@ -37,6 +38,9 @@ def test_every_configuration_is_valid(path):
     if path.stem.endswith("_prune"):
         teacher = {"checkpoint": "of that run", **settings.get("teacher", {})}
         validate(PruneConfig, {**settings, "images": "of a run", "teacher": teacher})
+        return
+    if "_continual" in path.stem:
+        validate(ContinualConfig, settings)
         return
     kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
     validate(SynthesizeConfig if "images" in settings else kind, settings)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from raydream.command_line import validate
 from raydream.config import DataConfig, TeacherConfig
@@ -170,3 +171,61 @@ def test_cifar10_as_it_lies_here():
     assert real.test.images.shape == (10_000, 3, 32, 32) and np.bincount(real.test.labels).tolist() == [1000] * 10
     assert real.validation.images.shape == (4000, 3, 32, 32)
     assert real.validation.labels[:5].tolist() == [6, 9, 9, 4, 1]
+
+
+def test_classes_are_taken_and_numbered_in_their_order(files):
+    config = DataConfig(name="files", classes=(4, 1), **files)
+    real = load_data(config, TeacherConfig(input_shape=(1, 4, 6), classes=2))
+    assert numbers(real.test) == [number for number in range(100, 140) if number % 5 in (1, 4)]
+    assert real.test.labels.tolist() == [0 if number % 5 == 4 else 1 for number in numbers(real.test)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "network", "says"),
+    [
+        ((4, 1), NETWORK, "5 classes, as teacher.classes says"),
+        ((0, 1, 2, 3, 7), NETWORK, "there is none of class 7"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(files, classes, network, says):
+    with pytest.raises(InputError, match=r"data.classes") as caught:
+        _ = load_data(DataConfig(name="files", classes=classes, **files), network).train
+    assert says in str(caught.value)
+
+
+def test_a_class_named_twice_is_refused():
+    with pytest.raises(InputError, match="1 is named twice"):
+        validate(DataConfig, {"classes": [1, 2, 1]})
+
+
+def test_digits_become_what_another_network_sees():
+    coloured = TeacherConfig(input_shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(InputError, match="its images are"):
+        _ = load_data(DataConfig(), coloured).test
+    made, original = (load_data(DataConfig(resize=True), each).test for each in (coloured, TeacherConfig()))
+    assert made.images.shape == (500, 3, 32, 32) and made.images.dtype == np.uint8
+    assert (made.labels == original.labels).all() and (
+        original.images == load_data(DataConfig(), TeacherConfig()).test.images
+    ).all()
+    assert (made.images[:, 0] == made.images[:, 1]).all() and (made.images[:, 0] == made.images[:, 2]).all()
+    shrunk = made.images[:, 0].reshape(500, 8, 4, 8, 4).mean((2, 4))
+    assert np.corrcoef(shrunk.ravel(), original.images.ravel())[0, 1] > 0.9
+
+
+def test_files_of_another_size_are_scaled_where_that_is_asked_for(files, tmp_path):
+    wide = TeacherConfig(input_shape=(3, 8, 12), mean=(0.5,) * 3, std=(0.5,) * 3, classes=5)
+    config = DataConfig(name="files", resize=True, **files)
+    assert load_data(config, wide).test.images.shape == (40, 3, 8, 12)
+    for label in range(5):
+        (tmp_path / "pictures" / str(label)).mkdir(parents=True)
+        for side in (5, 20):
+            picture = Image.fromarray(np.full((side, side, 3), 40 * label, np.uint8))
+            picture.save(tmp_path / "pictures" / str(label) / f"{side}.png")
+    pictures = str(tmp_path / "pictures")
+    for network in (wide, NETWORK):
+        config = DataConfig(name="files", test=pictures, validation=pictures, resize=True)
+        test = load_data(config, network).test
+        assert test.images.shape == (10, *network.input_shape)
+        assert [int(image.max()) for image in test.images] == [40 * label for label in test.labels]
+    with pytest.raises(InputError):
+        _ = load_data(DataConfig(name="files", test=pictures, validation=pictures), wide).test

@@ -6,6 +6,7 @@ the network or the machine live in `runtime/preflight.py`. Nothing here imports 
 mistake is answered at once.
 """
 
+from raydream.config.continual import ContinualConfig
 from raydream.config.jobs import (
     DistillConfig,
     EvaluateConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "AdditionsConfig",
     "BufferConfig",
     "CoefficientsConfig",
+    "ContinualConfig",
     "DataConfig",
     "DistillConfig",
     "EvaluateConfig",

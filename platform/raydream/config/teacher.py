@@ -93,8 +93,15 @@ class DataConfig:
     """of which set the validation split is a share where no file of its own is named"""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """how large a share; which images these are is the same in all runs"""
+    classes: tuple[NonNegativeInt, ...] = ()
+    """which of its classes are taken, in the order of the network's outputs; none named: all, by their own numbers"""
+    resize: bool = False
+    """whether pictures of another size are scaled to the network's input, and grey and coloured ones made what it
+    takes"""
 
     def __post_init__(self) -> None:
+        if twice := [each for index, each in enumerate(self.classes) if each in self.classes[:index]]:
+            raise InputError("data.classes", list(self.classes), "each class once", f"{twice[0]} is named twice")
         for field in ("train", "validation", "test", "folder"):
             of = "torchvision:NAME" if field == "folder" else "files"
             belongs = bool(self.torchvision) if field == "folder" else self.name == "files"

@@ -46,10 +46,12 @@ class Place:
     Attributes:
         field: the option's name.
         where: path or URL, as it was given.
+        resize: whether pictures of another shape become what is asked for.
     """
 
     field: str
     where: str
+    resize: bool = False
 
     def refused(self, allowed: str, reason: str) -> InputError:
         """An error of one sentence."""
@@ -112,7 +114,7 @@ class ParquetImages:
             for row, value in zip(inner, column, strict=True):
                 content = value.as_py() if value.is_valid else None
                 try:
-                    images[filled] = decoded(bytes(content or b""), self.shape)
+                    images[filled] = decoded(bytes(content or b""), self.shape, self.place.resize)
                 except DAMAGE as error:
                     raise self._wrong(part, int(row), error) from error
                 filled += 1
@@ -166,14 +168,15 @@ class ArrayImages:
         if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
             found = "there is none" if pixels is None else f"x is {pixels.dtype} {list(pixels.shape)}"
             raise place.refused("a file with x, uint8 [N,H,W,C] or [N,H,W]", found)
-        if _channels_first(pixels).shape[1:] != shape:
+        if _channels_first(pixels).shape[1:] != shape and not place.resize:
             raise place.refused(f"images {shape}", f"those in {name} are {_channels_first(pixels).shape[1:]}")
         return cls(place, shape, folder, name, [len(pixels)])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         pixels = self._array("x")
         assert pixels is not None  # as `open` has seen
-        return np.ascontiguousarray(_channels_first(pixels)[rows])
+        images = np.ascontiguousarray(_channels_first(pixels)[rows])
+        return resized(images, self.shape) if self.place.resize else images
 
     def labels(self) -> np.ndarray:
         labels = self._array("y")
@@ -237,22 +240,23 @@ class PictureImages:
     def _picture(self, row: int) -> np.ndarray:
         folder, name = self.pictures[row]
         try:
-            return decoded(folder.read(name), self.shape)
+            return decoded(folder.read(name), self.shape, self.place.resize)
         except DAMAGE as error:
             raise self.place.refused(f"images {self.shape}", f"{folder}/{name} {first_line(error)}") from error
 
 
-def open_files(where: str, field: str, shape: Shape) -> LabelledSource:
+def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> LabelledSource:
     """The images that a path or a URL names.
 
     Args:
         field: the option's name, for the error.
         shape: [C,H,W] that they must have.
+        resize: whether pictures of another shape become that.
 
     Raises:
         InputError: there are none, of another shape, or they cannot be read; pictures are looked at when they are read.
     """
-    place = Place(field, where)
+    place = Place(field, where, resize)
     folder, name = file_at(where)
     opened: LabelledSource
     try:
@@ -282,11 +286,11 @@ def _open_file(place: Place, shape: Shape, folder: Folder, name: str) -> Labelle
     raise place.refused(KINDS, "the file is none of these")
 
 
-def decoded(content: bytes, shape: Shape) -> np.ndarray:
+def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
     """uint8 [C,H,W] of a picture file, or of as many bytes as the image has values.
 
     Colours that are stored in another way become red, green and blue; grey pictures become coloured ones where three
-    channels are asked for, and never the other way round.
+    channels are asked for, and never the other way round, unless pictures are resized.
 
     Raises:
         ValueError: it is of another shape; the message goes on after a name.
@@ -297,6 +301,8 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
         return np.frombuffer(content, np.uint8).reshape(shape)
     try:
         with PIL.Image.open(io.BytesIO(content)) as picture:
+            if resize:
+                return _resized(picture, shape)
             if shape[0] == 1 and picture.mode not in ("1", "L"):
                 raise ValueError(f"is coloured ({picture.mode})")
             if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
@@ -307,6 +313,21 @@ def decoded(content: bytes, shape: Shape) -> np.ndarray:
             raise ValueError(f"is no picture, and {len(content)} bytes are no pixels of that shape") from error
         return np.frombuffer(content, np.uint8).reshape(shape)
     return pixels.reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
+
+
+def resized(images: np.ndarray, shape: Shape) -> np.ndarray:
+    """uint8 [N,C,H,W] of uint8 images of one or three channels: scaled bilinearly, channels made what is asked for."""
+    if images.shape[1:] == shape:
+        return images
+    rows = (each[0] if len(each) == 1 else each.transpose(1, 2, 0) for each in images)
+    return np.stack([_resized(PIL.Image.fromarray(np.ascontiguousarray(row)), shape) for row in rows])
+
+
+def _resized(picture: PIL.Image.Image, shape: Shape) -> np.ndarray:
+    scaled = picture.convert("L" if shape[0] == 1 else "RGB")
+    if scaled.size != (shape[2], shape[1]):
+        scaled = scaled.resize((shape[2], shape[1]), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(scaled).reshape(*shape[1:], shape[0]).transpose(2, 0, 1)
 
 
 def _channels_first(pixels: np.ndarray) -> np.ndarray:

@@ -6,15 +6,18 @@ import numpy as np
 
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data.digits import load_digits
-from raydream.data.files import LabelledSource, Place, open_files
+from raydream.data.files import LabelledSource, Place, Shape, open_files, resized
 from raydream.data.splits import Dataset, Split
 from raydream.data.torchvision_sets import TorchvisionImages, check_name
 from raydream.errors import InputError
 from raydream.seeds import derive_seed
 
 
-def load_data(data: DataConfig, network: TeacherConfig) -> Dataset | None:
+def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = None) -> Dataset | None:
     """A data set for a network; None for "none".
+
+    Args:
+        classes: that its labels are of; None: the network's.
 
     Reading a split raises InputError where there is none, it cannot be read, is empty, or does not fit the network.
 
@@ -23,9 +26,10 @@ def load_data(data: DataConfig, network: TeacherConfig) -> Dataset | None:
     """
     if data.name == "none":
         return None
+    shape, count = network.input_shape, network.classes if classes is None else classes
     if data.name == "digits":
         splits = load_digits()
-        fit = partial(_fitting, data, network)
+        fit = partial(_fitting, data, shape, count)
         return Dataset(
             lambda: fit(splits.train, "train"),
             lambda: fit(splits.validation, "validation"),
@@ -33,7 +37,7 @@ def load_data(data: DataConfig, network: TeacherConfig) -> Dataset | None:
         )
     if data.torchvision:
         check_name(data.torchvision)
-    return Dataset(*(partial(_read, data, network, split) for split in ("train", "validation", "test")))
+    return Dataset(*(partial(_read, data, shape, count, split) for split in ("train", "validation", "test")))
 
 
 def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) -> Dataset | None:
@@ -48,10 +52,10 @@ def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) ->
     return real
 
 
-def _read(data: DataConfig, network: TeacherConfig, split: str) -> Split:
+def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
     """A split of files; the validation split may be a share of another one, which then lacks it."""
     of = data.validation_of if split == "validation" and not data.has_own_validation else split
-    source = _source(data, network, of)
+    source = _source(data, shape, of)
     rows, labels = np.arange(sum(source.parts)), source.labels()
     if not data.has_own_validation and of == data.validation_of:
         # Fixed, so that all runs choose by the same images.
@@ -62,27 +66,47 @@ def _read(data: DataConfig, network: TeacherConfig, split: str) -> Split:
         raise InputError(
             f"data.{of}", getattr(data, of), "a set with more images", f"none are left for the {split} split"
         )
-    return _fitting(data, network, Split(source.read(rows), labels[rows]), of)
+    return _fitting(data, shape, classes, Split(source.read(rows), labels[rows]), of)
 
 
-def _source(data: DataConfig, network: TeacherConfig, split: str) -> LabelledSource:
+def _source(data: DataConfig, shape: Shape, split: str) -> LabelledSource:
     if data.torchvision:
-        place = Place("data.folder", str(data.folder))
-        return TorchvisionImages(place, network.input_shape, data.torchvision, train=split == "train")
+        place = Place("data.folder", str(data.folder), data.resize)
+        return TorchvisionImages(place, shape, data.torchvision, train=split == "train")
     where = getattr(data, split)
     if where is None:
         allowed = "a file or a folder of labelled images, where a teacher is trained"
         raise InputError(f"data.{split}", None, allowed, "name one, or the weights of a teacher that is trained")
-    return open_files(where, f"data.{split}", network.input_shape)
+    return open_files(where, f"data.{split}", shape, data.resize)
 
 
-def _fitting(data: DataConfig, network: TeacherConfig, split: Split, name: str) -> Split:
+def _fitting(data: DataConfig, shape: Shape, classes: int, split: Split, name: str) -> Split:
     field, value = ("data.name", data.name) if data.name != "files" else (f"data.{name}", getattr(data, name))
-    if split.images.shape[1:] != network.input_shape:
-        allowed = f"none, or a data set of images {network.input_shape}, as teacher.input_shape says"
+    if data.resize:
+        split = Split(resized(split.images, shape), split.labels)
+    if split.images.shape[1:] != shape:
+        allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
         raise InputError(field, value, allowed, f"its images are {split.images.shape[1:]}")
+    if data.classes:
+        return _of_classes(data, classes, split, name)
     least, most = int(split.labels.min()), int(split.labels.max())
-    if least < 0 or most >= network.classes:
-        allowed = f"labelled by classes from 0 to {network.classes - 1}, as teacher.classes says"
+    if least < 0 or most >= classes:
+        allowed = f"labelled by classes from 0 to {classes - 1}, as teacher.classes says"
         raise InputError(field, value, allowed, f"its labels go from {least} to {most}")
     return split
+
+
+def _of_classes(data: DataConfig, classes: int, split: Split, name: str) -> Split:
+    """The images of the classes that are named, labelled by their places among these."""
+    if len(data.classes) != classes:
+        allowed = f"{classes} classes, as teacher.classes says"
+        raise InputError("data.classes", list(data.classes), allowed, "name one for each output of the network")
+    there = {*np.unique(split.labels).tolist()}
+    missing = sorted({*data.classes} - there)
+    if missing and (name == "train" or len(missing) == len(data.classes)):
+        allowed = f"classes of which there are images in the {name} split"
+        raise InputError("data.classes", list(data.classes), allowed, f"there is none of class {missing[0]}")
+    order = np.argsort(data.classes)
+    rows = np.flatnonzero(np.isin(split.labels, data.classes))
+    places = order[np.searchsorted(np.array(data.classes)[order], split.labels[rows])]
+    return Split(split.images[rows], places.astype(np.int64))

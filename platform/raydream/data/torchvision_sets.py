@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raydream.data.files import Place, Shape
+from raydream.data.files import Place, Shape, resized
 from raydream.errors import InputError, first_line
 
 
@@ -35,6 +35,8 @@ class TorchvisionImages:
         for index, row in enumerate(rows):
             pixels = np.asarray(self._set[int(row)][0])
             made = pixels.reshape(pixels.shape[0], pixels.shape[1], -1).transpose(2, 0, 1)
+            if self.place.resize:
+                made = resized(made[None], self.shape)[0]
             if made.shape != self.shape:
                 raise self.place.refused(f"a data set of images {self.shape}", f"row {row} is {made.shape}")
             images[index] = made

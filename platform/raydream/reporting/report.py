@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -61,8 +61,8 @@ def write_report(folder: RunFolder) -> Path:
         run=folder.shown().rpartition("/")[2],
         accuracies=_accuracies(summary),
         facts=_facts(summary),
-        stages=_stages(summary),
-        mended=[(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in mended],
+        stages=stage_rows(summary),
+        mended=mended_rows(mended),
         sections=_sections(grid_batches(folder), config, summary, metrics),
         config=text,
         versions=_mapping(summary, "versions"),
@@ -150,8 +150,13 @@ def _latency(measured: Mapping[str, Any]) -> str:
     return f"{median} ms (the middle half of {measured['passes']} passes: {low} to {high} ms)"
 
 
-def _stages(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    # (stage, seconds, share of the wall time)
+def mended_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Moment and text of each entry of a journal."""
+    return [(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in entries]
+
+
+def stage_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Each stage of a run, its seconds, and its share of the wall time."""
     stages, wall = _mapping(summary, "seconds_by_stage"), _number(summary, "wall_s")
     rows = []
     for stage in stages:

@@ -111,6 +111,20 @@ class PruningReport:
     note: str
 
 
+@dataclass(frozen=True)
+class CourseProgress:
+    """How far one course of a continual run is.
+
+    Attributes:
+        method, seed: of the course.
+        share: of it that is done, in [0, 1].
+    """
+
+    method: str
+    seed: int
+    share: float
+
+
 def drain(reports: Queue) -> list[Any]:
     """All that was told since the last time, in two calls however much it is; for a queue's only reader."""
     waiting = reports.qsize()

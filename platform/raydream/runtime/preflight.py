@@ -10,6 +10,7 @@ import numpy as np
 from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.command_line import as_dict
 from raydream.config import (
+    ContinualConfig,
     DistillConfig,
     GeneratorsConfig,
     PruneConfig,
@@ -333,7 +334,7 @@ def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> S
     return Shards(store, store.committed(), [extent[0] for extent in extents])
 
 
-def check_workers(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> None:
+def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -364,7 +365,9 @@ def check_workers(config: TransferConfig | PruneConfig, read_cpus: float, nodes:
     )
 
 
-def workers_beside_reading(config: TransferConfig | PruneConfig, read_cpus: float, nodes: Nodes) -> int:
+def workers_beside_reading(
+    config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes
+) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 
     Args:

@@ -48,7 +48,7 @@ class Distiller:
         self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
         self._fill = teacher.normalisation.valid_range()[0]
         self._dtype = choose_dtype(config.precision, teacher.device)
-        self.optimizer = _optimizer(student, config)
+        self.optimizer = make_optimizer(student, config)
         self._network = student.module if isinstance(student, DistributedDataParallel) else student
         self.learned = copy.deepcopy(self._network).eval().requires_grad_(False) if config.ema else self._network
 
@@ -83,18 +83,8 @@ class Distiller:
         return loss.detach(), agreement
 
     def learning_rate(self, step: int) -> float:
-        """At a step: a linear warm-up, then constant, falling at milestones, or half a cosine to 0."""
-        config = self._config
-        if step < config.warm_up:
-            return config.learning_rate * (step + 1) / config.warm_up
-        if config.decay == "constant":
-            return config.learning_rate
-        if config.decay == "step":
-            passed = sum(step >= milestone * self._total_steps for milestone in config.milestones)
-            return config.learning_rate * config.step_factor**passed
-        begun = min(config.warm_up, self._total_steps - 1)
-        share = math.pi * (step - begun) / (self._total_steps - begun)
-        return config.learning_rate * 0.5 * (1.0 + math.cos(share))
+        """At a step; see the function of this name."""
+        return learning_rate(self._config, step, self._total_steps)
 
     def state_dict(self) -> dict[str, Any]:
         """All that a step depends on beside its arguments, for a checkpoint."""
@@ -126,7 +116,22 @@ def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
             mean.copy_(value)
 
 
-def _optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:
+def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
+    """At a step, of so many: a linear warm-up, then constant, falling at milestones, or half a cosine to 0."""
+    if step < config.warm_up:
+        return config.learning_rate * (step + 1) / config.warm_up
+    if config.decay == "constant":
+        return config.learning_rate
+    if config.decay == "step":
+        passed = sum(step >= milestone * total_steps for milestone in config.milestones)
+        return config.learning_rate * config.step_factor**passed
+    begun = min(config.warm_up, total_steps - 1)
+    share = math.pi * (step - begun) / (total_steps - begun)
+    return config.learning_rate * 0.5 * (1.0 + math.cos(share))
+
+
+def make_optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:
+    """Of a student's weights; the learning rate is set at each step."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             student.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay

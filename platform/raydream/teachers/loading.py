@@ -86,7 +86,8 @@ def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConf
     """Where the library keeps the teacher of a recipe: named by a fingerprint of all that made it."""
     recipe = (config.network, config.arguments, config.input_shape, config.mean, config.std, config.classes)
     how = (training.epochs, training.batch_size, training.learning_rate, training.weight_decay, training.shift)
-    name = fingerprint_of([repr((recipe, how, training.seed, data.name)).encode(), *_content(config, data)])
+    of = (data.name, *([data.classes] if data.classes else []))
+    name = fingerprint_of([repr((recipe, how, training.seed, *of)).encode(), *_content(config, data)])
     return Path(training.library) / f"{config.network.replace(':', '-')}-{name}.safetensors"
 
 

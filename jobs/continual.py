@@ -1,0 +1,16 @@
+"""Teach a trained network new classes while images inverted from it stand for the old ones, on Ray."""
+
+import sys
+
+from raydream.command_line import Command, run_job
+from raydream.config import ContinualConfig
+
+
+def _learn(command: Command[ContinualConfig]) -> None:
+    from raydream.runtime.continual import learn  # here: bad input is answered before torch and Ray are loaded
+
+    learn(command)
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(ContinualConfig, __doc__, _learn))

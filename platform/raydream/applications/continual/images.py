@@ -1,0 +1,67 @@
+"""Images that stand for the classes that a network knows, inverted from it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydream.config import SynthesisConfig
+from raydream.data.splits import Split
+from raydream.seeds import derive_seed
+from raydream.synthesis import SYNTHESIZERS, Request
+from raydream.teachers.teacher import Teacher
+
+
+class OldClasses(nn.Module):
+    """What a network that has learned more classes says of the first ones, to compete with.
+
+    Args:
+        network: is used as it is.
+        classes: how many of its outputs.
+    """
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.network, self.classes = network, classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [N,C,H,W] to logits [N,classes]."""
+        logits: Tensor = self.network(x)[:, : self.classes]
+        return logits
+
+
+def invert(
+    teacher: Teacher,
+    config: SynthesisConfig,
+    count: int,
+    seed: int,
+    student: nn.Module | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Split:
+    """Images of a network's classes in turn, in batches as even as they can be.
+
+    Args:
+        config: its method is a key of `SYNTHESIZERS`, its batch_size the most that are made at once.
+        count: how many.
+        seed: of all that is random.
+        student: to compete with, of the teacher's classes.
+        on_progress: told the share of the work that is done, in [0, 1].
+
+    Returns:
+        the images, labelled by what they were to show.
+
+    Raises:
+        SynthesisError: see `Inversion.synthesize`.
+    """
+    batches = np.array_split(np.arange(count) % teacher.config.classes, -(-count // config.batch_size))
+    synthesizer, made = SYNTHESIZERS[config.method](teacher, replace(config, start="noise")), []
+    for index, targets in enumerate(batches):
+
+        def tell(share: float, index: int = index) -> None:
+            on_progress((index + share) / len(batches))
+
+        request = Request(torch.from_numpy(targets), derive_seed(seed, "batch", index), student, None, tell)
+        made.append(synthesizer.synthesize(request).images.cpu().numpy())
+    return Split(np.concatenate(made), np.concatenate(batches).astype(np.int64))

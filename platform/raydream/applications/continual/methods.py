@@ -1,0 +1,142 @@
+"""Ways to learn new classes, side by side: which images stand for the old ones, and what is minimised.
+
+All losses have one signature: from a `Step`, what both networks say of one batch, to a scalar.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from raydream.losses.continual import (
+    balanced_classification,
+    binary_distillation,
+    classification,
+    head_distance,
+    local_classification,
+    padded_divergence,
+    renormalised_divergence,
+)
+
+HEAD_DISTANCE = 0.1
+"""weight of ABD's distance of features beside its classification (the paper for CIFAR-100: 0.1)"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Images, as the old network and the learning one see them; N images, D features, K0 old classes, K all.
+
+    Attributes:
+        old_logits, logits: [N,K0] and [N,K].
+        old_features, features: [N,D], that enter the networks' output layers.
+        classes: int64 [N]; of images that were made, what they were to show.
+    """
+
+    old_logits: Tensor
+    logits: Tensor
+    old_features: Tensor
+    features: Tensor
+    classes: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch: real images of the new classes, and as many that stand for the old ones.
+
+    Attributes:
+        new: the former.
+        old: the latter; None where nothing does.
+        head, old_head: the output layers of the learning and of the old network.
+    """
+
+    new: Seen
+    old: Seen | None
+    head: nn.Module
+    old_head: nn.Module
+
+    @property
+    def stand_in(self) -> Seen:
+        """What stands for the old classes; raises ValueError where nothing does."""
+        if self.old is None:
+            raise ValueError("this method needs images that stand for the old classes")
+        return self.old
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to learn new classes.
+
+    Attributes:
+        images: what stands for the old classes; made: images inverted from the old network; real: images of theirs,
+            which nobody has but for comparison; none.
+        loss: what is minimised.
+        synthesizer: makes the images where they are made, a key of `SYNTHESIZERS`.
+        linear: whether it needs a linear output layer.
+    """
+
+    images: Literal["made", "real", "none"]
+    loss: Callable[[Step], Tensor]
+    synthesizer: Literal["deepdream", "deep_inversion", "adaptive"] = "deep_inversion"
+    linear: bool = False
+
+
+def replay(step: Step) -> Tensor:
+    """Eq. 11: the old network's outputs on what stands for its classes, the labels of new images, and the old network's
+    outputs on these."""
+    old, new = step.stand_in, step.new
+    kept = padded_divergence(old.old_logits, old.logits) + renormalised_divergence(new.old_logits, new.logits)
+    return kept + classification(new.logits, new.classes)
+
+
+def oracle_distill(step: Step) -> Tensor:
+    """Eq. 11 without its third term; meant for real images of the old classes."""
+    old, new = step.stand_in, step.new
+    return padded_divergence(old.old_logits, old.logits) + classification(new.logits, new.classes)
+
+
+def oracle_classify(step: Step) -> Tensor:
+    """Cross-entropy with the labels of old and new images."""
+    old, new = step.stand_in, step.new
+    return classification(old.logits, old.classes) + classification(new.logits, new.classes)
+
+
+def lwf_mc(step: Step) -> Tensor:
+    """A binary cross-entropy for each class, on new images alone."""
+    return binary_distillation(step.new.old_logits, step.new.logits, step.new.classes)
+
+
+def finetune(step: Step) -> Tensor:
+    """Cross-entropy with the labels of new images, and nothing that keeps the old classes."""
+    return classification(step.new.logits, step.new.classes)
+
+
+def always_be_dreaming(step: Step) -> Tensor:
+    """ABD's three losses (Smith et al., ICCV 2021), each of which sees as little as can be of what it might spoil.
+
+    Features learn from new classes among themselves, and stay where old classes look at them; the output layer alone
+    learns to tell old from new, so that made images and real ones are not told apart by their features.
+    """
+    old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
+    among = local_classification(new.logits, new.classes, old_classes)
+    weight = step.old_head.weight
+    assert isinstance(weight, Tensor)
+    kept = head_distance(old.old_features, old.features, weight)
+    kept = kept + head_distance(new.old_features, new.features, weight)
+    logits = step.head(torch.cat([old.features, new.features]).detach())
+    classes = torch.cat([old.classes, new.classes])
+    told = balanced_classification(logits, classes, old_classes / new.logits.shape[1])
+    return among + HEAD_DISTANCE * kept + told
+
+
+METHODS: dict[str, Method] = {
+    "deep_inversion": Method("made", replay, "deep_inversion"),
+    "adaptive": Method("made", replay, "adaptive"),
+    "deepdream": Method("made", replay, "deepdream"),
+    "abd": Method("made", always_be_dreaming, "deep_inversion", linear=True),
+    "lwf_mc": Method("none", lwf_mc),
+    "finetune": Method("none", finetune),
+    "oracle_distill": Method("real", oracle_distill),
+    "oracle_classify": Method("real", oracle_classify),
+}

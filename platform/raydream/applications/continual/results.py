@@ -1,0 +1,154 @@
+"""What courses have left, a step at a time, in a folder: two files each, and nothing that a kill could leave half-done.
+
+A step is there when its JSON is; its weights were written before. What the folder says is the truth, whoever made it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from raydream.applications.continual.course import Learned
+from raydream.applications.continual.measures import Accuracies, accuracies, forgetting
+from raydream.folders import Folder
+from raydream.teachers.teacher import fingerprint, to_arrays
+
+IMAGES = "images"
+"""beside the weights, by this name: one image for each old class of those that stood for them"""
+FIGURES = ("accuracy_all", "accuracy_old", "accuracy_new", "accuracy_average", "forgetting")
+
+
+class Results:
+    """The steps that courses have taken.
+
+    Args:
+        folder: need not exist.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def commit(self, method: str, seed: int, learned: Learned, seconds: float) -> None:
+        """Write a step down; raises OSError, or DiskFullError.
+
+        Args:
+            seconds: that it took.
+        """
+        tensors = {f"network.{name}": value.contiguous() for name, value in learned.network.state_dict().items()}
+        if learned.images is not None:
+            tensors[IMAGES] = torch.from_numpy(np.ascontiguousarray(learned.images))
+        tensors = {name: value.detach().cpu() for name, value in tensors.items()}
+        entry = {
+            "method": method,
+            "seed": seed,
+            "step": learned.step,
+            "seconds": seconds,
+            "confusion": learned.confusion.tolist(),
+            "curve": learned.curve,
+            "fingerprint": fingerprint(to_arrays(learned.network)),
+        }
+        name = _name(method, seed, learned.step)
+        self._folder.write(f"{name}.safetensors", safetensors.torch.save(tensors))
+        self._folder.write(f"{name}.json", json.dumps(entry).encode())
+
+    def steps(self, method: str, seed: int) -> list[dict[str, Any]]:
+        """What is known of a course's steps, from the first on; what is missing or damaged is taken again, and what
+        followed it."""
+        found: list[dict[str, Any]] = []
+        while True:
+            name = f"{_name(method, seed, len(found) + 1)}.json"
+            try:
+                entry = json.loads(self._folder.read(name)) if self._folder.has(name) else None
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict):
+                return found
+            found.append(entry)
+
+    def begin(self, method: str, seed: int) -> tuple[int, dict[str, Tensor] | None]:
+        """How many steps of a course need not be taken again, and the weights that the last of them left."""
+        for entry in reversed(self.steps(method, seed)):
+            if (state := self._state(entry)) is not None:
+                return int(entry["step"]), state
+        return 0, None
+
+    def images(self, method: str, seed: int, step: int) -> np.ndarray | None:
+        """uint8 [K0,C,H,W] of what stood for the old classes; None where nothing did, or it cannot be read."""
+        tensors = self._tensors(_name(method, seed, step))
+        return tensors[IMAGES].numpy() if tensors and IMAGES in tensors else None
+
+    def _state(self, entry: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        tensors = self._tensors(_name(entry["method"], entry["seed"], entry["step"])) or {}
+        state = {name.removeprefix("network."): value for name, value in tensors.items() if name != IMAGES}
+        arrays = {name: value.numpy() for name, value in state.items()}
+        return state if state and fingerprint(arrays) == entry.get("fingerprint") else None
+
+    def _tensors(self, name: str) -> dict[str, Tensor] | None:
+        try:
+            tensors: dict[str, Tensor] = safetensors.torch.load(self._folder.read(f"{name}.safetensors"))
+            return tensors
+        except (OSError, ValueError, safetensors.SafetensorError):
+            return None
+
+
+def _name(method: str, seed: int, step: int) -> str:
+    return f"{method}-{seed}-{step}"
+
+
+def figures_of(steps: list[dict[str, Any]], teacher: np.ndarray, sizes: list[int]) -> dict[str, Any]:
+    """One course in figures, shares in [0, 1].
+
+    Args:
+        steps: all of it.
+        teacher: confusion matrix before the first step.
+        sizes: classes of each group.
+
+    Returns:
+        `FIGURES` after the last step; `steps`: the accuracies before the first step and after each.
+    """
+    matrices = [teacher, *(np.array(step["confusion"]) for step in steps)]
+    told = [accuracies(matrix, sizes[: index + 1]) for index, matrix in enumerate(matrices)]
+    last = told[-1]
+    values = (last.all, last.old, last.new, last.average, forgetting(told))
+    return {**dict(zip(FIGURES, values, strict=True)), "steps": told}
+
+
+def summarised(courses: list[dict[str, Any]]) -> dict[str, Any]:
+    """Courses of one method as means over seeds, with `_spread`, the standard deviation (None of one course).
+
+    Args:
+        courses: as `figures_of` gives them, one at least.
+    """
+    summary: dict[str, Any] = {"courses": len(courses)}
+    for name in FIGURES:
+        values = [course[name] for course in courses]
+        summary[name] = mean(values)
+        summary[f"{name}_spread"] = stdev(values) if len(values) > 1 else None
+    told: list[list[Accuracies]] = [course["steps"] for course in courses]
+    summary["steps"] = [_mean_of([course[index] for course in told]) for index in range(len(told[0]))]
+    return summary
+
+
+def _mean_of(told: list[Accuracies]) -> dict[str, Any]:
+    plain = [asdict(each) for each in told]
+    values = {f"accuracy_{name}": [each[name] for each in plain] for name in ("all", "old", "new", "average")}
+    means: dict[str, Any] = {name: None if None in each else mean(each) for name, each in values.items()}
+    return means | {"accuracy_by_group": [mean(each) for each in zip(*(each.groups for each in told), strict=True)]}
+
+
+def table_of(method: str, seed: int, steps: list[Accuracies]) -> pd.DataFrame:
+    """A row per step, from 0, before the first: method, seed, step, accuracies, and one column for each group."""
+    rows = []
+    for index, told in enumerate(steps):
+        row: dict[str, Any] = {"method": method, "seed": seed, "step": index}
+        row |= {f"accuracy_{name}": getattr(told, name) for name in ("all", "old", "new", "average")}
+        rows.append(row | {f"accuracy_group_{group}": share for group, share in enumerate(told.groups)})
+    return pd.DataFrame(rows)

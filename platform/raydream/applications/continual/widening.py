@@ -1,0 +1,119 @@
+"""The output layer of a network, and networks with more outputs than they were trained with."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from raydream.config import TeacherConfig
+from raydream.errors import InputError
+from raydream.networks import build_teacher
+from raydream.seeds import derive_seed
+
+
+def output_layer(network: nn.Module, classes: int) -> str:
+    """Name of the layer that makes the logits: the last linear layer, or 1x1 convolution, with an output per class.
+
+    Raises:
+        InputError: there is none.
+    """
+    names: list[str] = [name for name, layer in network.named_modules() if _outputs(layer) == classes]
+    if not names:
+        allowed = f"a network whose last layer is linear, or a 1x1 convolution, with {classes} outputs"
+        raise InputError("teacher.network", type(network).__name__, allowed, "no other output layer can be widened")
+    return names[-1]
+
+
+def _outputs(layer: nn.Module) -> int | None:
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
+        return layer.out_channels
+    return None
+
+
+def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
+    """A copy of a network with further outputs, whose first ones are what they were, to the bit.
+
+    Args:
+        classes: K0, that it has.
+        new: outputs that are added, with fresh weights.
+        seed: of these.
+
+    Raises:
+        InputError: see `output_layer`.
+    """
+    name = output_layer(network, classes)
+    wide = copy.deepcopy(network)
+    old = wide.get_submodule(name)
+    assert isinstance(old, nn.Linear | nn.Conv2d)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer: nn.Module
+        if isinstance(old, nn.Linear):
+            layer = nn.Linear(old.in_features, classes + new, old.bias is not None)
+        else:
+            layer = nn.Conv2d(old.in_channels, classes + new, 1, bias=old.bias is not None)
+            layer.stride, layer.padding, layer.padding_mode = old.stride, old.padding, old.padding_mode
+    layer = layer.to(old.weight.device, old.weight.dtype)
+    with torch.no_grad():
+        for wide_value, value in zip(layer.parameters(), old.parameters(), strict=True):
+            wide_value[:classes] = value
+    parent, _, attribute = name.rpartition(".")
+    setattr(wide.get_submodule(parent), attribute, layer.train(old.training))
+    return wide
+
+
+def build_widened(config: TeacherConfig, classes: int) -> nn.Module:
+    """The teacher's network with this many outputs, for weights that are loaded into it; raises InputError."""
+    network = build_teacher(config)
+    if classes == config.classes:
+        return network
+    return widened(network, config.classes, classes - config.classes, derive_seed(0, "widened"))
+
+
+def check_widening(network: nn.Module, config: TeacherConfig) -> None:
+    """See that a network can be given new outputs, and gives the old ones as before; leaves it as it is.
+
+    Args:
+        network: in eval mode.
+
+    Raises:
+        InputError: its output layer is none that can be widened, or something else follows it.
+    """
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(2, *config.input_shape, generator=random)
+    with torch.no_grad():
+        before = network(images)
+        try:
+            after = widened(network, config.classes, 1, 0)(images)
+        except RuntimeError:
+            after = before.new_zeros(0, 0)
+    if after.shape != (2, config.classes + 1) or not torch.allclose(after[:, :-1], before, rtol=1e-4, atol=1e-5):
+        allowed = "a network whose logits are its last layer's outputs, one for each class"
+        remedy = "with one output more its other outputs change: no other kind of network can be given new classes"
+        raise InputError("teacher.network", config.network, allowed, remedy)
+
+
+class WithFeatures(nn.Module):
+    """A network that also tells what enters its output layer.
+
+    Args:
+        network: is used as it is, not copied.
+        classes: of its outputs.
+    """
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.head = network.get_submodule(output_layer(network, classes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N,K], and what enters the output layer, of images [N,C,H,W]."""
+        entered: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda layer, given: entered.append(given[0]))
+        try:
+            logits = self.network(x)
+        finally:
+            hook.remove()
+        return logits, entered[-1]

@@ -1,0 +1,95 @@
+"""A network that learns new classes, step by step."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive
+from raydream.config.student import StudentConfig
+from raydream.config.synthesis import SynthesisConfig
+from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
+from raydream.errors import InputError
+
+ALL_METHODS = (
+    "deep_inversion",
+    "adaptive",
+    "deepdream",
+    "abd",
+    "lwf_mc",
+    "finetune",
+    "oracle_distill",
+    "oracle_classify",
+)
+
+
+@dataclass(frozen=True, config=STRICT)
+class ContinualConfig:
+    """Teach a network new classes from their real images, while images inverted from it stand for the old ones."""
+
+    experiment: Name = "continual"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    seeds: Count = 3
+    """runs of each method, with seeds from `seed` on; those of one seed begin alike"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    methods: Annotated[tuple[str, ...], Field(min_length=1)] = ALL_METHODS
+    """which to compare; deep_inversion, adaptive, deepdream: eq. 11 with images by that synthesizer; abd: DeepInversion
+    images with the losses of "Always Be Dreaming"; lwf_mc: a binary cross-entropy for each class, without images of old
+    ones; finetune: new images alone; oracle_distill, oracle_classify: real images of old classes, with the old
+    network's outputs or with their labels"""
+    steps: tuple[DataConfig, ...] = ()
+    """the data of each step's new classes, in order; each as `data`, with `classes`; what it lacks is digits"""
+    images_per_class: Count = 250
+    """images of each old class that are made before each step (the paper: 250); for oracles: real ones at most"""
+    epochs: Count = 40
+    """passes over the new images in each step, with as many old ones beside them"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any news after which a run gives up"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", learning_rate=0.02))
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise InputError("steps", [], "a data set of new classes for each step", "give it as in configs/")
+        if self.data.name == "none":
+            raise InputError("data.name", "none", "the old classes' data, to measure on", "name them")
+        if unknown := [method for method in self.methods if method not in ALL_METHODS]:
+            raise InputError("methods", unknown[0], f"one of {', '.join(ALL_METHODS)}", "leave it out")
+        if len({*self.methods}) < len(self.methods):
+            raise InputError("methods", list(self.methods), "each method once", "leave out what is named twice")
+        for index, step in enumerate(self.steps):
+            self._check_step(index, step)
+        student = self.student
+        if student.network != "teacher" or student.arguments:
+            remedy = "the teacher itself learns: leave the student's network and arguments out"
+            raise InputError("student.network", student.network, "teacher", remedy)
+        for name, value, only in (("ema", student.ema, 0.0), ("workers", student.workers, 1)):
+            if value != only:
+                raise InputError(f"student.{name}", value, f"{only}", "each method learns in one process of its own")
+        if self.device == "cuda" and not student.gpus:
+            raise InputError("student.gpus", student.gpus, "> 0 where device is cuda", "give it a share, such as 0.5")
+        if student.view.mixup:
+            remedy = "blended images have no one label: leave it out"
+            raise InputError("student.view.mixup", student.view.mixup, "0", remedy)
+
+    def _check_step(self, index: int, step: DataConfig) -> None:
+        field = f"steps.{index}"
+        if step.name == "none":
+            raise InputError(f"{field}.name", step.name, "a data set", "new classes are learned from real images")
+        if not step.classes:
+            raise InputError(f"{field}.classes", [], "one class at least", "name those that join in this step")
+        for earlier in (self.data, *self.steps[:index]):
+            known = earlier.classes or tuple(range(self.teacher.classes))
+            if _origin(earlier) == _origin(step) and (twice := sorted({*known} & {*step.classes})):
+                allowed = "classes that the network does not know yet"
+                raise InputError(f"{field}.classes", list(step.classes), allowed, f"{twice[0]} is named before")
+
+
+def _origin(data: DataConfig) -> tuple[object, ...]:
+    return data.name, data.train, data.test, data.folder

@@ -1,0 +1,105 @@
+"""Losses of learning new classes without the old ones' images (section 4.5, eq. 11, and its rivals).
+
+Letters: N images, K0 old classes, K all classes; old ones come first. Each is a mean over the batch, a scalar in nats.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def padded_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
+    """Eq. 11's first term: KL(p_o padded with zeros || p_k), on images that stand for the old classes.
+
+    A class of probability 0 adds nothing, but p_k is normalised over all classes, so that whatever the learning network
+    gives to the new ones costs it.
+
+    Args:
+        old_logits: [N,K0] of the old network.
+        logits: [N,K] of the learning one.
+    """
+    log_old = functional.log_softmax(old_logits, dim=1)
+    log_new = functional.log_softmax(logits, dim=1)[:, : old_logits.shape[1]]
+    return functional.kl_div(log_new, log_old, reduction="batchmean", log_target=True)
+
+
+def classification(logits: Tensor, labels: Tensor) -> Tensor:
+    """Eq. 11's second term: cross-entropy over all classes, on real images of the new ones.
+
+    Args:
+        logits: [N,K].
+        labels: int64 [N], in [0, K).
+    """
+    return functional.cross_entropy(logits, labels)
+
+
+def renormalised_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
+    """Eq. 11's third term: KL(p_o || p_k renormalised over the old classes), on real images of the new ones.
+
+    What an old network says of an image that it has no class for is kept as it was, relative to each other.
+
+    Args:
+        old_logits: [N,K0] of the old network.
+        logits: [N,K] of the learning one; a softmax over the first K0 of them is p_k renormalised.
+    """
+    log_old = functional.log_softmax(old_logits, dim=1)
+    log_kept = functional.log_softmax(logits[:, : old_logits.shape[1]], dim=1)
+    return functional.kl_div(log_kept, log_old, reduction="batchmean", log_target=True)
+
+
+def binary_distillation(old_logits: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """LwF.MC (Rebuffi et al., iCaRL, CVPR 2017, section 3.4 and its baseline): a binary cross-entropy for each class.
+
+    New classes are told by the labels, old ones by the sigmoids of the old network's outputs on the same images.
+
+    Args:
+        old_logits: [N,K0] of the old network.
+        logits: [N,K] of the learning one.
+        labels: int64 [N], in [K0, K).
+
+    Returns:
+        the sum over the classes, mean over the batch.
+    """
+    old = old_logits.shape[1]
+    told = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    told = torch.cat([old_logits.sigmoid(), told[:, old:]], dim=1)
+    return functional.binary_cross_entropy_with_logits(logits, told, reduction="sum") / len(logits)
+
+
+def local_classification(logits: Tensor, labels: Tensor, old: int) -> Tensor:
+    """Cross-entropy among the new classes alone, so that new images do not push the old classes' outputs down.
+
+    From "Always Be Dreaming" (Smith et al., ICCV 2021), which calls it local.
+
+    Args:
+        logits: [N,K].
+        labels: int64 [N], in [old, K).
+        old: K0.
+    """
+    return functional.cross_entropy(logits[:, old:], labels - old)
+
+
+def balanced_classification(logits: Tensor, labels: Tensor, share: float) -> Tensor:
+    """Cross-entropy over all classes, of old and new images together, as though all classes had as many.
+
+    Args:
+        logits: [N,K], those of the images of old classes first.
+        labels: int64 [N], in [0, K); of old images what they were to show.
+        share: of all classes, how many are old, in (0, 1); half of the batch is of old classes, half of new ones.
+    """
+    each = functional.cross_entropy(logits, labels, reduction="none")
+    old, new = each.chunk(2)
+    return share * old.mean() + (1.0 - share) * new.mean()
+
+
+def head_distance(old_features: Tensor, features: Tensor, weight: Tensor) -> Tensor:
+    """How far the features have moved, along what the old output layer reads: ||W (phi_o - phi_k)||^2 / 2.
+
+    The importance-weighted feature distillation of "Always Be Dreaming" (Smith et al., ICCV 2021). Directions that no
+    old class looks at are free for new ones.
+
+    Args:
+        old_features, features: [N,D] that enter the output layers of the old and of the learning network.
+        weight: [K0,D] of the old output layer.
+    """
+    return 0.5 * functional.linear(features - old_features, weight).square().sum(dim=1).mean()

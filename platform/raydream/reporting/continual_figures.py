@@ -1,0 +1,110 @@
+"""Figures of class-incremental learning: what became of old and new classes, step by step and class by class."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from raydream.reporting.figures import WIDE, dress, panel_grid
+
+MOST_NAMED = 20
+"""classes up to which a confusion matrix's axes name each"""
+
+
+def colours_of(methods: Sequence[str]) -> dict[str, Any]:
+    """One for each method, the same in all figures of a page."""
+    return {method: colormaps["tab10"](index % 10) for index, method in enumerate(methods)}
+
+
+def step_curves(methods: Mapping[str, Any], width: float = WIDE) -> Figure | None:
+    """Accuracy over all classes, over old and over new ones, after each step; one line a method.
+
+    Args:
+        methods: as the summary has them.
+        width: of the figure, in inches.
+    """
+    figure, panels = panel_grid(3, width)
+    colours = colours_of(list(methods))
+    for axes, name in zip(panels, ("all", "old", "new"), strict=True):
+        for method, values in methods.items():
+            shares = [(step, each[f"accuracy_{name}"]) for step, each in enumerate(values["steps"])]
+            shares = [(step, share) for step, share in shares if share is not None]
+            axes.plot(*zip(*shares, strict=True), "o-", color=colours[method], markersize=4, label=method)
+        axes.set(title=f"{name} classes", xlabel="step", ylim=(-0.02, 1.02))
+        axes.title.set_fontsize(10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        dress(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4 if width >= WIDE else 2, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def epoch_curves(curves: Mapping[str, list[list[dict[str, float]]]], width: float = WIDE) -> Figure | None:
+    """Share of validation images named right over epochs, old classes and new ones, of all steps in a row.
+
+    Args:
+        curves: of each method, one course's steps.
+    """
+    if not curves:
+        return None
+    figure, panels = panel_grid(2, width)
+    colours = colours_of(list(curves))
+    for axes, name in zip(panels, ("old", "new"), strict=True):
+        for method, steps in curves.items():
+            first = 0
+            for step in steps:
+                epochs = [first + point["epoch"] for point in step]
+                label = method if first == 0 else None
+                axes.plot(epochs, [point[name] for point in step], color=colours[method], linewidth=1.2, label=label)
+                first += len(step)
+        axes.set(title=f"{name} classes", xlabel="epoch, over all steps", ylim=(-0.02, 1.02))
+        axes.title.set_fontsize(10)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        dress(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=4 if width >= WIDE else 2, fontsize=9, frameon=False
+    )
+    return figure
+
+
+def confusion_figure(methods: Mapping[str, Any], width: float = WIDE) -> Figure | None:
+    """For each method how often images of a class (row) are named as each class (column) after the last step."""
+    figure, panels = panel_grid(len(methods), width)
+    for axes, (method, values) in zip(panels, methods.items(), strict=True):
+        counts = np.array(values["confusion"], float)
+        axes.imshow(
+            counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1, interpolation="nearest"
+        )
+        axes.set(title=method, xlabel="named", ylabel="class")
+        axes.title.set_fontsize(10)
+        if len(counts) <= MOST_NAMED:
+            axes.set_xticks(range(len(counts)))
+            axes.set_yticks(range(len(counts)))
+            axes.tick_params(labelsize=7)
+    return figure
+
+
+def stand_ins(images: Mapping[str, np.ndarray], width: float = WIDE) -> Figure | None:
+    """What stood for the old classes, a row for each method, one image a class.
+
+    Args:
+        images: uint8 [K0,C,H,W] of each method.
+    """
+    if not images:
+        return None
+    figure = Figure(figsize=(width, 0.3 + 0.9 * len(images)), layout="constrained", facecolor="white")
+    for axes, (method, made) in zip(np.atleast_1d(figure.subplots(len(images), 1)), images.items(), strict=True):
+        framed = np.pad(made[:MOST_NAMED], ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=255)
+        row = np.concatenate(list(framed), axis=2)
+        shown = row.transpose(1, 2, 0) if len(row) == 3 else row[0]
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(method, fontsize=9, loc="left")
+        axes.set_axis_off()
+    return figure

@@ -1,0 +1,113 @@
+"""The report of class-incremental learning: one self-contained page, made from what its folder holds."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raydream.applications.continual.results import FIGURES, Results
+from raydream.config import ContinualConfig
+from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
+from raydream.reporting.journal import read_journal
+from raydream.reporting.page import Section, pictures, write_page
+from raydream.reporting.report import mended_rows, stage_rows
+from raydream.reporting.run_folder import RunFolder
+
+
+def write_continual_report(
+    folder: RunFolder, config: ContinualConfig, summary: dict[str, Any], results: Results
+) -> Path:
+    """Write report.html of a run that is done; raises OSError.
+
+    Returns:
+        its path.
+    """
+    methods, seed = summary["methods"], config.seed
+    curves = {method: [step["curve"] for step in results.steps(method, seed)] for method in methods}
+    made = {method: results.images(method, seed, 1) for method in methods}
+    images = {method: each for method, each in made.items() if each is not None}
+    on = f"mean over {summary['seeds']} seeds, {summary['test_images']:,} real test images of all classes"
+    return write_page(
+        folder.report,
+        title=f"Continual: {config.experiment}",
+        run=folder.shown().rpartition("/")[2],
+        accuracies=[(method, _percent(values["accuracy_all"]), on) for method, values in methods.items()],
+        facts=_facts(summary),
+        stages=stage_rows(summary),
+        mended=mended_rows(read_journal(folder.journal)),
+        sections=[
+            Section("After the last step", _FIGURES, [], _figures(methods)),
+            Section(
+                "Step by step",
+                "Step 0 is the teacher before it learned anything new. Real test images, mean over seeds.",
+                pictures((partial(step_curves, methods), _STEPS)),
+                _steps(summary),
+            ),
+            Section(
+                "Within the steps",
+                f"Real validation images, after each epoch; seed {seed}.",
+                pictures((partial(epoch_curves, curves), _EPOCHS)),
+            ),
+            Section(
+                "Confusion matrices",
+                "After the last step, real test images, summed over seeds; each row adds up to 1.",
+                pictures((partial(confusion_figure, methods), _CONFUSION)),
+            ),
+            Section(
+                "What stood for the old classes",
+                f"One image of each class in the first step, as it is stored; none was picked. Seed {seed}.",
+                pictures((partial(stand_ins, images), "Each column should show one class.")),
+            ),
+        ],
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=summary["versions"],
+        machine=summary["machine"],
+    )
+
+
+def _percent(share: float | None, spread: float | None = None) -> str:
+    if share is None:
+        return "–"
+    return f"{100 * share:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "") + " %"
+
+
+def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("teacher on its own classes", _percent(summary["teacher_accuracy"])),
+        ("classes, group by group", " + ".join(map(str, summary["classes_by_group"]))),
+        ("data of the groups", ", ".join(summary["data"])),
+        ("real images of new classes, by step", ", ".join(map(str, summary["new_images"]))),
+        ("images of each old class before each step", str(summary["images_per_class"])),
+        ("seeds", str(summary["seeds"])),
+        ("wall time", f"{summary['wall_s']:,.1f} s"),
+        ("teacher's fingerprint", summary["teacher_fingerprint"]),
+    ]
+
+
+def _figures(methods: dict[str, Any]) -> list[list[str]]:
+    head = ["method", "all classes", "old", "new", "average over groups", "forgetting", "seconds", "seeds"]
+    rows = []
+    for method, values in methods.items():
+        cells = [_percent(values[name], values[f"{name}_spread"]) for name in FIGURES]
+        rows.append([method, *cells, f"{values['seconds']:,.0f}", str(values["courses"])])
+    return [head, *rows]
+
+
+def _steps(summary: dict[str, Any]) -> list[list[str]]:
+    groups = len(summary["classes_by_group"])
+    rows = [["method", "step", "all classes", "old", "new", *(f"group {group}" for group in range(groups))]]
+    for method, values in summary["methods"].items():
+        for step, told in enumerate(values["steps"]):
+            shares = [told[f"accuracy_{name}"] for name in ("all", "old", "new")]
+            by_group = [*told["accuracy_by_group"], *[None] * (groups - step - 1)]
+            rows.append([method, str(step), *map(_percent, [*shares, *by_group])])
+    return rows
+
+
+_FIGURES = (
+    "Real test images; mean ± standard deviation over seeds. Old: classes known before the last step. Forgetting: how "
+    "far a group of classes has fallen from where it was best, mean over the groups. Oracles learn from real images of "
+    "the old classes, which the others never see."
+)
+_STEPS = "A method that forgets falls in the middle panel; one that learns nothing stays low in the right one."
+_EPOCHS = "Old classes should stay high while new ones rise; a step's beginning shows what its first epoch costs."
+_CONFUSION = "All weight should lie on the diagonal; a dark column on the right is new classes taking over old images."

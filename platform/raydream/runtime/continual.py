@@ -1,0 +1,295 @@
+"""The job that teaches a network new classes, by several methods side by side."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+from ray.util.queue import Queue
+from rich.console import Console
+
+from raydream.applications.continual.course import Course
+from raydream.applications.continual.measures import accuracies, confusion_matrix
+from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
+from raydream.command_line import Command, as_dict
+from raydream.compute import use_device
+from raydream.config import ContinualConfig
+from raydream.errors import RaydreamError, StallError, SynthesisError, first_line
+from raydream.folders import Folder
+from raydream.reporting import run_folder
+from raydream.reporting.continual_report import write_continual_report
+from raydream.reporting.journal import Journal
+from raydream.reporting.progress import Counter, result_table
+from raydream.reporting.recorder import Recorder, flatten
+from raydream.reporting.run_folder import RunFolder
+from raydream.runtime.continual_preflight import CheckedContinual, check_continual
+from raydream.runtime.failures import own_error
+from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import CourseProgress, drain
+from raydream.runtime.preflight import check_workers
+from raydream.runtime.session import (
+    actor_options,
+    beside_the_driver,
+    is_local,
+    machine_nodes,
+    machine_text,
+    ray_session,
+)
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.storage import write_aside, write_json
+from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+TELL_S = 1.0
+"""between two pieces of news of a course, at least"""
+
+
+@dataclass(frozen=True)
+class CoursePlan:
+    """What all courses share.
+
+    Attributes:
+        shared: a list with the reference to the teacher's arrays and the groups' data.
+        results: folder that steps are committed to.
+        reports: a queue of `CourseProgress`, to the driver.
+    """
+
+    config: ContinualConfig
+    shared: list[ray.ObjectRef]
+    results: Folder
+    reports: Queue
+
+
+def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
+    """Take the steps of a course that are not committed; where its process is lost, Ray begins it again.
+
+    Returns:
+        why it failed; None where it did not.
+    """
+    name_logs(f"course {method}", seed)
+    config, told_at = plan.config, 0.0
+    arrays, groups = ray.get(plan.shared[0])
+    device = use_device(config.device, config.student.cpus, config.student.gpus)
+    teacher = teacher_from_arrays(config.teacher, arrays).to(device)
+    results = Results(plan.results)
+
+    def on_progress(share: float) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > TELL_S:
+            told_at = time.monotonic()
+            plan.reports.actor.put_nowait.remote(CourseProgress(method, seed, share))  # not waited for
+
+    course = Course(config, method, seed, teacher, groups, on_progress)
+    done, state = results.begin(method, seed)
+    began = time.perf_counter()
+    try:
+        for learned in course.steps(done, state):
+            results.commit(method, seed, learned, time.perf_counter() - began)
+            log.info("step %d, %.0f s", learned.step, time.perf_counter() - began)
+            began = time.perf_counter()
+    except SynthesisError as error:
+        return first_line(error)
+    return None
+
+
+_take_task = ray.remote(max_retries=3)(_take)
+
+
+def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
+    """Teach a network new classes by all methods, or go on with it; returns the summary, also in the run folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
+            is joined is known later.
+        RaydreamError: no course came to its end, or a process failed for good; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    if is_local():
+        check_workers(config, 0.0, machine_nodes([config.student]))
+    checked = check_continual(config, with_kept_teacher(config.teacher, command.resumed))
+    folder = command.folder()
+    with run_folder.held(folder):
+        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            summary = _run(config, checked, folder, began_at, console)
+        write_continual_report(folder, config, summary, Results(_place(folder)))
+    _show(summary, folder, console)
+    return summary
+
+
+def _run(
+    config: ContinualConfig, checked: CheckedContinual, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
+    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
+    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
+    with contextlib.closing(recorder):
+        journal = Journal(folder.journal, say)
+        if recorder.damage:
+            journal.note(recorder.damage)
+        with contextlib.ExitStack() as session:
+            with recorder.stage("start"):
+                check = partial(check_workers, config, 0.0)
+                session.enter_context(ray_session(check, [config.student], folder.run))
+            with recorder.stage("courses"):
+                failed = _Courses(config, checked, teacher, folder).run(console)
+        for (method, seed), reason in failed.items():
+            journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
+        summary = _summarise(config, checked, teacher, folder, recorder)
+        figures = {
+            f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
+        }
+        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def _place(folder: RunFolder) -> Folder:
+    return folder.place / "courses"
+
+
+def _courses(config: ContinualConfig) -> Iterator[tuple[str, int]]:
+    """Method and seed of each, those of one seed together."""
+    for seed in range(config.seed, config.seed + config.seeds):
+        for method in config.methods:
+            yield method, seed
+
+
+class _Courses:
+    """All courses, as the driver sees them: begun, told of, and waited for."""
+
+    def __init__(self, config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder) -> None:
+        self._config, self._folder, self._results = config, folder, Results(_place(folder))
+        shared = [ray.put((to_arrays(teacher.network), checked.groups))]
+        options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        self._reports = Queue(actor_options=options)
+        plan = CoursePlan(config, shared, _place(folder), self._reports)
+        self._shares = {course: len(self._results.steps(*course)) / len(config.steps) for course in _courses(config)}
+        task = _take_task.options(**actor_options(config.student.resources))
+        missing = [course for course, share in self._shares.items() if share < 1]
+        self._running = {task.remote(plan, *course): course for course in missing}
+        self._last_news = time.time()
+
+    def run(self, console: Console) -> dict[tuple[str, int], str]:
+        """Wait for the end of all, and show how far they are.
+
+        Returns:
+            why courses failed, by method and seed.
+
+        Raises:
+            RaydreamError: a process failed for good, or nothing was heard for too long.
+        """
+        failed = {}
+        try:
+            with Counter("courses", sum(self._shares.values()), len(self._shares), console) as counter:
+                while self._running:
+                    for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
+                        course, reason = self._running.pop(done), ray.get(done)
+                        self._last_news, self._shares[course] = time.time(), 1.0
+                        counter.say(self._told(course) if reason is None else f"{_shown(course)} failed: {reason}")
+                        self._folder.save()
+                        if reason is not None:
+                            failed[course] = reason
+                    self._listen()
+                    counter.update(sum(self._shares.values()))
+        except ray.exceptions.RayError as error:
+            raise own_error(error, "a course failed") from error
+        return failed
+
+    def _listen(self) -> None:
+        for told in drain(self._reports):
+            course = told.method, told.seed
+            self._last_news, self._shares[course] = time.time(), max(told.share, self._shares[course])
+        if time.time() - self._last_news > self._config.stall_timeout_s:
+            left = ", ".join(_shown(course) for course in self._running.values())
+            raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
+
+    def _told(self, course: tuple[str, int]) -> str:
+        steps = self._results.steps(*course)
+        reached = accuracies(np.array(steps[-1]["confusion"]), _sizes(self._config))
+        seconds = sum(step["seconds"] for step in steps)
+        return f"{_shown(course)}: all {reached.all:.1%}  old {reached.old:.1%}  new {reached.new:.1%}  {seconds:.0f} s"
+
+
+def _shown(course: tuple[str, int]) -> str:
+    return f"{course[0]} (seed {course[1]})"
+
+
+def _sizes(config: ContinualConfig) -> list[int]:
+    return [config.teacher.classes, *(len(step.classes) for step in config.steps)]
+
+
+def _summarise(
+    config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder, recorder: Recorder
+) -> dict[str, Any]:
+    """The final figures; accuracies are shares in [0, 1] of real test images."""
+    first, results, sizes = checked.groups[0].test, Results(_place(folder)), _sizes(config)
+    before = confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
+    methods, tables = {}, []
+    for method in config.methods:
+        courses, confusions, seconds = [], [], []
+        for seed in (seed for each, seed in _courses(config) if each == method):
+            steps = results.steps(method, seed)
+            if len(steps) < len(config.steps):
+                continue
+            courses.append(figures_of(steps, before, sizes))
+            tables.append(table_of(method, seed, courses[-1]["steps"]))
+            confusions.append(np.array(steps[-1]["confusion"]))
+            seconds.append(sum(step["seconds"] for step in steps))
+            _record(recorder, f"{method}-{seed}", tables[-1], steps)
+        if courses:
+            confusion = np.sum(confusions, 0).tolist()
+            methods[method] = summarised(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
+    if not methods:
+        raise RaydreamError(f"not one course came to its end; {folder.shown(folder.journal.name)} says why")
+    table = pd.concat(tables, ignore_index=True)
+    write_aside(folder.path / "courses.parquet", lambda aside: table.to_parquet(aside, index=False))
+    return {
+        "methods": methods,
+        "seed": config.seed,
+        "seeds": config.seeds,
+        "data": [each.name for each in (config.data, *config.steps)],
+        "classes_by_group": sizes,
+        "teacher_accuracy": float(np.trace(before) / before.sum()),
+        "teacher_fingerprint": teacher.fingerprint,
+        "test_images": sum(len(group.test.labels) for group in checked.groups),
+        "new_images": [len(group.train.labels) for group in checked.groups[1:]],
+        "images_per_class": config.images_per_class,
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        **machine_text(),
+    }
+
+
+def _record(recorder: Recorder, source: str, table: pd.DataFrame, steps: list[dict[str, Any]]) -> None:
+    """A course in metrics.parquet: test accuracies by step, and the curve of each step by epoch."""
+    now = time.time()
+    for row in table.to_dict("records"):
+        for name in ("all", "old", "new"):
+            if pd.notna(row[f"accuracy_{name}"]):
+                recorder.point(now, source, f"{source}/accuracy/{name}", row[f"accuracy_{name}"], step=row["step"])
+    epochs = 0
+    for step in steps:
+        for point in step["curve"]:
+            for name in ("loss", "old", "new"):
+                at = int(epochs + point["epoch"])
+                recorder.point(now, source, f"{source}/validation/{name}", point[name], step=at)
+        epochs += len(step["curve"])
+
+
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    rows = {"": "all classes, old and new ones; forgetting"}
+    for method, values in summary["methods"].items():
+        told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
+        rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
+    rows["seconds"] = f"{summary['wall_s']:.0f}"
+    console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))
