@@ -240,7 +240,8 @@ class PixelGradient:
     def _prediction(self, images: Tensor, size: int) -> Tensor:
         """The mean probabilities of all images, [K], gathered chunk by chunk."""
         found = torch.zeros((), device=images.device)
-        for chunk in images.split(size):
+        for first in range(0, len(images), size):
+            chunk = images[first : first + size]
             prediction = self._run(chunk)[0].prediction
             assert prediction is not None
             found = found + len(chunk) / len(images) * prediction
