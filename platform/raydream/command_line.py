@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -197,12 +197,24 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
 
 
 def _given_value(given: list[str], field: str, otherwise: str) -> Any:
-    """What was typed for a field last; jsonargparse tells only the part of it that it stumbled over."""
-    typed = otherwise
-    for name, value in zip(given, [*given[1:], ""], strict=True):
-        if name == f"--{field}" or name.startswith(f"--{field}="):
-            typed = yaml.safe_load(value if name == f"--{field}" else name.partition("=")[2])
-    return typed
+    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over."""
+    found = otherwise
+    for option, following in zip(given, [*given[1:], ""], strict=True):
+        name, has_value, value = option.partition("=")
+        value = value if has_value else following
+        if name == f"--{field}":
+            found = yaml.safe_load(value)
+        elif name == "--config":
+            found = _value_at(yaml.safe_load(Path(value).read_text()), field.split("."), found)
+    return found
+
+
+def _value_at(settings: Any, path: list[str], otherwise: Any) -> Any:
+    for name in path:
+        if not isinstance(settings, Mapping) or name not in settings:
+            return otherwise
+        settings = settings[name]
+    return settings
 
 
 def _annotation(kind: type, dotted: str) -> Any:

@@ -86,6 +86,12 @@ def test_a_value_at_the_boundary_is_taken(options: list[str], tmp_path: Path) ->
     assert _status_of(["--config", str(TINY), "--run-dir", str(tmp_path / "run"), *options])[0] == 0
 
 
+def test_a_list_in_a_file_is_told_of_as_it_stands_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("synthesis: {betas: [0.9, 1.0]}")
+    given = ["--config", str(TINY), "--config", str(tmp_path / "mine.yaml"), "--run-dir", str(tmp_path / "run")]
+    assert _status_of(given)[1].startswith("error: synthesis.betas.1 = 1.0: must be less than 1")
+
+
 @pytest.mark.parametrize("content", [b"seed: \xff\xfe", b"seed: [", b"- 1", b"nothing_known: 1"])
 def test_a_file_that_is_no_configuration_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(content)
