@@ -1,8 +1,9 @@
 """Progress: a live display in a terminal, one plain line per round elsewhere."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,11 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+
+
+def printer(console: Console) -> Callable[[str], None]:
+    """Prints lines as they are: nothing in them is coloured, broken, or taken for markup."""
+    return partial(console.print, highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        printer(self._console)(text)
 
     def _table(self) -> Table:
         state = self.state
@@ -148,7 +154,7 @@ class Counter:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        printer(self._console)(text)
 
 
 def _bar(done: int, of: int, width: int = 24) -> str:

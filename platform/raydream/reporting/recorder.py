@@ -115,12 +115,14 @@ class Recorder:
         shown = images[:most] if images.shape[1] in (1, 3) else images[:most, :1]
         self._events.add_image(name, make_grid(torch.from_numpy(np.array(shown)), nrow=10, padding=1), step)
 
-    def hyper_parameters(self, values: Mapping[str, Any], results: Mapping[str, float]) -> None:
-        """TensorBoard's HParams: the run's settings beside its final figures."""
+    def hyper_parameters(self, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """TensorBoard's HParams: the run's settings, nested or not, beside those final figures that are floats."""
         flat = {
-            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in flatten(settings).items()
         }
-        self._events.add_hparams(flat, dict(results), run_name=".")
+        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
+        self._events.add_hparams(flat, figures, run_name=".")
 
     def latest(self, name: str) -> dict[int, float]:
         """The last value of a name at each step, earlier sessions of the run included."""

@@ -24,9 +24,9 @@ from raydream.errors import RaydreamError, StallError, SynthesisError, first_lin
 from raydream.folders import Folder
 from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
-from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, result_table
-from raydream.reporting.recorder import Recorder, flatten
+from raydream.reporting.progress import Counter, printer, result_table
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.continual_preflight import CheckedContinual, check_continual
 from raydream.runtime.failures import own_error
@@ -117,7 +117,7 @@ def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
     checked = check_continual(config, with_kept_teacher(config.teacher, command.resumed))
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
+        printer(console)(f"run {folder.run} in {folder.shown()}")
         summary = run_folder.read_summary(folder)
         if summary is None:
             summary = _run(config, checked, folder, began_at, console)
@@ -129,13 +129,9 @@ def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
 def _run(
     config: ContinualConfig, checked: CheckedContinual, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    say = printer(console)
     teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
-    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
-    with contextlib.closing(recorder):
-        journal = Journal(folder.journal, say)
-        if recorder.damage:
-            journal.note(recorder.damage)
+    with recording(folder, began_at, say) as (recorder, journal):
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):
                 check = partial(check_workers, config, 0.0)
@@ -148,7 +144,7 @@ def _run(
         figures = {
             f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
         }
-        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+        recorder.hyper_parameters(as_dict(config), figures)
     write_json(folder.summary, summary)
     return summary
 

@@ -17,8 +17,9 @@ from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Display, State, accuracy_rows, result_table
-from raydream.reporting.recorder import Recorder, flatten, overlap_share
+from raydream.reporting.progress import Display, State, accuracy_rows, printer, result_table
+from raydream.reporting.recorder import Recorder, overlap_share
+from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
@@ -52,7 +53,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
         if summary is None or _lacks_images(folder, checked, console):
             summary = _run(config, checked, folder, began_at, console)
         else:
-            console.print(f"the run in {folder.shown()} is done; its report is written again", soft_wrap=True)
+            printer(console)(f"the run in {folder.shown()} is done; its report is written again")
         save_image_grid(folder)
         write_report(folder)
     _show(summary, folder, console)
@@ -62,7 +63,7 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
 def _lacks_images(folder: RunFolder, checked: Checked, console: Console) -> bool:
     """Whether a run that is done has lost images since, which are to be made again."""
     store = ShardStore(folder.images)
-    journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+    journal = Journal(folder.journal, printer(console))
     set_damaged_aside(store, journal.note)
     return not set(checked.schedule.batch_ids()) <= set(store.committed())
 
@@ -72,27 +73,22 @@ def _run(
 ) -> dict[str, Any]:
     schedule = checked.schedule
     images = schedule.total_batches * schedule.batch_images
-    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
     with (
         Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
-        contextlib.closing(recorder),
+        recording(folder, began_at, display.say) as (recorder, journal),
     ):
         display.say(f"run {folder.run} in {folder.shown()}")
         with recorder.stage("teacher"):
             display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
             recipe = (config.teacher, config.training, config.data)
             teacher = keep_teacher(checked.teacher, recipe, folder, display.say)
-        journal = Journal(folder.journal, display.say)
-        if recorder.damage:
-            journal.note(recorder.damage)
         session = partial(_session, config, checked, teacher, folder, recorder, display, journal)
         snapshot = with_whole_shards(ShardStore(folder.images), session, journal.note)
         student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, recorder)
-        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
-        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+        recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
 
@@ -153,4 +149,4 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["report"] = folder.shown(folder.report.name)
     console.print(result_table(rows))
     tensorboard = Path(sys.executable).with_name("tensorboard")
-    console.print(f"{tensorboard} --logdir {folder.shown(folder.tensorboard.name)}", highlight=False, soft_wrap=True)
+    printer(console)(f"{tensorboard} --logdir {folder.shown(folder.tensorboard.name)}")

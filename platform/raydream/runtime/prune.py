@@ -29,8 +29,9 @@ from raydream.pruning.export import export_onnx, export_program
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, result_table
-from raydream.reporting.recorder import Recorder, flatten
+from raydream.reporting.progress import Counter, printer, result_table
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.failures import own_error
@@ -174,7 +175,7 @@ def prune(command: Command[PruneConfig]) -> dict[str, Any]:
     checked = check_pruning(replace(config, teacher=teacher))
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
+        printer(console)(f"run {folder.run} in {folder.shown()}")
         summary = run_folder.read_summary(folder)
         if summary is None:
             summary = _run(config, checked, folder, began_at, console)
@@ -187,19 +188,14 @@ def _run(
     config: PruneConfig, checked: CheckedPruning, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
     keep(checked.teacher, folder)
-    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
-    with contextlib.closing(recorder):
-        journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
-        if recorder.damage:
-            journal.note(recorder.damage)
+    with recording(folder, began_at, printer(console)) as (recorder, journal):
         session = partial(_session, config, checked, folder, recorder, journal, console)
         pruned = with_whole_shards(ShardStore(folder.images), session, journal.note)
         with recorder.stage("export"):
             network = _rebuilt(config.teacher, pruned.widths, pruned.snapshot)
             save(config, network, folder, journal)
         summary = _summarise(config, checked, network, pruned, recorder)
-        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
-        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+        recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
 

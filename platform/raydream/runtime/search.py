@@ -16,7 +16,7 @@ from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
 from raydream.reporting import run_folder
 from raydream.reporting.hyper_parameters import write_hyper_parameters
-from raydream.reporting.progress import Counter, result_table
+from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.reporting.search_report import write_search_report
 from raydream.runtime.exam import make_exam
@@ -94,7 +94,7 @@ def carry_out(command: Command[Any], config: SearchConfig, job: Job) -> dict[str
 def _run(
     config: SearchConfig, checked: CheckedSearch, folder: RunFolder, trials: Trials, job: Job, console: Console
 ) -> None:
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    say = printer(console)
     say(f"search {folder.run} in {folder.shown()}")
     teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
     (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by who writes it, and its parent is not

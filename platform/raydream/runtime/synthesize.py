@@ -20,7 +20,7 @@ from raydream.reporting import run_folder
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, result_table
+from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
@@ -103,11 +103,11 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
     loaded, tasks = check_teacher(replace(config, teacher=kept)), tasks_of(config)
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
+        printer(console)(f"run {folder.run} in {folder.shown()}")
         recipe = (config.teacher, config.training, config.data)
         teacher = keep_teacher(loaded, recipe, folder, console.print)
         summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
-        journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
+        journal = Journal(folder.journal, printer(console))
         set_damaged_aside(store, journal.note)
         if summary is None or not set(tasks) <= set(store.committed()):
             session = partial(make_all, config, tasks, teacher, folder, console, journal)

@@ -21,8 +21,9 @@ from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, accuracy_rows, result_table
-from raydream.reporting.recorder import Recorder, flatten
+from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.chronicle import record_student
@@ -132,7 +133,7 @@ def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
     checked = check_transfer(replace(config, teacher=teacher))
     folder = command.folder()
     with run_folder.held(folder):
-        console.print(f"run {folder.run} in {folder.shown()}", highlight=False, soft_wrap=True)
+        printer(console)(f"run {folder.run} in {folder.shown()}")
         summary = run_folder.read_summary(folder)
         if summary is None:
             summary = _run(config, checked, folder, began_at, console)
@@ -155,11 +156,7 @@ def check_machines(config: TransferConfig) -> None:
 def _run(
     config: TransferConfig, checked: CheckedTransfer, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
-    recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
-    with contextlib.closing(recorder):
-        journal = Journal(folder.journal, partial(console.print, highlight=False, soft_wrap=True, markup=False))
-        if recorder.damage:
-            journal.note(recorder.damage)
+    with recording(folder, began_at, printer(console)) as (recorder, journal):
         with recorder.stage("teacher"):
             recipe = (config.teacher, config.training, config.data)
             teacher = keep_teacher(checked.teacher, recipe, folder, console.print)
@@ -183,8 +180,7 @@ def _run(
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, feed.name, student, recorder) | examined
-        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
-        recorder.hyper_parameters(flatten(as_dict(config)), figures)
+        recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
 
