@@ -1,6 +1,6 @@
 """The same student from scratch on images of each source, beside the teacher and beside real images.
 
-    python benchmarks/transfer.py --seeds 8 --images runs/transfer_images --json benchmarks/results/digits_transfer.json
+    python benchmarks/transfer.py --sources deep_inversion --count 4096 --json benchmarks/results/digits_transfer.json
     python benchmarks/transfer.py --config configs/cifar10_resnet20_transfer.yaml --sources deep_inversion,PATH ...
 
 A source is a synthesizer (noise, deepdream, deep_inversion, adaptive), `real` (the training split of the data, as many
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sources", default=",".join([*SYNTHESIZERS, "real"]), help="with commas between them")
     parser.add_argument("--count", type=int, default=896, help="images of each source")
     parser.add_argument("--seeds", type=int, default=8, help="runs of each source")
+    parser.add_argument("--seed-offset", type=int, default=0, help="first seed")
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
     parser.add_argument("--processes", type=int, default=2, help="side by side, one thread each")
     parser.add_argument("--images", type=Path, default=Path("runs/transfer_images"), help="folder to keep images in")
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _teacher_of(config)  # once, before the processes look for it
     done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
     there = {(run["source"], run["seed"]) for run in done}
-    wanted = [(source, seed) for seed in range(given.seeds) for source in given.sources.split(",")]
+    seeds = range(given.seed_offset, given.seed_offset + given.seeds)
+    wanted = [(source, seed) for seed in seeds for source in given.sources.split(",")]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.processes, mp_context=context) as pool:
         jobs = [
