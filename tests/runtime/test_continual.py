@@ -15,7 +15,7 @@ import yaml
 
 from raydream.applications.continual.course import Course, load_groups
 from raydream.command_line import parse, validate
-from raydream.config import ContinualConfig
+from raydream.config import ContinualConfig, DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.continual_preflight import check_continual
@@ -96,6 +96,16 @@ def test_a_run_leaves_what_it_says(finished: Path) -> None:
     for name in ("metrics.parquet", "teacher.safetensors", "config.yaml"):
         assert (finished / name).stat().st_size > 0
     assert not list(finished.rglob(".*aside")) and not (finished / "journal.jsonl").exists()
+
+
+def test_the_network_of_the_first_method_is_loaded_by_its_run(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "next.yaml"
+    path.write_text(yaml.safe_dump({"teacher": {"network": f"run:{finished}"}, "data": {"name": "digits"}}))
+    config = parse(DistillConfig, "", ["--config", str(path), "--run-dir", str(tmp_path / "run")]).config
+    extended, kept = load_teacher(config.teacher), weights_of(finished, "deep_inversion-3-2")
+    assert extended.config.classes == 10
+    for name, value in extended.network.state_dict().items():
+        assert torch.equal(value, kept[f"network.{name}"]), name
 
 
 def test_a_course_equals_one_without_ray_to_the_bit(finished: Path) -> None:

@@ -28,7 +28,7 @@ SUMMARY = "summary.json"
 TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 """names of the weights in a run folder"""
 NETWORK = "network.json"
-"""describes the network whose weights are the student's, where the configuration does not: a pruned one"""
+"""describes the student's network where the configuration does not: a pruned one, or one with new classes"""
 BEGINNING = f".begin{ASIDE}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 

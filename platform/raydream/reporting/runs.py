@@ -77,7 +77,8 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
     own = json.loads(place.read(NETWORK)) if place.has(NETWORK) else config.get("student", teacher)
-    return teacher | {"network": own["network"], "arguments": own["arguments"], "checkpoint": f"{place}/{trained}"}
+    described = {key: own[key] for key in ("network", "arguments", "classes") if key in own}
+    return teacher | described | {"checkpoint": f"{place}/{trained}"}
 
 
 def _space(path: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import ray
+import safetensors.torch
 from ray.util.queue import Queue
 from rich.console import Console
 
@@ -140,7 +141,7 @@ def _run(
                 failed = _Courses(config, checked, teacher, folder).run(console)
         for (method, seed), reason in failed.items():
             journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
-        summary = _summarise(config, checked, teacher, folder, recorder)
+        summary = _summarise(config, checked, teacher, folder, recorder) | {"student": _save_student(config, folder)}
         figures = {
             f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
         }
@@ -266,6 +267,20 @@ def _summarise(
     }
 
 
+def _save_student(config: ContinualConfig, folder: RunFolder) -> str:
+    """Keep the network of the first course that came to its end as the run's own; returns which that is."""
+    results, classes = Results(_place(folder)), sum(_sizes(config))
+    for method, seed in sorted(_courses(config), key=lambda course: config.methods.index(course[0])):
+        done, state = results.begin(method, seed)
+        if done == len(config.steps) and state is not None:
+            write_aside(folder.student, lambda aside, state=state: safetensors.torch.save_file(state, aside))
+            teacher = config.teacher
+            described = {"network": teacher.network, "arguments": teacher.arguments, "classes": classes}
+            write_json(folder.network, described)
+            return _shown((method, seed))
+    raise RaydreamError("not one course has left a network that can be read; resume the run")
+
+
 def _record(recorder: Recorder, source: str, table: pd.DataFrame, steps: list[dict[str, Any]]) -> None:
     """A course in metrics.parquet: test accuracies by step, and the curve of each step by epoch."""
     now = time.time()
@@ -288,4 +303,5 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
         rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
     rows["seconds"] = f"{summary['wall_s']:.0f}"
+    rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
     console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))
