@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -138,14 +138,16 @@ def _run(
                 check = partial(check_workers, config, 0.0)
                 session.enter_context(ray_session(check, [config.student], folder.run))
             with recorder.stage("courses"):
-                failed = _Courses(config, checked, teacher, folder).run(console)
+                before = _before(config, checked, teacher)
+                failed = _Courses(config, checked, teacher, folder).run(console, partial(_record, recorder, before))
         for (method, seed), reason in failed.items():
             journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
-        summary = _summarise(config, checked, teacher, folder, recorder) | {"student": _save_student(config, folder)}
+        summary = _summarise(config, checked, before, folder, recorder) | {"student": _save_student(config, folder)}
         figures = {
             f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
         }
         recorder.hyper_parameters(as_dict(config), figures)
+    summary |= {"teacher_fingerprint": teacher.fingerprint}
     write_json(folder.summary, summary)
     return summary
 
@@ -170,14 +172,19 @@ class _Courses:
         options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options=options)
         plan = CoursePlan(config, shared, _place(folder), self._reports)
-        self._shares = {course: len(self._results.steps(*course)) / len(config.steps) for course in _courses(config)}
+        self._shares = {course: self._results.begin(*course)[0] / len(config.steps) for course in _courses(config)}
         task = _take_task.options(**actor_options(config.student.resources))
         missing = [course for course, share in self._shares.items() if share < 1]
         self._running = {task.remote(plan, *course): course for course in missing}
         self._last_news = time.time()
 
-    def run(self, console: Console) -> dict[tuple[str, int], str]:
+    def run(
+        self, console: Console, record: Callable[[ContinualConfig, Results, str, int], None]
+    ) -> dict[tuple[str, int], str]:
         """Wait for the end of all, and show how far they are.
+
+        Args:
+            record: is told of each course that has come to its end.
 
         Returns:
             why courses failed, by method and seed.
@@ -192,10 +199,12 @@ class _Courses:
                     for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
                         course, reason = self._running.pop(done), ray.get(done)
                         self._last_news, self._shares[course] = time.time(), 1.0
+                        if reason is None:
+                            record(self._config, self._results, *course)
+                        else:
+                            failed[course] = reason
                         counter.say(self._told(course) if reason is None else f"{_shown(course)} failed: {reason}")
                         self._folder.save()
-                        if reason is not None:
-                            failed[course] = reason
                     self._listen()
                     counter.update(sum(self._shares.values()))
         except ray.exceptions.RayError as error:
@@ -225,12 +234,17 @@ def _sizes(config: ContinualConfig) -> list[int]:
     return [config.teacher.classes, *(len(step.classes) for step in config.steps)]
 
 
+def _before(config: ContinualConfig, checked: CheckedContinual, teacher: Teacher) -> np.ndarray:
+    """Confusion matrix of the teacher, on test images of its classes."""
+    first = checked.groups[0].test
+    return confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
+
+
 def _summarise(
-    config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder, recorder: Recorder
+    config: ContinualConfig, checked: CheckedContinual, before: np.ndarray, folder: RunFolder, recorder: Recorder
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1] of real test images."""
-    first, results, sizes = checked.groups[0].test, Results(_place(folder)), _sizes(config)
-    before = confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
+    results, sizes = Results(_place(folder)), _sizes(config)
     methods, tables = {}, []
     for method in config.methods:
         courses, confusions, seconds = [], [], []
@@ -242,7 +256,7 @@ def _summarise(
             tables.append(table_of(method, seed, courses[-1]["steps"]))
             confusions.append(np.array(steps[-1]["confusion"]))
             seconds.append(sum(step["seconds"] for step in steps))
-            _record(recorder, f"{method}-{seed}", tables[-1], steps)
+            _record(recorder, before, config, results, method, seed)
         if courses:
             confusion = np.sum(confusions, 0).tolist()
             methods[method] = summarised(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
@@ -257,7 +271,6 @@ def _summarise(
         "data": [each.name for each in (config.data, *config.steps)],
         "classes_by_group": sizes,
         "teacher_accuracy": float(np.trace(before) / before.sum()),
-        "teacher_fingerprint": teacher.fingerprint,
         "test_images": sum(len(group.test.labels) for group in checked.groups),
         "new_images": [len(group.train.labels) for group in checked.groups[1:]],
         "images_per_class": config.images_per_class,
@@ -281,9 +294,14 @@ def _save_student(config: ContinualConfig, folder: RunFolder) -> str:
     raise RaydreamError("not one course has left a network that can be read; resume the run")
 
 
-def _record(recorder: Recorder, source: str, table: pd.DataFrame, steps: list[dict[str, Any]]) -> None:
-    """A course in metrics.parquet: test accuracies by step, and the curve of each step by epoch."""
-    now = time.time()
+def _record(
+    recorder: Recorder, before: np.ndarray, config: ContinualConfig, results: Results, method: str, seed: int
+) -> None:
+    """A course in metrics.parquet, once: test accuracies by step, and the curve of each step by epoch."""
+    now, source, steps = time.time(), f"{method}-{seed}", results.steps(method, seed)
+    if (recorder.table()["source"] == source).any():
+        return
+    table = table_of(method, seed, figures_of(steps, before, _sizes(config))["steps"])
     for row in table.to_dict("records"):
         for name in ("all", "old", "new"):
             if pd.notna(row[f"accuracy_{name}"]):
@@ -295,6 +313,7 @@ def _record(recorder: Recorder, source: str, table: pd.DataFrame, steps: list[di
                 at = int(epochs + point["epoch"])
                 recorder.point(now, source, f"{source}/validation/{name}", point[name], step=at)
         epochs += len(step["curve"])
+    recorder.flush()
 
 
 def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
