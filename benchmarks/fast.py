@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (name, seed, merged(base, {**(changes or {}), "seed": seed}))
         for seed in range(given.seed_offset, given.seed_offset + given.seeds)
         for name, changes in settings.items()
-        if not any(run["name"] == name and run["seed"] == seed for run in done)
+        if not any(all(run[key] == value for key, value in _keys(name, seed, given).items()) for run in done)
     ]
     if jobs:
         _teacher(validate(DistillConfig, jobs[0][2]))  # once, before the processes look for it
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done.append(finished.result())
             told = {name: value for name, value in done[-1].items() if name != "curve"}
             print(json.dumps(told), flush=True)
-            write_json(given.json, {"split": given.split, "rows": table(done, settings), "runs": done})
+            write_json(given.json, {"rows": table(done, settings), "runs": done})
     if given.figure:
         draw(table(done, settings)).savefig(given.figure, dpi=120)
 
@@ -100,6 +100,12 @@ def _real(config: DistillConfig, given: argparse.Namespace) -> tuple[np.ndarray,
     return split.images, split.labels
 
 
+def _keys(name: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """What a run in --json must have to be this one."""
+    measured_on = given.split if given.real is None else str(given.real)
+    return {"name": name, "seed": seed, "config": str(given.config), "measured_on": measured_on}
+
+
 def _run(name: str, seed: int, settings: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     use_device("cpu", given.threads, 0)
     config = validate(DistillConfig, settings)
@@ -114,9 +120,8 @@ def _run(name: str, seed: int, settings: dict[str, Any], given: argparse.Namespa
         if curve[-1]["seconds"] > given.most_s:
             break
     return {
-        "name": name,
+        **_keys(name, seed, given),
         "method": config.synthesis.method,
-        "seed": seed,
         "images": sum(len(batch) for batch in rounds.batches),
         "updates_per_batch": config.synthesis.iterations,
         "target_share": float(np.mean([batch.provenance.target_share for batch in rounds.batches])),

@@ -24,8 +24,12 @@ class InputError(RaydreamError, ValueError):
         return type(self), (self.field, self.value, self.allowed, self.remedy)
 
 
-class SynthesisError(RaydreamError):
-    """An inversion that kept diverging (NaN or infinity) however often it was started anew."""
+class DivergenceError(RaydreamError):
+    """Training or inversion that ran off to NaN or infinity."""
+
+
+class SynthesisError(DivergenceError):
+    """An inversion that kept diverging however often it was started anew."""
 
 
 class ShardError(RaydreamError):

@@ -3,6 +3,7 @@
 What a run must not lose is written through these: a file is whole or absent in both.
 """
 
+import contextlib
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -185,7 +186,8 @@ class RemoteFolder(Folder):
 
     def delete(self, name: str) -> None:
         if self.has(name):
-            _remotely(lambda: self.system.delete_file(f"{self.path}/{name}"))
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                _remotely(lambda: self.system.delete_file(f"{self.path}/{name}"))
 
     def move(self, to: str) -> None:
         # Object stores have no folders that could be renamed.

@@ -98,6 +98,16 @@ def test_labels_beyond_the_classes_are_refused(files, tmp_path):
     assert "labelled by classes from 0 to 4, as teacher.classes says; its labels go from 0 to 5" in str(refused.value)
 
 
+def test_a_validation_share_may_lack_a_class_and_the_rest_may_not(files, tmp_path):
+    few = str(numbered(tmp_path / "few.npz", 0, 12, classes=5))
+    config = DataConfig(name="files", train=few, test=few, validation_share=0.1, classes=(0, 1, 2, 3, 4))
+    real = check_data(config, NETWORK, train=True)
+    assert len(set(real.validation.labels.tolist())) < 5 == len(set(real.train.labels.tolist()))
+    one = str(numbered(tmp_path / "one.npz", 0, 12, classes=4))
+    with pytest.raises(InputError, match="images in the train split; there is none of class 4"):
+        check_data(DataConfig(name="files", train=one, test=few, classes=(0, 1, 2, 3, 4)), NETWORK, train=True)
+
+
 def test_labels_of_a_share_are_told_of_the_set_that_it_is_of(tmp_path):
     six = str(numbered(tmp_path / "six.npz", 0, 40, classes=6))
     with pytest.raises(InputError, match=r"data.test = '.*six.npz': must be labelled by classes from 0 to 4"):

@@ -277,6 +277,20 @@ def test_a_resumed_student_equals_one_that_never_stopped(changes):
             assert torch.equal(value, other.state_dict()[name]), name
 
 
+def test_what_dropout_drops_follows_from_seed_step_and_rank_alone():
+    def weights(rank: int) -> Tensor:
+        student = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), copy.deepcopy(linear_network(1)[1]))
+        one = Distiller(linear_teacher(), student, StudentConfig(), 2, run_seed=4, rank=rank)
+        for step in range(2):
+            one.step(some_images(), step)
+        return student[2].weight.detach()
+
+    torch.manual_seed(1)
+    first = weights(0)
+    torch.manual_seed(2)
+    assert torch.equal(weights(0), first) and not torch.equal(weights(1), first)
+
+
 @pytest.mark.parametrize(
     ("momenta", "left", "steps"),
     [((0.1,), 0.01, 44), ((0.1,), 0.5, 7), ((0.5,), 0.25, 2), ((0.5, 0.1), 0.01, 44), ((1.0,), 0.01, 1), ((), 0.01, 1)],

@@ -28,13 +28,7 @@ def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = No
         return None
     shape, count = network.input_shape, network.classes if classes is None else classes
     if data.name == "digits":
-        splits = load_digits()
-        fit = partial(_fitting, data, shape, count)
-        return Dataset(
-            lambda: fit(splits.train, "train"),
-            lambda: fit(splits.validation, "validation"),
-            lambda: fit(splits.test, "test"),
-        )
+        return Dataset(*(partial(_digits, data, shape, count, split) for split in ("train", "validation", "test")))
     if data.torchvision:
         check_name(data.torchvision)
     return Dataset(*(partial(_read, data, shape, count, split) for split in ("train", "validation", "test")))
@@ -52,6 +46,14 @@ def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) ->
     return real
 
 
+def _digits(data: DataConfig, shape: Shape, classes: int, name: str) -> Split:
+    split: Split = getattr(load_digits(), name)
+    if data.classes:
+        rows = _named(data, classes, split.labels, name)
+        split = Split(split.images[rows], split.labels[rows])
+    return _fitting(data, shape, classes, split, name)
+
+
 def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
     """A split of files; the validation split may be a share of another one, which then lacks it."""
     of = data.validation_of if split == "validation" and not data.has_own_validation else split
@@ -66,6 +68,8 @@ def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
         raise InputError(
             f"data.{of}", getattr(data, of), "a set with more images", f"none are left for the {split} split"
         )
+    if data.classes:
+        rows = rows[_named(data, classes, labels[rows], split)]  # no others are decoded
     return _fitting(data, shape, classes, Split(source.read(rows), labels[rows]), of)
 
 
@@ -88,7 +92,9 @@ def _fitting(data: DataConfig, shape: Shape, classes: int, split: Split, name: s
         allowed = f"none, or a data set of images {shape}, as teacher.input_shape says"
         raise InputError(field, value, allowed, f"its images are {split.images.shape[1:]}")
     if data.classes:
-        return _of_classes(data, classes, split, name)
+        order = np.argsort(data.classes)
+        places = order[np.searchsorted(np.array(data.classes)[order], split.labels)]
+        return Split(split.images, places.astype(np.int64))
     least, most = int(split.labels.min()), int(split.labels.max())
     if least < 0 or most >= classes:
         allowed = f"labelled by classes from 0 to {classes - 1}, as teacher.classes says"
@@ -96,17 +102,13 @@ def _fitting(data: DataConfig, shape: Shape, classes: int, split: Split, name: s
     return split
 
 
-def _of_classes(data: DataConfig, classes: int, split: Split, name: str) -> Split:
-    """The images of the classes that are named, labelled by their places among these."""
+def _named(data: DataConfig, classes: int, labels: np.ndarray, split: str) -> np.ndarray:
+    """The rows of the classes that are named; to train on there must be some of each."""
     if len(data.classes) != classes:
         allowed = f"{classes} classes, as teacher.classes says"
         raise InputError("data.classes", list(data.classes), allowed, "name one for each output of the network")
-    there = {*np.unique(split.labels).tolist()}
-    missing = sorted({*data.classes} - there)
-    if missing and (name == "train" or len(missing) == len(data.classes)):
-        allowed = f"classes of which there are images in the {name} split"
+    missing = sorted({*data.classes} - {*np.unique(labels).tolist()})
+    if missing and (split == "train" or len(missing) == len(data.classes)):
+        allowed = f"classes of which there are images in the {split} split"
         raise InputError("data.classes", list(data.classes), allowed, f"there is none of class {missing[0]}")
-    order = np.argsort(data.classes)
-    rows = np.flatnonzero(np.isin(split.labels, data.classes))
-    places = order[np.searchsorted(np.array(data.classes)[order], split.labels[rows])]
-    return Split(split.images[rows], places.astype(np.int64))
+    return np.flatnonzero(np.isin(labels, data.classes))

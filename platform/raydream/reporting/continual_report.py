@@ -25,12 +25,14 @@ def write_continual_report(
     curves = {method: [step["curve"] for step in results.steps(method, seed)] for method in methods}
     made = {method: results.images(method, seed, 1) for method in methods}
     images = {method: each for method, each in made.items() if each is not None}
-    on = f"mean over {summary['seeds']} seeds, {summary['test_images']:,} real test images of all classes"
+    on = f"{summary['test_images']:,} real test images of all classes, mean over seeds: "
     return write_page(
         folder.report,
         title=f"Continual: {config.experiment}",
         run=folder.shown().rpartition("/")[2],
-        accuracies=[(method, _percent(values["accuracy_all"]), on) for method, values in methods.items()],
+        accuracies=[
+            (method, _percent(values["accuracy_all"]), f"{on}{values['courses']}") for method, values in methods.items()
+        ],
         facts=_facts(summary),
         stages=stage_rows(summary),
         mended=mended_rows(read_journal(folder.journal)),

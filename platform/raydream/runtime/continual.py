@@ -3,15 +3,15 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import ray
-import safetensors.torch
+import torch
 from ray.util.queue import Queue
 from rich.console import Console
 
@@ -21,10 +21,12 @@ from raydream.applications.continual.results import FIGURES, Results, figures_of
 from raydream.command_line import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
-from raydream.errors import RaydreamError, StallError, SynthesisError, first_line
+from raydream.errors import DivergenceError, RaydreamError, StallError, first_line
 from raydream.folders import Folder
+from raydream.networks import build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
+from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
@@ -44,6 +46,7 @@ from raydream.runtime.session import (
 )
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.storage import write_aside, write_json
+from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
@@ -96,7 +99,7 @@ def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
             results.commit(method, seed, learned, time.perf_counter() - began)
             log.info("step %d, %.0f s", learned.step, time.perf_counter() - began)
             began = time.perf_counter()
-    except SynthesisError as error:
+    except DivergenceError as error:
         return first_line(error)
     return None
 
@@ -142,12 +145,12 @@ def _run(
                 failed = _Courses(config, checked, teacher, folder).run(console, partial(_record, recorder, before))
         for (method, seed), reason in failed.items():
             journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
-        summary = _summarise(config, checked, before, folder, recorder) | {"student": _save_student(config, folder)}
+        summary = _summarise(config, checked, before, folder, recorder)
+        summary |= {"teacher_fingerprint": teacher.fingerprint, "student": _save_student(config, folder, journal)}
         figures = {
             f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
         }
         recorder.hyper_parameters(as_dict(config), figures)
-    summary |= {"teacher_fingerprint": teacher.fingerprint}
     write_json(folder.summary, summary)
     return summary
 
@@ -280,18 +283,32 @@ def _summarise(
     }
 
 
-def _save_student(config: ContinualConfig, folder: RunFolder) -> str:
-    """Keep the network of the first course that came to its end as the run's own; returns which that is."""
-    results, classes = Results(_place(folder)), sum(_sizes(config))
+def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) -> str | None:
+    """Keep the network of the first course that came to its end as the run's own.
+
+    Returns:
+        which that is; None where a description cannot tell how to build it, or none can be read.
+    """
+    results, teacher = Results(_place(folder)), replace(config.teacher, classes=sum(_sizes(config)))
     for method, seed in sorted(_courses(config), key=lambda course: config.methods.index(course[0])):
         done, state = results.begin(method, seed)
-        if done == len(config.steps) and state is not None:
-            write_aside(folder.student, lambda aside, state=state: safetensors.torch.save_file(state, aside))
-            teacher = config.teacher
-            described = {"network": teacher.network, "arguments": teacher.arguments, "classes": classes}
-            write_json(folder.network, described)
-            return _shown((method, seed))
-    raise RaydreamError("not one course has left a network that can be read; resume the run")
+        if done < len(config.steps) or state is None:
+            continue
+        network = build_teacher(teacher)
+        if _shapes(network.state_dict()) != _shapes(state):
+            why = f"{teacher.network} with {teacher.classes} classes cannot be built from its description"
+            journal.note(f"run:DIR does not name what is left, as {why}: load courses/*.safetensors into your own")
+            return None
+        network.load_state_dict(state)
+        save_network(network, folder.student)
+        described = {"network": teacher.network, "arguments": teacher.arguments, "classes": teacher.classes}
+        write_json(folder.network, described)
+        return _shown((method, seed))
+    return None
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 def _record(
@@ -322,5 +339,6 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
         rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
     rows["seconds"] = f"{summary['wall_s']:.0f}"
-    rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
+    if summary["student"] is not None:
+        rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
     console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))

@@ -13,7 +13,7 @@ from raydream.compute import autocast, choose_dtype
 from raydream.config import StudentConfig
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
-from raydream.seeds import generator
+from raydream.seeds import derive_seed, generator
 from raydream.students.augmentation import student_view
 from raydream.teachers.teacher import Teacher
 
@@ -67,6 +67,7 @@ class Distiller:
         view = student_view(self._teacher.normalisation(images), self._config.view, self._fill, random)
         view = view.contiguous(memory_format=torch.channels_last)
         self.student.train()
+        torch.manual_seed(derive_seed(self._run_seed, "dropout", step, self._rank))  # of students that have any
         with autocast(self._dtype, view.device):
             with torch.no_grad():
                 teacher_logits = self._teacher.network(view).float()

@@ -34,7 +34,7 @@ class Inversion:
 
     def synthesize(self, request: Request) -> Synthesis:
         """Make one batch; see `Synthesizer.synthesize`."""
-        return with_restarts(self._invert, request, self._config.learning_rate)
+        return with_restarts(self._invert, request, "synthesis.learning_rate", self._config.learning_rate)
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""

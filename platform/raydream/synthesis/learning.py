@@ -44,7 +44,8 @@ class LearningSynthesizer:
 
     def synthesize(self, request: Request) -> Synthesis:
         """Make one batch; see `Synthesizer.synthesize`."""
-        return with_restarts(self._attempt, request, self._config.generator.learning_rate)
+        setting, rate = "synthesis.generator.learning_rate", self._config.generator.learning_rate
+        return with_restarts(self._attempt, request, setting, rate)
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """Learn, and make the images; None where it diverged, with the state as it was."""

@@ -92,13 +92,16 @@ class Synthesizer(Protocol):
 
 
 def with_restarts(
-    attempt: Callable[[Request, torch.Generator, int], Synthesis | None], request: Request, learning_rate: float
+    attempt: Callable[[Request, torch.Generator, int], Synthesis | None],
+    request: Request,
+    setting: str,
+    learning_rate: float,
 ) -> Synthesis:
     """Make a batch, and anew from another seed where it diverges.
 
     Args:
         attempt: makes it from a random generator; None where it diverged. It is also told how often that has happened.
-        learning_rate: for the error.
+        setting, learning_rate: its name and value, for the error.
 
     Raises:
         SynthesisError: it diverged again after `MAX_RESTARTS` fresh starts.
@@ -111,5 +114,5 @@ def with_restarts(
         log.warning("a batch from seed %d diverged (NaN or infinity); starting it anew", seed)
     raise SynthesisError(
         f"the synthesis diverged {MAX_RESTARTS + 1} times from different seeds: "
-        f"lower synthesis.learning_rate ({learning_rate}) or the largest coefficient"
+        f"lower {setting} ({learning_rate}) or the largest coefficient"
     )

@@ -134,7 +134,7 @@ class Course:
             state: weights and BN statistics that the last of these left.
 
         Raises:
-            SynthesisError: the inversion diverged.
+            DivergenceError: the inversion or the learning diverged.
         """
         network = self._teacher.network
         if state is not None:

@@ -1,5 +1,6 @@
 """One step of class-incremental learning: a network with new classes from one without them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.compute import autocast, choose_dtype
 from raydream.config import ContinualConfig, StudentConfig
 from raydream.data.splits import Split
+from raydream.errors import DivergenceError
 from raydream.seeds import derive_seed, generator
 from raydream.students.augmentation import student_view
 from raydream.students.distillation import learning_rate, make_optimizer
@@ -56,6 +58,9 @@ class Learner:
         Args:
             old_images: what stands for the old classes; None where nothing does.
             on_epoch: told after each its number from 1, the mean loss, and the network.
+
+        Raises:
+            DivergenceError: the loss is not a finite number.
         """
         for epoch in range(self.step // self._steps, until):
             losses = []
@@ -65,7 +70,10 @@ class Learner:
                     drawn = _rows(old_images, uniform_draw(self._seed, self.step, len(old_images.labels), len(rows)))
                 losses.append(self._update(_rows(self._new, rows), drawn))
                 self.step += 1
-            on_epoch(epoch + 1, float(torch.stack(losses).mean()), self.network)
+            loss = float(torch.stack(losses).mean())
+            if not math.isfinite(loss):
+                raise DivergenceError(f"the learning diverged in epoch {epoch + 1}: lower student.learning_rate")
+            on_epoch(epoch + 1, loss, self.network)
         self.network.eval()
 
     def _update(self, new: Split, old: Split | None) -> Tensor:
@@ -77,6 +85,7 @@ class Learner:
         view = student_view(self._old.normalisation(images), self._config.view, self._fill, random)
         view = view.contiguous(memory_format=torch.channels_last)
         self.network.train()
+        torch.manual_seed(derive_seed(self._seed, "dropout", self.step))  # of networks that have any
         with autocast(self._dtype, view.device):
             with torch.no_grad():
                 old_logits, old_features = self._both[0](view)

@@ -95,7 +95,7 @@ class Results:
         try:
             tensors: dict[str, Tensor] = safetensors.torch.load(self._folder.read(f"{name}.safetensors"))
             return tensors
-        except (OSError, ValueError, safetensors.SafetensorError):
+        except (FileNotFoundError, ValueError, safetensors.SafetensorError):
             return None
 
 
