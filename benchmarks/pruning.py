@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = _measured(given, making)
     done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
     base = yaml.safe_load(given.config.read_text())
-    base = merged(base, {"pruning": {"block": given.block}} if given.block else {})
+    fixed = {"of": given.of, "block": given.block}
+    base = merged(base, {"pruning": {name: value for name, value in fixed.items() if value is not None}})
     choices = itertools.product(range(given.seeds), given.sources, given.criteria, given.ratios, given.etas)
     for seed, source, criterion, ratio, eta in choices:
-        keys = {"source": source, "criterion": criterion, "ratio": ratio, "eta": eta, "seed": seed}
-        keys |= {"block": given.block} if given.block else {}
+        keys = {"source": source, "criterion": criterion, "ratio": ratio, "eta": eta, "seed": seed, **fixed}
         pruning = {"criterion": criterion, "ratio": ratio, "eta": eta}
         if source == "none":
             pruning |= {"between_epochs": 0, "epochs": 0}
@@ -105,6 +105,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--criteria", nargs="+", default=["taylor"])
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.5])
     parser.add_argument("--etas", nargs="+", type=float, default=[0.0])
+    parser.add_argument("--of", choices=["filters", "flops"], help="what a ratio is of, instead of the configuration's")
     parser.add_argument("--block", type=int, help="channels that go together, instead of the configuration's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -275,7 +276,7 @@ def _print(done: list[dict[str, Any]]) -> None:
     rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in done:
         rows.setdefault(
-            tuple(run.get(key, "") for key in ("source", "criterion", "by", "ratio", "eta", "block")), []
+            tuple(run.get(key, "") for key in ("source", "criterion", "by", "ratio", "of", "eta", "block")), []
         ).append(run)
     for key, runs in rows.items():
         told = {name: summarise([run[name] for run in runs]) for name in figures}

@@ -8,7 +8,7 @@ import torch
 
 from raydream.applications.pruning import CHECKPOINT, Pruning, Stage, Told, described, stages_of, total_steps
 from raydream.config import AdditionsConfig, PruneConfig, PruningConfig, StudentConfig
-from raydream.evaluation.latency import filters_of, flops_of
+from raydream.evaluation.latency import Latency, filters_of, flops_of
 from raydream.folders import LocalFolder
 from raydream.networks import build_teacher
 from raydream.shards import ShardStore
@@ -168,7 +168,7 @@ def test_added_images_compete_with_the_pruned_network(images, tmp_path):
 
 
 def test_what_makes_nothing_faster_stays_and_is_told(images, tmp_path, monkeypatch):
-    monkeypatch.setattr("raydream.pruning.latency_table.LatencyTable._measure", lambda *_: 1.0)
+    monkeypatch.setattr("raydream.pruning.latency_table.LatencyTable._measure", lambda *_: Latency(1.0, 1.0, 1.0, 1, 1))
     told: list[Told] = []
     config = config_of(eta=1.0, latency_tables=str(tmp_path / "tables"))
     network = pruned(config, images, tell=told.append)

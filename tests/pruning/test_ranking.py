@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from raydream.evaluation.latency import Latency
 from raydream.pruning.ranking import Rule, choose_channels, most_removable
 from raydream.pruning.streams import Part, Stream
 
@@ -84,14 +85,36 @@ def test_importance_by_cost():
     assert choose_channels([A, B], cheap, WIDTHS, weights, 1, replace(rule, by_cost=True)) == {"b": [0]}, "for 14"
 
 
-def steps_of(width: int):
+def timed(seconds, spread: float = 0.0):
+    """Times of layers, whose middle half reaches so far to both sides."""
+
+    def timing(*layer) -> Latency:
+        median = seconds(*layer)
+        return Latency(median, median - spread, median + spread, 1, 1)
+
+    return timing
+
+
+def steps_of(width: int, spread: float = 0.0):
     """A machine on which the channels out of b count by the full `width`, and nothing else takes time."""
-    return lambda name, channels_in, channels_out: float(-(-channels_out // width)) if name == "b" else 0.0
+    return timed(lambda name, _, channels_out: float(-(-channels_out // width)) if name == "b" else 0.0, spread)
 
 
 def test_what_makes_nothing_faster_stays():
     assert choose(100, latency=steps_of(1)) == {"b": [0, 2, 3, 4, 5]}
-    assert choose(100, latency=lambda *_: 1.0) == {}
+    assert choose(100, latency=timed(lambda *_: 1.0)) == {}
+
+
+def test_times_that_do_not_lie_apart_are_no_gain():
+    # Two layers of a removal, each up to 0.3 away from its median: less than 4 x 0.3 faster may be chance.
+    assert choose(1, latency=steps_of(1, spread=0.3)) == {"b": [0, 2]}
+    assert choose(100, latency=steps_of(6, spread=0.1)) == {}
+
+
+def test_channels_that_save_nothing_stay():
+    assert choose(100, cost=lambda name, _, channels_out: float(channels_out) if name == "a" else 0.0) == {
+        "a": [0, 1, 3]
+    }
 
 
 def test_a_group_is_large_enough_to_make_it_faster():
@@ -104,5 +127,5 @@ def test_eta_weighs_time_against_importance():
     def latency(name: str, channels_in: int, channels_out: int) -> float:
         return {"a": 1.0, "b": 0.1}.get(name, 0.0) * channels_out
 
-    assert choose(1, latency=latency, eta=0.0) == {"b": [0]}
-    assert choose(1, latency=latency, eta=1.0) == {"a": [1]}
+    assert choose(1, latency=timed(latency), eta=0.0) == {"b": [0]}
+    assert choose(1, latency=timed(latency), eta=1.0) == {"a": [1]}

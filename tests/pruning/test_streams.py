@@ -11,6 +11,7 @@ from raydream.networks import build_network
 from raydream.networks.pruned import (
     SelectedShortcut,
     parse_widths,
+    resize,
     resized,
     widths_of,
     widths_text,
@@ -187,3 +188,13 @@ def test_costs_by_layer_are_those_of_the_network(name):
     streams = find_streams(network, shape)
     smaller = remove(network, streams, some_removed(streams))
     assert costs.total(costs.flops(network, shape), widths_of(smaller)) == flops_of(smaller, shape)
+
+
+def test_selected_shortcuts_are_where_the_network_is():
+    network = with_selected_shortcuts(build_network("cifar_resnet20", {}, 3, 10).to("meta"))
+    shortcuts = [layer for layer in network.modules() if isinstance(layer, SelectedShortcut)]
+    assert len(shortcuts) == 2
+    for shortcut in shortcuts:
+        assert shortcut.sources.device.type == "meta"
+        resize(shortcut, 5, 7)
+        assert shortcut.sources.device.type == "meta" and len(shortcut.sources) == 7

@@ -8,13 +8,14 @@ import yaml
 from raydream.command_line import as_dict, validate
 from raydream.config import TransferConfig
 from raydream.errors import InputError
-from raydream.reporting.compared import compared
+from raydream.reporting.compared import compared, with_teachers
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 
 SUMMARY: dict[str, Any] = {
     "images_of": "this run, by noise",
     "images": 1024,
     "distillation_steps": 720,
+    "teacher_fingerprint": "f00",
     "student_accuracy": 0.9,
     "agreement": 0.91,
     "student_calibration_error": 0.02,
@@ -48,6 +49,12 @@ def test_another_run_is_told_with_the_settings_in_which_it_differs(tmp_path):
     assert told["differs"] == {"epochs": 40, "synthesis.method": "noise", "student.view.mixup": 0.2}
 
 
+def test_a_student_of_another_teacher_is_told_of(tmp_path):
+    runs = compared(settings(), [some_run(tmp_path / "a", settings())])
+    assert with_teachers(runs, "f00") == runs and runs[0]["differs"] == {}
+    assert with_teachers(runs, "ba4")[0]["differs"] == {"teacher": "of other weights"}
+
+
 def test_how_images_are_made_is_no_difference_to_a_run_that_was_given_its_images(tmp_path):
     theirs = settings(images="proxy.parquet", share=0.1, new_images=7)
     (told,) = compared(settings(synthesis={"method": "noise"}), [some_run(tmp_path / "a", theirs)])
@@ -55,7 +62,7 @@ def test_how_images_are_made_is_no_difference_to_a_run_that_was_given_its_images
 
 
 def test_runs_without_real_data_have_no_accuracy(tmp_path):
-    bare = {name: SUMMARY[name] for name in ("images_of", "images", "distillation_steps")}
+    bare = {name: SUMMARY[name] for name in ("images_of", "images", "distillation_steps", "teacher_fingerprint")}
     config = settings(data={"name": "none"})
     (told,) = compared(config, [some_run(tmp_path / "a", config, bare)])
     assert "student_accuracy" not in told and told["differs"] == {}

@@ -175,6 +175,7 @@ class Pruning:
             {"remove": self._remove, "distil": self._distil, "add": self._add}[stage.kind](stage)
             state.stage, state.epoch, state.optimizer = state.stage + 1, 0, None
             self._save()
+        self._all_images()  # of which some may have been damaged since
         return state.network.eval()
 
     def _remove(self, stage: Stage) -> None:
@@ -186,7 +187,8 @@ class Pruning:
         rule, table = Rule(pruning.least, pruning.block, by_cost=pruning.of == "flops"), None
         if pruning.eta:
             folder = Path(pruning.latency_tables)
-            table = LatencyTable(state.network, self._shape, pruning.latency_batch_size, folder)
+            size, news = pruning.latency_batch_size, functools.partial(self._on_work, state.step)
+            table = LatencyTable(state.network, self._shape, size, folder, news)
             rule = replace(rule, latency=table, eta=pruning.eta)
         removed = choose_channels(streams, importance, widths, self._cost, amount, rule)
         if table is not None:
@@ -271,7 +273,7 @@ class Pruning:
         """Those that the run was given, and those of the rounds so far."""
         rounds = [stage for stage in self._stages[: self._state.stage] if stage.kind == "add"]
         added = [self._batch(batch).images for stage in rounds for batch in self._batches_of(stage)]
-        return np.concatenate([self._images, *added])
+        return np.concatenate([self._images, *added]) if added else self._images
 
     def _save(self) -> None:
         if self._folder is None:

@@ -189,6 +189,12 @@ class PruneConfig:
         if self.teacher.checkpoint is None:
             allowed = "the path of a checkpoint, or null where teacher.network is images or run:DIR"
             raise InputError("teacher.checkpoint", None, allowed, "name the teacher's weights")
+        if self.additions.rounds and not self.synthesis.competes:
+            remedy = "rounds make images that compete with the pruned network: set additions.rounds to 0 without them"
+            allowed = "adaptive or fast, with a competition, where additions.rounds > 0"
+            raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
+        if self.additions.rounds and self.synthesis.start == "images":
+            raise InputError("synthesis.start", "images", "noise where additions.rounds > 0", "leave it out")
         if self.student.network != "teacher" or self.student.arguments:
             remedy = "the student is what is left of the teacher: leave its network and arguments out"
             raise InputError("student.network", self.student.network, "teacher", remedy)

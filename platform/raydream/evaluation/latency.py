@@ -1,5 +1,7 @@
 """How long a network takes, and how much it has to do: measured latency, FLOPs, parameters, filters."""
 
+import copy
+import itertools
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -48,7 +50,8 @@ def measure_latencies(
         passes: of each network, >= 1.
         warm_up_s: seconds that each network runs before.
     """
-    device = next((parameter.device for parameter in networks[0].parameters()), torch.device("cpu"))
+    held = itertools.chain(networks[0].parameters(), networks[0].buffers())
+    device = next((tensor.device for tensor in held), torch.device("cpu"))
     x = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         for network in networks:
@@ -74,12 +77,14 @@ def _time(work: Callable[[], object], device: torch.device) -> float:
     work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter() - began
 
 
 def flops_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiplications and additions of a forward pass of one image [C,H,W], by torch's counter."""
-    device = next(network.parameters()).device
+    device, network = next(network.parameters()).device, copy.deepcopy(network).eval()  # statistics are left alone
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *input_shape, device=device))
     return int(counter.get_total_flops())

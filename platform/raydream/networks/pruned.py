@@ -45,7 +45,7 @@ class SelectedShortcut(nn.Module):
 
     def reset_parameters(self) -> None:
         """As padding evenly on both sides would choose them."""
-        self.sources = _padded(self.channels_in, len(self.sources))
+        self.sources = _padded(self.channels_in, len(self.sources)).to(self.sources.device)
 
 
 def _padded(channels_in: int, channels_out: int) -> Tensor:
@@ -130,9 +130,10 @@ def resized(network: nn.Module, widths: Mapping[str, tuple[int, int]]) -> nn.Mod
 
 def with_selected_shortcuts(network: nn.Module) -> nn.Module:
     """The same network with every `PaddedShortcut` replaced by its `SelectedShortcut`; changes and returns it."""
+    device = next((parameter.device for parameter in network.parameters()), None)
     for name, layer in list(network.named_modules()):
         if isinstance(layer, PaddedShortcut):
-            network.set_submodule(name, SelectedShortcut.like(layer))
+            network.set_submodule(name, SelectedShortcut.like(layer).to(device))
     return network
 
 

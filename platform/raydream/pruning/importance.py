@@ -48,7 +48,7 @@ def taylor(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) ->
     the expectation of their squares is its curvature there (Fisher's information), by which removing a channel counts.
     """
     gated = _Gated(network, streams)
-    total = {name: torch.zeros_like(gate, dtype=torch.float64) for name, gate in gated.gates.items()}
+    total = {name: torch.zeros(len(gate), dtype=torch.float64) for name, gate in gated.gates.items()}
     drawn = generator(evidence.seed, "importance")
     for images in evidence.batches:
         x = evidence.teacher.normalisation(images)
@@ -58,7 +58,7 @@ def taylor(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) ->
             loss = functional.cross_entropy(gated.network(x) / evidence.temperature, classes)
             slopes = torch.autograd.grad(loss, list(gated.gates.values()))
         for name, slope in zip(gated.gates, slopes, strict=True):
-            total[name] += slope.double().square()
+            total[name] += slope.cpu().double().square()  # Apple GPUs have no float64
     return {stream.name: _summed(stream, total) for stream in streams}
 
 
@@ -73,7 +73,7 @@ def magnitude(network: nn.Module, streams: Sequence[Stream], evidence: Evidence)
     norms: dict[str, Tensor] = {}
     for layer in {layer for stream in streams for layer in stream.layers("out")}:
         if (weight := getattr(network.get_submodule(layer), "weight", None)) is not None:
-            norm = weight.detach().double().flatten(1).norm(dim=1).cpu()
+            norm = weight.detach().cpu().double().flatten(1).norm(dim=1)
             norms[layer] = norm / norm.mean()
     return {
         stream.name: _summed(stream, norms) / sum(layer in norms for layer in stream.layers("out"))
@@ -124,7 +124,9 @@ class _Gated:
         gate = torch.ones(channels, device=like.device, dtype=like.dtype, requires_grad=True)
 
         def close(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output * gate.view(1, -1, *[1] * (output.dim() - 2))
+            shape = [1] * output.dim()
+            shape[-1 if isinstance(layer, nn.Linear) else 1] = -1
+            return output * gate.view(shape)
 
         layer.register_forward_hook(close)
         self.gates[name] = gate

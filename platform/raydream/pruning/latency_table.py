@@ -3,12 +3,15 @@
 import copy
 import hashlib
 import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from raydream.evaluation.latency import device_name, measure_latencies
+from raydream.evaluation.latency import Latency, device_name, measure_latencies
 from raydream.networks.pruned import resize
 from raydream.pruning.costs import input_shapes
 from raydream.storage import write_json
@@ -17,53 +20,66 @@ PASSES = 21
 """of which a layer's time is the median"""
 WARM_UP_S = 0.02
 """that a layer runs before it is timed; there are thousands of them"""
+SAVE_S = 10.0
+"""between two times that the table is written while it grows, at least"""
 
 
 class LatencyTable:
-    """A cost in seconds: each layer alone, forwards, in eval mode. What is not in the table yet is measured.
+    """The latency of each layer alone, forwards, in eval mode. What is not in the table yet is measured.
 
     Args:
         network: whose layers are asked for; on the device that is measured.
         input_shape: [C,H,W] of its images.
         batch_size: images in a pass, >= 1.
         folder: where tables are kept, one for each device, versions, number of threads and batch size; None: nowhere.
+        on_measured: called after each measurement.
     """
 
     def __init__(
-        self, network: nn.Module, input_shape: tuple[int, int, int], batch_size: int, folder: Path | None = None
+        self,
+        network: nn.Module,
+        input_shape: tuple[int, int, int],
+        batch_size: int,
+        folder: Path | None = None,
+        on_measured: Callable[[], None] = lambda: None,
     ) -> None:
         self._layers = dict(network.named_modules())
         self._shapes = input_shapes(network, input_shape)
         self._device = next(network.parameters()).device
-        self._batch_size = batch_size
+        self._batch_size, self._on_measured = batch_size, on_measured
         self.conditions = conditions(self._device, batch_size)
         self._path = None if folder is None else folder / f"latency-{_digest(self.conditions)}.json"
         kept = json.loads(self._path.read_text()) if self._path is not None and self._path.exists() else {}
-        self._seconds: dict[str, float] = kept.get("seconds", {})
-        self._known = len(self._seconds)
+        self._known: dict[str, Latency] = {key: Latency(**told) for key, told in kept.get("layers", {}).items()}
+        self._saved, self._saved_at = len(self._known), time.monotonic()
 
-    def __call__(self, name: str, channels_in: int, channels_out: int) -> float:
-        """Seconds of a layer with so many channels; 0 for one that does not run."""
+    def __call__(self, name: str, channels_in: int, channels_out: int) -> Latency:
+        """Of a layer with so many channels; 0 s for one that does not run."""
         if name not in self._shapes or min(channels_in, channels_out) < 1:
-            return 0.0
-        layer, (_, _, *size) = self._layers[name], self._shapes[name]
-        key = f"{_kind(layer)} {'x'.join(map(str, size))} {channels_in} {channels_out}"
-        if key not in self._seconds:
-            self._seconds[key] = self._measure(layer, size, channels_in, channels_out)
-        return self._seconds[key]
+            return Latency(0.0, 0.0, 0.0, 0, self._batch_size)
+        layer, (_, *shape) = self._layers[name], self._shapes[name]
+        shape[-1 if isinstance(layer, nn.Linear) else 0] = channels_in
+        key = f"{_kind(layer)} {'x'.join(map(str, shape))} {channels_out}"
+        if key not in self._known:
+            self._known[key] = self._measure(layer, shape, channels_in, channels_out)
+            self._on_measured()
+            if time.monotonic() - self._saved_at > SAVE_S:
+                self.save()
+        return self._known[key]
 
     def save(self) -> None:
         """Keep what was measured since the last time; raises OSError."""
-        if self._path is not None and len(self._seconds) > self._known:
+        self._saved_at = time.monotonic()
+        if self._path is not None and len(self._known) > self._saved:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, {"conditions": self.conditions, "seconds": dict(sorted(self._seconds.items()))})
-            self._known = len(self._seconds)
+            layers = {key: asdict(latency) for key, latency in sorted(self._known.items())}
+            write_json(self._path, {"conditions": self.conditions, "layers": layers})
+            self._saved = len(self._known)
 
-    def _measure(self, layer: nn.Module, size: list[int], channels_in: int, channels_out: int) -> float:
+    def _measure(self, layer: nn.Module, shape: list[int], channels_in: int, channels_out: int) -> Latency:
         layer = copy.deepcopy(layer).eval()
         resize(layer, channels_in, channels_out)
-        layer, shape = layer.to(self._device), (channels_in, *size)
-        return measure_latencies([layer], shape, self._batch_size, PASSES, WARM_UP_S)[0].median_s
+        return measure_latencies([layer.to(self._device)], tuple(shape), self._batch_size, PASSES, WARM_UP_S)[0]
 
 
 def conditions(device: torch.device, batch_size: int) -> dict[str, str | int]:
@@ -80,7 +96,8 @@ def _kind(layer: nn.Module) -> str:
     """All that tells layers apart, beside sizes and numbers of channels."""
     if isinstance(layer, nn.Conv2d):
         depthwise = layer.groups == layer.in_channels > 1
-        what = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, depthwise, layer.bias is not None)
+        groups = "depthwise" if depthwise else layer.groups
+        what = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, groups, layer.bias is not None)
         return f"{type(layer).__name__}{what}".replace(" ", "")
     return type(layer).__name__
 

@@ -1,17 +1,18 @@
 """Which channels go next: those of the lowest importance in the whole network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from raydream.evaluation.latency import Latency
 from raydream.networks.pruned import Widths
 from raydream.pruning.costs import Cost, total
 from raydream.pruning.streams import Stream
 
-NOISE = 1e-3
-"""share of a network's latency below which a removal makes nothing faster, as far as one can measure"""
+Timing = Callable[[str, int, int], Latency]
+"""of a layer by its name, with so many channels in and out"""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Rule:
         least: channels that stay in each stream, >= 1.
         block: channels of a stream that go together, >= 1.
         by_cost: compare importance by what a removal saves, and not by channel: the least is lost for an amount saved.
-        latency: time of a layer, for hardware-aware importance; None: it does not count.
+        latency: of a layer, for hardware-aware importance; None: it does not count. A removal makes the network
+            faster where the middle halves of the times before and after lie apart, and not by chance.
         eta: weight of latency in eq. 10, >= 0: at 1, a share of the network's latency counts as much as the same
             share of the network's importance.
     """
@@ -30,7 +32,7 @@ class Rule:
     least: int
     block: int = 1
     by_cost: bool = False
-    latency: Cost | None = None
+    latency: Timing | None = None
     eta: float = 0.0
 
 
@@ -44,9 +46,9 @@ def choose_channels(
 ) -> dict[str, list[int]]:
     """The channels whose removal saves an amount, one block after the other, the least important first.
 
-    Hardware-aware (eq. 10), a block is the smallest multiple of `rule.block` whose removal makes the network faster,
-    and where there is no such multiple the stream stays as it is. Blocks are compared by importance per channel, or per
-    cost that goes with them (`Rule.by_cost`).
+    Channels whose removal saves nothing stay. Hardware-aware (eq. 10), a block is the smallest multiple of `rule.block`
+    whose removal makes the network faster, and where there is no such multiple the stream stays as it is. Blocks are
+    compared by importance per channel, or per cost that goes with them (`Rule.by_cost`).
 
     Args:
         importance: by stream, [channels] each.
@@ -93,21 +95,23 @@ class _Chooser:
         self._cost, self._rule = cost, rule
         self._importance = {name: values.tolist() for name, values in importance.items()}
         self._all = sum(map(sum, self._importance.values())) or 1.0
-        self._latency = total(rule.latency, widths) if rule.latency else 0.0
+        timing = rule.latency
+        self._latency = sum(timing(name, *width).median_s for name, width in widths.items()) if timing else 0.0
 
     def block(self, stream: Stream, order: list[int], removed: int) -> _Block | None:
         """The next channels of a stream that may go, and how much they matter."""
         rule, most = self._rule, stream.channels - removed - self._rule.least
         for channels in range(rule.block, most + 1, rule.block):
             error = sum(self._importance[stream.name][place] for place in order[removed : removed + channels])
-            score = error / self._all
+            score, saved = error / self._all, _saved(self._cost, self.widths, stream, channels)
+            if saved <= 0.0:
+                return None
             if rule.latency is not None:
-                gain = _saved(rule.latency, self.widths, stream, channels) / self._latency
-                if gain <= NOISE:
+                gain = _gain(rule.latency, self.widths, stream, channels)
+                if gain is None:
                     continue
-                score -= rule.eta * gain
-            by = _saved(self._cost, self.widths, stream, channels) if rule.by_cost else float(channels)
-            return _Block(channels, score / by)
+                score -= rule.eta * gain / self._latency
+            return _Block(channels, score / (saved if rule.by_cost else float(channels)))
         return None
 
 
@@ -129,3 +133,13 @@ def _saved(cost: Cost, widths: Widths, stream: Stream, channels: int) -> float:
     after = _narrowed(widths, stream, channels)
     layers = {part.layer for part in stream.parts}
     return sum(cost(layer, *widths[layer]) - cost(layer, *after[layer]) for layer in layers)
+
+
+def _gain(timing: Timing, widths: Widths, stream: Stream, channels: int) -> float | None:
+    """Seconds that a removal makes the network faster; None where its times do not lie apart."""
+    after = _narrowed(widths, stream, channels)
+    layers = {part.layer for part in stream.parts}
+    before_s, after_s = ([timing(layer, *of[layer]) for layer in layers] for of in (widths, after))
+    if sum(each.high_s for each in after_s) >= sum(each.low_s for each in before_s):
+        return None
+    return sum(each.median_s for each in before_s) - sum(each.median_s for each in after_s)

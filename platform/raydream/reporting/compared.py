@@ -33,13 +33,21 @@ def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
     try:
         summary = json.loads(folder_at(run, "compare").read(SUMMARY))
         kept = {"run": run, "images_of": summary["images_of"], "images": summary["images"]}
-        kept["distillation_steps"] = summary["distillation_steps"]
+        kept |= {name: summary[name] for name in ("distillation_steps", "teacher_fingerprint")}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError("compare", run, allowed, f"reading its summary failed: {first_line(error)}") from error
     if theirs.get("data") != config["data"]:
         remedy = "its accuracy is of other images: leave it out"
         raise InputError("compare", run, "measured on the same data as this run", remedy)
     return kept | {name: summary[name] for name in FIGURES if name in summary} | {"differs": _differs(config, theirs)}
+
+
+def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict[str, Any]]:
+    """What `compared` found, which also differs where a student learned from a teacher of other weights."""
+    other = {"teacher": "of other weights"}
+    return [
+        run if run["teacher_fingerprint"] == fingerprint else run | {"differs": run["differs"] | other} for run in runs
+    ]
 
 
 def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
+from raydream.reporting.compared import with_teachers
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
@@ -345,7 +346,7 @@ def _summarise(
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
         "teacher_fingerprint": teacher.fingerprint,
-        "compared": checked.compared,
+        "compared": with_teachers(checked.compared, teacher.fingerprint),
         **machine_text(),
     }
 
