@@ -120,6 +120,42 @@ def test_a_killed_run_goes_on_to_the_same_network(pruned: Path, config: Path, tm
     assert again.returncode == 0 and "remove" not in again.stdout.split("┌")[0], again.stdout
 
 
+def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
+    config: Path, library: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load(config.read_text()) | {
+        "images": "",
+        "new_images": 40,
+        "teacher": {"network": "digits", "arguments": {"width": 8}},
+        "training": {"epochs": 4, "library": str(library)},
+        "generators": {"cpus": 0.5},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    run_dir = tmp_path / "run"
+    job = start("prune", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
+    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), job)
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate()
+    store = ShardStore(run_dir / "images")
+    before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("r0000*.parquet")}
+    done = run("prune", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["images"] == 40 and summary["images_of"] == "this run, by deep_inversion"
+    assert {path: path.stat().st_mtime_ns for path in before} == before and len(before) == 2
+    first, added = ([store.read(each) for each in store.committed() if bool(each.round) == late] for late in (0, 1))
+    assert {each.provenance.method for each in first} == {"deep_inversion"} and len(added) == 2
+    described = validate(PruneConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    teacher = load_teacher(replace(described.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        network = Pruning(described, teacher, np.concatenate([each.images for each in first])).run()
+    finally:
+        torch.set_num_threads(threads)
+    assert_same_weights(network.state_dict(), weights_of(run_dir))
+
+
 @pytest.mark.chaos
 def test_a_killed_worker_costs_an_epoch_at_most(config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
@@ -165,9 +201,15 @@ def test_what_is_saved_is_loaded_by_one_call(config: Path, tmp_path: Path) -> No
     assert not (tmp_path / "notes").exists() and not ray.is_initialized()
 
 
+DIGITS = ["--teacher.network", "digits"]
 BAD = [
     # (options, the field that the sentence names, a part of what it says)
-    (["--images", ""], "images", "the folder of a run"),
+    (["--images", ""], "images", "where no teacher is named"),
+    ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named"),
+    ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
+    ([*DIGITS, "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
+    (["--synthesis.method", "deepdream"], "synthesis.method", "adaptive or fast, with a competition"),
+    (["--synthesis.start", "images"], "synthesis.start", "noise where additions.rounds > 0"),
     (["--images", "no_such_run"], "images", "the folder of a run"),
     (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),
     (["--images", "{tmp}/wide"], "images", "there are images (3, 4, 6)"),

@@ -1,5 +1,6 @@
 """One configuration per job, made of those of its components."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -134,34 +135,17 @@ class TransferConfig:
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        if not self.images and self.teacher.network == "images":
-            allowed = "the folder of a run that has images, or other images, where no teacher is named"
-            raise InputError("images", self.images, allowed, "give it as --images DIR, or name a teacher to invert")
-        if not self.images and self.share < 1:
-            raise InputError("share", self.share, "1 where no images are named", "make fewer (new_images)")
-        _check_source(self.teacher, self.data)
-        if not self.images:
-            _ = self.making
+        _check_images(self)
 
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
-        return SynthesizeConfig(
-            experiment=self.experiment,
-            seed=self.seed,
-            device=self.device,
-            images=self.new_images,
-            teacher=self.teacher,
-            training=self.training,
-            data=self.data,
-            synthesis=self.synthesis,
-            generators=self.generators,
-        )
+        return _making(self, self.synthesis)
 
 
 @dataclass(frozen=True, config=STRICT)
 class PruneConfig:
-    """Make a teacher smaller by whole channels, with nothing but a finished set of images."""
+    """Make a teacher smaller by whole channels, with images alone, which are made first where none are named."""
 
     experiment: Name = "prune"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
@@ -171,24 +155,25 @@ class PruneConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
-    jobs/transfer.py"""
+    jobs/transfer.py; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
+    pruned network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of those images, drawn by the seed"""
+    new_images: Count = 1024
+    """how many to make where none are named"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any news of the pruning after which a run gives up"""
     pruning: PruningConfig = Field(default_factory=PruningConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
     student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", learning_rate=0.02))
     data: DataConfig = Field(default_factory=DataConfig)
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        if not self.images:
-            raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
-        if self.teacher.checkpoint is None:
-            allowed = "the path of a checkpoint, or null where teacher.network is images or run:DIR"
-            raise InputError("teacher.checkpoint", None, allowed, "name the teacher's weights")
+        _check_images(self)
         if self.additions.rounds and not self.synthesis.competes:
             remedy = "rounds make images that compete with the pruned network: set additions.rounds to 0 without them"
             allowed = "adaptive or fast, with a competition, where additions.rounds > 0"
@@ -206,6 +191,38 @@ class PruneConfig:
         if self.device == "cuda" and not self.student.gpus:
             remedy = "give it a share, such as 1"
             raise InputError("student.gpus", self.student.gpus, "> 0 where device is cuda", remedy)
+
+    @property
+    def making(self) -> SynthesizeConfig:
+        """Of the images that are made first; raises InputError where they cannot be."""
+        method = "deep_inversion" if self.synthesis.method == "adaptive" else self.synthesis.method
+        return _making(self, replace(self.synthesis, method=method))
+
+
+def _check_images(config: TransferConfig | PruneConfig) -> None:
+    """Where images and teacher come from; raises InputError where they cannot."""
+    if not config.images and config.teacher.network == "images":
+        allowed = "the folder of a run that has images, or other images, where no teacher is named"
+        raise InputError("images", config.images, allowed, "give it as --images DIR, or name a teacher to invert")
+    if not config.images and config.share < 1:
+        raise InputError("share", config.share, "1 where no images are named", "make fewer (new_images)")
+    _check_source(config.teacher, config.data)
+    if not config.images:
+        _ = config.making
+
+
+def _making(config: TransferConfig | PruneConfig, synthesis: SynthesisConfig) -> SynthesizeConfig:
+    return SynthesizeConfig(
+        experiment=config.experiment,
+        seed=config.seed,
+        device=config.device,
+        images=config.new_images,
+        teacher=config.teacher,
+        training=config.training,
+        data=config.data,
+        synthesis=synthesis,
+        generators=config.generators,
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

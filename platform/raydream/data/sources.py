@@ -37,9 +37,9 @@ class Shards:
     parts: list[int]
 
     @classmethod
-    def of(cls, store: ShardStore) -> "Shards":
-        """All that are committed now; raises ShardError."""
-        batches = store.committed()
+    def of(cls, store: ShardStore, batches: list[BatchId] | None = None) -> "Shards":
+        """These batches, or all that are committed now; raises ShardError."""
+        batches = store.committed() if batches is None else batches
         return cls(store, batches, [store.rows(batch) for batch in batches])
 
     def read(self, rows: np.ndarray) -> np.ndarray:

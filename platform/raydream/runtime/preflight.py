@@ -278,22 +278,42 @@ def check_transfer(config: TransferConfig) -> CheckedTransfer:
     Raises:
         InputError: a checkpoint, a network, a set of images, real data or an earlier run that do not fit.
     """
+    images, count = find_images(config)
+    teacher = find_teacher(config, images)
+    check_student(config)
+    data, earlier = check_data(config.data, config.teacher), compared(as_dict(config), config.compare)
+    return CheckedTransfer(teacher, images, Epochs(count, config.student.batch_size, config.epochs), data, earlier)
+
+
+def find_images(config: TransferConfig | PruneConfig) -> tuple[Images | None, int]:
+    """What a student is to learn from, None where that is made first; and how many images that are.
+
+    Raises:
+        InputError: see `open_images`; or there are less than a step takes.
+    """
     images = open_images(config) if config.images else None
     count = config.new_images if images is None else len(images)
     if config.student.batch_size > count:
         allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
+    return images, count
+
+
+def find_teacher(config: TransferConfig | PruneConfig, images: Images | None) -> Teacher | None:
+    """The teacher of a run that is given its images or makes them; None where it is to be trained.
+
+    Raises:
+        InputError: a checkpoint, a network or data to train it on that do not fit.
+    """
+    teacher = None
     if images is None:
         teacher = check_teacher(config.making)
     elif config.teacher.checkpoint is None:
-        teacher = None
         check_data(config.data, config.teacher, train=True)
     else:
         teacher = load_teacher(config.teacher)
     check_shapes(build_teacher(config.teacher) if teacher is None else teacher.network, config.teacher)
-    check_student(config)
-    data, earlier = check_data(config.data, config.teacher), compared(as_dict(config), config.compare)
-    return CheckedTransfer(teacher, images, Epochs(count, config.student.batch_size, config.epochs), data, earlier)
+    return teacher
 
 
 def open_images(config: TransferConfig | PruneConfig) -> Images:

@@ -1,4 +1,4 @@
-"""The job that makes a teacher smaller by whole channels, with nothing but a finished set of images."""
+"""The job that makes a teacher smaller by whole channels, with nothing but images, which it may make first."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import PruningReport, StepsDone, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.preflight import check_workers
+from raydream.runtime.preflight import check_device, check_machine, check_workers
 from raydream.runtime.prune_preflight import CheckedPruning, check_pruning
 from raydream.runtime.session import (
     actor_options,
@@ -49,12 +49,13 @@ from raydream.runtime.session import (
     machine_text,
     ray_session,
 )
-from raydream.runtime.teacher import keep, with_kept_teacher
+from raydream.runtime.synthesize import images_made
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.normalisation import Normalisation
-from raydream.teachers.teacher import load_arrays, teacher_from_arrays, to_arrays
+from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
 
@@ -169,8 +170,7 @@ def prune(command: Command[PruneConfig]) -> dict[str, Any]:
         RaydreamError: the run failed; it can be resumed.
     """
     began_at, config, console = time.time(), command.config, Console()
-    if is_local():
-        check_workers(config, 0.0, machine_nodes([config.student]))
+    check_machines(config)
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_pruning(replace(config, teacher=teacher))
     folder = command.folder()
@@ -184,17 +184,29 @@ def prune(command: Command[PruneConfig]) -> dict[str, Any]:
     return summary
 
 
+def check_machines(config: PruneConfig) -> None:
+    """See that this machine has room for all processes, where a cluster is not joined; raises InputError."""
+    if not config.images:
+        check_device(config.making)
+    if is_local():
+        check_workers(config, 0.0, machine_nodes([config.student]))
+        if not config.images:
+            check_machine(config.making, machine_nodes([config.generators]))
+
+
 def _run(
     config: PruneConfig, checked: CheckedPruning, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
-    keep(checked.teacher, folder)
     with recording(folder, began_at, printer(console)) as (recorder, journal):
-        session = partial(_session, config, checked, folder, recorder, journal, console)
+        with recorder.stage("teacher"):
+            recipe = (config.teacher, config.training, config.data)
+            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console))
+        session = partial(_session, config, checked, teacher, folder, recorder, journal, console)
         pruned = with_whole_shards(ShardStore(folder.images), session, journal.note)
         with recorder.stage("export"):
             network = _rebuilt(config.teacher, pruned.widths, pruned.snapshot)
             save(config, network, folder, journal)
-        summary = _summarise(config, checked, network, pruned, recorder)
+        summary = _summarise(config, checked, teacher, network, pruned, recorder)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
@@ -203,18 +215,24 @@ def _run(
 def _session(
     config: PruneConfig,
     checked: CheckedPruning,
+    teacher: Teacher,
     folder: RunFolder,
     recorder: Recorder,
     journal: Journal,
     console: Console,
 ) -> Pruned:
-    """One Ray session, from what the folder holds to the pruned network."""
+    """From what the folder holds to the pruned network."""
+    images = checked.images
+    if images is None:
+        with recorder.stage("images"):
+            images = images_made(config.making, teacher, folder, console, journal)
+        recorder.flush()
     with contextlib.ExitStack() as session:
         with recorder.stage("start"):
             check = partial(check_workers, config, 0.0)
             session.enter_context(ray_session(check, [config.student], folder.run))
         with recorder.stage("pruning"):
-            return _Run(config, checked, folder, recorder, journal).run(console)
+            return _Run(config, teacher, images, folder, recorder, journal).run(console)
 
 
 class _Run:
@@ -226,18 +244,24 @@ class _Run:
     """
 
     def __init__(
-        self, config: PruneConfig, checked: CheckedPruning, folder: RunFolder, recorder: Recorder, journal: Journal
+        self,
+        config: PruneConfig,
+        teacher: Teacher,
+        images: Images,
+        folder: RunFolder,
+        recorder: Recorder,
+        journal: Journal,
     ) -> None:
         self._config, self._recorder, self._journal, self._folder = config, recorder, journal, folder
-        self._steps, self._step, self._metrics = total_steps(config, len(checked.images)), 0, RunMetrics(folder.run)
+        self._steps, self._step, self._metrics = total_steps(config, len(images)), 0, RunMetrics(folder.run)
         here = {"scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._judge = _JudgeActor.options(name="evaluator", **here).remote(config)
-        teacher = [ray.put(to_arrays(checked.teacher.network))]
+        arrays = [ray.put(to_arrays(teacher.network))]
         # The path of the tables is the user's, wherever the process starts that prunes.
         tables = str(Path(config.pruning.latency_tables).absolute())
         placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
-        plan = PruningPlan(placed, teacher, checked.images, folder.images, folder.checkpoints, self._reports)
+        plan = PruningPlan(placed, arrays, images, folder.images, folder.checkpoints, self._reports)
         self._pruning = _prune_task.options(**actor_options(config.student.resources)).remote(plan)
         self._measuring: dict[ray.ObjectRef, PruningReport] = {}
         self._last_news = time.time()
@@ -325,19 +349,24 @@ def save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Jo
 
 
 def _summarise(
-    config: PruneConfig, checked: CheckedPruning, network: nn.Module, pruned: Pruned, recorder: Recorder
+    config: PruneConfig,
+    checked: CheckedPruning,
+    teacher: Teacher,
+    network: nn.Module,
+    pruned: Pruned,
+    recorder: Recorder,
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1], ratios are pruned to teacher."""
-    teacher, shape = checked.teacher.network, config.teacher.input_shape
+    shape = config.teacher.input_shape
     flops, filters, parameters = (
-        (of(teacher), of(network)) for of in (lambda each: flops_of(each, shape), filters_of, parameters_of)
+        (of(teacher.network), of(network)) for of in (lambda each: flops_of(each, shape), filters_of, parameters_of)
     )
     asked = next(pair for pair in pruned.latencies if pair[0].batch_size == config.pruning.latency_batch_size)
     return {
         "seed": config.seed,
         "criterion": config.pruning.criterion,
         "data": config.data.name,
-        **_accuracies(config, checked, network),
+        **_accuracies(checked, teacher, network),
         "filters_ratio": filters[1] / filters[0],
         "parameters_ratio": parameters[1] / parameters[0],
         "flops_ratio": flops[1] / flops[0],
@@ -349,25 +378,25 @@ def _summarise(
         "teacher_flops": flops[0],
         "pruned_flops": flops[1],
         "latencies": [{"teacher": asdict(one), "pruned": asdict(other)} for one, other in pruned.latencies],
-        "images": len(checked.images),
-        "images_of": config.images,
+        "images": checked.count,
+        "images_of": config.images or f"this run, by {config.making.synthesis.method}",
         "images_added": config.additions.rounds * config.additions.batches * config.synthesis.batch_size,
         "pruning_steps": config.pruning.steps,
         "distillation_steps": pruned.snapshot.step,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
-        "teacher_fingerprint": checked.teacher.fingerprint,
+        "teacher_fingerprint": teacher.fingerprint,
         **machine_text(),
     }
 
 
-def _accuracies(config: PruneConfig, checked: CheckedPruning, network: nn.Module) -> dict[str, Any]:
-    real, normalisation = checked.real, checked.teacher.normalisation
+def _accuracies(checked: CheckedPruning, teacher: Teacher, network: nn.Module) -> dict[str, Any]:
+    real, normalisation = checked.real, teacher.normalisation
     if real is None:
         return {}
     test = real.test
     return {
-        "teacher_accuracy": accuracy(checked.teacher.network, normalisation, test.images, test.labels),
+        "teacher_accuracy": accuracy(teacher.network, normalisation, test.images, test.labels),
         "pruned_accuracy": accuracy(network, normalisation, test.images, test.labels),
         "pruned_accuracy_validation": accuracy(network, normalisation, real.validation.images, real.validation.labels),
         "test_images": len(test.labels),

@@ -6,11 +6,11 @@ from raydream.config import PruneConfig
 from raydream.data import Dataset, check_data
 from raydream.data.sources import Images, Shards
 from raydream.errors import InputError
+from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
-from raydream.runtime.preflight import open_images
+from raydream.runtime.preflight import find_images, find_teacher
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, check_shapes
-from raydream.teachers.loading import load_teacher
+from raydream.teachers.checks import check_network
 from raydream.teachers.teacher import Teacher
 
 
@@ -19,12 +19,15 @@ class CheckedPruning:
     """What the checks of a pruning found out.
 
     Attributes:
-        images: to prune with.
+        teacher: None where it is to be trained.
+        images: to prune with; None where they are made first.
+        count: of images.
         real: the real data to measure on; None where there are none.
     """
 
-    teacher: Teacher
-    images: Images
+    teacher: Teacher | None
+    images: Images | None
+    count: int
     real: Dataset | None
 
 
@@ -35,20 +38,17 @@ def check_pruning(config: PruneConfig) -> CheckedPruning:
         InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot lose channels
             or not as many.
     """
-    images = open_images(config)
-    if config.student.batch_size > len(images):
-        allowed = f"at most {len(images)}, the images in {config.images}"
-        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
-    teacher = load_teacher(config.teacher)
-    check_shapes(teacher.network, config.teacher)
-    if (classes := _classes(images)) not in (None, config.teacher.classes):
+    images, count = find_images(config)
+    teacher = find_teacher(config, images)
+    network = build_teacher(config.teacher) if teacher is None else teacher.network
+    if images is not None and (classes := _classes(images)) not in (None, config.teacher.classes):
         allowed = f"{classes}, as the images are of"
         raise InputError("teacher.classes", config.teacher.classes, allowed, "name the teacher of these images")
     if config.additions.rounds:
-        check_network(teacher.network, config.teacher, config.synthesis, trained=True)
+        check_network(network, config.teacher, config.synthesis, trained=teacher is not None)
         check_targets(config.synthesis.targets, config.teacher.classes)
-    check_prunable(teacher.network, config)
-    return CheckedPruning(teacher, images, check_data(config.data, config.teacher))
+    check_prunable(network, config)
+    return CheckedPruning(teacher, images, count, check_data(config.data, config.teacher))
 
 
 def _classes(images: Images) -> int | None:

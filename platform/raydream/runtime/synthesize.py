@@ -14,6 +14,7 @@ from rich.console import Console
 from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
+from raydream.data.sources import Images, Shards
 from raydream.errors import InputError, ShardError
 from raydream.records import BatchId, Order
 from raydream.reporting import run_folder
@@ -120,6 +121,17 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
             export_folder(folder.place, folder.path / "png")
     _show(summary, folder, console)
     return summary
+
+
+def images_made(
+    config: SynthesizeConfig, teacher: Teacher, folder: RunFolder, console: Console, journal: Journal
+) -> Images:
+    """The images of a run's own, of which those that are missing are made; raises RaydreamError as `make_all`."""
+    tasks, store = tasks_of(config), ShardStore(folder.images)
+    session = partial(make_all, config, tasks, teacher, folder, console, journal)
+    with_whole_shards(store, session, journal.note)
+    save_image_grid(folder)
+    return Images.of(Shards.of(store, sorted(tasks)))
 
 
 def make_all(

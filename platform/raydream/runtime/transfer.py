@@ -14,13 +14,11 @@ from torch import nn
 
 from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
-from raydream.data.sources import Images, Shards
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.compared import with_teachers
-from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
 from raydream.reporting.recorder import Recorder
@@ -32,7 +30,6 @@ from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.learner import Learner, Reporter
-from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import Notice, StepsDone, StudentReport, drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.preflight import (
@@ -53,11 +50,10 @@ from raydream.runtime.session import (
     object_store_bytes,
     ray_session,
 )
-from raydream.runtime.synthesize import make_all, tasks_of
+from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
-from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
@@ -164,7 +160,7 @@ def _run(
         images = checked.images
         if images is None:
             with recorder.stage("images"):
-                images = _make_images(config, teacher, folder, console, journal)
+                images = images_made(config.making, teacher, folder, console, journal)
             recorder.flush()
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):
@@ -184,17 +180,6 @@ def _run(
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
-
-
-def _make_images(
-    config: TransferConfig, teacher: Teacher, folder: RunFolder, console: Console, journal: Journal
-) -> Images:
-    """The images of this run's own, of which those that are missing are made."""
-    tasks, store = tasks_of(config.making), ShardStore(folder.images)
-    session = partial(make_all, config.making, tasks, teacher, folder, console, journal)
-    with_whole_shards(store, session, journal.note)
-    save_image_grid(folder)
-    return Images.of(Shards.of(store))
 
 
 class _Training:
