@@ -280,7 +280,7 @@ def _print(done: list[dict[str, Any]]) -> None:
         ).append(run)
     for key, runs in rows.items():
         told = {name: summarise([run[name] for run in runs]) for name in figures}
-        words = "  ".join(f"{name} {row['mean']:.1%} ± {row['interval'] or 0.0:.1%}" for name, row in told.items())
+        words = "  ".join(f"{name} {row['mean']:.1%} ± {np.nan_to_num(row['interval']):.1%}" for name, row in told.items())
         print(f"{' '.join(map(str, key)):>48}  {words}  ({len(runs)} seeds)")
 
 
