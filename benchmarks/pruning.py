@@ -280,7 +280,8 @@ def _print(done: list[dict[str, Any]]) -> None:
         ).append(run)
     for key, runs in rows.items():
         told = {name: summarise([run[name] for run in runs]) for name in figures}
-        words = "  ".join(f"{name} {row['mean']:.1%} ± {np.nan_to_num(row['interval']):.1%}" for name, row in told.items())
+        spread = {name: f" ± {row['interval']:.1%}" if len(runs) > 1 else "" for name, row in told.items()}
+        words = "  ".join(f"{name} {row['mean']:.1%}{spread[name]}" for name, row in told.items())
         print(f"{' '.join(map(str, key)):>48}  {words}  ({len(runs)} seeds)")
 
 
