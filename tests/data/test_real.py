@@ -11,6 +11,8 @@ from raydream.command_line import validate
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data import check_data, load_data
 from raydream.errors import InputError
+from raydream.shards import ShardStore
+from tests.tiny import some_batch
 
 NETWORK = TeacherConfig(input_shape=(1, 4, 6), classes=5)
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
@@ -220,6 +222,18 @@ def test_digits_become_what_another_network_sees():
     assert (made.images[:, 0] == made.images[:, 1]).all() and (made.images[:, 0] == made.images[:, 2]).all()
     shrunk = made.images[:, 0].reshape(500, 8, 4, 8, 4).mean((2, 4))
     assert np.corrcoef(shrunk.ravel(), original.images.ravel())[0, 1] > 0.9
+
+
+def test_pixels_of_another_size_are_scaled_where_that_is_asked_for(tmp_path):
+    for index in range(2):
+        ShardStore(tmp_path / "images").write(some_batch(f"r0000-b000{index}", count=20, shape=(1, 8, 8)))
+    shards, wide = str(tmp_path / "images"), TeacherConfig(input_shape=(3, 16, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    named = {"name": "files", "test": shards, "validation": shards}
+    with pytest.raises(InputError, match=r"images \(3, 16, 8\); those in .* are \(1, 8, 8\)"):
+        _ = load_data(DataConfig(**named), wide).test
+    small, made = (load_data(DataConfig(resize=True, **named), each).test for each in (TeacherConfig(), wide))
+    assert made.images.shape == (40, 3, 16, 8) and (made.images[:, 0] == made.images[:, 1]).all()
+    assert np.corrcoef(made.images[:, 0, ::2].ravel(), small.images.ravel())[0, 1] > 0.8
 
 
 def test_files_of_another_size_are_scaled_where_that_is_asked_for(files, tmp_path):

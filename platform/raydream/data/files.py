@@ -72,6 +72,7 @@ class ParquetImages:
         parts: rows of each.
         column: of the images.
         label_column: None where there is none.
+        stored: [C,H,W] of images that are stored as pixels.
     """
 
     place: Place
@@ -80,11 +81,12 @@ class ParquetImages:
     parts: list[int]
     column: str
     label_column: str | None
+    stored: Shape
 
     @classmethod
     def open(cls, place: Place, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
         """Look at the files' descriptions; raises InputError."""
-        groups, parts, columns = [], [], set()
+        groups, parts, columns, stored = [], [], set(), shape
         for name in names:
             try:
                 with folder.open(name) as file:
@@ -96,13 +98,14 @@ class ParquetImages:
             groups += [(folder, name, index) for index in range(metadata.num_row_groups)]
             parts += [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
             column = _first_of(IMAGE_COLUMNS, schema.names)
-            told = (schema.metadata or {}).get(b"image_shape")
-            if told and tuple(json.loads(told)) != shape:
-                raise place.refused(f"images {shape}", f"those in {name} are {tuple(json.loads(told))}")
+            if told := (schema.metadata or {}).get(b"image_shape"):
+                stored = tuple(json.loads(told))
+            if stored != shape and not place.resize:
+                raise place.refused(f"images {shape}", f"those in {name} are {stored}")
         if len(columns) != 1 or (column := next(iter(columns))[0]) is None:
             allowed = f"Parquet files with one of the columns {', '.join(IMAGE_COLUMNS)}, the same in all"
             raise place.refused(allowed, f"the last one has {', '.join(schema.names)}")
-        return cls(place, shape, groups, parts, column, next(iter(columns))[1])
+        return cls(place, shape, groups, parts, column, next(iter(columns))[1], stored)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.shape), np.uint8)
@@ -114,11 +117,17 @@ class ParquetImages:
             for row, value in zip(inner, column, strict=True):
                 content = value.as_py() if value.is_valid else None
                 try:
-                    images[filled] = decoded(bytes(content or b""), self.shape, self.place.resize)
+                    images[filled] = self._decoded(bytes(content or b""))
                 except DAMAGE as error:
                     raise self._wrong(part, int(row), error) from error
                 filled += 1
         return images
+
+    def _decoded(self, content: bytes) -> np.ndarray:
+        if self.stored == self.shape:
+            return decoded(content, self.shape, self.place.resize)
+        (image,) = resized(decoded(content, self.stored)[None], self.shape)
+        return np.asarray(image)
 
     def labels(self) -> np.ndarray:
         if self.label_column is None:
