@@ -134,3 +134,14 @@ def test_random_follows_from_the_seed_alone(evidence):
     one, same = (random(tiny_network(seed), streams, evidence) for seed in (0, 1))
     other = random(network, streams, dataclasses.replace(evidence, seed=6))
     assert all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_gates_are_along_the_channels_of_layers_over_positions(evidence):
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.Flatten(2), nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 8)),
+        *(nn.Flatten(), nn.Linear(48, 10)),
+    ).double()
+    streams = find_streams(network, (1, 8, 8))
+    found = taylor(network, streams, evidence)
+    assert {len(found[stream.name]) for stream in streams} >= {20}
+    assert all((found[stream.name] > 0).any() for stream in streams)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -33,15 +34,9 @@ def step_curves(methods: Mapping[str, Any], width: float = WIDE) -> Figure | Non
             shares = [(step, each[f"accuracy_{name}"]) for step, each in enumerate(values["steps"])]
             shares = [(step, share) for step, share in shares if share is not None]
             axes.plot(*zip(*shares, strict=True), "o-", color=colours[method], markersize=4, label=method)
-        axes.set(title=f"{name} classes", xlabel="step", ylim=(-0.02, 1.02))
-        axes.title.set_fontsize(10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        dress(axes)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=4 if width >= WIDE else 2, fontsize=9, frameon=False
-    )
+        _dress_shares(axes, f"{name} classes", "step")
+    _add_legend(figure, panels[0], width)
     return figure
 
 
@@ -63,15 +58,23 @@ def epoch_curves(curves: Mapping[str, list[list[dict[str, float]]]], width: floa
                 label = method if first == 0 else None
                 axes.plot(epochs, [point[name] for point in step], color=colours[method], linewidth=1.2, label=label)
                 first += len(step)
-        axes.set(title=f"{name} classes", xlabel="epoch, over all steps", ylim=(-0.02, 1.02))
-        axes.title.set_fontsize(10)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        dress(axes)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=4 if width >= WIDE else 2, fontsize=9, frameon=False
-    )
+        _dress_shares(axes, f"{name} classes", "epoch, over all steps")
+    _add_legend(figure, panels[0], width)
     return figure
+
+
+def _dress_shares(axes: Axes, title: str, xlabel: str) -> None:
+    axes.set(title=title, xlabel=xlabel, ylim=(-0.02, 1.02))
+    axes.title.set_fontsize(10)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    dress(axes)
+
+
+def _add_legend(figure: Figure, axes: Axes, width: float) -> None:
+    columns = 4 if width >= WIDE else 2
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+    )
 
 
 def confusion_figure(methods: Mapping[str, Any], width: float = WIDE) -> Figure | None:

@@ -14,7 +14,7 @@ from raydream.applications.continual.methods import METHODS, Seen, Step
 from raydream.config import ContinualConfig, DataConfig, StudentConfig, TeacherConfig
 from raydream.config.continual import ALL_METHODS
 from raydream.data import Split
-from raydream.errors import InputError
+from raydream.errors import DivergenceError, InputError
 from raydream.losses.continual import classification, padded_divergence, renormalised_divergence
 from raydream.networks.digits import digits_network
 from raydream.teachers.teacher import make_teacher, to_arrays
@@ -229,3 +229,10 @@ def test_every_method_can_be_asked_for():
 def test_at_most_so_many_images_of_each_class():
     chosen = at_most(some_split(0, 23, 4, 3), 5, 0)
     assert np.bincount(chosen.labels).tolist() == [0, 0, 0, 0, 5, 5, 5]
+
+
+def test_learning_that_diverges_is_no_result():
+    config = StudentConfig(batch_size=20, learning_rate=1e30)
+    learner = Learner(teacher(), some_split(0, 40, OLD, NEW), METHODS["finetune"], config, 4, 0)
+    with pytest.raises(DivergenceError, match=r"lower student\.learning_rate"):
+        learner.learn(4, None)
