@@ -19,6 +19,7 @@ from tests.jobs import assert_same_images, images_of, run, start, wait_until
 SETTINGS = {
     "experiment": "tiny_images",
     "images": 25,
+    "reuse": "",
     "teacher": {"arguments": {"width": 8}},
     "training": {"epochs": 4},
     "synthesis": {"batch_size": 10, "iterations": 15, "learning_rate": 0.1, "jitter": 1},

@@ -134,6 +134,9 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
         rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
+    if summary.get("reused"):
+        told = ", ".join(f"{count:,} by {run}" for run, count in summary["reused"].items())
+        rows.append(("batches that earlier runs had made", told))
     for key, words in (
         ("images_of", "images of"),
         ("feed", "images by way of"),

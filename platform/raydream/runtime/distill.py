@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.config import DistillConfig
 from raydream.networks import build_student
@@ -88,6 +89,7 @@ def _run(
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, recorder)
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from raydream.applications.pruning import Pruning, Told, described, total_steps
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import PruneConfig, TeacherConfig
@@ -207,6 +208,7 @@ def _run(
             network = _rebuilt(config.teacher, pruned.widths, pruned.snapshot)
             save(config, network, folder, journal)
         summary = _summarise(config, checked, teacher, network, pruned, recorder)
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary

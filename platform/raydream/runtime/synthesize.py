@@ -4,6 +4,7 @@ import heapq
 import time
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import ray
 from ray.util.queue import Queue
 from rich.console import Console
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
@@ -114,6 +116,7 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
             session = partial(make_all, config, tasks, teacher, folder, console, journal)
             with_whole_shards(store, session, journal.note)
             summary = _summarise(config, folder, time.time() - began_at)
+            summary["reused"] = note_reused(store, folder.run, config.reuse, journal.note)
             write_json(folder.summary, summary)
         write_card(folder, config, summary)
         save_image_grid(folder)
@@ -156,7 +159,15 @@ def make_all(
         return
     sources = open_shards(config.start_from).folder if config.start_from else folder.images
     plan = GeneratorPlan(
-        folder.run, config.device, config.teacher, config.synthesis, None, config.generators, folder.images, sources
+        folder.run,
+        config.device,
+        config.teacher,
+        config.synthesis,
+        None,
+        config.generators,
+        shards=folder.images,
+        sources=sources,
+        reuse=config.reuse and str(Path(config.reuse).absolute()),
     )
     with (
         ray_session(partial(check_cluster, config), [config.generators], folder.run),
@@ -223,6 +234,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         "images": f"{summary['images']} in {summary['batches']} batches, by {summary['method']}",
         "on target": f"{summary['target_share']:.1%} by the teacher, of the images as they are stored",
         "losses": losses,
+        "made by earlier runs": f"{sum(summary['reused'].values())} batches",
         "seconds": f"{summary['wall_s']:.0f}",
         "data set": str(folder.images),
         "data card": folder.shown("README.md"),

@@ -12,6 +12,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 from torch import nn
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
 from raydream.errors import StallError
@@ -54,6 +55,7 @@ from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
@@ -177,6 +179,7 @@ def _run(
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, feed.name, student, recorder) | examined
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
