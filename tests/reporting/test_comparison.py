@@ -82,7 +82,7 @@ def test_names_are_as_short_as_they_can_be(given, names):
 
 
 def test_a_run_is_not_beside_itself():
-    with pytest.raises(InputError, match="RUN = 'a'.*each run once"):
+    with pytest.raises(InputError, match=r"RUN = 'a'.*each run once"):
         short_names(["a", "b", "a"])
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from raydream.errors import ShardError
 from raydream.records import ImageBatch
+from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import (
     MOST_CURVES,
     accuracy_curves,
@@ -121,6 +122,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
+    rows += list(cost_rows(summary).items())
     shares = {
         "share": "share of the images that was learned from",
         "agreement": "test images that are named as the teacher names them",

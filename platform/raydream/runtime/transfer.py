@@ -20,6 +20,7 @@ from raydream.networks import build_student, parameters_of
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.compared import with_teachers
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
 from raydream.reporting.recorder import Recorder
@@ -333,6 +334,10 @@ def _summarise(
         "student_wait_share": _wait_share(recorder),
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(
+            (recorder.seconds_by_stage().get("images", 0.0), config.generators.count, config.generators),
+            (recorder.seconds_by_stage()["epochs"], config.student.workers, config.student),
+        ),
         "teacher_fingerprint": teacher.fingerprint,
         "compared": with_teachers(checked.compared, teacher.fingerprint),
         **machine_text(),
@@ -359,6 +364,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["parameters"] = f"student {summary['student_parameters']:,}, teacher {summary['teacher_parameters']:,}"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows |= cost_rows(summary)
     for run in summary["compared"]:
         reached = f"{run['student_accuracy']:.1%}, " if "student_accuracy" in run else ""
         rows[f"beside {run['run']}"] = f"{reached}{run['images']} of {run['images_of']}"
