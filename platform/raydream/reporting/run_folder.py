@@ -207,7 +207,7 @@ def resume(where: str, field: str = "--resume") -> tuple[RunFolder, dict[str, An
     return folder, config
 
 
-def read(where: str, field: str) -> tuple[str, dict[str, Any]]:
+def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     """What run is in a folder, which is left alone.
 
     Args:
@@ -224,14 +224,14 @@ def read(where: str, field: str) -> tuple[str, dict[str, Any]]:
     try:
         marker, config = json.loads(place.read(MARKER)), yaml.safe_load(place.read("config.yaml"))
         if marker["format"] != FORMAT_VERSION:
-            raise InputError(field, where, allowed, f"it is of format {marker['format']}: use that version")
+            raise InputError(field, str(where), allowed, f"it is of format {marker['format']}: use that version")
         if not isinstance(config, dict):
             raise TypeError("config.yaml holds no settings")
         return str(marker["run"]), config
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(field, where, allowed, f"reading it failed: {error}") from error
+        raise InputError(field, str(where), allowed, f"reading it failed: {error}") from error
 
 
 def _opened(place: Folder, run: str) -> RunFolder:

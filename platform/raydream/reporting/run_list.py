@@ -85,7 +85,7 @@ def read_run(where: str | Path | Folder, field: str) -> ListedRun:
     if not place.has(MARKER):
         raise InputError(field, str(where), "the folder of a run", f"there is no {MARKER} in it")
     try:
-        run, config = run_folder.read(str(where), field)
+        run, config = run_folder.read(place, field)
         marker = json.loads(place.read(MARKER))
         summary = json.loads(place.read(SUMMARY)) if place.has(SUMMARY) else None
         if not isinstance(summary, dict | None):
