@@ -14,7 +14,10 @@ import ray.data
 import yaml
 
 from raydream.data import ImageSet
+from raydream.records import BatchId
+from raydream.shards import ShardStore
 from tests.jobs import assert_same_images, images_of, run, start, wait_until
+from tests.tiny import finished_images
 
 SETTINGS = {
     "experiment": "tiny_images",
@@ -161,6 +164,24 @@ def test_a_second_run_makes_nothing_and_is_equal_to_the_bit(made: Path, config: 
     assert summary["reused"] == {first: 3} and earlier["reused"] == {}
     assert (summary["cpu_hours"], summary["gpu_hours"]) == (pytest.approx(summary["wall_s"] / 3600, rel=0.5), 0.0)
     assert f"3 batches were not made again, as run {first}" in done.stdout + (run_dir / "journal.jsonl").read_text()
+
+
+def test_a_run_whose_images_are_all_there_has_only_to_tell_of_them(tmp_path: Path) -> None:
+    first, second = (finished_images(tmp_path / name) for name in ("first", "second"))
+    (second / "summary.json").unlink()
+    for shard in (second / "images").iterdir():
+        shard.unlink()
+        ShardStore(second / "images").share(ShardStore(first / "images"), BatchId.parse(shard.stem))
+    done = run("synthesize", "--resume", second)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    summary, maker = (
+        json.loads((second / "summary.json").read_text()),
+        json.loads((first / "run.json").read_text())["run"],
+    )
+    assert (summary["images"], summary["reused"]) == (40, {maker: 2})
+    assert 0 < 3600 * summary["cpu_hours"] <= summary["wall_s"] and summary["gpu_hours"] == 0
+    assert f"2 batches were not made again, as run {maker} had made them" in (second / "journal.jsonl").read_text()
+    assert "made by earlier runs" in done.stdout and "CPU-hours" in done.stdout
 
 
 def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
