@@ -4,9 +4,11 @@ The fields' own types and docstrings make the options, so nothing is said twice.
 here: a typing mistake is answered in a second.
 """
 
+import argparse
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -141,6 +143,33 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
     if command is not None and run_folder.is_begun(command.run_dir):
         _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
     return status
+
+
+def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace], None]) -> int:
+    """Read the command line of what is no run, has no configuration and needs no Ray, and do it.
+
+    Args:
+        tool: is given the arguments; it imports what is heavy itself.
+
+    Returns:
+        as `run_job`.
+
+    Raises:
+        SystemExit: after `--help` (status 0), or an unknown option (status 2).
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough, such as head, ends it in silence
+    try:
+        tool(parser.parse_args())
+        return 0
+    except InputError as error:
+        _say(f"error: {error}")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except (RaydreamError, OSError) as error:
+        _say(f"failed: {error}")
+        return EXIT_FAILURE
 
 
 def _plain(value: Any) -> Any:
