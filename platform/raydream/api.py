@@ -6,7 +6,7 @@ one, so that it can be measured, inverted and pruned in its turn. `teacher.netwo
 
 Settings that a function has no argument for are given by the names and in the sections of the YAML files of the jobs
 (`synthesis={"iterations": 300}`): see `raydream.config`. The same seed on the same kind of machine gives the same
-result to the bit. Errors that a caller can mend are `InputError`s of one sentence.
+result to the bit. Errors that a caller can mend are one sentence each (`InputError`).
 """
 
 import copy
