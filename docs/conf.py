@@ -16,6 +16,7 @@ html_math_renderer = "mathml"  # MathJax would be fetched from elsewhere
 html_copy_source = False
 html_show_sphinx = False
 exclude_patterns = ["_build"]
+default_role = "code"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
