@@ -12,7 +12,7 @@ from torch import nn
 import raydream
 from raydream.config import TeacherConfig, TrainingConfig
 from raydream.data.digits import load_digits
-from raydream.errors import InputError
+from raydream.errors import DivergenceError, InputError
 from raydream.evaluation.latency import filters_of
 from raydream.networks.digits import digits_network
 from raydream.teachers.checkpoints import save_network
@@ -123,6 +123,11 @@ def test_a_student_that_is_given_sets_out_from_its_own_weights(teacher, images):
         assert torch.allclose(learned.network.get_parameter(name), value, atol=1e-6)
     fresh = raydream.transfer(teacher, images, "digits", epochs=1, student={**student, "arguments": {"width": WIDTH}})
     assert not torch.allclose(fresh.network[0].weight, own[0].weight, atol=1e-3)
+
+
+def test_a_student_that_diverges_is_an_error(teacher, images):
+    with pytest.raises(DivergenceError, match=r"lower student\.learning_rate"):
+        raydream.transfer(teacher, images, tiny_network(), epochs=3, student={**STUDENT, "learning_rate": 1e30})
 
 
 def test_transfer_takes_arrays_and_tensors_as_it_takes_a_set(teacher, images):

@@ -39,7 +39,7 @@ from raydream.config import (
 )
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
-from raydream.errors import InputError
+from raydream.errors import DivergenceError, InputError
 from raydream.evaluation import accuracy as measured
 from raydream.networks import build_student
 from raydream.pruning.checks import check_prunable
@@ -215,7 +215,7 @@ def distill(
 
     Raises:
         InputError: a setting that cannot work, or a student that does not take the teacher's images.
-        SynthesisError: the inversion kept diverging.
+        DivergenceError: the inversion or the student diverged.
     """
     sections = {"synthesis": synthesis, "rounds": {**(rounds or {}), "lockstep": True}}
     config = validate(
@@ -260,6 +260,7 @@ def transfer(
 
     Raises:
         InputError: a setting that cannot work, a student or images that do not fit the teacher.
+        DivergenceError: the student diverged.
     """
     pixels = _pixels(images, teacher)
     settings = {"images": GIVEN, "epochs": epochs, "seed": seed, "student": _named(network, student)}
@@ -433,7 +434,9 @@ def _builder(
 
 
 def _learned(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
-    """A student as a teacher of its own."""
+    """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise DivergenceError("the student diverged: lower student.learning_rate")
     described_as = replace(
         teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
     )
