@@ -6,7 +6,7 @@ run many small experiments side by side.
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,24 +48,30 @@ def run_rounds(config: DistillConfig, teacher: Teacher, store: ShardStore | None
     return last
 
 
-def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None = None) -> Iterator[Rounds]:
+def rounds_of(
+    config: DistillConfig,
+    teacher: Teacher,
+    store: ShardStore | None = None,
+    build: Callable[[], nn.Module] | None = None,
+) -> Iterator[Rounds]:
     """Make images and learn from them, alternating strictly; stops at the end of each round's training.
 
     Args:
         config: of the run; what it says of processes is not looked at.
         teacher: to invert, on the device to compute on.
         store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
+        build: makes the student's network; None: as the configuration describes it.
 
     Raises:
         SynthesisError: see `Synthesizer.synthesize`.
     """
     schedule = Schedule.of(config)
+    build = build or functools.partial(build_student, config.student, config.teacher)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config.student, config.teacher).to(teacher.device)
+    student = build().to(teacher.device)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
     keep = None if config.rounds.lockstep else 2 * config.synthesis.generator.chains
     states = None if store is None else LearnedStates(store.folder, keep)
-    build = functools.partial(build_student, config.student, config.teacher)
     maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states)
     batches: list[ImageBatch] = []
     step = 0
