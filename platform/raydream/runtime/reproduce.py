@@ -288,8 +288,8 @@ class _Table:
         library = library_of(config, folder)
         library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
         self._results = Results(library / "cells")
-        self._cells = {cell: cell.key(teacher, verifiers) for cell in cells}
-        self._missing = {cell: key for cell, key in self._cells.items() if self._results.read(key) is None}
+        self._cells = {cell.key(teacher, verifiers): cell for cell in cells}
+        self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
         train = checked.real.train if _looks_at_training(cells) else None
         real = (train, checked.real.validation, checked.real.test)
         arrays = [to_arrays(network.network) for network in (teacher, *verifiers)]
@@ -299,7 +299,8 @@ class _Table:
         self._plan = TablePlan(config, shared, library / "images", library / "cells", self._reports)
         self._teacher = teacher
         self._shares: dict[str, float] = {}
-        self._running: dict[ray.ObjectRef, tuple[str, Cell | None]] = {}
+        # Name and key of what each task does; a set's key is no cell's.
+        self._running: dict[ray.ObjectRef, tuple[str, str]] = {}
         self._last_news = self._began = time.time()
 
     def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
@@ -314,18 +315,18 @@ class _Table:
             with Counter("sets and cells", 0, len(self._shares), console) as counter:
                 while self._running:
                     for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
-                        (name, cell), reason = self._running.pop(done), ray.get(done)
+                        (name, key), reason = self._running.pop(done), ray.get(done)
                         self._last_news, self._shares[name] = time.time(), 1.0
-                        if reason is not None and cell is not None:
-                            journal.note(f"{cell} failed, and is left out: {reason}")
-                        elif cell is not None:
-                            counter.say(self._told(cell))
+                        if reason is not None and key in self._cells:
+                            journal.note(f"{name} failed, and is left out: {reason}")
+                        elif key in self._cells:
+                            counter.say(self._told(key))
                         self._folder.save()
                     self._listen()
                     counter.update(sum(self._shares.values()))
         except ray.exceptions.RayError as error:
             raise own_error(error, "a cell failed") from error
-        found = [(cell, self._results.read(key)) for cell, key in self._cells.items()]
+        found = [(cell, self._results.read(key)) for key, cell in self._cells.items()]
         filled = [(cell, each) for cell, each in found if each is not None]
         if not filled:
             raise RaydreamError(f"not one cell was filled; {self._folder.shown(self._folder.journal.name)} says why")
@@ -334,15 +335,15 @@ class _Table:
     def _begin(self) -> None:
         """Start all tasks; Ray holds a cell back until its images are there."""
         options, made = actor_options(self._config.resources), {}
-        for cell in self._missing:
+        for cell in self._missing.values():
             if isinstance(cell.images, DistillConfig) and (key := key_of(cell.images, self._teacher)) not in made:
                 name = f"images {key}"
                 made[key] = _make_task.options(**options).remote(self._plan, name, cell.images)
-                self._running[made[key]], self._shares[name] = (name, None), 0.0
-        for cell, key in self._missing.items():
+                self._running[made[key]], self._shares[name] = (name, key), 0.0
+        for key, cell in self._missing.items():
             after = made[key_of(cell.images, self._teacher)] if isinstance(cell.images, DistillConfig) else None
             task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, after)
-            self._running[task], self._shares[str(cell)] = (str(cell), cell), 0.0
+            self._running[task], self._shares[str(cell)] = (str(cell), key), 0.0
 
     def _listen(self) -> None:
         for told in drain(self._reports):
@@ -352,12 +353,12 @@ class _Table:
             left = ", ".join(name for name, _ in self._running.values())
             raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
 
-    def _told(self, cell: Cell) -> str:
-        filled = self._results.read(self._cells[cell])
+    def _told(self, key: str) -> str:
+        cell, filled = self._cells[key], self._results.read(key)
         assert filled is not None  # as its task has just written it
         name = HEADLINES[cell.table] or next(reversed(filled.figures))
         figure = shown(name, {"mean": filled.figures[name], "spread": None})
-        cells = sum(each is not None for _, each in self._running.values())
+        cells = sum(each in self._cells for _, each in self._running.values())
         done = sum(self._shares.values())
         left = (time.time() - self._began) / done * (len(self._shares) - done)
         return f"{cell}: {name} {figure}, {filled.seconds:.0f} s; {cells} cells left, about {time_text(left)}"
