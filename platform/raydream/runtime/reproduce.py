@@ -17,6 +17,7 @@ from raydream.command_line import Command
 from raydream.compute import use_device
 from raydream.config import ContinualConfig, DistillConfig, ReproduceConfig, TeacherConfig, TrainingConfig
 from raydream.data import Dataset, Split, check_data
+from raydream.data.files import open_files
 from raydream.errors import DivergenceError, InputError, RaydreamError, StallError, SynthesisError, first_line
 from raydream.folders import Folder, folder_at
 from raydream.reporting import run_folder
@@ -221,6 +222,8 @@ def _check(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConfig) -
     for network in loaded:
         if network is not None:
             check_shapes(network.network, network.config)
+    for name, path in config.sources.items():
+        open_files(path, f"sources.{name}", config.teacher.input_shape)
     trains = None in loaded or _looks_at_training(cells)
     real = check_data(config.data, config.teacher, train=trains)
     assert real is not None  # as the configuration has seen
