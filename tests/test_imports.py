@@ -16,7 +16,7 @@ LAYERS = [
     {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
-    {"applications", "evaluation", "pruning", "reporting", "command_line", "search"},
+    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},
     {"runtime"},
     {"api"},
 ]
