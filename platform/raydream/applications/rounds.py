@@ -45,7 +45,7 @@ def run_rounds(
     config: DistillConfig, teacher: Teacher, store: ShardStore | None = None, on_work: Callable[[], None] = lambda: None
 ) -> Rounds:
     """A whole run; see `rounds_of`. The student is in eval mode."""
-    (last,) = deque(rounds_of(config, teacher, store, on_work), maxlen=1)
+    (last,) = deque(rounds_of(config, teacher, store, on_work=on_work), maxlen=1)
     last.student.eval()
     return last
 

@@ -109,7 +109,7 @@ def _students(cell: Cell, given: Given) -> Filled:
         done += 1
         given.tell(min(1.0, done / work))
 
-    for made in rounds_of(config, teacher, open_set(config, teacher, given.images), on_work):
+    for made in rounds_of(config, teacher, open_set(config, teacher, given.images), on_work=on_work):
         point = {name: _accuracy(made.student, teacher, split) for name, split in _splits(given.real).items()}
         curve.append({"step": made.step, **point, "generated": _accuracy(made.student, teacher, _all(made.batches))})
     best, last = _best(curve), curve[-1]
