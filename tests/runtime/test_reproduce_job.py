@@ -78,6 +78,7 @@ BAD = [
     (["--table", "6", "--new_images", "100"], "new_images", "a multiple of synthesis.batch_size (128)"),
     (["--table", "6", "--sources", '{"faces": "no_such.parquet"}'], "sources.faces", "no_such.parquet"),
     (["--table", "7", "--steps", "[]"], "steps", "a data set of new classes"),
+    (["--table", "1", "--synthesis.stages", "[{iterations: 5}]"], "synthesis.stages", "none with method dafl"),
     (["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "no_such.th"], "teacher.checkpoint", "no_such.th"),
     (
         ["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "null", "--data.test", "no_such.npz"],

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 import torch
@@ -26,8 +27,8 @@ from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.teacher import Teacher, make_teacher
 
-MEASURED = 2
-"""updates of each stage, and distillation steps, of which the last is timed"""
+MEASURED = 6
+"""updates of each stage, and distillation steps; a step takes the median of all but the first"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _of_continual(run: ContinualConfig) -> Work:
 
 
 def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
-    """Of a batch of images: the last of `MEASURED` updates in each stage, as often as the stage has updates."""
+    """Of a batch of images: an update of each stage, as often as the stage has updates."""
     stages = stages_of(config, (teacher.config.input_shape[1], teacher.config.input_shape[2]))
     short = replace(
         config,
@@ -169,12 +170,15 @@ def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
     targets = torch.arange(config.batch_size) % teacher.config.classes
     rival = teacher.network if short.competes else None
     SYNTHESIZERS[config.method](teacher, short).synthesize(Request(targets, 0, rival, None, tell))
-    ends = range(MEASURED - 1, MEASURED * len(stages), MEASURED)
-    return sum(stage.iterations * (moments[end] - moments[end - 1]) for stage, end in zip(stages, ends, strict=True))
+    taken = np.diff(moments).tolist()
+    return sum(
+        stage.iterations * median(taken[index * MEASURED : (index + 1) * MEASURED - 1])
+        for index, stage in enumerate(stages)
+    )
 
 
 def step_seconds(config: StudentConfig, teacher: Teacher) -> float:
-    """Of a distillation step: the last of `MEASURED`."""
+    """Of a distillation step."""
     if config.network == "teacher":
         config = replace(config, network=teacher.config.network, arguments=teacher.config.arguments)
     student = build_student(config, teacher.config).to(teacher.device)
@@ -185,7 +189,7 @@ def step_seconds(config: StudentConfig, teacher: Teacher) -> float:
         began = time.perf_counter()
         float(distiller.step(images, step)[0])  # which waits for it
         taken.append(time.perf_counter() - began)
-    return taken[-1]
+    return median(taken[1:])
 
 
 def time_text(seconds: float) -> str:

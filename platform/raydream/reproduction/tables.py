@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from raydream.command_line import as_dict
 from raydream.config import (
     ContinualConfig,
@@ -124,7 +126,11 @@ def cells_of(config: ReproduceConfig) -> list[Cell]:
     found: list[Cell] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for row in rows_of(config):
-            found += _CELLS[config.table](config, row, seed)
+            try:
+                found += _CELLS[config.table](config, row, seed)
+            except ValidationError as error:  # pydantic's own, where one component is made from others
+                inner = error.errors()[0].get("ctx", {}).get("error")
+                raise (inner if isinstance(inner, InputError) else error) from error
     return found
 
 
