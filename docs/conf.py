@@ -16,6 +16,7 @@ html_math_renderer = "mathml"  # MathJax would be fetched from elsewhere
 html_copy_source = False
 html_show_sphinx = False
 exclude_patterns = ["_build"]
+autodoc_preserve_defaults = True
 default_role = "code"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

@@ -26,6 +26,10 @@ WITHOUT_ROOM = """() => [...document.body.querySelectorAll('*')].filter(
     each => each.offsetParent && each.getBoundingClientRect().right > innerWidth + 1
 ).slice(0, 3).map(each => each.outerHTML.slice(0, 120))"""
 """the first elements that reach beyond the window, to be told where the page does"""
+DECODED = """() => Promise.all([...document.images].map(each => {
+    each.loading = 'eager';
+    return each.decode().catch(() => null);
+}))"""
 LUMINANCE = """() => {
     const of = color => color.match(/[\\d.]+/g).slice(0, 3).reduce((sum, each) => sum + Number(each), 0) / 765;
     const style = getComputedStyle(document.body);
@@ -62,9 +66,7 @@ def problems(browser: Any, path: Path, light: str, width: int) -> list[str]:
     try:
         page.goto(path.as_uri(), wait_until="load")
         page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-        page.evaluate(
-            "Promise.all([...document.images].map(each => { each.loading = 'eager'; return each.decode(); }))"
-        )
+        page.evaluate(DECODED)
         blank = page.evaluate("[...document.images].filter(each => !each.naturalWidth).map(each => each.alt)")
         found += [f"no picture: {alt}" for alt in blank]
         if page.evaluate("Math.max(document.body.scrollWidth, document.documentElement.scrollWidth) > innerWidth"):
