@@ -67,9 +67,10 @@ def _least_share(summary: Mapping[str, Any]) -> Figure:
 
 
 def _best_of_table(summary: Mapping[str, Any]) -> Figure:
-    reached = {name: values["mean"] for name, values in summary["student_accuracy"].items()}
-    best = max(reached, key=lambda name: float(reached[name]))
-    return Figure(f"table {summary['table']}, accuracy with {best}", float(reached[best]))
+    headline = str(summary["headline"])
+    reached = {row: float(told["mean"]) for row, told in summary[headline].items() if row != "teacher"}
+    best = max(reached, key=lambda row: reached[row])
+    return Figure(f"table {summary['table']}, {headline}, {best}", reached[best])
 
 
 KINDS = (

@@ -75,6 +75,7 @@ def write_table(
     frame = as_frame(rows, config.table)
     write_aside(folder.path / "table.parquet", lambda aside: frame.to_parquet(aside, index=False))
     summary = in_summary(rows) | {"paper": {row.name: row.paper for row in rows if row.paper}} | facts
+    summary["headline"] = HEADLINES[config.table] or next(reversed(rows[0].figures))
     _write_page(folder, config, rows, filled, summary)
     write_json(folder.summary, summary)
     return summary
@@ -106,7 +107,7 @@ def _write_page(
     filled: Sequence[tuple[Cell, Filled]],
     summary: dict[str, Any],
 ) -> None:
-    figure = HEADLINES[config.table] or next(reversed(rows[0].figures))
+    figure = summary["headline"]
     tiles = [
         (f"{row.name} {row.column}".strip(), shown(figure, row.figures[figure]), figure.replace("_", " "))
         for row in rows
