@@ -170,6 +170,9 @@ def test_it_is_told_whose_batches_they_are(runs, own):
     told: list[str] = []
     earlier(runs, own).take(BATCH, recipe())
     own.write(BatchMaker("own", TEACHER, CONFIG).make(replace(ORDER, batch=BatchId(0, 7)), None, None).batch)
+    competing = BatchMaker("pruning", TEACHER, tiny_synthesis(method="adaptive"), tiny_student)
+    snapshot = Snapshot(5, to_arrays(tiny_student()))
+    own.write(competing.make(replace(ORDER, batch=BatchId(1, 0)), snapshot, None).batch)  # by a name that is no run's
     first = json.loads((runs / "images" / "first" / "run.json").read_text())["run"]
     assert note_reused(own, "own", str(runs), told.append) == {first: 1}
     assert len(told) == 1 and "1 batches" in told[0] and str(runs / "images" / "first") in told[0]

@@ -87,7 +87,8 @@ def note_reused(store: ShardStore, run: str, runs: str, note: Callable[[str], No
     Returns:
         batches by the id of the run that made them; empty where it made all of them itself.
     """
-    counts = Counter(store.provenance(batch).run for batch in store.committed())
+    made = (store.provenance(batch) for batch in store.committed())
+    counts = Counter(each.run for each in made if each.recipe)  # without one, a batch is never shared
     del counts[run]
     if counts and runs:
         where = {str(_marker(place).get("run")): place for place in run_places(LocalFolder(Path(runs)))}
