@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long test-chaos test-cluster test-fuzz soak check constraints clean
+.PHONY: install demo test test-long test-chaos test-cluster test-fuzz test-browser soak check docs chromium constraints clean
 
 install: $(VENV)/.installed
 
@@ -18,11 +18,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 demo: install
 	$(BIN)/python jobs/distill.py --config configs/digits.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long and not chaos and not cluster and not fuzz"
+	$(BIN)/python -m pytest -m "not long and not chaos and not cluster and not fuzz and not browser"
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
@@ -35,6 +39,18 @@ test-cluster: $(VENV)/.installed-dev
 
 test-fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m fuzz
+
+# Looks at reports and docs in Debian's Chromium, which root gets by apt; elsewhere, CHROMIUM names one.
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome || echo chromium)
+
+test-browser: $(VENV)/.installed-dev docs chromium
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m browser
+
+chromium:
+	command -v $(CHROMIUM) > /dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; }
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
 
 MINUTES ?= 10
 SEED ?= 0
@@ -51,4 +67,4 @@ constraints: $(VENV)/.installed-dev
 	$(BIN)/python .ci/constraints.py > constraints.txt
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

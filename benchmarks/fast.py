@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
-from methods import summarise
 from students import merged
 
 from raydream.applications.rounds import rounds_of
@@ -35,6 +34,7 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.intervals import summarise
 from raydream.storage import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 import yaml
-from scipy import stats
 
 from raydream.applications.rounds import rounds_of
 from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule
 from raydream.search.space import settings_at
 from raydream.storage import write_json
@@ -94,14 +94,6 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
         "losses": newest.losses,
         "target_share": statistics.mean(batch.provenance.target_share for batch in made.batches),
     }
-
-
-def summarise(values: list[float]) -> dict[str, Any]:
-    """Mean and the half-width of its 95 % interval (Student's t), with all values."""
-    half = float("nan")
-    if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return {"mean": statistics.mean(values), "interval": half, "values": values}
 
 
 def _table(results: dict[str, list[dict[str, Any]]], split: str) -> dict[str, dict[str, Any]]:

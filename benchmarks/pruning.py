@@ -28,7 +28,6 @@ import numpy as np
 import torch
 import torch_pruning
 import yaml
-from methods import summarise
 from students import image_store
 from torch import nn
 from torch.nn import functional
@@ -41,6 +40,7 @@ from raydream.config import DistillConfig, PruneConfig
 from raydream.data import Split, load_data
 from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.intervals import summarise
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.networks import parameters_of
 from raydream.networks.pruned import SelectedShortcut

@@ -78,7 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _start(run_dir: Path, library: Path, resume: bool = False) -> subprocess.Popen[bytes]:
-    options = ["--config", "tests/tiny.yaml", "--training.library", str(library), "--rounds.lockstep", "true"]
+    options = [
+        "--config",
+        "tests/tiny.yaml",
+        "--training.library",
+        str(library),
+        "--rounds.lockstep",
+        "true",
+        "--reuse",
+        "",
+    ]
     options = ["--resume", str(run_dir)] if resume else [*options, "--run-dir", str(run_dir)]
     command, quiet = [sys.executable, "jobs/distill.py", *options], subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet, start_new_session=True)

@@ -256,7 +256,16 @@ def _buffer_rate(config: DistillConfig, held: int, folder: Path) -> dict[str, An
 def _student_waits(run_dir: Path) -> dict[str, Any]:
     """Of a digits run that learns from images which are there already: the share of its time spent waiting."""
     options = ["--rounds.count", "0", "--rounds.initial_batches", "8", "--rounds.final_steps", "600"]
-    options += ["--synthesis.method", "deep_inversion", "--synthesis.iterations", "50", "--run-dir", str(run_dir)]
+    options += [
+        "--synthesis.method",
+        "deep_inversion",
+        "--synthesis.iterations",
+        "50",
+        "--reuse",
+        "",
+        "--run-dir",
+        str(run_dir),
+    ]
     command = [sys.executable, "jobs/distill.py", "--config", "configs/digits.yaml", *options]
     subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     metrics = pd.read_parquet(run_dir / "metrics.parquet")

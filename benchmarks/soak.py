@@ -41,7 +41,16 @@ class Run:
         self.folder, self.accepted = folder, set[str]()
         self.longest_stall_s, self._last_news, self._seen = 0.0, time.time(), ("", 0)
         self._options = ["--config", "configs/digits.yaml", "--training.library", str(library), "--seed", str(seed)]
-        self._options += ["--rounds.count", "12", "--generators.patience_s", "15", "--run-dir", str(folder)]
+        self._options += [
+            "--rounds.count",
+            "12",
+            "--generators.patience_s",
+            "15",
+            "--reuse",
+            "",
+            "--run-dir",
+            str(folder),
+        ]
         self.process = self._start(self._options)
 
     def _start(self, options: list[str]) -> subprocess.Popen[str]:

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from methods import summarise
 
 from raydream.applications.rounds import run_rounds
 from raydream.applications.transfer import run_epochs
@@ -35,6 +34,7 @@ from raydream.data.files import open_files
 from raydream.data.sources import Images
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
+from raydream.evaluation.intervals import summarise
 from raydream.networks import parameters_of
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore

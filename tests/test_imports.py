@@ -16,8 +16,9 @@ LAYERS = [
     {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
-    {"applications", "evaluation", "pruning", "reporting", "command_line", "search"},
+    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},
     {"runtime"},
+    {"api"},
 ]
 """of the parts of the package, each of which may import its own layer and those before"""
 
@@ -65,6 +66,12 @@ def test_the_buffer_and_the_schedule_import_without_torch():
 def test_checks_of_all_jobs_import_without_what_only_pruning_needs():
     loaded = imported("import raydream.pruning.checks")
     assert not {name for name in loaded if name.split(".")[0] in ("torch_pruning", "torchvision", "onnx", "ray")}
+
+
+def test_the_package_itself_loads_nothing_until_a_name_of_it_is_used():
+    loaded = imported("import raydream")
+    assert not {name for name in loaded if name.startswith("raydream.") or name.split(".")[0] in ("torch", "ray")}
+    assert "raydream.api" in imported("import raydream\nraydream.accuracy")
 
 
 def test_the_command_line_imports_without_torch():

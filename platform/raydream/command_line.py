@@ -4,9 +4,11 @@ The fields' own types and docstrings make the options, so nothing is said twice.
 here: a typing mistake is answered in a second.
 """
 
+import argparse
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -46,13 +48,23 @@ class Command(Generic[Config]):
         return self.resumed or run_folder.begin(self.run_dir, as_dict(self.config))
 
 
-def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) -> Command[Config]:
+Defaults = Callable[[Sequence[str]], dict[str, Any]]
+"""from a command line to settings that are taken where neither it nor a file that it names says another"""
+
+
+def parse(
+    kind: type[Config],
+    job: str,
+    arguments: Sequence[str] | None = None,
+    defaults: Defaults = lambda given: {},
+) -> Command[Config]:
     """Read the command line of a job.
 
     Args:
         kind: the job's configuration class; has a field `experiment`.
         job: what the job does, for `--help`.
         arguments: default: those of the process.
+        defaults: of the settings, where they depend on what is asked for.
 
     Raises:
         InputError: an unknown option, a value out of range, or a run folder that does not fit.
@@ -65,6 +77,7 @@ def parse(kind: type[Config], job: str, arguments: Sequence[str] | None = None) 
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    parser.set_defaults(_leaves(defaults(given)))
     resumed = run_folder.resume(given[given.index("--resume") + 1]) if "--resume" in given[:-1] else None
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
@@ -112,11 +125,16 @@ def as_dict(config: Any) -> dict[str, Any]:
     return values
 
 
-def run_job(kind: type[Config], description: str | None, job: Callable[[Command[Config]], None]) -> int:
+def run_job(
+    kind: type[Config],
+    description: str | None,
+    job: Callable[[Command[Config]], None],
+    defaults: Defaults = lambda given: {},
+) -> int:
     """Read the command line, run the job, and turn what can happen into an exit status and one sentence.
 
     Args:
-        kind, description: as in `parse`.
+        kind, description, defaults: as in `parse`.
         job: is given the command. It imports what is heavy itself, so that bad input is answered first.
 
     Returns:
@@ -126,7 +144,7 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
     sys.path.insert(1, str(Path.cwd()))
     command: Command[Config] | None = None
     try:
-        command = parse(kind, description or "")
+        command = parse(kind, description or "", defaults=defaults)
         job(command)
         return 0
     except InputError as error:
@@ -141,6 +159,42 @@ def run_job(kind: type[Config], description: str | None, job: Callable[[Command[
     if command is not None and run_folder.is_begun(command.run_dir):
         _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
     return status
+
+
+def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace], None]) -> int:
+    """Read the command line of what is no run, has no configuration and needs no Ray, and do it.
+
+    Args:
+        tool: is given the arguments; it imports what is heavy itself.
+
+    Returns:
+        as `run_job`.
+
+    Raises:
+        SystemExit: after `--help` (status 0), or an unknown option (status 2).
+    """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough, such as head, ends it in silence
+    try:
+        tool(parser.parse_args())
+        return 0
+    except InputError as error:
+        _say(f"error: {error}")
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except (RaydreamError, OSError) as error:
+        _say(f"failed: {error}")
+        return EXIT_FAILURE
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name; keyword arguments of a network stay together."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = isinstance(value, dict) and name not in ("arguments", "sources")
+        found |= _leaves(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return found
 
 
 def _plain(value: Any) -> Any:

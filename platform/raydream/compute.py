@@ -44,7 +44,7 @@ def use_device(device: str, cpus: float, gpus: float) -> torch.device:
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device("cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu")
-    if not there[device]:
+    if not there.get(device):
         known = ", ".join(name for name, available in there.items() if available)
         raise InputError("device", device, f"one of {known}, or auto", "this machine has no such device")
     return torch.device(device)

@@ -71,6 +71,8 @@ class Provenance:
         target_share: share in [0, 1] of quantised images that the teacher classifies as their target; 1 where the
             method cannot be asked for classes, and targets are what the teacher sees.
         after: id of the batch from whose learned state it set out; None where nothing had been learned.
+        recipe: what batches that are equal to the bit share, see `synthesis/recipe.py`; empty where a student or what
+            had been learned decides as well, or something did not go as asked.
     """
 
     run: str
@@ -87,6 +89,7 @@ class Provenance:
     distances: dict[str, float]
     target_share: float
     after: str | None = None
+    recipe: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.folders import Folder, folder_at
-from raydream.records import BatchId, ImageBatch
-from raydream.storage import damaged_name
+from raydream.records import BatchId, ImageBatch, Provenance
+from raydream.storage import damaged_name, link_or_copy, write_first
 
 ENDING = ".parquet"
 
@@ -68,6 +68,30 @@ class ShardStore:
         if found.id != batch:
             raise ShardError(f"the shard {self._shown(batch)} holds batch {found.id}: somebody renamed it")
         return found
+
+    def share(self, other: "ShardStore", batch: BatchId) -> bool:
+        """Commit a batch that another store has; one file with two names, where storage knows these.
+
+        Args:
+            other: like this one in a folder of this machine.
+
+        Returns:
+            False where a batch of that id is committed already, which stays as it is.
+
+        Raises:
+            DiskFullError, OSError: see `storage.write_first`; nothing is left behind.
+        """
+        own, theirs = Path(str(self.folder)), Path(str(other.folder))
+        own.mkdir(exist_ok=True)
+        return write_first(own / file_name(batch), lambda aside: link_or_copy(theirs / file_name(batch), aside))
+
+    def provenance(self, batch: BatchId) -> Provenance:
+        """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
+        try:
+            with self.folder.open(file_name(batch)) as file:
+                return Provenance(**json.loads(pq.read_metadata(file).metadata[b"provenance"]))
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+            raise self._unreadable(batch, error) from error
 
     def rows(self, batch: BatchId) -> int:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""

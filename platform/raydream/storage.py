@@ -143,6 +143,14 @@ def write_yaml(path: Path, value: Any) -> None:
     write_aside(path, lambda aside: aside.write_text(text))
 
 
+def link_or_copy(path: Path, to: Path) -> None:
+    """Give a file that nobody will change a second name, or where storage cannot, a copy; raises OSError."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copyfile(path, to)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed writer left behind in a folder that nobody else writes to."""
     for aside in list(folder.rglob(f".*{ASIDE}")):

@@ -12,8 +12,8 @@ from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import validate
 from raydream.config import DistillConfig, SynthesizeConfig
-from raydream.runtime.synthesize import tasks_of
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import kill, noted

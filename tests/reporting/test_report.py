@@ -213,7 +213,7 @@ def test_a_run_that_measured_nothing_still_has_a_report(tmp_path: Path) -> None:
 
 
 def test_what_was_mended_is_told_and_nothing_where_nothing_was(tmp_path: Path, full: tuple[str, Page]) -> None:
-    heading = "What went wrong and was mended"
+    heading = "What happened on the way"
     assert heading not in full[1].headings
     run = make_run(tmp_path / "run", make_metrics().iloc[:0], SUMMARY, CONFIG)
     Journal(run / "journal.jsonl", print).note("generator 1 was taken out")

@@ -1,20 +1,23 @@
 """Generators as actors, with no run around them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 from ray.util.queue import Queue
 
 from raydream.config import DistillConfig
 from raydream.folders import LocalFolder
-from raydream.records import BatchId
+from raydream.records import BatchId, Order
+from raydream.reporting.run_folder import check_teacher, resume
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.schedule import Schedule
 from raydream.shards import ShardStore
 from raydream.teachers.teacher import to_arrays
-from tests.tiny import tiny_network, tiny_synthesis
+from tests.tiny import finished_images, tiny_network, tiny_synthesis, tiny_teacher
 
 BATCH = BatchId(0, 1)
 CONFIG = DistillConfig(
@@ -44,3 +47,28 @@ def test_two_who_make_one_batch_answer_with_what_is_committed(reports: Queue, tm
     for receipt, batch in zip(receipts, batches, strict=True):
         assert receipt.provenance == batch.provenance == committed.provenance
         assert (batch.images == committed.images).all()
+
+
+def test_what_an_earlier_run_has_made_is_not_made_again(tmp_path: Path) -> None:
+    teacher, synthesis = tiny_teacher(), tiny_synthesis(method="deep_inversion", batch_size=20)
+    first, _ = resume(str(finished_images(tmp_path / "runs" / "first")))
+    check_teacher(first, teacher.fingerprint)
+    folder = LocalFolder(tmp_path / "own")
+    plan = GeneratorPlan(
+        "a run", "cpu", teacher.config, synthesis, None, CONFIG.generators, folder, folder, reuse=str(tmp_path / "runs")
+    )
+    order = Order(BATCH, np.arange(20) % 10, 1)
+    # There is nobody to whom progress could be told: none is made.
+    receipt, batch = Generator(0, plan).make(order, to_arrays(teacher.network), None, None, None)  # type: ignore[arg-type]
+    assert receipt.provenance == batch.provenance and batch.provenance.run == first.run and not receipt.curve
+    assert (batch.images == ShardStore(first.images).read(BATCH).images).all()
+    assert (batch.images == ShardStore(folder).read(BATCH).images).all()
+    other = Order(BATCH, np.arange(20) % 10, 2)
+    with pytest.raises(AttributeError, match="actor"):
+        Generator(0, replace(plan, shards=LocalFolder(tmp_path / "other"))).make(
+            other,
+            to_arrays(teacher.network),
+            None,
+            None,
+            None,  # type: ignore[arg-type]
+        )

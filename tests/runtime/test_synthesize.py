@@ -14,11 +14,15 @@ import ray.data
 import yaml
 
 from raydream.data import ImageSet
+from raydream.records import BatchId
+from raydream.shards import ShardStore
 from tests.jobs import assert_same_images, images_of, run, start, wait_until
+from tests.tiny import finished_images
 
 SETTINGS = {
     "experiment": "tiny_images",
     "images": 25,
+    "reuse": "",
     "teacher": {"arguments": {"width": 8}},
     "training": {"epochs": 4},
     "synthesis": {"batch_size": 10, "iterations": 15, "learning_rate": 0.1, "jitter": 1},
@@ -126,6 +130,7 @@ BAD = [
     (["--synthesis.targets.rule", "listed", "--synthesis.targets.classes", "[10]"], "synthesis.targets.classes"),
     (["--generators.cpus", "9"], "generators.cpus"),
     (["--device", "cuda"], "generators.gpus"),
+    (["--reuse", "s3://bucket/runs"], "reuse"),
     (["--teacher.network", "run:no_such_run"], "teacher.network"),
 ]
 
@@ -146,3 +151,45 @@ def test_the_images_of_a_distillation_are_judged_by_its_student(lockstep_run: Pa
         "evaluate", "--images", lockstep_run, "--verifiers", f"run:{lockstep_run}", "--run-dir", tmp_path / "run"
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_second_run_makes_nothing_and_is_equal_to_the_bit(made: Path, config: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    done = run("synthesize", "--config", config, "--reuse", made.parent, "--run-dir", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_images(images_of(made), images_of(run_dir))
+    first = json.loads((made / "run.json").read_text())["run"]
+    assert {batch.provenance.run for batch in images_of(run_dir).values()} == {first}
+    summary, earlier = (json.loads((folder / "summary.json").read_text()) for folder in (run_dir, made))
+    assert summary["reused"] == {first: 3} and earlier["reused"] == {}
+    assert (summary["cpu_hours"], summary["gpu_hours"]) == (pytest.approx(summary["wall_s"] / 3600, rel=0.5), 0.0)
+    assert f"3 batches were not made again, as run {first}" in done.stdout + (run_dir / "journal.jsonl").read_text()
+
+
+def test_a_run_whose_images_are_all_there_has_only_to_tell_of_them(tmp_path: Path) -> None:
+    first, second = (finished_images(tmp_path / name) for name in ("first", "second"))
+    (second / "summary.json").unlink()
+    for shard in (second / "images").iterdir():
+        shard.unlink()
+        ShardStore(second / "images").share(ShardStore(first / "images"), BatchId.parse(shard.stem))
+    done = run("synthesize", "--resume", second)
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    summary, maker = (
+        json.loads((second / "summary.json").read_text()),
+        json.loads((first / "run.json").read_text())["run"],
+    )
+    assert (summary["images"], summary["reused"]) == (40, {maker: 2})
+    assert 0 < 3600 * summary["cpu_hours"] <= summary["wall_s"] and summary["gpu_hours"] == 0
+    assert f"2 batches were not made again, as run {maker} had made them" in (second / "journal.jsonl").read_text()
+    assert "made by earlier runs" in done.stdout and "CPU-hours" in done.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    process = start("synthesize", "--config", config, "--images", "400", "--run-dir", run_dir)
+    wait_until((run_dir / "images" / "r0000-b0000.parquet").exists, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert f"jobs/synthesize.py --resume {run_dir}" in error and "Traceback" not in error
+    assert not (run_dir / "summary.json").exists()

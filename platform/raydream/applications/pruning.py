@@ -19,7 +19,7 @@ from raydream.config import PruneConfig, TeacherConfig
 from raydream.errors import first_line
 from raydream.folders import Folder
 from raydream.learned import LearnedStates
-from raydream.networks import PRUNED, build_teacher
+from raydream.networks import PRUNED
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
 from raydream.pruning.checks import cost_of
@@ -250,8 +250,7 @@ class Pruning:
         if self._store is not None and self._store.has(batch):
             self._added[batch] = self._store.read(batch)
         else:
-            description = described(self._config.teacher, self._state.network)
-            build = functools.partial(build_teacher, description)
+            build = functools.partial(copy.deepcopy, self._state.network)
             maker = BatchMaker("pruning", self._teacher, self._config.synthesis, build, states=self._learned)
             snapshot = Snapshot(self._state.step, to_arrays(self._state.network))
             made = maker.make(self._order(batch), snapshot, None, lambda share: self._on_work(self._state.step))

@@ -6,7 +6,7 @@ run many small experiments side by side.
 
 import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,31 +41,41 @@ class Rounds:
     batches: list[ImageBatch]
 
 
-def run_rounds(config: DistillConfig, teacher: Teacher, store: ShardStore | None = None) -> Rounds:
+def run_rounds(
+    config: DistillConfig, teacher: Teacher, store: ShardStore | None = None, on_work: Callable[[], None] = lambda: None
+) -> Rounds:
     """A whole run; see `rounds_of`. The student is in eval mode."""
-    (last,) = deque(rounds_of(config, teacher, store), maxlen=1)
+    (last,) = deque(rounds_of(config, teacher, store, on_work=on_work), maxlen=1)
     last.student.eval()
     return last
 
 
-def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None = None) -> Iterator[Rounds]:
+def rounds_of(
+    config: DistillConfig,
+    teacher: Teacher,
+    store: ShardStore | None = None,
+    build: Callable[[], nn.Module] | None = None,
+    on_work: Callable[[], None] = lambda: None,
+) -> Iterator[Rounds]:
     """Make images and learn from them, alternating strictly; stops at the end of each round's training.
 
     Args:
         config: of the run; what it says of processes is not looked at.
         teacher: to invert, on the device to compute on.
         store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
+        build: makes the student's network; None: as the configuration describes it.
+        on_work: called after each update of images and each distillation step.
 
     Raises:
         SynthesisError: see `Synthesizer.synthesize`.
     """
     schedule = Schedule.of(config)
+    build = build or functools.partial(build_student, config.student, config.teacher)
     torch.manual_seed(derive_seed(config.seed, "student weights"))
-    student = build_student(config.student, config.teacher).to(teacher.device)
+    student = build().to(teacher.device)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
     keep = None if config.rounds.lockstep else 2 * config.synthesis.generator.chains
     states = None if store is None else LearnedStates(store.folder, keep)
-    build = functools.partial(build_student, config.student, config.teacher)
     maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states)
     batches: list[ImageBatch] = []
     step = 0
@@ -77,7 +87,7 @@ def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None 
                 continue
             source = schedule.source_of(batch, config)
             start = None if source is None else batches[schedule.position(source)]
-            batches.append(maker.make(schedule.order(batch, config), snapshot, start).batch)
+            batches.append(maker.make(schedule.order(batch, config), snapshot, start, lambda _: on_work()).batch)
             if store is not None:
                 store.write(batches[-1])
         images = np.concatenate([made.images for made in batches])
@@ -85,5 +95,6 @@ def rounds_of(config: DistillConfig, teacher: Teacher, store: ShardStore | None 
             drawn = uniform_draw(config.seed, step, len(images), schedule.draw)
             distiller.step(torch.from_numpy(images[drawn]).to(teacher.device), step)
             step += 1
+            on_work()
             if schedule.ends_round(step):
                 yield Rounds(step, distiller.learned, list(batches))

@@ -13,7 +13,7 @@ from raydream.data import Dataset, check_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
-from raydream.reporting.progress import result_table
+from raydream.reporting.progress import Pace, result_table, time_text
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
@@ -52,14 +52,16 @@ def _train(
     config: TeacherJobConfig, real: Dataset, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
     recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
-    normalisation = Normalisation(config.teacher.mean, config.teacher.std)
+    normalisation, pace = Normalisation(config.teacher.mean, config.teacher.std), Pace(config.training.epochs)
 
     def on_epoch(epoch: int, loss: float, network: nn.Module) -> None:
         share = accuracy(network, normalisation, real.validation.images, real.validation.labels)
         recorder.point(time.time(), "driver", "teacher/loss", loss, step=epoch)
         recorder.point(time.time(), "driver", "accuracy/validation", share, step=epoch)
         console.print(
-            f"epoch {epoch}/{config.training.epochs}  loss {loss:.3f}  validation {share:.1%}", highlight=False
+            f"epoch {epoch}/{config.training.epochs}  loss {loss:.3f}  validation {share:.1%}  "
+            f"left {time_text(pace.left_s(epoch))}",
+            highlight=False,
         )
 
     with recorder.stage("teacher"):

@@ -26,6 +26,7 @@ def run_epochs(
     epochs: int,
     seed: int,
     on_epoch: Callable[[int, nn.Module], None] = lambda epoch, student: None,
+    build: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
     """Distil a student on images; returns it in eval mode.
 
@@ -35,10 +36,11 @@ def run_epochs(
         epochs: passes over them.
         seed: of the run.
         on_epoch: called with (epoch from 1, student) at the end of each.
+        build: makes the student's network; None: as the configuration describes it.
     """
     over = Epochs(len(images), config.batch_size, epochs)
     torch.manual_seed(derive_seed(seed, "student weights"))
-    student = build_student(config, teacher.config)
+    student = (build() if build else build_student(config, teacher.config)).to(teacher.device)
     distiller = Distiller(teacher, student, config, over.total_steps, seed)
     for epoch in range(epochs):
         for step, rows in enumerate(permuted_epoch(seed, epoch, over.images, over.steps)):

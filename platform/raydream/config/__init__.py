@@ -16,6 +16,7 @@ from raydream.config.jobs import (
     TransferConfig,
 )
 from raydream.config.pruning import AdditionsConfig, PruningConfig
+from raydream.config.reproduce import ReproduceConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
@@ -41,6 +42,7 @@ __all__ = [
     "GeneratorsConfig",
     "PruneConfig",
     "PruningConfig",
+    "ReproduceConfig",
     "RoundsConfig",
     "SearchConfig",
     "StageConfig",

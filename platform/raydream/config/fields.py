@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+
+from raydream.errors import InputError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -17,6 +19,16 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+
+
+def _on_this_machine(value: str) -> str:
+    if "://" in value:
+        remedy = "images in a store are made anew"
+        raise InputError("reuse", value, "a folder of this machine, or empty for none", remedy)
+    return value
+
+
+Reuse = Annotated[str, AfterValidator(_on_this_machine)]
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 """of every component: a name that is none of its fields is refused"""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive
+from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive, Reuse
 from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
@@ -43,6 +43,9 @@ class DistillConfig:
     """run seed, from which all others are derived"""
     device: Device = "auto"
     """what networks compute on; auto: cuda where a process reserves a GPU, else mps where there is one, else cpu"""
+    reuse: Reuse = "runs"
+    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made anew"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -74,6 +77,9 @@ class SynthesizeConfig:
     """folder of a run whose images to start from, instead of N(0, 1): batch by batch, with the targets they have"""
     png: bool = False
     """also write the images as png/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them"""
+    reuse: Reuse = "runs"
+    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made anew"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -127,6 +133,9 @@ class TransferConfig:
     half of the smallest node's object store"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any distillation step after which a run gives up"""
+    reuse: Reuse = "runs"
+    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made anew"""
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -163,6 +172,9 @@ class PruneConfig:
     """how many to make where none are named"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any news of the pruning after which a run gives up"""
+    reuse: Reuse = "runs"
+    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made anew"""
     pruning: PruningConfig = Field(default_factory=PruningConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
@@ -217,6 +229,7 @@ def _making(config: TransferConfig | PruneConfig, synthesis: SynthesisConfig) ->
         seed=config.seed,
         device=config.device,
         images=config.new_images,
+        reuse=config.reuse,
         teacher=config.teacher,
         training=config.training,
         data=config.data,

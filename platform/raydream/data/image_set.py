@@ -1,8 +1,9 @@
 """The images of a run as a data set: for torch, and as a folder of PNG files."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,9 +13,35 @@ from torch.utils.data import Dataset
 
 from raydream.errors import InputError, ShardError, first_line
 from raydream.folders import Folder, folder_at
-from raydream.records import ImageBatch
+from raydream.records import BatchId, ImageBatch
 from raydream.shards import ShardStore
 from raydream.storage import ASIDE
+
+
+class Batches(Protocol):
+    """Where the batches of a set are read from."""
+
+    def committed(self) -> list[BatchId]: ...
+
+    def rows(self, batch: BatchId) -> int: ...
+
+    def read(self, batch: BatchId) -> ImageBatch: ...
+
+
+class InMemory:
+    """Batches that lie in memory, read as those of a `ShardStore` are."""
+
+    def __init__(self, batches: Iterable[ImageBatch]) -> None:
+        self._batches = {batch.id: batch for batch in batches}
+
+    def committed(self) -> list[BatchId]:
+        return sorted(self._batches)
+
+    def rows(self, batch: BatchId) -> int:
+        return len(self._batches[batch])
+
+    def read(self, batch: BatchId) -> ImageBatch:
+        return self._batches[batch]
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -24,7 +51,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     when one of their images is first asked for, and kept.
 
     Args:
-        path: or URL, of the folder of a run, or of shards.
+        path: or URL, of the folder of a run, or of shards; or batches in memory.
         transform: applied to each image.
 
     Raises:
@@ -32,8 +59,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         ShardError: one of them cannot be read.
     """
 
-    def __init__(self, path: str | Path | Folder, transform: Callable[[Tensor], Tensor] | None = None) -> None:
-        self._store = open_shards(path)
+    def __init__(
+        self, path: str | Path | Folder | InMemory, transform: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self._store: Batches = path if isinstance(path, InMemory) else open_shards(path)
         self._transform = transform
         self._ids = self._store.committed()
         counts = [self._store.rows(batch) for batch in self._ids]
@@ -55,6 +84,33 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def batches(self) -> Iterator[ImageBatch]:
         """All batches in order, read one at a time and not kept."""
         return (self._store.read(batch) for batch in self._ids)
+
+    @property
+    def images(self) -> np.ndarray:
+        """All of them: uint8 [N,C,H,W], pixel values 0 to 255; raises ShardError."""
+        return np.concatenate([batch.images for batch in self.batches()])
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What each was to show: int64 [N], class indices in [0, K); raises ShardError."""
+        return np.concatenate([batch.targets for batch in self.batches()])
+
+    @property
+    def teacher_logits(self) -> np.ndarray:
+        """What the teacher says of each, as it is stored: float32 [N,K]; raises ShardError."""
+        return np.concatenate([batch.teacher_logits for batch in self.batches()])
+
+    def save(self, path: str | Path) -> None:
+        """Write the batches as shards into a folder, which jobs take as `--images`; those that are there stay.
+
+        Raises:
+            OSError: see `ShardStore.write`.
+        """
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        store = ShardStore(place)
+        for batch in self.batches():
+            store.write(batch)
 
     def _batch(self, position: int) -> ImageBatch:
         if position not in self._batches:

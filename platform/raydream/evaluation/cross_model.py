@@ -27,13 +27,14 @@ def target_shares(batches: Iterable[ImageBatch], verifier: Teacher, chunk: int =
         for first in range(0, len(batch), chunk):
             images = torch.from_numpy(batch.images[first : first + chunk])
             targets = batch.targets[first : first + chunk]
-            named = verifier.logits(_sized(images, verifier)).argmax(1).cpu().numpy()
+            named = verifier.logits(sized(images, verifier)).argmax(1).cpu().numpy()
             np.add.at(counts[:, 0], targets, named == targets)
             np.add.at(counts[:, 1], targets, 1)
     return counts
 
 
-def _sized(images: Tensor, verifier: Teacher) -> Tensor:
+def sized(images: Tensor, verifier: Teacher) -> Tensor:
+    """uint8 images [N,C,H,W] as a network takes them: resized (bilinear, antialiased) where it wants another size."""
     size = verifier.config.input_shape[1:]
     if images.shape[2:] == size:
         return images

@@ -10,7 +10,7 @@ from raydream.reporting.recorder import flatten
 from raydream.reporting.run_folder import SUMMARY, read
 
 FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
-UNLIKE = ("experiment", "compare", "device", "feed", "stall_timeout_s", "generators", "training")
+UNLIKE = ("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training")
 """settings that decide nothing of what is learned, or as much as the fingerprint of the teacher says"""
 
 

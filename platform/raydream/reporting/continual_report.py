@@ -7,6 +7,7 @@ from typing import Any
 from raydream.applications.continual.results import FIGURES, Results
 from raydream.config import ContinualConfig
 from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
+from raydream.reporting.cost import cost_rows
 from raydream.reporting.journal import read_journal
 from raydream.reporting.page import Section, pictures, write_page
 from raydream.reporting.report import mended_rows, stage_rows
@@ -33,7 +34,7 @@ def write_continual_report(
         accuracies=[
             (method, _percent(values["accuracy_all"]), f"{on}{values['courses']}") for method, values in methods.items()
         ],
-        facts=_facts(summary),
+        facts=[*_facts(summary), *cost_rows(summary).items()],
         stages=stage_rows(summary),
         mended=mended_rows(read_journal(folder.journal)),
         sections=[

@@ -34,7 +34,7 @@ DPI = 100
 MOST_ROUNDS, MOST_CLASSES, EXAMPLES = 8, 10, 2
 """of the picture grid: rounds and classes at most, and images of each class per round"""
 MARGIN_LEFT, MARGIN_TOP, MARGIN = 112, 54, 12
-"""of the picture grid, in pixels: left and top hold the labels"""
+"""of the picture grid, in pixels: left (at least) and top hold the labels"""
 GAP, ROUND_GAP = 3, 12
 """of the picture grid, in pixels: between two images, and between two rounds"""
 MOST_CURVES = 24
@@ -83,18 +83,27 @@ def image_grid(batches: Sequence[ImageBatch]) -> Figure:
         same = sorted((batch for batch in batches if batch.id.round == shown), key=lambda batch: batch.id)
         images.append(np.concatenate([batch.images for batch in same]))
         targets.append(np.concatenate([batch.targets for batch in same]))
+    return labelled_grid([f"round {shown}" for shown in rounds], images, targets)
+
+
+def labelled_grid(labels: Sequence[str], images: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Figure:
+    """As `image_grid`, with a label for each of its rows.
+
+    Args:
+        images, targets: of each row, uint8 [N,C,H,W] of one shape [C,H,W], and int64 [N].
+    """
     classes = _shown_classes(targets)
-    height, width = _cell_size(shapes.pop(), len(rounds) * EXAMPLES * len(classes))
+    height, width = _cell_size(images[0].shape[1:], len(labels) * EXAMPLES * len(classes))
     row, column = EXAMPLES * (height + GAP) - GAP + ROUND_GAP, width + GAP
-    mosaic = np.full((len(rounds) * row - ROUND_GAP, len(classes) * column - GAP, 3), 255, np.uint8)
-    for index, (pictures, labels) in enumerate(zip(images, targets, strict=True)):
+    mosaic = np.full((len(labels) * row - ROUND_GAP, len(classes) * column - GAP, 3), 255, np.uint8)
+    for index, (pictures, shown) in enumerate(zip(images, targets, strict=True)):
         for place, label in enumerate(classes):
-            found = pictures[labels == label]
+            found = pictures[shown == label]
             for example in range(EXAMPLES):
                 top, left = index * row + example * (height + GAP), place * column
                 cell = mosaic[top : top + height, left : left + width]
                 cell[...] = _picture(found[example], height, width) if example < len(found) else _EMPTY
-    return _labelled(mosaic, row, rounds, column, classes)
+    return _labelled(mosaic, row, labels, column, classes)
 
 
 def save_image_grid(folder: RunFolder) -> Path:
@@ -155,18 +164,19 @@ def _picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return shown[:, np.arange(height) * rows // height][:, :, np.arange(width) * columns // width].transpose(1, 2, 0)
 
 
-def _labelled(mosaic: np.ndarray, row: int, rounds: list[int], column: int, classes: list[int]) -> Figure:
-    height, width = mosaic.shape[0] + MARGIN_TOP + MARGIN, mosaic.shape[1] + MARGIN_LEFT + MARGIN
+def _labelled(mosaic: np.ndarray, row: int, labels: Sequence[str], column: int, classes: list[int]) -> Figure:
+    margin = max(MARGIN_LEFT, 24 + 11 * max(map(len, labels)))
+    height, width = mosaic.shape[0] + MARGIN_TOP + MARGIN, mosaic.shape[1] + margin + MARGIN
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    place = (MARGIN_LEFT / width, MARGIN / height, mosaic.shape[1] / width, mosaic.shape[0] / height)
+    place = (margin / width, MARGIN / height, mosaic.shape[1] / width, mosaic.shape[0] / height)
     axes = figure.add_axes(place)
     axes.imshow(mosaic, interpolation="nearest", aspect="auto")
     axes.spines[:].set_visible(False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=13)
     axes.set_xticks([(index + 0.5) * column for index in range(len(classes))], [str(label) for label in classes])
-    middles = [(index + 0.5) * row - ROUND_GAP / 2 for index in range(len(rounds))]
-    axes.set_yticks(middles, [f"round {shown}" for shown in rounds])
+    middles = [(index + 0.5) * row - ROUND_GAP / 2 for index in range(len(labels))]
+    axes.set_yticks(middles, list(labels))
     figure.text(place[0] + place[2] / 2, 1 - 5 / height, "target (class)", ha="center", va="top", fontsize=13)
     return figure
 

@@ -1,4 +1,4 @@
-"""The journal: what went wrong in a run and was mended, a line each, kept in its folder."""
+"""The journal: what went wrong in a run and was mended, and whose images it took; a line each, kept in its folder."""
 
 import time
 from collections.abc import Callable

@@ -30,7 +30,7 @@ def leased(place: Folder) -> Iterator[None]:
         InputError: another process holds it.
         OSError: the store fails.
     """
-    if _is_alive(place):
+    if is_alive(place):
         remedy = "wait for its end, or stop it"
         raise InputError("--resume", str(place), "a run that nobody is at work on", remedy)
     own, ended = uuid.uuid4().hex, threading.Event()
@@ -46,7 +46,7 @@ def leased(place: Folder) -> Iterator[None]:
             place.delete(NAME)
 
 
-def _is_alive(place: Folder) -> bool:
+def is_alive(place: Folder) -> bool:
     """Whether the lease's holder, if there is one, shows itself before it lapses."""
     found, until = _content(place), time.monotonic() + LAPSE_S
     while found and time.monotonic() < until:

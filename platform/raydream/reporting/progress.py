@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -17,6 +17,49 @@ from rich.table import Table
 def printer(console: Console) -> Callable[[str], None]:
     """Prints lines as they are: nothing in them is coloured, broken, or taken for markup."""
     return partial(console.print, highlight=False, soft_wrap=True, markup=False)
+
+
+class Pace:
+    """How long the rest of some work will take, by what was done since this session's first piece of it.
+
+    So neither what an earlier session has done counts, nor the time that processes take to start.
+
+    Args:
+        of: how much there is to do.
+    """
+
+    def __init__(self, of: float) -> None:
+        self._of = of
+        self._first: tuple[float, float] | None = None
+
+    def left_s(self, done: float, now: float | None = None) -> float | None:
+        """Seconds left; None as long as they are not known.
+
+        Args:
+            done: of all, earlier sessions included; where it falls, as some of it was lost, the pace is taken anew.
+            now: in seconds; default: by the clock.
+        """
+        now = time.monotonic() if now is None else now
+        if done >= self._of:
+            return 0.0
+        if self._first is None or done < self._first[1]:
+            self._first = (now, done) if done > 0 else None
+        if self._first is None or done == self._first[1]:
+            return None
+        since, before = self._first
+        return (self._of - done) * (now - since) / (done - before)
+
+
+def time_text(seconds: float | None) -> str:
+    """A length of time in its largest unit and the one below; a question mark where it is not known."""
+    if seconds is None:
+        return "?"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 @dataclass
@@ -33,6 +76,7 @@ class State:
         making: share of its updates that each batch in the making has behind it, by batch id.
         accuracy: of the student, by what it was measured on, in [0, 1].
         seconds: since the run began.
+        left_s: seconds left of making or of learning, whichever takes longer at its pace; None: not known.
     """
 
     rounds: int
@@ -48,13 +92,15 @@ class State:
     making: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    left_s: float | None = None
 
     def line(self) -> str:
         """All of it in one line."""
         accuracy = "  ".join(f"{name} {share:.1%}" for name, share in self.accuracy.items()) or "not measured yet"
         return (
             f"[{self.seconds:5.0f} s] round {self.round}/{self.rounds}  step {self.step}/{self.steps}  "
-            f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {accuracy}  {self.stage}"
+            f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {accuracy}  "
+            f"left {time_text(self.left_s)}  {self.stage}"
         )
 
 
@@ -65,7 +111,7 @@ class Display:
         self.state = state
         self._console = console or Console()
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
-        self._said = -1
+        self._paces = Pace(state.steps), Pace(state.all_images)
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -82,6 +128,9 @@ class Display:
         """Change the state, and show it."""
         for name, value in changes.items():
             setattr(self.state, name, value)
+        steps, images = self._paces
+        known = [left for left in (steps.left_s(self.state.step), images.left_s(self.state.images)) if left is not None]
+        self.state.left_s = max(known, default=None)
         if self._live:
             self._live.update(self._table())
 
@@ -99,7 +148,7 @@ class Display:
         table = Table.grid(padding=(0, 2))
         accuracy = "  ".join(f"{name} {share:.1%}" for name, share in state.accuracy.items()) or "not measured yet"
         rows = {
-            "stage": f"{state.stage}  ({state.seconds:.0f} s)",
+            "stage": f"{state.stage}  ({state.seconds:.0f} s, left: {time_text(state.left_s)})",
             "rounds": f"{_bar(state.round, state.rounds)} {state.round} of {state.rounds}",
             "steps": f"{_bar(state.step, state.steps)} {state.step} of {state.steps}",
             "images": f"{_bar(state.images, state.all_images)} {state.images} of {state.all_images} in the buffer, "
@@ -128,13 +177,13 @@ class Counter:
             TextColumn("{task.completed:.0f} of {task.total:.0f}"),
             TimeElapsedColumn(),
             TextColumn("left:"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(what, total=of)
+        self._task = self._bar.add_task(what, total=of, left="?")
         self._bar.update(self._task, completed=done)
-        self._told, self._began = done, time.monotonic()
+        self._told, self._began, self._pace = done, time.monotonic(), Pace(of)
 
     def __enter__(self) -> "Counter":
         self._bar.start()
@@ -147,10 +196,11 @@ class Counter:
 
     def update(self, done: float) -> None:
         """Show it; outside a terminal, a line for each tenth."""
-        self._bar.update(self._task, completed=done)
+        left = time_text(self._pace.left_s(done))
+        self._bar.update(self._task, completed=done, left=left)
         if not self._console.is_terminal and done - self._told >= self._of / 10:
             self._told = done
-            self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}")
+            self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}, left: {left}")
 
     def say(self, text: str) -> None:
         """A line that stays."""

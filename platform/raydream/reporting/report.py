@@ -14,6 +14,7 @@ import yaml
 
 from raydream.errors import ShardError
 from raydream.records import ImageBatch
+from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import (
     MOST_CURVES,
     accuracy_curves,
@@ -121,6 +122,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
+    rows += list(cost_rows(summary).items())
     shares = {
         "share": "share of the images that was learned from",
         "agreement": "test images that are named as the teacher names them",
@@ -134,6 +136,9 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
         rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
+    if summary.get("reused"):
+        told = ", ".join(f"{count:,} by {run}" for run, count in summary["reused"].items())
+        rows.append(("batches that earlier runs had made", told))
     for key, words in (
         ("images_of", "images of"),
         ("feed", "images by way of"),

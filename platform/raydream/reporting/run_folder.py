@@ -15,7 +15,7 @@ import yaml
 
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.folders import Folder, LocalFolder, folder_at
-from raydream.reporting.lease import leased
+from raydream.reporting.lease import is_alive, leased
 from raydream.reporting.working_copy import WorkingCopy
 from raydream.storage import ASIDE, remove_leftovers, write_json, write_yaml
 
@@ -29,6 +29,8 @@ TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 """names of the weights in a run folder"""
 NETWORK = "network.json"
 """describes the student's network where the configuration does not: a pruned one, or one with new classes"""
+LOCK = ".lock"
+"""held by the process that is at work in a folder"""
 BEGINNING = f".begin{ASIDE}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 
@@ -186,8 +188,11 @@ def begin(where: str, config: dict[str, Any]) -> RunFolder:
     return folder
 
 
-def resume(where: str) -> tuple[RunFolder, dict[str, Any]]:
+def resume(where: str, field: str = "--resume") -> tuple[RunFolder, dict[str, Any]]:
     """Find the run in a folder again.
+
+    Args:
+        field: the option's name, for the error.
 
     Returns:
         the folder, and the configuration it was begun with.
@@ -195,14 +200,14 @@ def resume(where: str) -> tuple[RunFolder, dict[str, Any]]:
     Raises:
         InputError: there is no run of this format in it.
     """
-    run, config = read(where, "--resume")
+    run, config = read(where, field)
     folder = _opened(folder_at(where), run)
     if folder.copy is not None:
         folder.copy.fetch()
     return folder, config
 
 
-def read(where: str, field: str) -> tuple[str, dict[str, Any]]:
+def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     """What run is in a folder, which is left alone.
 
     Args:
@@ -219,14 +224,14 @@ def read(where: str, field: str) -> tuple[str, dict[str, Any]]:
     try:
         marker, config = json.loads(place.read(MARKER)), yaml.safe_load(place.read("config.yaml"))
         if marker["format"] != FORMAT_VERSION:
-            raise InputError(field, where, allowed, f"it is of format {marker['format']}: use that version")
+            raise InputError(field, str(where), allowed, f"it is of format {marker['format']}: use that version")
         if not isinstance(config, dict):
             raise TypeError("config.yaml holds no settings")
         return str(marker["run"]), config
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(field, where, allowed, f"reading it failed: {error}") from error
+        raise InputError(field, str(where), allowed, f"reading it failed: {error}") from error
 
 
 def _opened(place: Folder, run: str) -> RunFolder:
@@ -254,7 +259,7 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with (path / ".lock").open("w") as lock:
+    with (path / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -265,6 +270,18 @@ def _locked(path: Path) -> Iterator[None]:
             yield
         finally:
             remove_leftovers(path)
+
+
+def is_held(place: Folder) -> bool:
+    """Whether a process is at work in a run's folder; in a store, a holder that was killed takes a while to tell."""
+    if not isinstance(place, LocalFolder):
+        return is_alive(place)
+    with contextlib.suppress(FileNotFoundError), (place.path / LOCK).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:

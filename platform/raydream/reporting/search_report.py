@@ -6,6 +6,7 @@ from typing import Any
 
 from raydream.config import SearchConfig
 from raydream.errors import ShardError
+from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import image_grid
 from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
 from raydream.reporting.run_folder import RunFolder
@@ -124,7 +125,7 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("seconds of all trials", f"{summary['trial_seconds']:,.0f} s"),
         ("wall time of the last session", f"{summary['wall_s']:,.0f} s"),
     ]
-    return [*counts, *how, *spent]
+    return [*counts, *how, *spent, *cost_rows(summary).items()]
 
 
 def _best(trials: Trials, metric: str) -> list[list[str]] | None:

@@ -26,6 +26,7 @@ from raydream.folders import Folder
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.recorder import Recorder
@@ -279,6 +280,7 @@ def _summarise(
         "images_per_class": config.images_per_class,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(*((step["seconds"], 1, config.student) for each in _courses(config) for step in results.steps(*each))),
         **machine_text(),
     }
 
@@ -338,7 +340,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     for method, values in summary["methods"].items():
         told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
         rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
-    rows["seconds"] = f"{summary['wall_s']:.0f}"
+    rows |= {"seconds": f"{summary['wall_s']:.0f}", **cost_rows(summary)}
     if summary["student"] is not None:
         rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
     console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))

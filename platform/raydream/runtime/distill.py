@@ -10,11 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.config import DistillConfig
 from raydream.networks import build_student
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display, State, accuracy_rows, printer, result_table
@@ -88,6 +90,7 @@ def _run(
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, recorder)
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
@@ -131,6 +134,10 @@ def _summarise(
         "distillation_steps": schedule.total_steps,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(
+            (recorder.seconds_by_stage()["rounds"], config.generators.count, config.generators),
+            (recorder.seconds_by_stage()["rounds"], config.student.workers, config.student),
+        ),
         "overlap_share": overlap_share(recorder.table()),
         "lockstep": config.rounds.lockstep,
         "teacher_fingerprint": teacher.fingerprint,
@@ -144,6 +151,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["rounds"] = f"{summary['rounds']}, {summary['distillation_steps']} distillation steps"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows |= cost_rows(summary)
     rows["run folder"] = folder.shown()
     rows["pictures"] = folder.shown("images.png")
     rows["report"] = folder.shown(folder.report.name)

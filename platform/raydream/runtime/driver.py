@@ -3,6 +3,7 @@
 import heapq
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import ray
 from ray.util.queue import Queue
@@ -128,6 +129,7 @@ class Driver:
             config.generators,
             shards=self._folder.images,
             sources=self._folder.images,
+            reuse=config.reuse and str(Path(config.reuse).absolute()),
             keeps_all_learned=config.rounds.lockstep,
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)

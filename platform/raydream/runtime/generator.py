@@ -9,6 +9,7 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
+from raydream.applications.reuse import EarlierImages
 from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from raydream.folders import Folder
@@ -37,6 +38,7 @@ class GeneratorPlan:
         student: the network that snapshots are of; None where nobody competes.
         shards: folder to commit to.
         sources: folder of the shards to start from.
+        reuse: absolute path of a folder of earlier runs, whose images are taken where they are the same; empty: none.
         keeps_all_learned: whether what is learned is kept for all batches, so that any can be made again to the bit.
     """
 
@@ -48,6 +50,7 @@ class GeneratorPlan:
     generators: GeneratorsConfig
     shards: Folder
     sources: Folder
+    reuse: str = ""
     keeps_all_learned: bool = False
 
 
@@ -63,6 +66,7 @@ class Generator:
         self._device = use_device(plan.device, plan.generators.cpus, plan.generators.gpus)
         self._index, self._plan = index, plan
         self._maker: BatchMaker | None = None
+        self._earlier: EarlierImages | None = None
         self._store = ShardStore(plan.shards)
 
     @ray.method(max_task_retries=-1)  # type: ignore[untyped-decorator]
@@ -93,7 +97,8 @@ class Generator:
         started_at, clock = time.time(), time.perf_counter()
 
         def kept() -> tuple[Receipt, ImageBatch]:
-            # Somebody has committed it, but died or was cut off before the answer: what is committed stays as it is.
+            # An earlier run has made it, or somebody has committed it, but died or was cut off before the answer: what
+            # is committed stays as it is.
             batch = self._store.read(order.batch)
             return Receipt(batch.provenance, started_at, time.perf_counter() - clock, {}), batch
 
@@ -103,6 +108,8 @@ class Generator:
             self._maker = self._make_maker(teacher)
         start = None if source is None else ShardStore(self._plan.sources).read(source)
 
+        if self._earlier is not None and self._earlier.take(order.batch, self._maker.recipe(order, snapshot, start)):
+            return kept()
         told_at = 0.0
 
         def on_progress(share: float) -> None:
@@ -127,4 +134,5 @@ class Generator:
         build = None if student is None else lambda: build_student(student, plan.teacher)
         keep = None if plan.keeps_all_learned else 2 * plan.synthesis.generator.chains
         states = LearnedStates(plan.shards, keep)
+        self._earlier = EarlierImages(plan.reuse, self._store, teacher.fingerprint)
         return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states)

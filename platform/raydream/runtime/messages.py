@@ -125,6 +125,19 @@ class CourseProgress:
     share: float
 
 
+@dataclass(frozen=True)
+class TaskProgress:
+    """How far one of many tasks is.
+
+    Attributes:
+        name: of the task.
+        share: of it that is done, in [0, 1].
+    """
+
+    name: str
+    share: float
+
+
 def drain(reports: Queue) -> list[Any]:
     """All that was told since the last time, in two calls however much it is; for a queue's only reader."""
     waiting = reports.qsize()

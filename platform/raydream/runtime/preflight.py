@@ -32,7 +32,7 @@ from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
 from raydream.students.distillation import steps_to_settle
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, check_shapes, probe
+from raydream.teachers.checks import check_network, check_pupil, check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
@@ -413,10 +413,5 @@ def check_student(config: DistillConfig | TransferConfig) -> int:
         InputError: it does not.
     """
     student = build_student(config.student, config.teacher)
-    for training in (False, True):
-        shape = probe(student, config.teacher, "student.network", config.student.network, training)
-        if shape != (2, config.teacher.classes):
-            allowed = f"a network of {config.teacher.classes} classes, as the teacher"
-            reason = f"a probe of two images gave {shape}"
-            raise InputError("student.network", config.student.network, allowed, reason)
+    check_pupil(student, config.teacher, config.student.network)
     return steps_to_settle(student)

@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from raydream.applications.pruning import Pruning, Told, described, total_steps
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import PruneConfig, TeacherConfig
@@ -28,6 +29,7 @@ from raydream.networks.pruned import parse_widths, resized, widths_of, widths_te
 from raydream.pruning.export import export_onnx, export_program
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.recorder import Recorder
@@ -207,6 +209,7 @@ def _run(
             network = _rebuilt(config.teacher, pruned.widths, pruned.snapshot)
             save(config, network, folder, journal)
         summary = _summarise(config, checked, teacher, network, pruned, recorder)
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
@@ -385,6 +388,10 @@ def _summarise(
         "distillation_steps": pruned.snapshot.step,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(
+            (recorder.seconds_by_stage().get("images", 0.0), config.generators.count, config.generators),
+            (recorder.seconds_by_stage()["pruning"], 1, config.student),
+        ),
         "teacher_fingerprint": teacher.fingerprint,
         **machine_text(),
     }
@@ -415,6 +422,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["steps"] = f"{summary['pruning_steps']} removals, {summary['distillation_steps']} distillation steps"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows |= cost_rows(summary)
     rows["network"] = f"run:{folder.shown()}"
     rows["report"] = folder.shown(folder.report.name)
     console.print(result_table(rows))

@@ -15,6 +15,7 @@ from raydream.command_line import Command
 from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
 from raydream.reporting import run_folder
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.hyper_parameters import write_hyper_parameters
 from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.run_folder import RunFolder
@@ -86,7 +87,7 @@ def carry_out(command: Command[Any], config: SearchConfig, job: Job) -> dict[str
             summary = job.summarise(config, folder, trials) | wall
             write_json(folder.summary, summary)
         report = job.report(folder, config, checked.space, trials, summary)
-    told = {"seconds": f"{summary['wall_s']:.0f}", "report": folder.shown(report.name)}
+    told = {"seconds": f"{summary['wall_s']:.0f}", **cost_rows(summary), "report": folder.shown(report.name)}
     console.print(result_table(job.rows(summary, folder) | told))
     return summary
 
@@ -195,6 +196,7 @@ def spent(config: SearchConfig, trials: Trials) -> dict[str, Any]:
         **{f"trials_{status}": trials.count(status) for status in ("done", "stopped", "failed")},
         "updates": int(sum(values["updates"] for values in last)),
         "trial_seconds": float(sum(values["seconds"] for values in last)),
+        **hours(*((values["seconds"], 1, config.trial) for values in last)),
     }
 
 

@@ -2,8 +2,9 @@
 
 import heapq
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,20 @@ import ray
 from ray.util.queue import Queue
 from rich.console import Console
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
 from raydream.data.sources import Images, Shards
-from raydream.errors import InputError, ShardError
-from raydream.records import BatchId, Order
+from raydream.records import BatchId
 from raydream.reporting import run_folder
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
@@ -31,62 +35,13 @@ from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_cluster, check_device, check_machine, check_teacher
 from raydream.runtime.session import beside_the_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
-from raydream.schedule import even_sizes
-from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.synthesis.stages import updates_of
-from raydream.targets import choose_targets
+from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays
 
 POLL_S = 0.2
-DEFAULT_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class Task:
-    """A batch to make.
-
-    Attributes:
-        source: the batch of the run named in `start_from` that it starts from; None: noise.
-    """
-
-    order: Order
-    source: BatchId | None
-
-
-def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
-    """All batches in order; they follow from the configuration alone (and from the images that are started from).
-
-    Raises:
-        InputError: there are no images to start from, or of another shape than the teacher's.
-    """
-    sources: list[BatchId | None]
-    if config.start_from is not None:
-        store = open_shards(config.start_from, "start_from")
-        sources = [*store.committed()]
-        try:
-            starts = [store.read(source).images for source in store.committed()]
-        except ShardError as error:
-            allowed = "a run whose images can all be read"
-            raise InputError("start_from", config.start_from, allowed, f"{error}: resume that run") from error
-        sizes, shape = [len(images) for images in starts], starts[0].shape[1:]
-        if shape != config.teacher.input_shape:
-            allowed = f"a run with images {config.teacher.input_shape}, as teacher.input_shape says"
-            raise InputError("start_from", config.start_from, allowed, f"its images are {shape}")
-    else:
-        images = config.images or DEFAULT_IMAGES
-        sizes = even_sizes(images, -(-images // config.synthesis.batch_size))  # as coefficients belong to a size
-        sources = [None] * len(sizes)
-    tasks, first = {}, 0
-    for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):
-        batch = BatchId(0, index)
-        targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
-        before = index - config.synthesis.generator.chains
-        after = BatchId(0, before) if config.synthesis.learns and before >= 0 else None
-        tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0), after), source)
-        first += count
-    return tasks
 
 
 def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
@@ -108,13 +63,15 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
         recipe = (config.teacher, config.training, config.data)
         teacher = keep_teacher(loaded, recipe, folder, console.print)
         summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
-        journal = Journal(folder.journal, printer(console))
-        set_damaged_aside(store, journal.note)
-        if summary is None or not set(tasks) <= set(store.committed()):
-            session = partial(make_all, config, tasks, teacher, folder, console, journal)
-            with_whole_shards(store, session, journal.note)
-            summary = _summarise(config, folder, time.time() - began_at)
-            write_json(folder.summary, summary)
+        with recording(folder, began_at, printer(console)) as (recorder, journal):
+            set_damaged_aside(store, journal.note)
+            if summary is None or not set(tasks) <= set(store.committed()):
+                with recorder.stage("images"):
+                    session = partial(make_all, config, tasks, teacher, folder, console, journal)
+                    with_whole_shards(store, session, journal.note)
+                summary = _summarise(config, folder, recorder)
+                summary["reused"] = note_reused(store, folder.run, config.reuse, journal.note)
+                write_json(folder.summary, summary)
         write_card(folder, config, summary)
         save_image_grid(folder)
         if config.png and not (folder.path / "png").exists():
@@ -156,7 +113,15 @@ def make_all(
         return
     sources = open_shards(config.start_from).folder if config.start_from else folder.images
     plan = GeneratorPlan(
-        folder.run, config.device, config.teacher, config.synthesis, None, config.generators, folder.images, sources
+        folder.run,
+        config.device,
+        config.teacher,
+        config.synthesis,
+        None,
+        config.generators,
+        shards=folder.images,
+        sources=sources,
+        reuse=config.reuse and str(Path(config.reuse).absolute()),
     )
     with (
         ray_session(partial(check_cluster, config), [config.generators], folder.run),
@@ -191,7 +156,7 @@ def make_all(
             metrics.tell()
 
 
-def _summarise(config: SynthesizeConfig, folder: RunFolder, wall_s: float) -> dict[str, Any]:
+def _summarise(config: SynthesizeConfig, folder: RunFolder, recorder: Recorder) -> dict[str, Any]:
     """The final figures; shares are in [0, 1], counted on quantised pixels."""
     batches = list(ImageSet(folder.place).batches())
     counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
@@ -211,7 +176,9 @@ def _summarise(config: SynthesizeConfig, folder: RunFolder, wall_s: float) -> di
         "target_share": float(np.average(shares, weights=sizes)),
         "losses": losses,
         "restarts": sum(batch.provenance.restarts for batch in batches),
-        "wall_s": wall_s,
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours((recorder.seconds_by_stage()["images"], config.generators.count, config.generators)),
         "teacher_fingerprint": batches[0].provenance.teacher,
         **machine_text(),
     }
@@ -223,6 +190,8 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         "images": f"{summary['images']} in {summary['batches']} batches, by {summary['method']}",
         "on target": f"{summary['target_share']:.1%} by the teacher, of the images as they are stored",
         "losses": losses,
+        "made by earlier runs": f"{sum(summary.get('reused', {}).values())} batches",
+        **cost_rows(summary),
         "seconds": f"{summary['wall_s']:.0f}",
         "data set": str(folder.images),
         "data card": folder.shown("README.md"),

@@ -12,6 +12,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 from torch import nn
 
+from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
 from raydream.errors import StallError
@@ -19,6 +20,7 @@ from raydream.networks import build_student, parameters_of
 from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.compared import with_teachers
+from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
 from raydream.reporting.recorder import Recorder
@@ -54,6 +56,7 @@ from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
+from raydream.shards import ShardStore
 from raydream.storage import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
@@ -177,6 +180,7 @@ def _run(
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
         summary = _summarise(config, checked, teacher, feed.name, student, recorder) | examined
+        summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
     return summary
@@ -330,6 +334,10 @@ def _summarise(
         "student_wait_share": _wait_share(recorder),
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(
+            (recorder.seconds_by_stage().get("images", 0.0), config.generators.count, config.generators),
+            (recorder.seconds_by_stage()["epochs"], config.student.workers, config.student),
+        ),
         "teacher_fingerprint": teacher.fingerprint,
         "compared": with_teachers(checked.compared, teacher.fingerprint),
         **machine_text(),
@@ -356,6 +364,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
     rows["parameters"] = f"student {summary['student_parameters']:,}, teacher {summary['teacher_parameters']:,}"
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary["seconds_by_stage"].items())
     rows["seconds"] = f"{summary['wall_s']:.0f} in all: {stages}"
+    rows |= cost_rows(summary)
     for run in summary["compared"]:
         reached = f"{run['student_accuracy']:.1%}, " if "student_accuracy" in run else ""
         rows[f"beside {run['run']}"] = f"{reached}{run['images']} of {run['images_of']}"

@@ -1,7 +1,7 @@
 """One image batch of a run, from its order to its record: what every generator does, wherever it runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from raydream.config import SynthesisConfig
 from raydream.learned import Learned, LearnedStates
 from raydream.records import ImageBatch, Order, Provenance, Snapshot
 from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
+from raydream.synthesis.recipe import recipe_of
 from raydream.teachers.teacher import Teacher, load_arrays
 
 
@@ -96,8 +97,20 @@ class BatchMaker:
         provenance = self._provenance(
             order, made, snapshot, source, learned, float((logits.argmax(1) == targets).mean())
         )
+        recipe = "" if made.notes else self.recipe(order, snapshot, source)
+        provenance = replace(provenance, recipe=recipe)
         notes = (*made.notes, *([learned.note] if learned.note else []))
         return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
+
+    def recipe(self, order: Order, snapshot: Snapshot | None, source: ImageBatch | None) -> str:
+        """What all batches share that are equal to what `make` would make of this, to the bit.
+
+        Returns:
+            see `recipe_of`; empty where a student, or what was learned with other batches, decides as well.
+        """
+        if self._config.learns or (self._config.competes and snapshot is not None):
+            return ""
+        return recipe_of(self._teacher, self._config, order, source)
 
     def _provenance(
         self,

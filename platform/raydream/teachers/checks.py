@@ -44,6 +44,19 @@ def check_shapes(network: nn.Module, config: TeacherConfig) -> None:
         raise InputError("teacher.classes", config.classes, allowed, f"a probe of two images gave {shape}")
 
 
+def check_pupil(student: nn.Module, teacher: TeacherConfig, name: str) -> None:
+    """See that a student takes the teacher's images and has its classes, as it learns and after; raises InputError.
+
+    Args:
+        name: of the student's network, for the error.
+    """
+    for training in (False, True):
+        shape = probe(student, teacher, "student.network", name, training)
+        if shape != (2, teacher.classes):
+            allowed = f"a network of {teacher.classes} classes, as the teacher"
+            raise InputError("student.network", name, allowed, f"a probe of two images gave {shape}")
+
+
 def probe(
     network: nn.Module,
     config: TeacherConfig,

@@ -1,0 +1,478 @@
+"""The public Python API: what the jobs do, in one process, for notebooks and other people's scripts.
+
+Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalisation.
+A `Teacher` is a frozen network with what feeds it; whatever a function here trains, prunes or extends comes back as
+one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is the torch module.
+
+Settings that a function has no argument for are given by the names and in the sections of the YAML files of the jobs
+(`synthesis={"iterations": 300}`): see `raydream.config`. The same seed on the same kind of machine gives the same
+result to the bit. Errors that a caller can mend are one sentence each (`InputError`).
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydream.applications.continual.learning import Told, learn_classes
+from raydream.applications.continual.methods import METHODS
+from raydream.applications.continual.widening import check_widening
+from raydream.applications.pruning import Pruning, described, total_steps
+from raydream.applications.rounds import rounds_of
+from raydream.applications.transfer import run_epochs
+from raydream.buffer.limiter import make_limiter
+from raydream.command_line import Command, as_dict, validate
+from raydream.compute import use_device
+from raydream.config import (
+    ContinualConfig,
+    DistillConfig,
+    PruneConfig,
+    SynthesisConfig,
+    SynthesizeConfig,
+    TeacherConfig,
+    TransferConfig,
+)
+from raydream.data.image_set import ImageSet, InMemory
+from raydream.data.splits import Split
+from raydream.errors import DivergenceError, InputError
+from raydream.evaluation import accuracy as measured
+from raydream.networks import build_student
+from raydream.pruning.checks import check_prunable
+from raydream.reporting import run_folder, runs
+from raydream.schedule import Schedule
+from raydream.seeds import derive_seed
+from raydream.students.distillation import steps_to_settle
+from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.tasks import tasks_of
+from raydream.targets import check_targets
+from raydream.teachers import loading
+from raydream.teachers.checkpoints import load_weights
+from raydream.teachers.checks import check_network, check_pupil, check_shapes
+from raydream.teachers.teacher import Teacher, make_teacher
+
+__all__ = [
+    "ImageSet",
+    "InputError",
+    "Teacher",
+    "accuracy",
+    "distill",
+    "extend",
+    "load_teacher",
+    "prune",
+    "synthesize",
+    "transfer",
+]
+
+Settings = Mapping[str, Any]
+"""a section of a job's YAML file, by the names that it has there"""
+Pixels = ImageSet | np.ndarray | Tensor
+"""images that were made, or uint8 [N,C,H,W]"""
+OnProgress = Callable[[float], None]
+"""told the share of the work that is done, in [0, 1]"""
+
+GIVEN = "given"
+"""in a configuration, for what a caller hands over and no job has to find"""
+
+
+def _ignore(share: float) -> None:
+    pass
+
+
+def load_teacher(
+    network: nn.Module | str,
+    *,
+    input_shape: tuple[int, int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    classes: int | None = None,
+    checkpoint: str | None = None,
+    arguments: Settings | None = None,
+    device: str = "auto",
+) -> Teacher:
+    """A trained network, to be inverted and learned from; see `TeacherConfig`.
+
+    Args:
+        network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalisation to logits [N,K]; or one
+            by name: of this project, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `run:DIR` for the
+            network that a run trained, which needs no other argument.
+        input_shape: (C, H, W), in pixels.
+        mean, std: a number per channel, of pixel values in [0, 1]; the network sees (pixels / 255 - mean) / std.
+        classes: K, at least 2.
+        checkpoint: path or URL of the weights (.safetensors, or a state dict that torch.save wrote), or the name of
+            published ones; needed for a network by name. Nothing in it is executed.
+        arguments: of the factory of a network by name.
+        device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
+
+    Raises:
+        InputError: an argument is missing or out of range, the weights cannot be had or are of another network, or the
+            network does not map images of that shape to K logits.
+    """
+    given = {"input_shape": input_shape, "mean": mean, "std": std, "classes": classes, "checkpoint": checkpoint}
+    by_name = isinstance(network, str)
+    name = str(network) if by_name else type(network).__name__
+    if not name.startswith(runs.OF_RUN):
+        needed = [*given] if by_name else [field for field in given if field != "checkpoint"]
+        for field in needed:
+            if given[field] is None:
+                remedy = "only a run's network (run:DIR) brings all of this along"
+                raise InputError(f"teacher.{field}", None, f"given for {name}", remedy)
+    settings: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    settings |= {"network": name, "arguments": dict(arguments or {})}
+    config = validate(TeacherConfig, runs.resolve({"teacher": settings})["teacher"])
+    if isinstance(network, nn.Module):
+        own = copy.deepcopy(network).cpu()
+        if checkpoint is not None:
+            load_weights(own, checkpoint, "teacher.checkpoint", name)
+        teacher = make_teacher(own, replace(config, checkpoint=None))
+    else:
+        teacher = loading.load_teacher(config)
+    check_shapes(teacher.network, config)
+    return teacher.to(use_device(device, torch.get_num_threads(), torch.cuda.device_count()))
+
+
+def synthesize(
+    teacher: Teacher,
+    images: int = 256,
+    method: str = "deep_inversion",
+    *,
+    seed: int = 0,
+    synthesis: Settings | None = None,
+    generators: int = 0,
+    run_dir: str | None = None,
+    on_progress: OnProgress = _ignore,
+) -> ImageSet:
+    """Invert a teacher into images (Yin et al., CVPR 2020, sections 3.1 and 3.2).
+
+    They are those that `jobs/synthesize.py` makes of these settings.
+
+    Args:
+        images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
+        method: noise (eq. 2 without a prior), deepdream (eq. 3), deep_inversion (eq. 4-7), dafl (Chen et al., ICCV
+            2019) or fast (after Fang et al., AAAI 2022). For adaptive (eq. 8-9), which needs a student: `distill`.
+        seed: of all that is random, at least 0.
+        synthesis: other settings, as in `SynthesisConfig`.
+        generators: Ray actors that make them, in a run folder, with which `jobs/synthesize.py --resume` goes on after
+            an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
+        run_dir: path or URL of that folder, which must be new; None: one in runs/.
+
+    Returns:
+        the images, with targets and the teacher's logits; a torch data set.
+
+    Raises:
+        InputError: a setting that cannot work, such as a method that needs batch normalisation for a teacher without.
+        SynthesisError: the inversion kept diverging.
+        RaydreamError: all generators failed for good.
+    """
+    settings = {"images": images, "seed": seed, "synthesis": {**(synthesis or {}), "method": method}}
+    if generators:
+        settings["generators"] = {"count": generators}
+    config = validate(SynthesizeConfig, settings | _of(teacher))
+    _check_invertible(teacher, config.synthesis)
+    if generators:
+        return _by_ray(config, teacher, run_dir)
+    tasks, made = tasks_of(config), []
+    maker = BatchMaker("in-process", teacher, config.synthesis)
+    for index, task in enumerate(tasks.values()):
+
+        def tell(share: float, index: int = index) -> None:
+            on_progress((index + share) / len(tasks))
+
+        made.append(maker.make(task.order, None, None, tell).batch)
+    return ImageSet(InMemory(made))
+
+
+def distill(
+    teacher: Teacher,
+    network: nn.Module | str,
+    *,
+    seed: int = 0,
+    synthesis: Settings | None = None,
+    student: Settings | None = None,
+    rounds: Settings | None = None,
+    samples_per_insert: float = 50.0,
+    on_progress: OnProgress = _ignore,
+) -> tuple[Teacher, ImageSet]:
+    """Distil a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
+
+    What `jobs/distill.py` does in lockstep, in one process.
+
+    Args:
+        network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
+            fresh weights.
+        seed: of all that is random, at least 0.
+        synthesis: of the images, as in `SynthesisConfig`; its method is adaptive unless it names another.
+        student: how the student learns, as in `StudentConfig`.
+        rounds: how many, and of how many batches, as in `RoundsConfig`.
+        samples_per_insert: how often an image is drawn, on average, for each that joins, > 0 (the paper: 50).
+
+    Returns:
+        the student, and all images that were made.
+
+    Raises:
+        InputError: a setting that cannot work, or a student that does not take the teacher's images.
+        DivergenceError: the inversion or the student diverged.
+    """
+    sections = {"synthesis": synthesis, "rounds": {**(rounds or {}), "lockstep": True}}
+    config = validate(
+        DistillConfig,
+        {
+            "seed": seed,
+            "buffer": {"samples_per_insert": samples_per_insert},
+            "student": _named(network, student),
+            **{name: dict(section) for name, section in sections.items() if section},
+            **_of(teacher),
+        },
+    )
+    build, schedule = _builder(network, config, teacher), Schedule.of(config)
+    _check_invertible(teacher, config.synthesis)
+    make_limiter(config, schedule, steps_to_settle(build()))
+    for last in rounds_of(config, teacher, build=build):
+        on_progress(last.step / schedule.total_steps)
+    return _learned(last.student, teacher, config), ImageSet(InMemory(last.batches))
+
+
+def transfer(
+    teacher: Teacher,
+    images: Pixels,
+    network: nn.Module | str,
+    *,
+    epochs: int = 90,
+    seed: int = 0,
+    student: Settings | None = None,
+    on_progress: OnProgress = _ignore,
+) -> Teacher:
+    """Train a student of any architecture on finished images, by the teacher's outputs alone (section 4.4, eq. 1).
+
+    What `jobs/transfer.py` does from memory, in one process.
+
+    Args:
+        images: to learn from; no label is looked at.
+        network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
+            fresh weights.
+        epochs: passes over the images, at least 1 (the paper: 90, or 250 with MixUp).
+        seed: of all that is random, at least 0.
+        student: how it learns, as in `StudentConfig`.
+
+    Raises:
+        InputError: a setting that cannot work, a student or images that do not fit the teacher.
+        DivergenceError: the student diverged.
+    """
+    pixels = _pixels(images, teacher)
+    settings = {"images": GIVEN, "epochs": epochs, "seed": seed, "student": _named(network, student)}
+    config = validate(TransferConfig, settings | _of(teacher))
+    build = _builder(network, config, teacher)
+
+    def on_epoch(epoch: int, learning: nn.Module) -> None:
+        on_progress(epoch / epochs)
+
+    learned = run_epochs(config.student, teacher, pixels, epochs, seed, on_epoch, build)
+    return _learned(learned, teacher, config)
+
+
+def prune(
+    teacher: Teacher,
+    images: Pixels,
+    ratio: float = 0.5,
+    *,
+    seed: int = 0,
+    pruning: Settings | None = None,
+    additions: Settings | None = None,
+    synthesis: Settings | None = None,
+    student: Settings | None = None,
+    on_progress: OnProgress = _ignore,
+) -> Teacher:
+    """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
+
+    What `jobs/prune.py` does, in one process.
+
+    Args:
+        images: to measure importance and to recover on.
+        ratio: share of the filters (or FLOPs, by `pruning`) that goes, in (0, 1).
+        seed: of all that is random, at least 0.
+        pruning: criterion, steps and epochs, as in `PruningConfig`.
+        additions: rounds of images that compete with what is left, as in `AdditionsConfig`; none by default.
+        synthesis: of these images, as in `SynthesisConfig`.
+        student: how the network recovers, as in `StudentConfig`.
+
+    Returns:
+        the smaller network, dense as before.
+
+    Raises:
+        InputError: a setting that cannot work, images that do not fit, or a network that cannot lose as many channels.
+        SynthesisError: the inversion of a round kept diverging.
+    """
+    pixels = _pixels(images, teacher)
+    sections = {"additions": additions, "synthesis": synthesis}
+    settings = {
+        "images": GIVEN,
+        "seed": seed,
+        "pruning": {**(pruning or {}), "ratio": ratio},
+        "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
+        **{name: dict(section) for name, section in sections.items() if section},
+    }
+    config = validate(PruneConfig, settings | _of(teacher))
+    check_prunable(_on_cpu(teacher), config)
+    if config.additions.rounds:
+        _check_invertible(teacher, config.synthesis)
+    steps = total_steps(config, len(pixels)) or 1
+    left = Pruning(config, teacher, pixels, on_work=lambda step: on_progress(step / steps)).run()
+    return make_teacher(left, described(teacher.config, left)).to(teacher.device)
+
+
+def extend(
+    teacher: Teacher,
+    images: Pixels,
+    labels: np.ndarray | Tensor | Sequence[int],
+    method: str = "deep_inversion",
+    *,
+    images_per_class: int = 250,
+    epochs: int = 40,
+    seed: int = 0,
+    synthesis: Settings | None = None,
+    student: Settings | None = None,
+    on_progress: OnProgress = _ignore,
+) -> Teacher:
+    """Teach a network new classes, while images inverted from it stand for those that it knows (section 4.5, eq. 11).
+
+    One step of what `jobs/continual.py` does, in one process.
+
+    Args:
+        images: real ones of the new classes.
+        labels: int [N]: the new classes are K, K + 1 and so on, where the teacher has K.
+        method: deep_inversion, adaptive or deepdream: eq. 11 with images by these; abd: the losses of Smith et al.,
+            ICCV 2021; lwf_mc, finetune: without images of the old classes.
+        images_per_class: that are made of each old class, at least 1 (the paper: 250).
+        epochs: passes over the new images, at least 1.
+        seed: of all that is random, at least 0.
+        synthesis: of the images, as in `SynthesisConfig`.
+        student: how the network learns, as in `StudentConfig`.
+
+    Returns:
+        a network of all classes, the old ones first.
+
+    Raises:
+        InputError: a setting that cannot work, images or labels that do not fit, or a network whose output layer
+            cannot be widened.
+        DivergenceError: the inversion or the learning diverged.
+    """
+    old, known = teacher.config.classes, [name for name, each in METHODS.items() if each.images != "real"]
+    if method not in known:
+        raise InputError("method", method, f"one of {', '.join(known)}", "choose one of these")
+    new = Split(_pixels(images, teacher), _labels(labels, len(images), old))
+    classes = int(new.labels.max()) + 1
+    if missing := sorted({*range(old, classes)} - {*new.labels.tolist()}):
+        raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")
+    settings = {
+        "seed": seed,
+        "images_per_class": images_per_class,
+        "epochs": epochs,
+        "steps": [{"classes": list(range(old, classes))}],
+        "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
+        **({"synthesis": dict(synthesis)} if synthesis else {}),
+    }
+    config = validate(ContinualConfig, settings | _of(teacher))
+    check_widening(_on_cpu(teacher), teacher.config)
+    how = METHODS[method]
+    if how.images == "made":
+        _check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
+    told = Told(
+        lambda epoch, loss, learning: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
+    )
+    learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), told)
+    return make_teacher(learned, replace(teacher.config, classes=classes, checkpoint=None)).to(teacher.device)
+
+
+def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Sequence[int]) -> float:
+    """Share in [0, 1] of images whose highest logit is their label (top-1).
+
+    Args:
+        teacher: or a student, or whatever else a function here has returned.
+        images: uint8 [N,C,H,W], as they come; the teacher's normalisation is applied to them.
+        labels: int [N], in [0, K).
+
+    Raises:
+        InputError: images or labels that do not fit the network, or each other.
+    """
+    pixels = _pixels(images, teacher)
+    return measured.accuracy(teacher.network, teacher.normalisation, pixels, _labels(labels, len(pixels), 0))
+
+
+def _of(teacher: Teacher) -> dict[str, Any]:
+    """The part of a configuration that is the same for all; no job has to find this teacher, or data for it."""
+    return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
+
+
+def _on_cpu(teacher: Teacher) -> nn.Module:
+    """A copy of the network, for the checks, which send probes through it from there."""
+    return copy.deepcopy(teacher.network).cpu()
+
+
+def _check_invertible(teacher: Teacher, synthesis: SynthesisConfig) -> None:
+    check_network(_on_cpu(teacher), teacher.config, synthesis, trained=True)
+    check_targets(synthesis.targets, teacher.config.classes)
+
+
+def _named(network: nn.Module | str, student: Settings | None) -> dict[str, Any]:
+    """The section of a configuration that describes a student."""
+    return {**(student or {}), "network": network if isinstance(network, str) else type(network).__name__}
+
+
+def _builder(
+    network: nn.Module | str, config: DistillConfig | TransferConfig, teacher: Teacher
+) -> Callable[[], nn.Module]:
+    """What makes a student's network, which has been seen to take the teacher's images; raises InputError."""
+    build: Callable[[], nn.Module] = functools.partial(build_student, config.student, config.teacher)
+    if isinstance(network, nn.Module):
+        build = functools.partial(copy.deepcopy, network)
+    check_pupil(build().cpu(), teacher.config, config.student.network)
+    return build
+
+
+def _learned(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
+    """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise DivergenceError("the student diverged: lower student.learning_rate")
+    described_as = replace(
+        teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
+    )
+    return make_teacher(network, described_as).to(teacher.device)
+
+
+def _pixels(images: Pixels, teacher: Teacher) -> np.ndarray:
+    """uint8 [N,C,H,W] as the teacher takes them; raises InputError."""
+    found = images.images if isinstance(images, ImageSet) else np.asarray(images)
+    shape = teacher.config.input_shape
+    if found.ndim != 4 or found.shape[1:] != shape or found.dtype != np.uint8 or not len(found):
+        allowed = f"uint8 [N,{','.join(map(str, shape))}], one image at least"
+        remedy = "pixels are 0 to 255 here, and are normalised as the teacher says"
+        raise InputError("images", f"{found.dtype} {list(found.shape)}", allowed, remedy)
+    return found
+
+
+def _labels(labels: np.ndarray | Tensor | Sequence[int], count: int, first: int) -> np.ndarray:
+    """int64 [N]; raises InputError."""
+    found = np.asarray(labels)
+    if found.shape != (count,) or found.dtype.kind not in "iu" or (found < first).any():
+        allowed = f"{count} whole numbers from {first} on, one for each image"
+        lowest = f", the lowest {found.min()}" if found.size and found.dtype.kind in "iu" else ""
+        raise InputError("labels", f"{found.dtype} {list(found.shape)}{lowest}", allowed, "give one class per image")
+    return found.astype(np.int64)
+
+
+def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> ImageSet:
+    """By the generators of a run, in its folder."""
+    if teacher.config.checkpoint is None:
+        allowed = "0 for a teacher that only this process has"
+        remedy = "load it by a name (package.module:factory) with a checkpoint, from which other processes can build it"
+        raise InputError("generators", config.generators.count, allowed, remedy)
+    from raydream.runtime.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
+
+    where = run_dir or run_folder.default_path(config.experiment)
+    run_folder.check_new(where)
+    run_synthesize(Command(config, where, None))
+    return ImageSet(where)

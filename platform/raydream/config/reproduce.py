@@ -1,0 +1,103 @@
+"""A table of the paper, as an experiment."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from raydream.config.fields import STRICT, Count, Device, Name, NonNegative, NonNegativeInt, Positive, reserved
+from raydream.config.pruning import AdditionsConfig, PruningConfig
+from raydream.config.runtime import BufferConfig, RoundsConfig
+from raydream.config.student import StudentConfig
+from raydream.config.synthesis import SynthesisConfig
+from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
+from raydream.errors import InputError
+
+TABLES = range(1, 8)
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ReproduceConfig:
+    """Make a table of the paper; table and scale decide what is not said of all the rest."""
+
+    experiment: Name = "reproduce"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    table: int = 0
+    """of the paper, 1 to 7; 1: students by method; 2: images as other networks see them; 3: quality and diversity of
+    images; 4: pruning by images; 5: pruning by method; 6: transfer by images; 7: new classes"""
+    scale: Literal["digits", "cifar", "paper"] = "digits"
+    """digits: scikit-learn's digits, minutes on two CPU cores; cifar: CIFAR-10 with a teacher and data of one's own;
+    paper: its own numbers, for a cluster of GPUs"""
+    rows: tuple[str, ...] = ()
+    """which rows of the table; none: all"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    seeds: Count = 5
+    """runs for each figure, with seeds from `seed` on"""
+    estimate: bool = False
+    """say what it will take, from a step that is measured, and stop there"""
+    library: str | None = None
+    """folder or URL where results and images are kept, to be found again by all that decides what they are, in other
+    runs, too; null: the run's own folder"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where `gpus` reserves a GPU, else mps where there is one, else cpu"""
+    cpus: Positive = 1.0
+    """CPUs that each cell of the table reserves; it computes with max(1, cpus) threads"""
+    gpus: NonNegative = 0.0
+    """GPUs that each cell reserves; fractions share one"""
+    stall_timeout_s: Positive = 3600.0
+    """seconds without any news of a cell after which a run gives up"""
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    rounds: RoundsConfig = Field(default_factory=lambda: RoundsConfig(lockstep=True))
+    """of table 1"""
+    buffer: BufferConfig = Field(default_factory=BufferConfig)
+    new_images: Count = 1024
+    """tables 2 to 6: images of each source"""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """tables 4 and 6: other people's real images by the names of their rows, each a path as jobs/transfer.py --images
+    takes it"""
+    verifiers: str | tuple[TeacherConfig, ...] = ()
+    """tables 2 and 3: independent networks, as in jobs/evaluate.py; those without a checkpoint are trained on `data`,
+    each from a seed of its own; the first one's features are what table 3 measures in"""
+    ratios: tuple[Ratio, ...] = (0.5, 0.2)
+    """table 4: shares of filters that are removed; table 5: the first of them"""
+    epochs: Count = 90
+    """tables 6 and 7: passes over the images"""
+    pruning: PruningConfig = Field(default_factory=PruningConfig)
+    additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
+    """tables 4 and 5: rounds of images that compete with the pruned network; none: adaptive images are made before"""
+    steps: tuple[DataConfig, ...] = ()
+    """table 7: as in jobs/continual.py"""
+    images_per_class: Count = 250
+    """table 7: images of each old class"""
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise InputError("table", self.table, "1 to 7", "give it as --table N")
+        if self.data.name == "none":
+            raise InputError("data.name", "none", "a data set", "all tables are measured on real images: name some")
+        if self.device == "cuda" and not self.gpus:
+            raise InputError("gpus", self.gpus, "> 0 where device is cuda", "give it a share, such as 1")
+        if self.new_images % self.synthesis.batch_size and self.table in range(2, 7):
+            allowed = f"a multiple of synthesis.batch_size ({self.synthesis.batch_size})"
+            raise InputError("new_images", self.new_images, allowed, "change one of the two")
+        if self.table in (2, 3) and not self.verifiers:
+            remedy = "images are looked at by others than their teacher: name them as NETWORK=CHECKPOINT"
+            raise InputError("verifiers", [], f"one network at least for table {self.table}", remedy)
+        if self.table == 5 and not self.pruning.eta:
+            raise InputError("pruning.eta", 0.0, "> 0 for table 5", "its hardware-aware rows weigh latency by it")
+        if not self.ratios and self.table in (4, 5):
+            raise InputError("ratios", [], "one share at least", "say how many filters are to be removed")
+        if self.additions.rounds and self.synthesis.method != "adaptive" and self.table in (4, 5):
+            remedy = "rounds make images that compete with the pruned network"
+            raise InputError("synthesis.method", self.synthesis.method, "adaptive beside additions.rounds", remedy)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for each cell."""
+        return reserved(self.cpus, self.gpus, None)

@@ -1,0 +1,193 @@
+"""Runs beside each other: one self-contained page of where they differ, what they reached, and what they look like."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from raydream.errors import InputError
+from raydream.records import ImageBatch
+from raydream.reporting import run_folder
+from raydream.reporting.catalogue import shown_figure
+from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labelled_grid, panel_grid
+from raydream.reporting.frames import differences, final_figures, method_of, metrics_frame
+from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
+from raydream.reporting.run_list import ListedRun, read_run
+
+CURVES = {
+    "accuracy/test": "accuracy, real test images",
+    "accuracy/validation": "accuracy, real validation images",
+    "accuracy/synthetic": "accuracy, newest synthetic images",
+    "student/loss": "distillation loss (eq. 1)",
+    "student/agreement": "agreement with the teacher",
+    "pruning/filters": "filters",
+    "teacher/loss": "teacher's loss",
+}
+"""what is drawn over distillation steps (a teacher's: epochs), beside the courses of class-incremental learning"""
+COURSE = r"^(\w+)-\d+/accuracy/all$"
+"""name of a course's accuracy over all classes, by its method and seed"""
+
+
+def write_comparison(runs: Sequence[str], path: Path) -> Path:
+    """Write the page of some runs, whether they are done or not.
+
+    Args:
+        runs: their folders, or URLs.
+        path: of the page.
+
+    Returns:
+        the path.
+
+    Raises:
+        InputError: one of them is no run, or is named twice.
+        ShardError: metrics or images of one cannot be read.
+        OSError: the page may not be written.
+    """
+    listed = [read_run(run, "RUN") for run in runs]
+    names = short_names(runs)
+    metrics = metrics_frame(runs)
+    metrics["run"] = metrics["run"].map(dict(zip(map(str, runs), names, strict=True)))
+    tiles = [
+        (name, shown_figure(run.figure.name, run.figure.value), run.figure.name.replace("_", " "))
+        if run.figure
+        else (name, "–", f"no main figure: it is {run.state}")
+        for name, run in zip(names, listed, strict=True)
+    ]
+    return write_page(
+        path,
+        title="Runs beside each other",
+        run=", ".join(names),
+        accuracies=tiles,
+        facts=[],
+        stages=[],
+        mended=[],
+        sections=[
+            Section("Final figures", _FIGURES, [], _figure_rows(names, listed)),
+            Section("Settings that differ", _SETTINGS, [], _setting_rows(names, listed)),
+            Section("Curves over each other", _OVER_STEPS, pictures((partial(curves, metrics, names), _CURVES))),
+            Section("Loss terms over each other", _TERMS, pictures((partial(loss_terms, metrics, names), _LOSSES))),
+            Section("Pictures side by side", _PICTURES, _grids(names, runs)),
+        ],
+        config="",
+        versions={},
+        machine=None,
+    )
+
+
+def short_names(runs: Sequence[str]) -> list[str]:
+    """The fewest last parts of paths that tell them apart; raises InputError where one is named twice."""
+    parts = [str(run).rstrip("/").split("/") for run in runs]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len({*names}) == len(names):
+            return names
+    twice = next(run for run in runs if list(runs).count(run) > 1)
+    raise InputError("RUN", twice, "each run once", "leave out what is named twice")
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+
+def _figure_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[str]]:
+    figures = [final_figures(run) for run in runs]
+    facts = {
+        "job": [run.job for run in runs],
+        "state": [run.state for run in runs],
+        "begun": [f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" for run in runs],
+        "method": [method_of(run) for run in runs],
+        "teacher": [run.teacher for run in runs],
+        "data": [str((run.summary or {}).get("data", "")) for run in runs],
+        "machine": [str((run.summary or {}).get("machine", "")) for run in runs],
+    }
+    rows = [[name, *values] for name, values in facts.items()]
+    for name in dict.fromkeys(name for each in figures for name in each):
+        rows.append([name, *(shown_figure(name, each[name]) if name in each else "" for each in figures)])
+    return [["", *names], *rows]
+
+
+def _setting_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[str]]:
+    found = differences([run.config for run in runs])
+    rows = [[name, *("" if value is None else str(value) for value in values)] for name, values in found.items()]
+    return [["setting", *names], *(rows or [["none: all settings are the same", *("" for _ in names)]])]
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def curves(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
+    """What was measured over steps, a panel for each thing and a line for each run; None where there is nothing.
+
+    Args:
+        metrics: rows of `frames.metrics_frame`, of runs by these names.
+        width: of the figure, in inches.
+    """
+    courses = metrics["name"].str.extract(COURSE, expand=False)
+    wanted = {label: metrics[metrics["name"] == name] for name, label in CURVES.items()}
+    wanted |= {f"{method}: accuracy": metrics[courses == method] for method in courses.dropna().unique()}
+    return _panels(wanted, names, "step", width)
+
+
+def loss_terms(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
+    """Each loss term over the updates of the pixels, mean over the batches that a run keeps; see `curves`."""
+    terms = [str(name) for name in metrics["name"].dropna().unique() if str(name).startswith("loss/")]
+    wanted = {term.removeprefix("loss/"): metrics[metrics["name"] == term] for term in terms}
+    return _panels(wanted, names, "update of the pixels", width)
+
+
+def _panels(wanted: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, width: float) -> Figure | None:
+    found = {label: rows for label, rows in wanted.items() if len(rows)}
+    if not found:
+        return None
+    figure, panels = panel_grid(len(found), width)
+    for axes, (label, rows) in zip(panels, found.items(), strict=True):
+        for index, name in enumerate(names):
+            line = _line(rows[rows["run"] == name])
+            # A run has the same colour in all panels, whether or not it has been measured there.
+            marker = "." if len(line) < 60 else ""
+            axes.plot(line.index, line, color=colormaps["tab10"](index % 10), linewidth=1.3, marker=marker, label=name)
+        axes.set_title(label, fontsize=11)
+        axes.set_xlabel(x)
+        if any(word in label for word in ("accuracy", "agreement")):
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        dress(axes)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=fitting(width, 3, 1), fontsize=9, frameon=False)
+    return figure
+
+
+def _line(rows: pd.DataFrame) -> "pd.Series[float]":
+    # A resumed run may have measured a step twice: the later row counts.
+    rows = rows.dropna(subset=["step", "value"]).sort_values("time_s", kind="stable")
+    return rows.drop_duplicates(["source", "batch", "step"], keep="last").groupby("step")["value"].mean()
+
+
+def _grids(names: Sequence[str], runs: Sequence[str]) -> list[Picture]:
+    """A grid for each shape of images, with a row for each run: the first batch of its last round."""
+    last: dict[tuple[int, ...], dict[str, ImageBatch]] = {}
+    for name, run in zip(names, runs, strict=True):
+        for batch in grid_batches(run_folder.resume(str(run), "RUN")[0])[-1:]:
+            last.setdefault(batch.images.shape[1:], {})[name] = batch
+    return [
+        grid_picture(
+            labelled_grid(list(of), [each.images for each in of.values()], [each.targets for each in of.values()]),
+            f"Images of {shape[0]} x {shape[1]} x {shape[2]}: each column should show one class, in every row.",
+        )
+        for shape, of in last.items()
+    ]
+
+
+_FIGURES = (
+    "As each run's summary has them. Accuracies can be compared where data and image counts are the same, seconds "
+    "where the machine is."
+)
+_SETTINGS = "What is not named is the same in all runs."
+_OVER_STEPS = "One colour for each run."
+_CURVES = "Lines of runs that differ in nothing but the seed should lie together; others tell what the difference does."
+_TERMS = "Mean over the batches of which a run keeps curves, before the coefficient."
+_LOSSES = "A term that one run weighs more should end lower there, and may end higher in the others."
+_PICTURES = "The first images of each class in the first batch of each run's last round; none was picked."

@@ -1,0 +1,337 @@
+"""What fills a cell: a run in this process, from its settings to figures. Shares are in [0, 1]."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydream.applications.continual.course import Course, Group
+from raydream.applications.continual.measures import accuracies, confusion_matrix, forgetting
+from raydream.applications.continual.methods import METHODS
+from raydream.applications.continual.widening import WithFeatures
+from raydream.applications.pruning import Pruning, Told, stages_of, total_steps
+from raydream.applications.rounds import rounds_of
+from raydream.applications.transfer import run_epochs
+from raydream.config import ContinualConfig, DistillConfig, PruneConfig, TransferConfig
+from raydream.data import Dataset, Split
+from raydream.evaluation.accuracy import accuracy, logits_of
+from raydream.evaluation.comparison import agreement
+from raydream.evaluation.cross_model import sized
+from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
+from raydream.evaluation.quality import Seen, frechet_distance, inception_score, pairwise_distance, precision_recall
+from raydream.folders import Folder
+from raydream.records import ImageBatch
+from raydream.reproduction.sets import make_set, open_set, pixels_of
+from raydream.reproduction.tables import Cell
+from raydream.schedule import Epochs, Schedule
+from raydream.shards import ShardStore
+from raydream.synthesis.stages import stages_of as synthesis_stages
+from raydream.teachers.teacher import Teacher
+
+POINTS = 20
+"""of a curve, about"""
+EXAMPLES = 10
+"""images that a cell keeps to be shown"""
+CHUNK = 250
+"""images that pass through a network at once"""
+PROJECTED = 200
+"""images of a set that are projected to two dimensions, at most"""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What cells share.
+
+    Attributes:
+        teacher: on the device to compute on.
+        verifiers: independent networks, on that device.
+        real: to measure on; its training split is looked at by rows of real images alone.
+        groups: of table 7.
+        images: folder of the sets that are made.
+        tell: told the share of the cell that is done, in [0, 1].
+    """
+
+    teacher: Teacher
+    verifiers: list[Teacher]
+    real: Dataset
+    groups: list[Group]
+    images: Folder
+    tell: Callable[[float], None] = lambda share: None
+
+
+@dataclass
+class Filled:
+    """What a cell is filled with, in plain types.
+
+    Attributes:
+        figures: by name.
+        facts: what it took: `images`, `updates` of a batch of them, `steps` of distillation, `measured_on`.
+        curve: points of a learning student, each with its `step`.
+        examples: uint8 [N,C,H,W] as lists, one image of each of the first classes.
+        projected: of table 3: [N,2], principal components of real features.
+        seconds: that it took.
+    """
+
+    figures: dict[str, float]
+    facts: dict[str, Any]
+    curve: list[dict[str, float]] = field(default_factory=list)
+    examples: list[Any] = field(default_factory=list)
+    projected: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def run_cell(cell: Cell, given: Given) -> Filled:
+    """Run a cell, in this process.
+
+    Raises:
+        DivergenceError, SynthesisError: images or learning diverged.
+        InputError: other people's images that cannot be read.
+    """
+    began = time.perf_counter()
+    filled = _RUNS[cell.table](cell, given)
+    filled.seconds = time.perf_counter() - began
+    return filled
+
+
+def _students(cell: Cell, given: Given) -> Filled:
+    """Table 1: a student learns while images are made; also what Figure 4 shows."""
+    config, teacher, test = cell.run, given.teacher, given.real.test
+    assert isinstance(config, DistillConfig)
+    schedule, curve, done = Schedule.of(config), [], 0
+    work = schedule.total_batches * updates_of(config) + schedule.total_steps
+
+    def on_work() -> None:
+        nonlocal done
+        done += 1
+        given.tell(min(1.0, done / work))
+
+    for made in rounds_of(config, teacher, open_set(config, teacher, given.images), on_work=on_work):
+        point = {name: _accuracy(made.student, teacher, split) for name, split in _splits(given.real).items()}
+        curve.append({"step": made.step, **point, "generated": _accuracy(made.student, teacher, _all(made.batches))})
+    best, last = _best(curve), curve[-1]
+    share = float(np.mean([batch.provenance.target_share for batch in made.batches]))
+    figures = {
+        "student_accuracy": last["test"],
+        "student_accuracy_best": best["test"],
+        "teacher_accuracy": _accuracy(teacher.network, teacher, test),
+        "target_share": share,
+    }
+    facts = _facts(given, sum(map(len, made.batches)), updates_of(config), schedule.total_steps)
+    return Filled(figures, facts, curve, _examples(made.batches))
+
+
+def _verified(cell: Cell, given: Given) -> Filled:
+    """Table 2: what independent networks see in images of the teacher."""
+    if isinstance(cell.images, DistillConfig):
+        batches, updates = make_set(cell.images, given.teacher, given.images), updates_of(cell.images)
+        split, shown = _all(batches), _examples(batches)
+    else:
+        split, updates, shown = given.real.test, 0, []
+    networks = {"teacher": given.teacher} | dict(zip(names_of(given.verifiers), given.verifiers, strict=True))
+    figures = {}
+    for index, (name, network) in enumerate(networks.items()):
+        named = np.concatenate([network.logits(each).argmax(1).cpu().numpy() for each in _views(network, split.images)])
+        figures[name] = float((named == split.labels).mean())
+        given.tell((index + 1) / len(networks))
+    facts = {"images": len(split.labels), "updates": updates, "steps": 0, "measured_on": "the images themselves"}
+    return Filled(figures, facts, examples=shown)
+
+
+def _scored(cell: Cell, given: Given) -> Filled:
+    """Table 3: quality and diversity as the first verifier sees them, beside real test images."""
+    extractor, test = given.verifiers[0], given.real.test
+    made = isinstance(cell.images, DistillConfig)
+    batches = make_set(cell.images, given.teacher, given.images) if isinstance(cell.images, DistillConfig) else []
+    pixels = _all(batches).images if made else given.real.validation.images
+    found, real = _seen(extractor, pixels), _seen(extractor, test.images)
+    precision, recall = precision_recall(found.features, real.features)
+    figures = {
+        "inception_score": inception_score(found.logits, cell.seed),
+        "frechet_distance": frechet_distance(found.features, real.features),
+        "precision": precision,
+        "recall": recall,
+        "feature_distance": pairwise_distance(found.features),
+    }
+    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
+    facts = {"images": len(pixels), "updates": updates, "steps": 0, "measured_on": _on(given)}
+    projected = _projected(found.features, real.features)
+    return Filled(figures, facts, examples=_examples(batches), projected=projected)
+
+
+def _pruned(cell: Cell, given: Given) -> Filled:
+    """Tables 4 and 5: what is left of the teacher, and how fast it is."""
+    config, teacher, shape = cell.run, given.teacher, given.teacher.config.input_shape
+    assert isinstance(config, PruneConfig)
+    if cell.images is None:
+        return Filled(_costs(teacher, teacher.network, given), _facts(given, 0, 0, 0))
+    images = pixels_of(cell.images, teacher, given.real, given.images, config.new_images, cell.seed)
+    steps, last, curve = max(1, total_steps(config, len(images))), stages_of(config)[-1], []
+
+    def tell(told: Told) -> None:
+        if told.stage == last and told.stage.kind == "distil":
+            epochs.append(told.step)
+            if len(epochs) % max(1, last.epochs // POINTS) == 0 or len(epochs) == last.epochs:
+                points = {name: _accuracy(told.network, teacher, split) for name, split in _splits(given.real).items()}
+                curve.append({"step": told.step, **points})
+
+    epochs: list[int] = []
+    added = ShardStore(given.images / f"added-{cell.key(teacher, [])}") if config.additions.rounds else None
+    run = Pruning(config, teacher, images, None, added, tell, lambda step: given.tell(min(1.0, step / steps)))
+    network = run.run()
+    figures = _costs(teacher, network, given)
+    figures["accuracy_best"] = _best(curve)["test"] if curve else figures["accuracy"]
+    figures["filters_ratio"] = filters_of(network) / filters_of(teacher.network)
+    figures["flops_ratio"] = flops_of(network, shape) / flops_of(teacher.network, shape)
+    count = len(images) + config.additions.rounds * config.additions.batches * config.synthesis.batch_size
+    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
+    return Filled(figures, _facts(given, count, updates, run.step), curve)
+
+
+def _costs(teacher: Teacher, network: nn.Module, given: Given) -> dict[str, float]:
+    shape = teacher.config.input_shape
+    before, after = measure_latencies([teacher.network, network], shape, batch_size=1)
+    return {
+        "accuracy": _accuracy(network, teacher, given.real.test),
+        "flops": float(flops_of(network, shape)),
+        "latency_ms": 1000 * after.median_s,
+        "latency_ratio": after.median_s / before.median_s,
+    }
+
+
+def _transferred(cell: Cell, given: Given) -> Filled:
+    """Table 6: a student from scratch on images that are done."""
+    config, teacher, curve = cell.run, given.teacher, []
+    assert isinstance(config, TransferConfig) and cell.images is not None
+    images = pixels_of(cell.images, teacher, given.real, given.images, config.new_images, cell.seed)
+    epochs = Epochs(len(images), config.student.batch_size, config.epochs)
+
+    def on_epoch(epoch: int, student: nn.Module) -> None:
+        given.tell(epoch / config.epochs)
+        if epoch % max(1, config.epochs // POINTS) == 0 or epoch == config.epochs:
+            points = {name: _accuracy(student, teacher, split) for name, split in _splits(given.real).items()}
+            curve.append({"step": epoch * epochs.steps, **points})
+
+    student = run_epochs(config.student, teacher, images, config.epochs, cell.seed, on_epoch)
+    test = given.real.test.images
+    both = [logits_of(network, teacher.normalisation, test) for network in (student, teacher.network)]
+    figures = {
+        "student_accuracy": _accuracy(student, teacher, given.real.test),
+        "student_accuracy_best": _best(curve)["test"],
+        "teacher_accuracy": _accuracy(teacher.network, teacher, given.real.test),
+        "agreement": agreement(*both),
+    }
+    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
+    return Filled(figures, _facts(given, len(images), updates, epochs.total_steps), curve)
+
+
+def _continual(cell: Cell, given: Given) -> Filled:
+    """Table 7: a network learns new classes by one method."""
+    config, teacher, groups = cell.run, given.teacher, given.groups
+    assert isinstance(config, ContinualConfig)
+    sizes = [config.teacher.classes, *(len(step.classes) for step in config.steps)]
+    course = Course(config, cell.row, cell.seed, teacher, groups, given.tell)
+    before = confusion_matrix(teacher.network, teacher.normalisation, groups[0].test, sizes[0])
+    learned = list(course.steps())
+    told = [accuracies(matrix, sizes[: at + 1]) for at, matrix in enumerate([before, *(s.confusion for s in learned)])]
+    last = told[-1]
+    figures = {"accuracy_average": last.average, "accuracy_all": last.all, "accuracy_old": float(last.old or 0.0)}
+    figures |= {"accuracy_new": last.new, "forgetting": forgetting(told)}
+    images = 0 if METHODS[cell.row].images == "none" else sum(sizes[:-1]) * config.images_per_class
+    updates = config.synthesis.iterations if METHODS[cell.row].images == "made" else 0
+    new = sum(len(group.train.labels) for group in groups[1:])
+    steps = sum(-(-len(group.train.labels) // config.student.batch_size) for group in groups[1:]) * config.epochs
+    on = f"{sum(len(group.test.labels) for group in groups)} test images of all classes"
+    facts = {"images": images, "updates": updates, "steps": steps, "measured_on": on}
+    shown = [] if learned[0].images is None else learned[0].images[:EXAMPLES].tolist()
+    return Filled(figures, facts | {"new_images": new}, examples=shown)
+
+
+_RUNS: dict[int, Callable[[Cell, Given], Filled]] = {
+    1: _students,
+    2: _verified,
+    3: _scored,
+    4: _pruned,
+    5: _pruned,
+    6: _transferred,
+    7: _continual,
+}
+
+
+# --- what they share --------------------------------------------------------------------------------------------
+
+
+def updates_of(config: DistillConfig) -> int:
+    """Updates of each batch of images."""
+    return sum(stage.iterations for stage in synthesis_stages(config.synthesis, (0, 0)))
+
+
+def names_of(networks: list[Teacher]) -> list[str]:
+    """What networks are called in a table, no two alike."""
+    names = []
+    for network in networks:
+        arguments = " ".join(f"{name} {value}" for name, value in network.config.arguments.items())
+        name = f"{network.config.network} {arguments}".strip()
+        names.append(name if name not in names else f"{name} ({network.fingerprint[:4]})")
+    return names
+
+
+def _splits(real: Dataset) -> dict[str, Split]:
+    return {"validation": real.validation, "test": real.test}
+
+
+def _accuracy(network: nn.Module, teacher: Teacher, split: Split) -> float:
+    return accuracy(network, teacher.normalisation, split.images, split.labels)
+
+
+def _best(curve: list[dict[str, float]]) -> dict[str, float]:
+    """The point that validation images would choose: the first of the best."""
+    return max(curve, key=lambda point: point["validation"])
+
+
+def _all(batches: list[ImageBatch]) -> Split:
+    return Split(np.concatenate([each.images for each in batches]), np.concatenate([each.targets for each in batches]))
+
+
+def _facts(given: Given, images: int, updates: int, steps: int) -> dict[str, Any]:
+    return {"images": images, "updates": updates, "steps": steps, "measured_on": _on(given)}
+
+
+def _on(given: Given) -> str:
+    return f"{len(given.real.test.labels)} real test images"
+
+
+def _examples(batches: list[ImageBatch]) -> list[Any]:
+    """The first image of each of the first classes, of the batch that was made last."""
+    if not batches:
+        return []
+    last = batches[-1]
+    classes = np.unique(last.targets)[:EXAMPLES]
+    rows = [int(np.flatnonzero(last.targets == each)[0]) for each in classes]
+    shown: list[Any] = last.images[rows].tolist()
+    return shown
+
+
+def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
+    """Images [N,C,H,W] in chunks, of the size that a network takes."""
+    for first in range(0, len(images), CHUNK):
+        yield sized(torch.from_numpy(np.array(images[first : first + CHUNK])), network)
+
+
+@torch.no_grad()
+def _seen(network: Teacher, images: np.ndarray) -> Seen:
+    both = WithFeatures(network.network, network.config.classes)
+    told = [both(network.normalisation(each)) for each in _views(network, images)]
+    logits, features = (torch.cat([part[index].flatten(1).float().cpu() for part in told]) for index in (0, 1))
+    return Seen(logits.numpy(), features.numpy())
+
+
+def _projected(features: np.ndarray, real: np.ndarray) -> list[list[float]]:
+    from sklearn.decomposition import PCA
+
+    plane = PCA(2, svd_solver="full").fit(real)
+    found: list[list[float]] = plane.transform(features[:PROJECTED]).tolist()
+    return found

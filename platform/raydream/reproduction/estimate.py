@@ -1,0 +1,200 @@
+"""What a table will take, from the settings of its cells and from one step of each kind, which is measured."""
+
+import time
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import torch
+
+from raydream.applications.pruning import total_steps
+from raydream.compute import use_device
+from raydream.config import (
+    ContinualConfig,
+    DistillConfig,
+    PruneConfig,
+    ReproduceConfig,
+    StudentConfig,
+    SynthesisConfig,
+    TransferConfig,
+)
+from raydream.networks import build_student, build_teacher
+from raydream.reproduction.cells import updates_of
+from raydream.reproduction.tables import Cell
+from raydream.schedule import Epochs, Schedule
+from raydream.students.distillation import Distiller
+from raydream.synthesis import SYNTHESIZERS, Request
+from raydream.synthesis.stages import stages_of
+from raydream.teachers.teacher import Teacher, make_teacher
+
+MEASURED = 6
+"""updates of each stage, and distillation steps; a step takes the median of all but the first"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a part of a table does, apart from measuring.
+
+    Attributes:
+        images: that are made.
+        batches: that they are made in.
+        updates: of all batches.
+        steps: of distillation.
+    """
+
+    images: int = 0
+    batches: int = 0
+    updates: int = 0
+    steps: int = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(getattr(self, name) + getattr(other, name) for name in ("images", "batches", "updates", "steps")))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a table will take, where nothing of it is there yet.
+
+    Attributes:
+        cells, sets: how many.
+        work: of all.
+        batch_s: seconds of a batch of images, whose updates were measured.
+        step_s: seconds of a distillation step, which was measured.
+        device: that was measured on.
+        each: what a cell reserves, in words.
+        storage: bytes of images, before compression.
+    """
+
+    cells: int
+    sets: int
+    work: Work
+    batch_s: float
+    step_s: float
+    device: str
+    each: str
+    storage: int
+
+    @property
+    def hours(self) -> float:
+        """Of one device."""
+        return (self.work.batches * self.batch_s + self.work.steps * self.step_s) / 3600
+
+    def lines(self) -> list[str]:
+        """All of it, to be printed."""
+        work, kind = self.work, "GPU" if self.device not in ("cpu", "mps") else self.device.upper()
+        return [
+            f"{self.cells} cells and {self.sets} sets of images shared among them; {self.each} for each",
+            f"images to make: {work.images:,} in {work.batches:,} batches, {work.updates:,} updates",
+            f"distillation steps: {work.steps:,}",
+            f"measured here ({self.device}): {self.batch_s:.3g} s a batch of images, {self.step_s:.3g} s a step",
+            f"in all: {self.hours:.3g} {kind}-hours, where each process has a device like this one for itself",
+            f"storage for images: at most {self.storage / 2**30:.3g} GiB",
+        ]
+
+
+def estimated(config: ReproduceConfig, cells: list[Cell]) -> Estimate:
+    """Add up the work of a table, and measure one step of each kind; weights are random, and nothing is written."""
+    sets = {str(cell.images): cell.images for cell in cells if isinstance(cell.images, DistillConfig)}
+    work = sum((work_of_set(each) for each in sets.values()), Work())
+    work = sum((work_of_cell(cell, config) for cell in cells), work)
+    device = use_device(config.device, config.cpus, config.gpus if torch.cuda.is_available() else 0.0)
+    teacher = make_teacher(build_teacher(config.teacher), config.teacher).to(device)
+    shape = config.teacher.input_shape
+    reserved = ", ".join(f"{amount:g} {name}" for name, amount in config.resources.items())
+    return Estimate(
+        cells=len(cells),
+        sets=len(sets),
+        work=work,
+        batch_s=batch_seconds(config.synthesis, teacher) if work.batches else 0.0,
+        step_s=step_seconds(config.student, teacher),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        each=reserved,
+        storage=work.images * (int(np.prod(shape)) + 4 * config.teacher.classes),
+    )
+
+
+def work_of_set(config: DistillConfig) -> Work:
+    """Of making a set of images."""
+    schedule = Schedule.of(config)
+    batches = schedule.total_batches
+    return Work(batches * schedule.batch_images, batches, batches * updates_of(config), schedule.total_steps)
+
+
+def work_of_cell(cell: Cell, config: ReproduceConfig) -> Work:
+    """Of filling a cell whose images are there; `config` says how many there are, where they are not made."""
+    run = cell.run
+    if cell.table == 1 and isinstance(run, DistillConfig):
+        return work_of_set(run)
+    if isinstance(run, PruneConfig) and cell.images is not None:
+        added = run.additions.rounds * run.additions.batches
+        updates = added * sum(stage.iterations for stage in stages_of(run.synthesis, (0, 0)))
+        return Work(added * run.synthesis.batch_size, added, updates, total_steps(run, config.new_images))
+    if isinstance(run, TransferConfig):
+        return Work(steps=Epochs(config.new_images, run.student.batch_size, run.epochs).total_steps)
+    if isinstance(run, ContinualConfig):
+        return _of_continual(run)
+    return Work()
+
+
+def _of_continual(run: ContinualConfig) -> Work:
+    """Of a course; its learning steps are taken as half a batch of old and half of new images, on as many as old."""
+    known, work = run.teacher.classes, Work()
+    for step in run.steps:
+        images = known * run.images_per_class
+        batches = -(-images // run.synthesis.batch_size)
+        updates = batches * sum(stage.iterations for stage in stages_of(run.synthesis, (0, 0)))
+        learned = Epochs(len(step.classes) * run.images_per_class, run.student.batch_size, run.epochs).total_steps
+        made = run.methods[0] in ("deep_inversion", "adaptive", "deepdream", "abd")
+        work += Work(images, batches, updates, learned) if made else Work(steps=learned)
+        known += len(step.classes)
+    return work
+
+
+def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
+    """Of a batch of images: an update of each stage, as often as the stage has updates."""
+    stages = stages_of(config, (teacher.config.input_shape[1], teacher.config.input_shape[2]))
+    short = replace(
+        config,
+        iterations=MEASURED,
+        stages=tuple(replace(stage, iterations=MEASURED) for stage in config.stages),
+        warm_up=0,
+        compile="off",
+    )
+    moments: list[float] = []
+
+    def tell(_: float) -> None:
+        if teacher.device.type == "cuda":
+            torch.cuda.synchronize(teacher.device)
+        moments.append(time.perf_counter())
+
+    targets = torch.arange(config.batch_size) % teacher.config.classes
+    rival = teacher.network if short.competes else None
+    SYNTHESIZERS[config.method](teacher, short).synthesize(Request(targets, 0, rival, None, tell))
+    taken = np.diff(moments).tolist()
+    return sum(
+        stage.iterations * median(taken[index * MEASURED : (index + 1) * MEASURED - 1])
+        for index, stage in enumerate(stages)
+    )
+
+
+def step_seconds(config: StudentConfig, teacher: Teacher) -> float:
+    """Of a distillation step."""
+    if config.network == "teacher":
+        config = replace(config, network=teacher.config.network, arguments=teacher.config.arguments)
+    student = build_student(config, teacher.config).to(teacher.device)
+    distiller = Distiller(teacher, student, config, MEASURED, 0)
+    images = torch.zeros(config.batch_size, *teacher.config.input_shape, dtype=torch.uint8, device=teacher.device)
+    taken = []
+    for step in range(MEASURED):
+        began = time.perf_counter()
+        float(distiller.step(images, step)[0])  # which waits for it
+        taken.append(time.perf_counter() - began)
+    return median(taken[1:])
+
+
+def time_text(seconds: float) -> str:
+    """Seconds in words, as rough as a guess is."""
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"

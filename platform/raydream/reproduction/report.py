@@ -1,0 +1,151 @@
+"""What a table leaves: summary.json, table.md, table.parquet and report.html, all of the same figures."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from raydream.config import ReproduceConfig
+from raydream.reporting.journal import read_journal
+from raydream.reporting.page import Section, grid_picture, pictures, write_page
+from raydream.reporting.report import mended_rows, stage_rows
+from raydream.reporting.run_folder import RunFolder
+from raydream.reproduction.cells import Filled
+from raydream.reproduction.figures import learning_curves, method_grid, projections
+from raydream.reproduction.results import (
+    HEADLINES,
+    Row,
+    as_frame,
+    as_markdown,
+    in_summary,
+    shown,
+    shown_table,
+)
+from raydream.reproduction.tables import Cell
+from raydream.storage import write_aside, write_json
+
+TITLES = {
+    1: "Students by method",
+    2: "Images as other networks see them",
+    3: "Quality and diversity of images",
+    4: "Pruning by images",
+    5: "Pruning by method",
+    6: "A student from scratch by images",
+    7: "New classes by method",
+}
+SPREAD = "Mean ± half of the 95 % interval over seeds (Student's t). The paper's figures are its own, of its own data."
+NOTES = {
+    1: "Last is the student at its last step, best the one that validation images would have chosen. The paper has "
+    "CIFAR-10 and one run.",
+    2: "Share of images that each network names as their target; of real test images, as their label. The paper's "
+    "images are of an ImageNet ResNet-50.",
+    3: "The Inception score is exp of the mean KL divergence of class probabilities from their mean, here of the "
+    "network named below instead of Inception-v3, so that no figure can be compared with the paper's. The Fréchet "
+    "distance, precision, recall and feature distance are of the same network's features, beside real test images; "
+    "the row `real` is real validation images beside them.",
+    4: "Best is chosen by validation images within the last epochs. The paper has ImageNet and a ResNet-50; its rows "
+    "of other real images and of a GAN have no counterpart where none are named by --sources.",
+    5: "Latency is of one image, measured in turn with the teacher while other cells may run beside: its ratio is "
+    "worth more than its milliseconds. The paper has ImageNet, a ResNet-50 and a GPU.",
+    6: "Best is chosen by validation images. The paper has ImageNet and a ResNet-50 v1.5.",
+    7: "Average is the mean over groups of classes, as the paper's `combined` is over data sets. Figures are of the "
+    "last epoch. Oracles learn from real images of old classes, which the others never see.",
+}
+
+
+def write_table(
+    folder: RunFolder,
+    config: ReproduceConfig,
+    rows: Sequence[Row],
+    filled: Sequence[tuple[Cell, Filled]],
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write all that a table leaves, the summary last but for the page; returns it. Raises OSError.
+
+    Args:
+        rows: of the table.
+        filled: the cells that came to their end.
+        facts: what else the summary says: machine, versions, date and the like.
+    """
+    table, note = shown_table(rows), _note(config)
+    text = f"# Table {config.table}: {TITLES[config.table]} ({config.scale})\n\n{as_markdown(table)}\n\n"
+    text += f"{note}\n\n" + "\n".join(f"- {name}: {value}" for name, value in _told(config, facts)) + "\n"
+    write_aside(folder.path / "table.md", lambda aside: aside.write_text(text, encoding="utf-8"))
+    frame = as_frame(rows, config.table)
+    write_aside(folder.path / "table.parquet", lambda aside: frame.to_parquet(aside, index=False))
+    summary = in_summary(rows) | {"paper": {row.name: row.paper for row in rows if row.paper}} | facts
+    summary["headline"] = HEADLINES[config.table] or next(reversed(rows[0].figures))
+    _write_page(folder, config, rows, filled, summary)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def _note(config: ReproduceConfig) -> str:
+    verifiers = [each if isinstance(each, str) else f"{each.network} {each.arguments}" for each in config.verifiers]
+    of = f" The network is {verifiers[0]}." if config.table == 3 else ""
+    return f"{SPREAD} {NOTES[config.table]}{of}"
+
+
+def _told(config: ReproduceConfig, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return [
+        ("data", f"{facts['data']}, measured on {facts['measured_on']}"),
+        ("teacher", f"{facts['teacher']}, fingerprint {facts['teacher_fingerprint']}"),
+        ("seeds", f"{config.seed} to {config.seed + config.seeds - 1}"),
+        ("machine", facts["machine"]),
+        ("versions", versions),
+        ("date", facts["date"]),
+        ("time", f"{facts['wall_s']:,.0f} s in all; {facts['cell_seconds']:,.0f} s of all cells together"),
+    ]
+
+
+def _write_page(
+    folder: RunFolder,
+    config: ReproduceConfig,
+    rows: Sequence[Row],
+    filled: Sequence[tuple[Cell, Filled]],
+    summary: dict[str, Any],
+) -> None:
+    figure = summary["headline"]
+    tiles = [
+        (f"{row.name} {row.column}".strip(), shown(figure, row.figures[figure]), figure.replace("_", " "))
+        for row in rows
+        if figure in row.figures
+    ]
+    first = {cell.row: each for cell, each in reversed(filled) if cell.seed == config.seed}
+    first = {cell.row: first[cell.row] for cell, _ in filled if cell.row in first}
+    images = {name: np.array(each.examples, np.uint8) for name, each in first.items() if each.examples}
+    curves = {name: each.curve for name, each in first.items() if each.curve}
+    plane = {name: np.array(each.projected) for name, each in first.items() if each.projected}
+    write_page(
+        folder.report,
+        title=f"Table {config.table}: {TITLES[config.table]} ({config.scale})",
+        run=folder.shown().rpartition("/")[2],
+        accuracies=tiles,
+        facts=_told(config, summary),
+        stages=stage_rows(summary),
+        mended=mended_rows(read_journal(folder.journal)),
+        sections=[
+            Section("Beside the paper", _note(config), [], shown_table(rows)),
+            Section(
+                "Images by method",
+                f"One of each class (up to ten) of the batch that was made last, as stored; none was picked. Seed "
+                f"{config.seed}. The paper's Figure 3 has CIFAR-10's like this.",
+                [grid_picture(method_grid(images), "Each column should show one class.")] if images else [],
+            ),
+            Section(
+                "While students learn",
+                f"Seed {config.seed}. The paper's Figure 4 has the accuracy on generated and on real images.",
+                pictures((partial(learning_curves, curves), "What is learned on images should carry over.")),
+            ),
+            Section(
+                "Features in two dimensions",
+                f"The first two principal components of real test images' features. Seed {config.seed}.",
+                pictures((partial(projections, plane), "Images should lie where the real ones lie.")),
+            ),
+        ],
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=summary["versions"],
+        machine=summary["machine"],
+    )

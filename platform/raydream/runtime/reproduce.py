@@ -1,0 +1,388 @@
+"""The job that makes a table of the paper: sets of images first, then the cells that need them, side by side."""
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from typing import Any
+
+import ray
+from ray.util.queue import Queue
+from rich.console import Console
+
+from raydream.applications.continual.course import Group, load_groups
+from raydream.command_line import Command
+from raydream.compute import use_device
+from raydream.config import ContinualConfig, DistillConfig, ReproduceConfig, TeacherConfig, TrainingConfig
+from raydream.data import Dataset, Split, check_data
+from raydream.data.files import open_files
+from raydream.errors import DivergenceError, InputError, RaydreamError, StallError, SynthesisError, first_line
+from raydream.folders import Folder, folder_at
+from raydream.reporting import run_folder
+from raydream.reporting.journal import Journal
+from raydream.reporting.progress import Counter, printer
+from raydream.reporting.recorder import Recorder
+from raydream.reporting.recording import recording
+from raydream.reporting.run_folder import RunFolder
+from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
+from raydream.reproduction.estimate import estimated, time_text
+from raydream.reproduction.report import write_table
+from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
+from raydream.reproduction.sets import REAL, key_of, make_set
+from raydream.reproduction.tables import Cell, cells_of
+from raydream.runtime.failures import own_error
+from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import TaskProgress, drain
+from raydream.runtime.preflight import Nodes
+from raydream.runtime.session import (
+    actor_options,
+    beside_the_driver,
+    is_local,
+    machine_nodes,
+    machine_text,
+    ray_session,
+)
+from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.schedule import Schedule
+from raydream.teachers.checks import check_shapes
+from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+TELL_S = 1.0
+"""between two pieces of news of a task, at least"""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all tasks look at, in the object store.
+
+    Attributes:
+        teacher, verifiers: weights.
+        real: splits of the real data: training (None where no cell looks at it), validation and test.
+        groups: of table 7.
+    """
+
+    teacher: dict[str, Any]
+    verifiers: list[dict[str, Any]]
+    real: tuple[Split | None, Split, Split]
+    groups: list[Group]
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What a task needs to know.
+
+    Attributes:
+        config: of the table.
+        shared: a list with the reference to `Shared`.
+        images, cells: folders of sets, and of results by key.
+        reports: a queue of `TaskProgress`, to the driver.
+    """
+
+    config: ReproduceConfig
+    shared: list[ray.ObjectRef]
+    images: Folder
+    cells: Folder
+    reports: Queue
+
+
+def _given(plan: TablePlan, name: str) -> Given:
+    """What a task has, on the device that it computes on."""
+    config, shared, told_at = plan.config, ray.get(plan.shared[0]), 0.0
+    device = use_device(config.device, config.cpus, config.gpus)
+
+    def tell(share: float) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > TELL_S:
+            told_at = time.monotonic()
+            plan.reports.actor.put_nowait.remote(TaskProgress(name, share))  # not waited for
+
+    verifiers = [
+        teacher_from_arrays(each, arrays).to(device)
+        for each, arrays in zip(verifiers_of(config), shared.verifiers, strict=True)
+    ]
+    real = Dataset(*(partial(_split, each) for each in shared.real))
+    teacher = teacher_from_arrays(config.teacher, shared.teacher).to(device)
+    return Given(teacher, verifiers, real, shared.groups, plan.images, tell)
+
+
+def _split(split: Split | None) -> Split:
+    assert split is not None  # as `_Table` sends what its cells look at
+    return split
+
+
+def _make(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
+    """Make a set of images; where its process is lost, Ray begins it again, and it goes on from its batches.
+
+    Returns:
+        why it failed; None where it did not.
+    """
+    name_logs(f"images {making.synthesis.method}", making.seed)
+    given, schedule, done = _given(plan, name), Schedule.of(making), 0
+    work = schedule.total_batches * updates_of(making) + schedule.total_steps
+
+    def on_work() -> None:
+        nonlocal done
+        done += 1
+        given.tell(min(1.0, done / work))
+
+    try:
+        make_set(making, given.teacher, given.images, on_work)
+    except SynthesisError as error:
+        return first_line(error)
+    return None
+
+
+def _fill(plan: TablePlan, name: str, key: str, cell: Cell, images: str | None) -> str | None:
+    """Fill a cell, unless its images failed; where its process is lost, Ray begins it again.
+
+    Args:
+        images: why there are none; None where there are.
+
+    Returns:
+        why it failed; None where it did not.
+    """
+    if images is not None:
+        return images
+    name_logs(f"cell {cell.row}", cell.seed)
+    try:
+        filled = run_cell(cell, _given(plan, name))
+    except (SynthesisError, DivergenceError) as error:
+        return first_line(error)
+    Results(plan.cells).write(key, cell, filled)
+    return None
+
+
+_make_task = ray.remote(max_retries=3)(_make)
+_fill_task = ray.remote(max_retries=3)(_fill)
+
+
+def verifiers_of(config: ReproduceConfig) -> list[TeacherConfig]:
+    """Descriptions of the independent networks, as the command line has resolved them; none for other tables."""
+    if config.table not in (2, 3):
+        return []
+    return [each for each in config.verifiers if isinstance(each, TeacherConfig)]
+
+
+def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
+    """Make a table, or go on with it; returns the summary, also in the run folder; None where only its cost was asked.
+
+    Raises:
+        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
+            is joined is known later.
+        RaydreamError: no cell came to its end, or a process failed for good; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    say, cells = printer(console), cells_of(config)
+    if config.estimate or (config.scale == "paper" and command.resumed is None):
+        for line in estimated(config, cells).lines():
+            say(line)
+        if config.estimate:
+            return None
+    if is_local():
+        _check_room(config, machine_nodes([]))
+    checked = _check(config, cells, with_kept_teacher(config.teacher, command.resumed))
+    folder = command.folder()
+    with run_folder.held(folder):
+        say(f"run {folder.run} in {folder.shown()}")
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            summary = _run(config, cells, checked, folder, began_at, console)
+    say((folder.path / "table.md").read_text(encoding="utf-8"))
+    say(f"report: {folder.shown(folder.report.name)}")
+    return summary
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the checks found out.
+
+    Attributes:
+        teacher: loaded from its checkpoint; None where it is to be trained.
+        verifiers: likewise.
+        real: to measure on.
+        groups: of table 7.
+    """
+
+    teacher: Teacher | None
+    verifiers: list[Teacher | None]
+    real: Dataset
+    groups: list[Group]
+
+
+def _check(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConfig) -> Checked:
+    """Load what is named; raises InputError where it cannot be had, or does not fit."""
+    described = [("teacher", teacher), *((f"verifiers.{at}", each) for at, each in enumerate(verifiers_of(config)))]
+    loaded = [None if each.checkpoint is None else load_teacher(each, field) for field, each in described]
+    for network in loaded:
+        if network is not None:
+            check_shapes(network.network, network.config)
+    for name, path in config.sources.items():
+        open_files(path, f"sources.{name}", config.teacher.input_shape)
+    trains = None in loaded or _looks_at_training(cells)
+    real = check_data(config.data, config.teacher, train=trains)
+    assert real is not None  # as the configuration has seen
+    groups: list[Group] = []
+    if config.table == 7:
+        runs = [cell.run for cell in cells if isinstance(cell.run, ContinualConfig)]
+        methods = tuple(dict.fromkeys(run.methods[0] for run in runs))
+        groups = load_groups(replace(runs[0], methods=methods))
+    return Checked(loaded[0], loaded[1:], real, groups)
+
+
+def _looks_at_training(cells: list[Cell]) -> bool:
+    return any(cell.images == REAL and cell.table in (4, 5, 6) for cell in cells)
+
+
+def _check_room(config: ReproduceConfig, nodes: Nodes) -> None:
+    """See that there is a node with room for a cell; raises InputError."""
+    for field, name in (("cpus", "CPU"), ("gpus", "GPU")):
+        most, asked = max(node.get(name, 0.0) for node in nodes), getattr(config, field)
+        if asked > most:
+            raise InputError(field, asked, f"at most {most:g}", "a cell runs on one node: let it reserve less")
+
+
+def _run(
+    config: ReproduceConfig, cells: list[Cell], checked: Checked, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
+    say = printer(console)
+    teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
+    verifiers = [
+        loaded or trained_teacher(described, _training(config, index), config.data)[0]
+        for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.verifiers, strict=True))
+    ]
+    with recording(folder, began_at, say) as (recorder, journal):
+        with contextlib.ExitStack() as session:
+            with recorder.stage("start"):
+                session.enter_context(ray_session(partial(_check_room, config), [], folder.run))
+            with recorder.stage("cells"):
+                filled = _Table(config, cells, checked, teacher, verifiers, folder).run(console, journal)
+        return _summarise(config, filled, teacher, folder, recorder)
+
+
+def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
+    """How a verifier is trained: as the teacher, from a seed of its own."""
+    return replace(config.training, seed=config.training.seed + 1 + index)
+
+
+def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
+    """Where cells and sets of images are kept; raises InputError for a URL that nothing is known of."""
+    return folder.place if config.library is None else folder_at(config.library, "library")
+
+
+class _Table:
+    """All cells, as the driver sees them: begun, told of, and waited for."""
+
+    def __init__(
+        self,
+        config: ReproduceConfig,
+        cells: list[Cell],
+        checked: Checked,
+        teacher: Teacher,
+        verifiers: list[Teacher],
+        folder: RunFolder,
+    ) -> None:
+        self._config, self._folder = config, folder
+        library = library_of(config, folder)
+        library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
+        self._results = Results(library / "cells")
+        self._cells = {cell.key(teacher, verifiers): cell for cell in cells}
+        self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
+        train = checked.real.train if _looks_at_training(cells) else None
+        real = (train, checked.real.validation, checked.real.test)
+        arrays = [to_arrays(network.network) for network in (teacher, *verifiers)]
+        shared = [ray.put(Shared(arrays[0], arrays[1:], real, checked.groups))]
+        options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        self._reports = Queue(actor_options=options)
+        self._plan = TablePlan(config, shared, library / "images", library / "cells", self._reports)
+        self._teacher = teacher
+        self._shares: dict[str, float] = {}
+        # Name and key of what each task does; a set's key is no cell's.
+        self._running: dict[ray.ObjectRef, tuple[str, str]] = {}
+        self._last_news = self._began = time.time()
+
+    def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
+        """Fill what is missing; returns all that is filled, in the order of the cells.
+
+        Raises:
+            RaydreamError: a process failed for good, nothing was heard for too long, or no cell came to its end.
+        """
+        printer(console)(f"{len(self._cells) - len(self._missing)} of {len(self._cells)} cells are there already")
+        self._begin()
+        try:
+            with Counter("sets and cells", 0, len(self._shares), console) as counter:
+                while self._running:
+                    for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
+                        (name, key), reason = self._running.pop(done), ray.get(done)
+                        self._last_news, self._shares[name] = time.time(), 1.0
+                        if reason is not None and key in self._cells:
+                            journal.note(f"{name} failed, and is left out: {reason}")
+                        elif key in self._cells:
+                            counter.say(self._told(key))
+                        self._folder.save()
+                    self._listen()
+                    counter.update(sum(self._shares.values()))
+        except ray.exceptions.RayError as error:
+            raise own_error(error, "a cell failed") from error
+        found = [(cell, self._results.read(key)) for key, cell in self._cells.items()]
+        filled = [(cell, each) for cell, each in found if each is not None]
+        if not filled:
+            raise RaydreamError(f"not one cell was filled; {self._folder.shown(self._folder.journal.name)} says why")
+        return filled
+
+    def _begin(self) -> None:
+        """Start all tasks; Ray holds a cell back until its images are there."""
+        options, made = actor_options(self._config.resources), {}
+        for cell in self._missing.values():
+            if isinstance(cell.images, DistillConfig) and (key := key_of(cell.images, self._teacher)) not in made:
+                name = f"images {key}"
+                made[key] = _make_task.options(**options).remote(self._plan, name, cell.images)
+                self._running[made[key]], self._shares[name] = (name, key), 0.0
+        for key, cell in self._missing.items():
+            after = made[key_of(cell.images, self._teacher)] if isinstance(cell.images, DistillConfig) else None
+            task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, after)
+            self._running[task], self._shares[str(cell)] = (str(cell), key), 0.0
+
+    def _listen(self) -> None:
+        for told in drain(self._reports):
+            self._last_news = time.time()
+            self._shares[told.name] = max(told.share, self._shares[told.name])
+        if time.time() - self._last_news > self._config.stall_timeout_s:
+            left = ", ".join(name for name, _ in self._running.values())
+            raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
+
+    def _told(self, key: str) -> str:
+        cell, filled = self._cells[key], self._results.read(key)
+        assert filled is not None  # as its task has just written it
+        name = HEADLINES[cell.table] or next(reversed(filled.figures))
+        figure = shown(name, {"mean": filled.figures[name], "spread": None})
+        cells = sum(each in self._cells for _, each in self._running.values())
+        done = sum(self._shares.values())
+        left = (time.time() - self._began) / done * (len(self._shares) - done)
+        return f"{cell}: {name} {figure}, {filled.seconds:.0f} s; {cells} cells left, about {time_text(left)}"
+
+
+def _summarise(
+    config: ReproduceConfig, filled: list[tuple[Cell, Filled]], teacher: Teacher, folder: RunFolder, recorder: Recorder
+) -> dict[str, Any]:
+    rows = rows_of(filled, config.table)
+    facts = {
+        "table": config.table,
+        "scale": config.scale,
+        "seeds": config.seeds,
+        "data": config.data.name,
+        "teacher": config.teacher.network,
+        "teacher_fingerprint": teacher.fingerprint,
+        "measured_on": filled[0][1].facts["measured_on"],
+        "date": date.today().isoformat(),
+        "cell_seconds": sum(each.seconds for _, each in filled),
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        **machine_text(),
+    }
+    return write_table(folder, config, rows, filled, facts)

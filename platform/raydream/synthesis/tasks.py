@@ -1,0 +1,59 @@
+"""The batches of a set of images, as its configuration orders them, whoever makes them."""
+
+from dataclasses import dataclass
+
+from raydream.config import SynthesizeConfig
+from raydream.data.image_set import open_shards
+from raydream.errors import InputError, ShardError
+from raydream.records import BatchId, Order
+from raydream.schedule import even_sizes
+from raydream.seeds import derive_seed
+from raydream.targets import choose_targets
+
+DEFAULT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch to make.
+
+    Attributes:
+        source: the batch of the run named in `start_from` that it starts from; None: noise.
+    """
+
+    order: Order
+    source: BatchId | None
+
+
+def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
+    """All batches in order; they follow from the configuration alone (and from the images that are started from).
+
+    Raises:
+        InputError: there are no images to start from, or of another shape than the teacher's.
+    """
+    sources: list[BatchId | None]
+    if config.start_from is not None:
+        store = open_shards(config.start_from, "start_from")
+        sources = [*store.committed()]
+        try:
+            starts = [store.read(source).images for source in store.committed()]
+        except ShardError as error:
+            allowed = "a run whose images can all be read"
+            raise InputError("start_from", config.start_from, allowed, f"{error}: resume that run") from error
+        sizes, shape = [len(images) for images in starts], starts[0].shape[1:]
+        if shape != config.teacher.input_shape:
+            allowed = f"a run with images {config.teacher.input_shape}, as teacher.input_shape says"
+            raise InputError("start_from", config.start_from, allowed, f"its images are {shape}")
+    else:
+        images = config.images or DEFAULT_IMAGES
+        sizes = even_sizes(images, -(-images // config.synthesis.batch_size))  # as coefficients belong to a size
+        sources = [None] * len(sizes)
+    tasks, first = {}, 0
+    for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):
+        batch = BatchId(0, index)
+        targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
+        before = index - config.synthesis.generator.chains
+        after = BatchId(0, before) if config.synthesis.learns and before >= 0 else None
+        tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0), after), source)
+        first += count
+    return tasks

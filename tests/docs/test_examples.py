@@ -1,0 +1,110 @@
+"""What README and docs tell people to type: blocks of Python run, and command lines are ones that jobs take."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raydream.config
+from raydream.command_line import parse
+from raydream.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MARKED = re.compile(r"<!-- run -->\n```python\n(.*?)```", re.DOTALL)
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+NAMED_FILE = re.compile(r"```yaml\n# (\S+\.yaml)\n(.*?)```", re.DOTALL)
+JOB = re.compile(r"(?:jobs|tuning)/\w+\.py$")
+MADE_BY_RUNS = re.compile(r"runs/\S+/best\.yaml")
+"""configurations that only a run writes: an experiment's, like any other"""
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each job's command line in a page, from the job's file on."""
+    found = []
+    for block in SHELL.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            at = next((index for index, word in enumerate(words) if JOB.fullmatch(word)), None)
+            if at is not None:
+                found.append(words[at:])
+    return found
+
+
+COMMANDS = {f"{name(page)}: {shlex.join(words)}": words for page in PAGES for words in commands(page.read_text())}
+
+
+@pytest.fixture
+def in_a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's configurations and those that the pages tell one to write."""
+    for folder in ("configs", "tuning", "jobs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for page in PAGES:
+        for file, content in NAMED_FILE.findall(page.read_text()):
+            (tmp_path / file).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(words: list[str]) -> None:
+    """See that a job takes a command line; raises InputError."""
+    job, *options = words
+    found = re.search(r"run_job\((\w+),", (ROOT / job).read_text())
+    if found is None:  # a job with a command line of its own, which its own tests check
+        return
+    options = ["configs/digits.yaml" if MADE_BY_RUNS.fullmatch(word) else word for word in options]
+    if "--resume" in options:  # of a run that is not there
+        at = options.index("--resume")
+        del options[at : at + 2]
+    kind: Any = getattr(raydream.config, found.group(1))
+    with pytest.raises(SystemExit) as ended:
+        parse(kind, "", [*options, "--print_config"])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_job_takes_each_command_line(command, in_a_users_folder, capsys):
+    check(COMMANDS[command])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["jobs/distill.py", "--config", "configs/none.yaml"],
+        ["jobs/distill.py", "--config", "configs/digits.yaml", "--student.netwrok", "digits"],
+        ["jobs/transfer.py", "--epochs", "many"],
+        ["jobs/synthesize.py", "--rounds.count", "3"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_line_that_is_wrong_is_found(words, in_a_users_folder):
+    with pytest.raises(InputError):
+        check(words)
+
+
+def test_each_job_has_a_page_that_shows_its_command_line():
+    shown = {words[0] for page in PAGES for words in commands(page.read_text())}
+    assert {
+        str(job.relative_to(ROOT)) for folder in ("jobs", "tuning") for job in (ROOT / folder).glob("*.py")
+    } <= shown
+
+
+RUNNABLE = [page for page in PAGES if MARKED.search(page.read_text())]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_marked_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen: dict[str, Any] = {}
+    for block in MARKED.findall(page.read_text()):
+        exec(compile(block, name(page), "exec"), seen)
+
+
+def test_the_tutorial_is_among_them():
+    assert {"docs/tutorial.md", "docs/index.md"} <= {name(page) for page in RUNNABLE}

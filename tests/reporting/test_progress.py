@@ -1,0 +1,83 @@
+"""How far a job is, and how long it will take."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from raydream.config import GeneratorsConfig, TrialConfig
+from raydream.reporting.cost import cost_rows, hours
+from raydream.reporting.progress import Counter, Display, Pace, State, time_text
+
+
+def test_the_time_left_follows_from_what_this_session_has_done():
+    pace = Pace(100)
+    assert pace.left_s(0, now=0.0) is None
+    assert pace.left_s(0, now=30.0) is None, "processes start"
+    assert pace.left_s(10, now=40.0) is None, "nothing to compare with yet"
+    assert pace.left_s(20, now=50.0) == pytest.approx(80.0)
+    assert pace.left_s(60, now=60.0) == pytest.approx(16.0), "50 in 20 s"
+    assert pace.left_s(100, now=61.0) == 0.0
+
+
+def test_what_an_earlier_session_has_done_does_not_count():
+    pace = Pace(100)
+    pace.left_s(90, now=0.0)
+    assert pace.left_s(91, now=10.0) == pytest.approx(90.0)
+
+
+def test_work_that_is_lost_is_a_new_beginning():
+    pace = Pace(100)
+    pace.left_s(10, now=0.0)
+    pace.left_s(50, now=10.0)
+    assert pace.left_s(5, now=20.0) is None
+    assert pace.left_s(10, now=30.0) == pytest.approx(180.0)
+    pace.left_s(0, now=40.0)
+    assert pace.left_s(10, now=50.0) is None
+
+
+TEXTS = [
+    (None, "?"),
+    (0.0, "0 s"),
+    (59.4, "59 s"),
+    (61, "1 min"),
+    (3599, "1 h 0 min"),
+    (5400, "1 h 30 min"),
+    (86_400 * 2 + 3600 * 3, "2 d 3 h"),
+]
+
+
+@pytest.mark.parametrize(("seconds", "text"), TEXTS)
+def test_lengths_of_time(seconds, text):
+    assert time_text(seconds) == text
+
+
+def test_a_counter_tells_each_tenth_with_the_time_left():
+    out = io.StringIO()
+    with Counter("images", 20, 100, Console(file=out)) as counter:
+        for done in (21, 25, 30, 35, 40, 100):
+            counter.update(done)
+    lines = out.getvalue().splitlines()
+    assert [line.split("] ")[1].split(",")[0] for line in lines] == [
+        "30 of 100 images",
+        "40 of 100 images",
+        "100 of 100 images",
+    ]
+    assert all("left: " in line for line in lines) and lines[-1].endswith("left: 0 s")
+
+
+def test_making_or_learning_whichever_takes_longer():
+    display = Display(State(4, 100, 1000, 2), Console(file=io.StringIO()))
+    display.update(step=0, images=0)
+    assert "left ?" in display.state.line()
+    display.update(step=50, images=900)
+    display.update(step=100, images=1000)
+    assert "left 0 s" in display.state.line()
+
+
+def test_what_was_reserved():
+    generators = GeneratorsConfig(count=4, cpus=0.5, gpus=0.25)
+    found = hours((3600.0, 4, generators), (1800.0, 1, TrialConfig(cpus=2.0)))
+    assert found == {"cpu_hours": pytest.approx(3.0), "gpu_hours": pytest.approx(1.0)}
+    assert cost_rows(found)["reserved"].startswith("3 CPU-hours, 1 GPU-hours")
+    assert hours() == {"cpu_hours": 0.0, "gpu_hours": 0.0} and cost_rows({}) == {}

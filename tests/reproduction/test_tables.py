@@ -1,0 +1,239 @@
+"""Each table as a grid, what its cells are filled with at the smallest size, and what is kept of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from raydream.applications.continual.course import load_groups
+from raydream.command_line import as_dict, validate
+from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
+from raydream.data import load_data
+from raydream.errors import InputError
+from raydream.folders import LocalFolder
+from raydream.networks.digits import digits_network
+from raydream.reproduction.cells import Filled, Given, run_cell
+from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
+from raydream.reproduction.paper import paper_figures
+from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown_table
+from raydream.reproduction.scales import SCALES, defaults_for, settings_of
+from raydream.reproduction.sets import REAL, make_set, making
+from raydream.reproduction.tables import Cell, cells_of
+from raydream.search.space import merged
+from raydream.shards import ShardStore
+from raydream.teachers.teacher import make_teacher
+from tests.tiny import tiny_teacher
+
+TINY = yaml.safe_load(Path(__file__).with_name("tiny_table.yaml").read_text())
+ROOT = Path(__file__).parents[2]
+
+
+def tiny(table: int, **changes: object) -> ReproduceConfig:
+    return validate(ReproduceConfig, merged(merged(settings_of(table, "digits"), TINY), {"table": table, **changes}))
+
+
+def given(config: ReproduceConfig, folder: Path) -> Given:
+    teacher = tiny_teacher()
+    if config.table == 7:
+        teacher = make_teacher(digits_network(classes=7, width=8), config.teacher)
+    verifiers = [tiny_teacher(seed) for seed in range(1, 4)] if config.table in (2, 3) else []
+    real = load_data(config.data, config.teacher)
+    assert real is not None
+    last = cells_of(config)[-1].run
+    groups = load_groups(last) if config.table == 7 else []
+    return Given(teacher, verifiers, real, groups, LocalFolder(folder / "images"))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("table", range(1, 8))
+def test_every_table_has_settings_at_every_scale(table: int, scale: str) -> None:
+    settings = settings_of(table, scale)
+    if (table, scale) == (7, "paper"):
+        settings = merged(
+            settings, {"steps": [{"name": "files", "test": "cub.parquet", "train": "cub", "classes": [0]}]}
+        )
+    config = validate(ReproduceConfig, {**settings, "table": table, "scale": scale})
+    assert len({cell.key(tiny_teacher(), []) for cell in cells_of(config)}) == len(cells_of(config))
+
+
+SAME = {
+    "digits_methods.yaml": (1, ["synthesis", "student", "rounds", "buffer", "teacher"]),
+    "digits_prune.yaml": (4, ["synthesis", "student", "teacher", "new_images"]),
+    "digits_transfer.yaml": (6, ["student", "teacher"]),
+    "digits_continual.yaml": (7, ["synthesis", "student", "teacher", "data", "steps", "images_per_class", "epochs"]),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_the_settings_of_digits_are_those_of_the_configurations(name: str) -> None:
+    table, fields = SAME[name]
+    theirs, ours = yaml.safe_load((ROOT / "configs" / name).read_text()), settings_of(table, "digits")
+    for field in fields:
+        same = [ours[field]] if not isinstance(theirs[field], dict) else [ours[field].get(key) for key in theirs[field]]
+        expected = [theirs[field]] if not isinstance(theirs[field], dict) else [*theirs[field].values()]
+        for one, other in zip(same, expected, strict=True):
+            if isinstance(other, dict):
+                assert one is not None and other.items() <= one.items(), (field, one, other)
+            elif field != "student" or one is not None:
+                assert one == other, (field, one, other)
+
+
+def test_grids_have_a_cell_for_each_row_column_and_seed() -> None:
+    assert [str(cell) for cell in cells_of(tiny(1))][:2] == ["noise (seed 0)", "deepdream (seed 0)"]
+    assert len(cells_of(tiny(1))) == 6 * 2
+    pruned = cells_of(tiny(4, seeds=1, sources={"faces": "faces.parquet"}))
+    assert len(pruned) == 7 * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
+    assert {cell.images for cell in pruned if cell.row == "faces"} == {"faces.parquet"}
+    assert {cell.images for cell in pruned if cell.row == REAL} == {REAL}
+    none = next(cell for cell in pruned if cell.row == "no_finetune")
+    assert isinstance(none.run, PruneConfig) and none.run.pruning.epochs == none.run.pruning.between_epochs == 0
+    assert isinstance(none.images, DistillConfig) and none.images.synthesis.method == "deep_inversion"
+    etas = {cell.row: cell.run.pruning.eta for cell in cells_of(tiny(5, seeds=1)) if isinstance(cell.run, PruneConfig)}
+    assert etas == {"teacher": 0, "real": 0, "real_hardware_aware": 1, "adaptive": 0, "adaptive_hardware_aware": 1}
+    assert [cell.row for cell in cells_of(tiny(7, seeds=1, rows=["lwf_mc", "abd"]))] == ["abd", "lwf_mc"]
+    with pytest.raises(InputError, match="rows = 'dreams'"):
+        cells_of(tiny(7, rows=["dreams"]))
+
+
+def test_images_against_a_student_are_made_in_rounds() -> None:
+    config = tiny(6, new_images=180)  # nine batches: a third, and three rounds of two
+    adaptive = making(
+        config.teacher, replace(config.synthesis, method="adaptive"), config.student, config.buffer, 180, 1
+    )
+    assert (adaptive.rounds.initial_batches, adaptive.rounds.count, adaptive.rounds.batches) == (3, 3, 2)
+    plain = making(config.teacher, replace(config.synthesis, method="noise"), config.student, config.buffer, 180, 1)
+    assert (plain.rounds.initial_batches, plain.rounds.count) == (9, 0)
+
+
+def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
+    teacher = tiny_teacher()
+    (cell, *_), config = cells_of(tiny(6)), tiny(6)
+    same = cells_of(replace(config, seeds=9, cpus=2.0, library="elsewhere", epochs=2))[0]
+    assert cell.key(teacher, []) == same.key(teacher, [])
+    others = [
+        cells_of(replace(config, seed=5))[0],
+        cells_of(replace(config, epochs=3))[0],
+        cells_of(replace(config, synthesis=replace(config.synthesis, iterations=5)))[0],
+        cells_of(replace(config, student=replace(config.student, learning_rate=0.2)))[0],
+    ]
+    keys = [other.key(teacher, []) for other in others] + [cell.key(tiny_teacher(1), [])]
+    assert len({cell.key(teacher, []), *keys}) == 6
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        (1, ["adaptive", "dafl"]),
+        (2, ["deep_inversion", "real"]),
+        (3, ["deep_inversion", "real"]),
+        (4, ["no_finetune", "real"]),
+        (5, ["teacher", "adaptive"]),
+        (6, ["adaptive", "real"]),
+        (7, ["deep_inversion", "lwf_mc"]),
+    ],
+)
+def test_each_table_is_filled(table: int, rows: list[str], tmp_path: Path) -> None:
+    config = tiny(table, seeds=1, rows=rows, ratios=[0.5])
+    cells, shared = cells_of(config), given(config, tmp_path)
+    filled = [(cell, run_cell(cell, shared)) for cell in cells]
+    results = Results(LocalFolder(tmp_path / "cells"))
+    for cell, each in filled:
+        assert all(np.isfinite(value) for value in each.figures.values()), (str(cell), each.figures)
+        results.write("key", cell, each)
+        assert results.read("key") == each
+    lines = rows_of(filled, table)
+    assert [row.name for row in lines][:2] == rows and any(row.paper for row in lines)
+    text = shown_table(lines)
+    assert {len(line) for line in text} == {len(text[0])}
+    frame = as_frame(lines, table)
+    assert set(frame["source"]) == {"run", "paper"}
+    if table == 6:  # the images are there now, and a cell is the same to the bit
+        (tmp_path / "images").rename(tmp_path / "moved")
+        again = run_cell(cells[0], replace(shared, images=LocalFolder(tmp_path / "moved")))
+        assert again.figures == filled[0][1].figures
+
+
+def test_a_set_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:
+    (cell,) = cells_of(tiny(6, seeds=1, rows=["deep_inversion"]))
+    assert isinstance(cell.images, DistillConfig) and isinstance(cell.run, TransferConfig)
+    made = make_set(cell.images, tiny_teacher(), LocalFolder(tmp_path / "images"))
+    shards = sorted((tmp_path / "images").rglob("r*.parquet"))
+    before = [path.stat().st_mtime_ns for path in shards]
+    make_set(cell.images, tiny_teacher(), LocalFolder(tmp_path / "images"))
+    assert [path.stat().st_mtime_ns for path in shards] == before and len(shards) == 2
+    shards[1].write_bytes(b"damaged")
+    again = make_set(cell.images, tiny_teacher(), LocalFolder(tmp_path / "images"))
+    assert all((one.images == other.images).all() for one, other in zip(made, again, strict=True))
+    assert len(ShardStore(shards[0].parent).committed()) == 2
+
+
+def test_what_is_kept_damaged_is_no_result(tmp_path: Path) -> None:
+    results = Results(LocalFolder(tmp_path))
+    assert results.read("none") is None
+    (tmp_path / "half.json").write_text('{"figures": {"student_accuracy": 0.')
+    (tmp_path / "other.json").write_text('{"figures": {}}')
+    assert results.read("half") is None and results.read("other") is None
+
+
+def test_figures_are_added_up_as_by_hand() -> None:
+    config = tiny(1, seeds=3, rows=["noise", "adaptive"])
+    values = {"noise": iter([0.1, 0.2, 0.6]), "adaptive": iter([0.5, 0.5, 0.5])}
+    facts = {"images": 60, "updates": 4, "steps": 9, "measured_on": "500 real test images"}
+    filled: list[tuple[Cell, Filled]] = [
+        (cell, Filled({"student_accuracy": next(values[cell.row])}, facts)) for cell in cells_of(config)
+    ]
+    rows = rows_of(filled, 1)
+    told = in_summary(rows)["student_accuracy"]
+    # Mean 0.3, standard deviation sqrt((0.04 + 0.01 + 0.09) / 2), t of two degrees of freedom 4.3027.
+    assert told["noise"]["mean"] == pytest.approx(0.3) and told["noise"]["seeds"] == 3
+    assert told["noise"]["spread"] == pytest.approx(4.302653 * 0.07**0.5 / 3**0.5)
+    assert told["adaptive"] == {"mean": 0.5, "spread": 0.0, "seeds": 3}
+    assert rows[0].paper["resnet34_to_resnet18"] == 13.61
+    assert shown_table(rows)[1][:2] == ["noise", "30.0 ± 65.7 %"]
+    one = rows_of(filled[:1], 1)[0].figures["student_accuracy"]
+    assert one == {"mean": 0.1, "spread": None, "seeds": 1}
+
+
+def test_the_papers_figures_stand_in_our_rows() -> None:
+    assert paper_figures(1)["adaptive"] == {
+        "vgg11_to_vgg11": 90.78,
+        "vgg11_to_resnet18": 90.36,
+        "resnet34_to_resnet18": 93.26,
+    }
+    assert paper_figures(1)["dafl"] == {"resnet34_to_resnet18": 92.22}
+    assert paper_figures(2)["deep_inversion"]["vgg11"] == 80.1
+    assert paper_figures(3)["deep_inversion"] == {"Inception score": 60.6}
+    assert paper_figures(4)["no_finetune"] == {"minus_50pct_filters": 1.9, "minus_20pct_filters": 16.6}
+    assert paper_figures(5)["adaptive_hardware_aware"] == {"GFLOPs": 2.9, "latency (ms)": 4.22, "top-1": 74.0}
+    assert paper_figures(6)["deep_inversion"] == {"epochs_90": 68.0, "epochs_250_mixup": 73.8}
+    assert paper_figures(7)["lwf_mc"]["imagenet plus cub: CUB"] == 41.3
+    assert "biggan" in paper_figures(4) and "sss" in paper_figures(5)
+
+
+def test_an_estimate_counts_what_the_grid_does() -> None:
+    config = tiny(1, seeds=2, rows=["noise", "adaptive"])
+    # Two batches and a round of one, 20 images each; 50 steps a round and 4 final ones.
+    assert work_of_cell(cells_of(config)[0], config) == Work(60, 3, 12, 54)
+    assert estimated(config, cells_of(config)).work == Work(240, 12, 48, 216)
+    pruned = tiny(4, seeds=1, rows=["no_finetune", "deep_inversion"], ratios=[0.5, 0.2])
+    estimate = estimated(pruned, cells_of(pruned))
+    # One set of 40 images for four cells; two of them learn for 1 and 2 epochs of two steps each.
+    assert (estimate.sets, estimate.cells, estimate.work.images) == (1, 4, 40)
+    (images,) = {str(cell.images): cell.images for cell in cells_of(pruned)}.values()
+    assert isinstance(images, DistillConfig)
+    assert estimate.work.steps == 2 * 3 * 2 + work_of_set(images).steps
+    assert estimate.hours > 0 and estimate.storage == 40 * (64 + 40)
+    assert any("CPU-hours" in line for line in estimate.lines())
+
+
+def test_settings_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
+    assert defaults_for(["--table", "7"])["teacher"]["classes"] == 7
+    assert defaults_for(["--table=1", "--scale", "cifar"])["teacher"]["network"] == "cifar_resnet20"
+    for nothing in ([], ["--table", "8"], ["--table", "1", "--scale", "huge"], ["--table"]):
+        assert defaults_for(nothing) == {}
+    path = tmp_path / "mine.yaml"
+    path.write_text("table: 4\nscale: paper\n")
+    assert defaults_for(["--config", str(path)])["new_images"] == 164976
+    assert as_dict(tiny(4))["pruning"]["steps"] == 2
