@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,11 @@ def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Pat
     done = run("distill", *lockstep_options(library), "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     return run_dir
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests of the long suites that would begin after `CI_DEADLINE`, in seconds since the epoch, if there is one."""
+    deadline = float(os.environ.get("CI_DEADLINE", "inf"))
+    if any(item.get_closest_marker(name) for name in ("long", "chaos", "cluster")) and time.time() > deadline:
+        pytest.skip("no time left: CI_DEADLINE is over")
