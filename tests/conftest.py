@@ -46,7 +46,7 @@ def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Pat
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests of the long suites that would begin after `CI_DEADLINE`, in seconds since the epoch, if there is one."""
+    """Skip tests of the long suites that would begin after `CI_DEADLINE` (seconds since the epoch), if there is one."""
     deadline = float(os.environ.get("CI_DEADLINE", "inf"))
     if any(item.get_closest_marker(name) for name in ("long", "chaos", "cluster")) and time.time() > deadline:
         pytest.skip("no time left: CI_DEADLINE is over")
