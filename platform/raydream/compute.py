@@ -77,8 +77,13 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 def has_bf16_instructions() -> bool:
     """Whether this CPU multiplies bf16 by instructions of its own."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 has no such function
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("sve_bf16"))
+    found = cpu_instructions()
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
+
+
+def cpu_instructions() -> dict[str, bool]:
+    """Which instructions this CPU has that decide how torch computes; none where torch (2.11) cannot tell."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

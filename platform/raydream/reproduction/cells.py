@@ -156,8 +156,7 @@ def _scored(cell: Cell, given: Given) -> Filled:
         "recall": recall,
         "feature_distance": pairwise_distance(found.features),
     }
-    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
-    facts = {"images": len(pixels), "updates": updates, "steps": 0, "measured_on": _on(given)}
+    facts = {"images": len(pixels), "updates": _updates(cell), "steps": 0, "measured_on": _on(given)}
     projected = _projected(found.features, real.features)
     return Filled(figures, facts, examples=_examples(batches), projected=projected)
 
@@ -187,8 +186,7 @@ def _pruned(cell: Cell, given: Given) -> Filled:
     figures["filters_ratio"] = filters_of(network) / filters_of(teacher.network)
     figures["flops_ratio"] = flops_of(network, shape) / flops_of(teacher.network, shape)
     count = len(images) + config.additions.rounds * config.additions.batches * config.synthesis.batch_size
-    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
-    return Filled(figures, _facts(given, count, updates, run.step), curve)
+    return Filled(figures, _facts(given, count, _updates(cell), run.step), curve)
 
 
 def _costs(teacher: Teacher, network: nn.Module, given: Given) -> dict[str, float]:
@@ -224,8 +222,7 @@ def _transferred(cell: Cell, given: Given) -> Filled:
         "teacher_accuracy": _accuracy(teacher.network, teacher, given.real.test),
         "agreement": agreement(*both),
     }
-    updates = updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
-    return Filled(figures, _facts(given, len(images), updates, epochs.total_steps), curve)
+    return Filled(figures, _facts(given, len(images), _updates(cell), epochs.total_steps), curve)
 
 
 def _continual(cell: Cell, given: Given) -> Filled:
@@ -267,6 +264,11 @@ _RUNS: dict[int, Callable[[Cell, Given], Filled]] = {
 def updates_of(config: DistillConfig) -> int:
     """Updates of each batch of images."""
     return sum(stage.iterations for stage in synthesis_stages(config.synthesis, (0, 0)))
+
+
+def _updates(cell: Cell) -> int:
+    """Of each batch of the images that a cell is given; 0 where nobody made them."""
+    return updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
 
 
 def names_of(networks: list[Teacher]) -> list[str]:

@@ -190,11 +190,3 @@ def step_seconds(config: StudentConfig, teacher: Teacher) -> float:
         float(distiller.step(images, step)[0])  # which waits for it
         taken.append(time.perf_counter() - began)
     return median(taken[1:])
-
-
-def time_text(seconds: float) -> str:
-    """Seconds in words, as rough as a guess is."""
-    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} s"

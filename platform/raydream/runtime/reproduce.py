@@ -27,7 +27,7 @@ from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
-from raydream.reproduction.estimate import estimated, time_text
+from raydream.reproduction.estimate import estimated
 from raydream.reproduction.report import write_table
 from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
 from raydream.reproduction.sets import REAL, key_of, make_set
@@ -304,7 +304,7 @@ class _Table:
         self._shares: dict[str, float] = {}
         # Name and key of what each task does; a set's key is no cell's.
         self._running: dict[ray.ObjectRef, tuple[str, str]] = {}
-        self._last_news = self._began = time.time()
+        self._last_news = time.time()
 
     def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
         """Fill what is missing; returns all that is filled, in the order of the cells.
@@ -361,10 +361,7 @@ class _Table:
         assert filled is not None  # as its task has just written it
         name = HEADLINES[cell.table] or next(reversed(filled.figures))
         figure = shown(name, {"mean": filled.figures[name], "spread": None})
-        cells = sum(each in self._cells for _, each in self._running.values())
-        done = sum(self._shares.values())
-        left = (time.time() - self._began) / done * (len(self._shares) - done)
-        return f"{cell}: {name} {figure}, {filled.seconds:.0f} s; {cells} cells left, about {time_text(left)}"
+        return f"{cell}: {name} {figure}, {filled.seconds:.0f} s"
 
 
 def _summarise(

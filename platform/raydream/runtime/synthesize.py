@@ -111,18 +111,7 @@ def make_all(
     made = images - sum(sizes[batch] for batch in pending)
     if not pending:
         return
-    sources = open_shards(config.start_from).folder if config.start_from else folder.images
-    plan = GeneratorPlan(
-        folder.run,
-        config.device,
-        config.teacher,
-        config.synthesis,
-        None,
-        config.generators,
-        shards=folder.images,
-        sources=sources,
-        reuse=config.reuse and str(Path(config.reuse).absolute()),
-    )
+    plan = _plan(config, folder)
     with (
         ray_session(partial(check_cluster, config), [config.generators], folder.run),
         Counter("images", made, images, console) as counter,
@@ -154,6 +143,20 @@ def make_all(
             metrics.set("generators", pool.at_hand)
             metrics.set("restarts", pool.lost, role="generator")
             metrics.tell()
+
+
+def _plan(config: SynthesizeConfig, folder: RunFolder) -> GeneratorPlan:
+    return GeneratorPlan(
+        folder.run,
+        config.device,
+        config.teacher,
+        config.synthesis,
+        None,
+        config.generators,
+        shards=folder.images,
+        sources=open_shards(config.start_from).folder if config.start_from else folder.images,
+        reuse=config.reuse and str(Path(config.reuse).absolute()),
+    )
 
 
 def _summarise(config: SynthesizeConfig, folder: RunFolder, recorder: Recorder) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import torch
 
-from raydream.compute import choose_dtype
+from raydream.compute import choose_dtype, cpu_instructions
 from raydream.config import SynthesisConfig
 from raydream.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
@@ -39,7 +39,7 @@ def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: I
         "targets": (order.targets if source is None else source.targets).tolist(),
         "source": None if source is None else hashlib.blake2b(source.images.tobytes(), digest_size=8).hexdigest(),
         "torch": torch.__version__,
-        "processor": torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
+        "processor": torch.cuda.get_device_name(device) if cuda else cpu_instructions(),
         "device": device.type,
         "numbers": str(choose_dtype(config.precision, device)),
         "threads": torch.get_num_threads(),
