@@ -151,7 +151,7 @@ def test_pruning_takes_filters_away_and_rounds_of_images_compete_with_what_is_le
     assert weights(teacher.network) == teacher.fingerprint
 
 
-@pytest.mark.parametrize("method", ["deep_inversion", "adaptive", "abd", "lwf_mc", "finetune"])
+@pytest.mark.parametrize("method", ["deep_inversion", "adaptive", "balanced", "abd", "lwf_mc", "finetune"])
 def test_new_classes_join_the_old_ones(teacher, method):
     labels = np.arange(16) % 2 + 10
     wider = raydream.extend(

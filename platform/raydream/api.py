@@ -344,8 +344,9 @@ def extend(
     Args:
         images: real ones of the new classes.
         labels: int [N]: the new classes are K, K + 1 and so on, where the teacher has K.
-        method: deep_inversion, adaptive or deepdream: eq. 11 with images by these; abd: the losses of Smith et al.,
-            ICCV 2021; lwf_mc, finetune: without images of the old classes.
+        method: deep_inversion, adaptive or deepdream: eq. 11 with images by these; balanced: with a balanced softmax,
+            better where new classes are few beside the old ones; abd: the losses of Smith et al., ICCV 2021;
+            lwf_mc, finetune: without images of the old classes.
         images_per_class: that are made of each old class, at least 1 (the paper: 250).
         epochs: passes over the new images, at least 1.
         seed: of all that is random, at least 0.

@@ -8,6 +8,7 @@ import torch
 
 from raydream.losses.continual import (
     balanced_classification,
+    balanced_logits,
     binary_distillation,
     classification,
     head_distance,
@@ -83,6 +84,15 @@ def slow_balanced() -> float:
     return OLD / ALL * mean(each[: N // 2]) + (1 - OLD / ALL) * mean(each[N // 2 :])
 
 
+def slow_balanced_softmax() -> float:
+    def one(row: list[float], label: int) -> float:
+        often = [1 / OLD] * OLD + [1 / (ALL - OLD)] * (ALL - OLD)  # of a class, in a batch half of which is old
+        weighed = [count * math.exp(value) for count, value in zip(often, row, strict=True)]
+        return -math.log(weighed[label] / math.fsum(weighed))
+
+    return mean([one(*each) for each in rows(LOGITS, LABELS)])
+
+
 WEIGHT = values(4, OLD, 5)
 
 
@@ -102,6 +112,7 @@ TERMS = {
     "binary": (lambda x: binary_distillation(OLD_LOGITS, x, NEW_LABELS), LOGITS, slow_binary),
     "local": (lambda x: local_classification(x, NEW_LABELS, OLD), LOGITS, slow_local),
     "balanced": (lambda x: balanced_classification(x, LABELS, OLD / ALL), LOGITS, slow_balanced),
+    "balanced softmax": (lambda x: classification(balanced_logits(x, OLD), LABELS), LOGITS, slow_balanced_softmax),
     "head": (lambda x: head_distance(values(2, N, 5), x, WEIGHT), values(3, N, 5), slow_head),
 }
 
@@ -118,7 +129,7 @@ def test_gradients_are_right(name):
     assert torch.autograd.gradcheck(term, (at.clone().requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", ["padded", "renormalised", "classification", "local", "balanced"])
+@pytest.mark.parametrize("name", ["padded", "renormalised", "classification", "local", "balanced", "balanced softmax"])
 def test_a_constant_added_to_an_images_logits_changes_nothing(name):
     term, at, _ = TERMS[name]
     torch.testing.assert_close(term(at + 100 * values(5, N, 1)), term(at))
@@ -141,6 +152,11 @@ def test_the_first_term_is_zero_where_the_old_outputs_stay_and_new_classes_get_n
     assert padded_divergence(OLD_LOGITS, same).item() == pytest.approx(0.0, abs=1e-14)
     shared = torch.cat([OLD_LOGITS, OLD_LOGITS.logsumexp(1, keepdim=True)], dim=1)  # the new class gets one half
     assert padded_divergence(OLD_LOGITS, shared).item() == pytest.approx(math.log(2), rel=1e-12)
+
+
+def test_a_balanced_softmax_of_as_many_old_as_new_classes_is_a_softmax():
+    few = LOGITS[:, : 2 * (ALL - OLD)]
+    torch.testing.assert_close(balanced_logits(few, ALL - OLD).softmax(1), few.softmax(1))
 
 
 def test_local_classification_leaves_old_outputs_alone():

@@ -47,6 +47,22 @@ def renormalised_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
     return functional.kl_div(log_kept, log_old, reduction="batchmean", log_target=True)
 
 
+def balanced_logits(logits: Tensor, old: int) -> Tensor:
+    """Logits plus the log of how often their classes are in a batch half of which is of old classes, half of new ones.
+
+    For losses that minimise a cross-entropy or a divergence of these, the network's own logits then speak of classes
+    that are all as frequent: the balanced softmax (Ren et al., NeurIPS 2020, eq. 4), or logit adjustment (Menon et al.,
+    ICLR 2021). Weights of the loss would not do it: a network that names all images right follows no weights.
+
+    Args:
+        logits: [N,K] of the learning network.
+        old: K0, in (0, K).
+    """
+    new = logits.shape[1] - old
+    often = logits.new_tensor([0.5 / old] * old + [0.5 / new] * new)
+    return logits + often.log()
+
+
 def binary_distillation(old_logits: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """LwF.MC (Rebuffi et al., iCaRL, CVPR 2017, section 3.4 and its baseline): a binary cross-entropy for each class.
 

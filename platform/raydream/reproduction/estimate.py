@@ -7,6 +7,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from raydream.applications.continual.methods import METHODS
 from raydream.applications.pruning import total_steps
 from raydream.compute import use_device
 from raydream.config import (
@@ -144,7 +145,7 @@ def _of_continual(run: ContinualConfig) -> Work:
         batches = -(-images // run.synthesis.batch_size)
         updates = batches * sum(stage.iterations for stage in stages_of(run.synthesis, (0, 0)))
         learned = Epochs(len(step.classes) * run.images_per_class, run.student.batch_size, run.epochs).total_steps
-        made = run.methods[0] in ("deep_inversion", "adaptive", "deepdream", "abd")
+        made = METHODS[run.methods[0]].images == "made"
         work += Work(images, batches, updates, learned) if made else Work(steps=learned)
         known += len(step.classes)
     return work

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import raydream.applications.continual.learning as learning
 from raydream.applications.continual.course import Course, Group, at_most, load_groups
@@ -71,6 +72,28 @@ def test_eq_11_is_the_sum_of_its_three_terms():
         torch.testing.assert_close(METHODS[name].loss(step), expected)
     third = renormalised_divergence(new.old_logits, new.logits)
     torch.testing.assert_close(METHODS["oracle_distill"].loss(step), expected - third)
+
+
+def test_a_balanced_softmax_names_what_it_cannot_tell_apart_as_all_classes_alike():
+    """Though two new classes fill as much of a batch as ten old ones."""
+    constant = torch.zeros(1, OLD + NEW, requires_grad=True)  # a network that sees no difference between images
+    classes = torch.arange(OLD * NEW)
+    told = functional.one_hot(classes % OLD, OLD) * 40.0  # the old network is sure of each of its classes in turn
+    blind = torch.zeros(OLD * NEW, OLD)  # and says nothing of the new ones
+    optimizer = torch.optim.LBFGS([constant], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        logits, nothing = constant.expand(OLD * NEW, -1), torch.zeros(OLD * NEW, 5)
+        new = Seen(blind, logits, nothing, nothing, OLD + classes % NEW)
+        old = Seen(told, logits, nothing, nothing, classes % OLD)
+        heads = torch.nn.Linear(5, OLD + NEW), torch.nn.Linear(5, OLD)
+        value = METHODS["balanced"].loss(Step(new, old, *heads))
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    torch.testing.assert_close(constant.detach().softmax(1), torch.full((1, OLD + NEW), 1 / (OLD + NEW)))
 
 
 @pytest.mark.parametrize("name", METHODS)

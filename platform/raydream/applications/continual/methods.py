@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raydream.losses.continual import (
     balanced_classification,
+    balanced_logits,
     binary_distillation,
     classification,
     head_distance,
@@ -90,6 +91,15 @@ def replay(step: Step) -> Tensor:
     return kept + classification(new.logits, new.classes)
 
 
+def balanced_replay(step: Step) -> Tensor:
+    """Eq. 11 with a balanced softmax: however few the new classes are, half of each batch is theirs, and eq. 11 alone
+    teaches that they are as frequent, so that old classes' images are named as new ones in doubt."""
+    old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
+    kept = padded_divergence(old.old_logits, balanced_logits(old.logits, old_classes))
+    kept = kept + renormalised_divergence(new.old_logits, new.logits)
+    return kept + classification(balanced_logits(new.logits, old_classes), new.classes)
+
+
 def oracle_distill(step: Step) -> Tensor:
     """Eq. 11 without its third term; meant for real images of the old classes."""
     old, new = step.stand_in, step.new
@@ -134,6 +144,7 @@ METHODS: dict[str, Method] = {
     "deep_inversion": Method("made", replay, "deep_inversion"),
     "adaptive": Method("made", replay, "adaptive"),
     "deepdream": Method("made", replay, "deepdream"),
+    "balanced": Method("made", balanced_replay, "deep_inversion"),
     "abd": Method("made", always_be_dreaming, "deep_inversion", linear=True),
     "lwf_mc": Method("none", lwf_mc),
     "finetune": Method("none", finetune),
