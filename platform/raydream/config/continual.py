@@ -38,9 +38,10 @@ class ContinualConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ALL_METHODS
     """which to compare; deep_inversion, adaptive, deepdream: eq. 11 with images by that synthesizer; balanced: eq. 11
-    with a balanced softmax and DeepInversion's images; abd: these with the losses of "Always Be Dreaming"; lwf_mc: a
-    binary cross-entropy for each class, without images of old ones; finetune: new images alone; oracle_distill,
-    oracle_classify: real images of old classes, with the old network's outputs or with their labels"""
+    with a balanced softmax, the feature distance of "Always Be Dreaming" and DeepInversion's images; abd: these images
+    with all of that paper's losses; lwf_mc: a binary cross-entropy for each class, without images of old ones;
+    finetune: new images alone; oracle_distill, oracle_classify: real images of old classes, with the old network's
+    outputs or with their labels"""
     steps: tuple[DataConfig, ...] = ()
     """the data of each step's new classes, in order; each as `data`, with `classes`; what it lacks is digits"""
     images_per_class: Count = 250

@@ -74,6 +74,23 @@ def test_eq_11_is_the_sum_of_its_three_terms():
     torch.testing.assert_close(METHODS["oracle_distill"].loss(step), expected - third)
 
 
+def test_what_goes_beyond_eq_11_weighs_classes_by_how_often_they_are_met_and_holds_the_features():
+    step = one_step()
+    often = torch.tensor([0.5 / OLD] * OLD + [0.5 / NEW] * NEW).log()
+    balanced = replace(
+        step,
+        old=replace(step.old, logits=step.old.logits + often),
+        new=replace(step.new, logits=step.new.logits + often),
+    )
+    moved = [
+        functional.linear(seen.features - seen.old_features, step.old_head.weight).square().sum(1).mean() / 2
+        for seen in (step.old, step.new)
+    ]
+    torch.testing.assert_close(
+        METHODS["balanced"].loss(step), METHODS["deep_inversion"].loss(balanced) + 0.1 * sum(moved)
+    )
+
+
 def test_a_balanced_softmax_names_what_it_cannot_tell_apart_as_all_classes_alike():
     """Though two new classes fill as much of a batch as ten old ones."""
     constant = torch.zeros(1, OLD + NEW, requires_grad=True)  # a network that sees no difference between images

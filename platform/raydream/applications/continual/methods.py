@@ -22,7 +22,7 @@ from raydream.losses.continual import (
 )
 
 HEAD_DISTANCE = 0.1
-"""weight of ABD's distance of features beside its classification (the paper for CIFAR-100: 0.1)"""
+"""weight of ABD's distance of features (the paper for CIFAR-100: 0.1)"""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,14 @@ def replay(step: Step) -> Tensor:
 
 
 def balanced_replay(step: Step) -> Tensor:
-    """Eq. 11 with a balanced softmax: however few the new classes are, half of each batch is theirs, and eq. 11 alone
-    teaches that they are as frequent, so that old classes' images are named as new ones in doubt."""
+    """Eq. 11 with a balanced softmax, and with ABD's hold on the features.
+
+    However few the new classes are, half of each batch is theirs. Eq. 11 alone teaches that they are as frequent, so
+    that in doubt old classes' images are named as new ones.
+    """
     old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
     kept = padded_divergence(old.old_logits, balanced_logits(old.logits, old_classes))
-    kept = kept + renormalised_divergence(new.old_logits, new.logits)
+    kept = kept + renormalised_divergence(new.old_logits, new.logits) + HEAD_DISTANCE * _moved(step)
     return kept + classification(balanced_logits(new.logits, old_classes), new.classes)
 
 
@@ -130,21 +133,25 @@ def always_be_dreaming(step: Step) -> Tensor:
     """
     old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
     among = local_classification(new.logits, new.classes, old_classes)
-    weight = step.old_head.weight
-    assert isinstance(weight, Tensor)
-    kept = head_distance(old.old_features, old.features, weight)
-    kept = kept + head_distance(new.old_features, new.features, weight)
     logits = step.head(torch.cat([old.features, new.features]).detach())
     classes = torch.cat([old.classes, new.classes])
     told = balanced_classification(logits, classes, old_classes / new.logits.shape[1])
-    return among + HEAD_DISTANCE * kept + told
+    return among + HEAD_DISTANCE * _moved(step) + told
+
+
+def _moved(step: Step) -> Tensor:
+    """How far the features of old and of new images have moved, as ABD sees it."""
+    weight = step.old_head.weight
+    assert isinstance(weight, Tensor)
+    old, new = step.stand_in, step.new
+    return head_distance(old.old_features, old.features, weight) + head_distance(new.old_features, new.features, weight)
 
 
 METHODS: dict[str, Method] = {
     "deep_inversion": Method("made", replay, "deep_inversion"),
     "adaptive": Method("made", replay, "adaptive"),
     "deepdream": Method("made", replay, "deepdream"),
-    "balanced": Method("made", balanced_replay, "deep_inversion"),
+    "balanced": Method("made", balanced_replay, "deep_inversion", linear=True),
     "abd": Method("made", always_be_dreaming, "deep_inversion", linear=True),
     "lwf_mc": Method("none", lwf_mc),
     "finetune": Method("none", finetune),
