@@ -43,7 +43,7 @@ def given(config: ReproduceConfig, folder: Path) -> Given:
     assert real is not None
     last = cells_of(config)[-1].run
     groups = load_groups(last) if config.table == 7 else []
-    return Given(teacher, verifiers, real, groups, LocalFolder(folder / "images"))
+    return Given(teacher, verifiers, real, groups, "data", LocalFolder(folder / "images"))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -55,7 +55,7 @@ def test_every_table_has_settings_at_every_scale(table: int, scale: str) -> None
             settings, {"steps": [{"name": "files", "test": "cub.parquet", "train": "cub", "classes": [0]}]}
         )
     config = validate(ReproduceConfig, {**settings, "table": table, "scale": scale})
-    assert len({cell.key(tiny_teacher(), []) for cell in cells_of(config)}) == len(cells_of(config))
+    assert len({cell.key(tiny_teacher(), [], "data") for cell in cells_of(config)}) == len(cells_of(config))
 
 
 SAME = {
@@ -111,15 +111,18 @@ def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
     teacher = tiny_teacher()
     (cell, *_), config = cells_of(tiny(6)), tiny(6)
     same = cells_of(replace(config, seeds=9, cpus=2.0, library="elsewhere", epochs=2))[0]
-    assert cell.key(teacher, []) == same.key(teacher, [])
+    assert cell.key(teacher, [], "data") == same.key(teacher, [], "data")
     others = [
         cells_of(replace(config, seed=5))[0],
         cells_of(replace(config, epochs=3))[0],
         cells_of(replace(config, synthesis=replace(config.synthesis, iterations=5)))[0],
         cells_of(replace(config, student=replace(config.student, learning_rate=0.2)))[0],
     ]
-    keys = [other.key(teacher, []) for other in others] + [cell.key(tiny_teacher(1), [])]
-    assert len({cell.key(teacher, []), *keys}) == 6
+    keys = [other.key(teacher, [], "data") for other in others] + [
+        cell.key(tiny_teacher(1), [], "data"),
+        cell.key(teacher, [], "other data"),
+    ]
+    assert len({cell.key(teacher, [], "data"), *keys}) == 7
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class Given:
         verifiers: independent networks, on that device.
         real: to measure on; its training split is looked at by rows of real images alone.
         groups: of table 7.
+        data: fingerprint of the real images.
         images: folder of the sets that are made.
         tell: told the share of the cell that is done, in [0, 1].
     """
@@ -59,6 +60,7 @@ class Given:
     verifiers: list[Teacher]
     real: Dataset
     groups: list[Group]
+    data: str
     images: Folder
     tell: Callable[[float], None] = lambda share: None
 
@@ -178,7 +180,7 @@ def _pruned(cell: Cell, given: Given) -> Filled:
                 curve.append({"step": told.step, **points})
 
     epochs: list[int] = []
-    added = ShardStore(given.images / f"added-{cell.key(teacher, [])}") if config.additions.rounds else None
+    added = ShardStore(given.images / f"added-{cell.key(teacher, [], given.data)}") if config.additions.rounds else None
     run = Pruning(config, teacher, images, None, added, tell, lambda step: given.tell(min(1.0, step / steps)))
     network = run.run()
     figures = _costs(teacher, network, given)

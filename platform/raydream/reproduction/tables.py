@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from raydream import __version__
 from raydream.command_line import as_dict
 from raydream.config import (
     ContinualConfig,
@@ -87,12 +88,17 @@ class Cell:
     def __str__(self) -> str:
         return f"{' '.join(part for part in (self.row, self.column) if part)} (seed {self.seed})"
 
-    def key(self, teacher: Teacher, verifiers: list[Teacher]) -> str:
-        """What its result is found by: a fingerprint of all that decides what it is."""
+    def key(self, teacher: Teacher, verifiers: list[Teacher], data: str) -> str:
+        """What its result is found by: a fingerprint of all that decides what it is.
+
+        Args:
+            data: fingerprint of the real images that are looked at.
+        """
         images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else self.images
         told = [verifier.fingerprint for verifier in verifiers]
         decides = [
             FORMAT_VERSION,
+            __version__,
             self.table,
             self.row,
             self.seed,
@@ -100,6 +106,7 @@ class Cell:
             images,
             teacher.fingerprint,
             told,
+            data,
         ]
         return fingerprint_of([json.dumps(decides).encode()])
 

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -48,13 +49,15 @@ from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher, trained_teacher
-from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
+from raydream.teachers.teacher import Teacher, fingerprint_of, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
 TELL_S = 1.0
 """between two pieces of news of a task, at least"""
+LIBRARY = "runs/library"
+"""where a machine of one's own keeps what its tables are made of"""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class Shared:
         teacher, verifiers: weights.
         real: splits of the real data: training (None where no cell looks at it), validation and test.
         groups: of table 7.
+        data: fingerprint of both.
     """
 
     teacher: dict[str, Any]
     verifiers: list[dict[str, Any]]
     real: tuple[Split | None, Split, Split]
     groups: list[Group]
+    data: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def _given(plan: TablePlan, name: str) -> Given:
     ]
     real = Dataset(*(partial(_split, each) for each in shared.real))
     teacher = teacher_from_arrays(config.teacher, shared.teacher).to(device)
-    return Given(teacher, verifiers, real, shared.groups, plan.images, tell)
+    return Given(teacher, verifiers, real, shared.groups, shared.data, plan.images, tell)
 
 
 def _split(split: Split | None) -> Split:
@@ -272,7 +277,14 @@ def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
 
 def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
     """Where cells and sets of images are kept; raises InputError for a URL that nothing is known of."""
-    return folder.place if config.library is None else folder_at(config.library, "library")
+    if config.library is None:
+        return folder_at(LIBRARY, "library") if is_local() else folder.place
+    return folder_at(config.library, "library")
+
+
+def _fingerprint(splits: Iterable[Split | None]) -> str:
+    """Of real images and their labels."""
+    return fingerprint_of(part.tobytes() for each in splits if each is not None for part in (each.images, each.labels))
 
 
 class _Table:
@@ -291,12 +303,14 @@ class _Table:
         library = library_of(config, folder)
         library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
         self._results = Results(library / "cells")
-        self._cells = {cell.key(teacher, verifiers): cell for cell in cells}
-        self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
         train = checked.real.train if _looks_at_training(cells) else None
         real = (train, checked.real.validation, checked.real.test)
+        grouped = (part for each in checked.groups for part in (each.train, each.validation, each.test))
+        data = _fingerprint([*real, *grouped])
+        self._cells = {cell.key(teacher, verifiers, data): cell for cell in cells}
+        self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
         arrays = [to_arrays(network.network) for network in (teacher, *verifiers)]
-        shared = [ray.put(Shared(arrays[0], arrays[1:], real, checked.groups))]
+        shared = [ray.put(Shared(arrays[0], arrays[1:], real, checked.groups, data))]
         options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options=options)
         self._plan = TablePlan(config, shared, library / "images", library / "cells", self._reports)
