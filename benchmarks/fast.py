@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(told), flush=True)
             write_json(given.json, {"rows": table(done, settings), "runs": done})
     if given.figure:
-        draw(table(done, settings)).savefig(given.figure, dpi=120)
+        draw(table(done, settings), done).savefig(given.figure, dpi=120)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -147,8 +147,8 @@ def table(runs: list[dict[str, Any]], names: Sequence[str]) -> dict[str, dict[st
     }
 
 
-def draw(rows: dict[str, dict[str, Any]]) -> Figure:
-    """A line for each method, a point for each of its settings."""
+def draw(rows: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
+    """A line for each method: through a point for each of its settings, or how it went where there is one."""
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
     for method in METHODS:
@@ -157,9 +157,14 @@ def draw(rows: dict[str, dict[str, Any]]) -> Figure:
             for row in rows.values()
             if row["method"] == method
         )
-        if mine:
-            seconds, means, intervals = zip(*mine, strict=True)
-            axes.errorbar(seconds, means, np.nan_to_num(intervals), marker="o", capsize=3, label=method)
+        if not mine:
+            continue
+        seconds, means, intervals = zip(*mine, strict=True)
+        drawn = axes.errorbar(seconds, means, np.nan_to_num(intervals), marker="o", capsize=3, label=method)
+        for run in runs:
+            if len(mine) == 1 and run["method"] == method:
+                went = [(point["seconds"], point["accuracy"]) for point in run["curve"]]
+                axes.plot(*zip(*went, strict=True), color=drawn[0].get_color(), alpha=0.5)
     axes.set_xscale("log")
     axes.set_xlabel("seconds of a run: images and student")
     axes.set_ylabel("accuracy of the student on real images")
