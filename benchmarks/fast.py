@@ -6,7 +6,8 @@
         --settings benchmarks/settings/clock_cifar10.yaml --real /work/shared/data/cifar10/lossless4k.npz \
         --seeds 1 --processes 1 --threads 2 --most-s 1800 --json OUT.json --figure OUT.png
 
-SETTINGS.yaml maps a name to what differs from the configuration; settings of one method are one line of the figure.
+SETTINGS.yaml maps a name to what differs from the configuration; names that differ in a number at their end are one
+line of the figure.
 Each run is `applications/rounds.py` in a process of its own, so without Ray, and stops at the end of the round in which
 `--most-s` passes. Real images (the data of the configuration, or an .npz file with `x`, uint8 [N,H,W,C], and `y`) are
 what students are measured on, and the time of measuring is not counted. A run that is in OUT.json is not made again.
@@ -16,6 +17,7 @@ Seconds depend on what else the machine does; `cpu_s`, the CPU time of the run's
 import argparse
 import json
 import multiprocessing
+import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,8 +40,6 @@ from raydream.evaluation.intervals import summarise
 from raydream.storage import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
-
-METHODS = ("noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,21 +148,21 @@ def table(runs: list[dict[str, Any]], names: Sequence[str]) -> dict[str, dict[st
 
 
 def draw(rows: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
-    """A line for each method: through a point for each of its settings, or how it went where there is one."""
+    """A line through the points of names that differ in a number at their end, or how it went where there is one."""
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for method in METHODS:
-        mine = sorted(
-            (row["seconds"]["mean"], row["accuracy"]["mean"], row["accuracy"]["interval"])
-            for row in rows.values()
-            if row["method"] == method
-        )
-        if not mine:
-            continue
-        seconds, means, intervals = zip(*mine, strict=True)
-        drawn = axes.errorbar(seconds, means, np.nan_to_num(intervals), marker="o", capsize=3, label=method)
+    lines: dict[str, list[str]] = defaultdict(list)
+    for name in rows:
+        lines[re.sub(r"_\d+$", "", name)].append(name)
+    for line, names in lines.items():
+        points = [
+            (rows[name]["seconds"]["mean"], rows[name]["accuracy"]["mean"], rows[name]["accuracy"]["interval"])
+            for name in names
+        ]
+        seconds, means, intervals = zip(*sorted(points), strict=True)
+        drawn = axes.errorbar(seconds, means, np.nan_to_num(intervals), marker="o", capsize=3, label=line)
         for run in runs:
-            if len(mine) == 1 and run["method"] == method:
+            if len(names) == 1 and run["name"] == names[0]:
                 went = [(point["seconds"], point["accuracy"]) for point in run["curve"]]
                 axes.plot(*zip(*went, strict=True), color=drawn[0].get_color(), alpha=0.5)
     axes.set_xscale("log")
