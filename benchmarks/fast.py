@@ -166,6 +166,8 @@ def draw(rows: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
                 went = [(point["seconds"], point["accuracy"]) for point in run["curve"]]
                 axes.plot(*zip(*went, strict=True), color=drawn[0].get_color(), alpha=0.5)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("seconds of a run: images and student")
     axes.set_ylabel("accuracy of the student on real images")
     axes.grid(alpha=0.3)

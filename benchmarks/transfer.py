@@ -21,26 +21,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
-from raydream.applications.rounds import run_rounds
 from raydream.applications.transfer import run_epochs
 from raydream.command_line import as_dict, validate
-from raydream.config import DistillConfig, TransferConfig
-from raydream.data import Dataset, check_data
-from raydream.data.files import open_files
-from raydream.data.sources import Images
+from raydream.config import BufferConfig, DistillConfig, TransferConfig
+from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.evaluation.intervals import summarise
+from raydream.folders import LocalFolder
 from raydream.networks import parameters_of
-from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.reproduction.sets import making, pixels_of
 from raydream.storage import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
-from raydream.teachers.teacher import Teacher, fingerprint_of
+from raydream.teachers.teacher import Teacher
 
 SYNTHESIZERS = ("noise", "deepdream", "deep_inversion", "adaptive")
 
@@ -90,7 +86,8 @@ def _run(config: TransferConfig, source: str, folder: Path) -> dict[str, Any]:
     teacher, real = _teacher_of(config), check_data(config.data, config.teacher, train=source == "real")
     assert real is not None
     began = time.perf_counter()
-    images = _images(config, source, teacher, real, folder)
+    made_by = _source(config, source)
+    images = pixels_of(made_by, teacher, real, LocalFolder(folder), config.new_images, config.seed)
     made = time.perf_counter()
     student = run_epochs(config.student, teacher, images, config.epochs, config.seed)
     labels, told = real.test.labels, logits_of(student, teacher.normalisation, real.test.images)
@@ -117,44 +114,14 @@ def _teacher_of(config: TransferConfig) -> Teacher:
     return trained_teacher(config.teacher, config.training, config.data)[0]
 
 
-def _images(config: TransferConfig, source: str, teacher: Teacher, real: Dataset, folder: Path) -> np.ndarray:
-    """uint8 [N,C,H,W], N as the configuration's `new_images`."""
-    if source == "real":
-        order = np.random.default_rng(derive_seed(config.seed, "share of images")).permutation(len(real.train.labels))
-        return real.train.images[np.sort(order[: config.new_images])]
-    if source in SYNTHESIZERS:
-        return _synthetic(config, source, teacher, folder)
-    whole = open_files(source, "sources", config.teacher.input_shape)
-    chosen = Images.of(whole, min(1.0, config.new_images / sum(whole.parts)), config.seed)
-    return np.concatenate([whole.read(rows) for rows in chosen.pieces()])
-
-
-def _synthetic(config: TransferConfig, method: str, teacher: Teacher, folder: Path) -> np.ndarray:
-    """Made in rounds; of those that do not compete, all in the first one."""
-    batches = config.new_images // config.synthesis.batch_size
-    # A third before there is a student, the rest two by two against it, each drawn 100 times as in configs/digits.yaml.
-    rounds = (batches - max(1, batches // 3)) // 2 if method == "adaptive" else 0
-    initial = batches - 2 * rounds
+def _source(config: TransferConfig, source: str) -> DistillConfig | str:
+    """As `sets.pixels_of` takes it; each image is drawn 100 times meanwhile, as in configs/digits.yaml."""
+    if source not in SYNTHESIZERS:
+        return source
     coefficients = replace(config.synthesis.coefficients, competition=30.0)
-    making = validate(
-        DistillConfig,
-        {
-            "seed": config.seed,
-            "teacher": as_dict(config.teacher),
-            "training": as_dict(config.training),
-            "data": as_dict(config.data),
-            "synthesis": as_dict(replace(config.synthesis, coefficients=coefficients)) | {"method": method},
-            "student": as_dict(config.student),
-            "buffer": {"samples_per_insert": 100},
-            "rounds": {"initial_batches": initial, "count": rounds, "batches": 2, "final_steps": 1},
-        },
-    )
-    decides = [teacher.fingerprint, making.seed, as_dict(making.synthesis), as_dict(making.rounds)]
-    decides += [as_dict(making.student)] if rounds else []
-    store = ShardStore(folder / fingerprint_of([json.dumps(decides).encode()]))
-    if len(store.committed()) == batches:
-        return np.concatenate([store.read(each).images for each in store.committed()])
-    return np.concatenate([made.images for made in run_rounds(making, teacher, store=store).batches])
+    synthesis = replace(config.synthesis, coefficients=coefficients, method=source)
+    often = BufferConfig(samples_per_insert=100)
+    return making(config.teacher, synthesis, config.student, often, config.new_images, config.seed)
 
 
 def _table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
