@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from students import merged
 
 from raydream.applications.rounds import rounds_of
@@ -167,6 +168,7 @@ def draw(rows: dict[str, dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
                 axes.plot(*zip(*went, strict=True), color=drawn[0].get_color(), alpha=0.5)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_xlabel("seconds of a run: images and student")
     axes.set_ylabel("accuracy of the student on real images")
