@@ -21,40 +21,28 @@ from raydream.applications.continual.results import FIGURES, Results, figures_of
 from raydream.command_line import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
-from raydream.errors import DivergenceError, RaydreamError, StallError, first_line
+from raydream.errors import DivergenceError, RaydreamError, first_line
 from raydream.folders import Folder
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, printer, result_table
+from raydream.reporting.progress import printer, result_table
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.continual_preflight import CheckedContinual, check_continual
-from raydream.runtime.failures import own_error
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import CourseProgress, drain
 from raydream.runtime.preflight import check_workers
-from raydream.runtime.session import (
-    actor_options,
-    beside_the_driver,
-    is_local,
-    machine_nodes,
-    machine_text,
-    ray_session,
-)
+from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.tasks import Tasks, Teller
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.storage import write_aside, write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
-
-POLL_S = 0.2
-TELL_S = 1.0
-"""between two pieces of news of a course, at least"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ class CoursePlan:
     Attributes:
         shared: a list with the reference to the teacher's arrays and the groups' data.
         results: folder that steps are committed to.
-        reports: a queue of `CourseProgress`, to the driver.
+        reports: of `Tasks`.
     """
 
     config: ContinualConfig
@@ -80,19 +68,11 @@ def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
         why it failed; None where it did not.
     """
     name_logs(f"course {method}", seed)
-    config, told_at = plan.config, 0.0
-    arrays, groups = ray.get(plan.shared[0])
+    config, (arrays, groups) = plan.config, ray.get(plan.shared[0])
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, arrays).to(device)
     results = Results(plan.results)
-
-    def on_progress(share: float) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > TELL_S:
-            told_at = time.monotonic()
-            plan.reports.actor.put_nowait.remote(CourseProgress(method, seed, share))  # not waited for
-
-    course = Course(config, method, seed, teacher, groups, on_progress)
+    course = Course(config, method, seed, teacher, groups, Teller(plan.reports, _shown((method, seed))))
     done, state = results.begin(method, seed)
     began = time.perf_counter()
     try:
@@ -173,14 +153,12 @@ class _Courses:
     def __init__(self, config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder) -> None:
         self._config, self._folder, self._results = config, folder, Results(_place(folder))
         shared = [ray.put((to_arrays(teacher.network), checked.groups))]
-        options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
-        self._reports = Queue(actor_options=options)
-        plan = CoursePlan(config, shared, _place(folder), self._reports)
-        self._shares = {course: self._results.begin(*course)[0] / len(config.steps) for course in _courses(config)}
+        self._tasks = Tasks("courses", config.stall_timeout_s)
+        plan = CoursePlan(config, shared, _place(folder), self._tasks.reports)
         task = _take_task.options(**actor_options(config.student.resources))
-        missing = [course for course, share in self._shares.items() if share < 1]
-        self._running = {task.remote(plan, *course): course for course in missing}
-        self._last_news = time.time()
+        for course in _courses(config):
+            share = self._results.begin(*course)[0] / len(config.steps)
+            self._tasks.add(_shown(course), share, task.remote(plan, *course) if share < 1 else None)
 
     def run(
         self, console: Console, record: Callable[[ContinualConfig, Results, str, int], None]
@@ -196,32 +174,15 @@ class _Courses:
         Raises:
             RaydreamError: a process failed for good, or nothing was heard for too long.
         """
-        failed = {}
-        try:
-            with Counter("courses", sum(self._shares.values()), len(self._shares), console) as counter:
-                while self._running:
-                    for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
-                        course, reason = self._running.pop(done), ray.get(done)
-                        self._last_news, self._shares[course] = time.time(), 1.0
-                        if reason is None:
-                            record(self._config, self._results, *course)
-                        else:
-                            failed[course] = reason
-                        counter.say(self._told(course) if reason is None else f"{_shown(course)} failed: {reason}")
-                        self._folder.save()
-                    self._listen()
-                    counter.update(sum(self._shares.values()))
-        except ray.exceptions.RayError as error:
-            raise own_error(error, "a course failed") from error
+        failed, courses, say = {}, {_shown(course): course for course in _courses(self._config)}, printer(console)
+        for name, reason in self._tasks.ended(console):
+            if reason is None:
+                record(self._config, self._results, *courses[name])
+            else:
+                failed[courses[name]] = reason
+            say(self._told(courses[name]) if reason is None else f"{name} failed: {reason}")
+            self._folder.save()
         return failed
-
-    def _listen(self) -> None:
-        for told in drain(self._reports):
-            course = told.method, told.seed
-            self._last_news, self._shares[course] = time.time(), max(told.share, self._shares[course])
-        if time.time() - self._last_news > self._config.stall_timeout_s:
-            left = ", ".join(_shown(course) for course in self._running.values())
-            raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
 
     def _told(self, course: tuple[str, int]) -> str:
         steps = self._results.steps(*course)

@@ -112,20 +112,6 @@ class PruningReport:
 
 
 @dataclass(frozen=True)
-class CourseProgress:
-    """How far one course of a continual run is.
-
-    Attributes:
-        method, seed: of the course.
-        share: of it that is done, in [0, 1].
-    """
-
-    method: str
-    seed: int
-    share: float
-
-
-@dataclass(frozen=True)
 class TaskProgress:
     """How far one of many tasks is.
 

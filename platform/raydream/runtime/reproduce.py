@@ -19,11 +19,11 @@ from raydream.compute import use_device
 from raydream.config import ContinualConfig, DistillConfig, ReproduceConfig, TeacherConfig, TrainingConfig
 from raydream.data import Dataset, Split, check_data
 from raydream.data.files import open_files
-from raydream.errors import DivergenceError, InputError, RaydreamError, StallError, SynthesisError, first_line
+from raydream.errors import DivergenceError, InputError, RaydreamError, SynthesisError, first_line
 from raydream.folders import Folder, folder_at
 from raydream.reporting import run_folder
 from raydream.reporting.journal import Journal
-from raydream.reporting.progress import Counter, printer
+from raydream.reporting.progress import printer
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
@@ -33,18 +33,10 @@ from raydream.reproduction.report import write_table
 from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
 from raydream.reproduction.sets import REAL, key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
-from raydream.runtime.failures import own_error
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import TaskProgress, drain
 from raydream.runtime.preflight import Nodes
-from raydream.runtime.session import (
-    actor_options,
-    beside_the_driver,
-    is_local,
-    machine_nodes,
-    machine_text,
-    ray_session,
-)
+from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.tasks import Tasks, Teller
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.teachers.checks import check_shapes
@@ -53,9 +45,6 @@ from raydream.teachers.teacher import Teacher, fingerprint_of, teacher_from_arra
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.2
-TELL_S = 1.0
-"""between two pieces of news of a task, at least"""
 LIBRARY = "runs/library"
 """where a machine of one's own keeps what its tables are made of"""
 
@@ -86,7 +75,7 @@ class TablePlan:
         config: of the table.
         shared: a list with the reference to `Shared`.
         images, cells: folders of sets, and of results by key.
-        reports: a queue of `TaskProgress`, to the driver.
+        reports: of `Tasks`.
     """
 
     config: ReproduceConfig
@@ -98,21 +87,15 @@ class TablePlan:
 
 def _given(plan: TablePlan, name: str) -> Given:
     """What a task has, on the device that it computes on."""
-    config, shared, told_at = plan.config, ray.get(plan.shared[0]), 0.0
+    config, shared = plan.config, ray.get(plan.shared[0])
     device = use_device(config.device, config.cpus, config.gpus)
-
-    def tell(share: float) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > TELL_S:
-            told_at = time.monotonic()
-            plan.reports.actor.put_nowait.remote(TaskProgress(name, share))  # not waited for
-
     verifiers = [
         teacher_from_arrays(each, arrays).to(device)
         for each, arrays in zip(verifiers_of(config), shared.verifiers, strict=True)
     ]
     real = Dataset(*(partial(_split, each) for each in shared.real))
     teacher = teacher_from_arrays(config.teacher, shared.teacher).to(device)
+    tell = Teller(plan.reports, name)
     return Given(teacher, verifiers, real, shared.groups, shared.data, plan.images, tell)
 
 
@@ -311,14 +294,9 @@ class _Table:
         self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
         arrays = [to_arrays(network.network) for network in (teacher, *verifiers)]
         shared = [ray.put(Shared(arrays[0], arrays[1:], real, checked.groups, data))]
-        options = {"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
-        self._reports = Queue(actor_options=options)
-        self._plan = TablePlan(config, shared, library / "images", library / "cells", self._reports)
+        self._tasks = Tasks("sets and cells", config.stall_timeout_s)
+        self._plan = TablePlan(config, shared, library / "images", library / "cells", self._tasks.reports)
         self._teacher = teacher
-        self._shares: dict[str, float] = {}
-        # Name and key of what each task does; a set's key is no cell's.
-        self._running: dict[ray.ObjectRef, tuple[str, str]] = {}
-        self._last_news = time.time()
 
     def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
         """Fill what is missing; returns all that is filled, in the order of the cells.
@@ -326,23 +304,16 @@ class _Table:
         Raises:
             RaydreamError: a process failed for good, nothing was heard for too long, or no cell came to its end.
         """
-        printer(console)(f"{len(self._cells) - len(self._missing)} of {len(self._cells)} cells are there already")
+        say = printer(console)
+        say(f"{len(self._cells) - len(self._missing)} of {len(self._cells)} cells are there already")
         self._begin()
-        try:
-            with Counter("sets and cells", 0, len(self._shares), console) as counter:
-                while self._running:
-                    for done in ray.wait(list(self._running), timeout=POLL_S)[0]:
-                        (name, key), reason = self._running.pop(done), ray.get(done)
-                        self._last_news, self._shares[name] = time.time(), 1.0
-                        if reason is not None and key in self._cells:
-                            journal.note(f"{name} failed, and is left out: {reason}")
-                        elif key in self._cells:
-                            counter.say(self._told(key))
-                        self._folder.save()
-                    self._listen()
-                    counter.update(sum(self._shares.values()))
-        except ray.exceptions.RayError as error:
-            raise own_error(error, "a cell failed") from error
+        keys = {str(cell): key for key, cell in self._missing.items()}
+        for name, reason in self._tasks.ended(console):
+            if name in keys and reason is not None:
+                journal.note(f"{name} failed, and is left out: {reason}")
+            elif name in keys:
+                say(self._told(keys[name]))
+            self._folder.save()
         found = [(cell, self._results.read(key)) for key, cell in self._cells.items()]
         filled = [(cell, each) for cell, each in found if each is not None]
         if not filled:
@@ -356,19 +327,11 @@ class _Table:
             if isinstance(cell.images, DistillConfig) and (key := key_of(cell.images, self._teacher)) not in made:
                 name = f"images {key}"
                 made[key] = _make_task.options(**options).remote(self._plan, name, cell.images)
-                self._running[made[key]], self._shares[name] = (name, key), 0.0
+                self._tasks.add(name, 0.0, made[key])
         for key, cell in self._missing.items():
             after = made[key_of(cell.images, self._teacher)] if isinstance(cell.images, DistillConfig) else None
             task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, after)
-            self._running[task], self._shares[str(cell)] = (str(cell), key), 0.0
-
-    def _listen(self) -> None:
-        for told in drain(self._reports):
-            self._last_news = time.time()
-            self._shares[told.name] = max(told.share, self._shares[told.name])
-        if time.time() - self._last_news > self._config.stall_timeout_s:
-            left = ", ".join(name for name, _ in self._running.values())
-            raise StallError(f"no news for {self._config.stall_timeout_s:g} s (stall_timeout_s) of {left}")
+            self._tasks.add(str(cell), 0.0, task)
 
     def _told(self, key: str) -> str:
         cell, filled = self._cells[key], self._results.read(key)

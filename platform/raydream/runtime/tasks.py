@@ -1,0 +1,94 @@
+"""Many tasks at once that tell how far they are: begun, heard, and waited for."""
+
+import time
+from collections.abc import Iterator
+
+import ray
+from ray.util.queue import Queue
+from rich.console import Console
+
+from raydream.errors import StallError
+from raydream.reporting.progress import Counter
+from raydream.runtime.failures import own_error
+from raydream.runtime.messages import TaskProgress, drain
+from raydream.runtime.session import beside_the_driver
+
+POLL_S = 0.2
+TELL_S = 1.0
+"""between two pieces of news of a task, at least"""
+
+
+class Teller:
+    """Tells the driver how far a task is; called in the task with the share of it that is done, in [0, 1].
+
+    Args:
+        reports: of `Tasks`.
+        name: of the task.
+    """
+
+    def __init__(self, reports: Queue, name: str) -> None:
+        self._reports, self._name, self._told_at = reports, name, 0.0
+
+    def __call__(self, share: float) -> None:
+        if time.monotonic() - self._told_at > TELL_S:
+            self._told_at = time.monotonic()
+            self._reports.actor.put_nowait.remote(TaskProgress(self._name, share))  # not waited for
+
+
+class Tasks:
+    """Tasks by name, as the driver sees them. Each returns why it failed, or None where it did not.
+
+    Args:
+        what: they are, together.
+        stall_timeout_s: without any news, after which they count as stuck.
+
+    Attributes:
+        reports: a queue of `TaskProgress`, which their tellers take.
+    """
+
+    def __init__(self, what: str, stall_timeout_s: float) -> None:
+        self._what, self._stall_timeout_s = what, stall_timeout_s
+        beside = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
+        self.reports = Queue(actor_options={"name": f"reports of {what}", **beside})
+        self._shares: dict[str, float] = {}
+        self._running: dict[ray.ObjectRef, str] = {}
+
+    def add(self, name: str, share: float, task: ray.ObjectRef | None) -> None:
+        """Count a task among these.
+
+        Args:
+            share: of it that is done, in [0, 1].
+            task: that has been begun; None where it came to its end in an earlier session.
+        """
+        self._shares[name] = share
+        if task is not None:
+            self._running[task] = name
+
+    def ended(self, console: Console) -> Iterator[tuple[str, str | None]]:
+        """Each task as it comes to its end: its name, and why it failed; meanwhile, shows how far all are.
+
+        Raises:
+            RaydreamError: a process failed for good, or nothing was heard for too long.
+        """
+        heard_at = time.time()
+        with Counter(self._what, sum(self._shares.values()), len(self._shares), console) as counter:
+            while self._running:
+                try:
+                    done = [
+                        (self._running.pop(task), ray.get(task))
+                        for task in ray.wait(list(self._running), timeout=POLL_S)[0]
+                    ]
+                    told = drain(self.reports)
+                except ray.exceptions.RayError as error:
+                    raise own_error(error, f"one of the {self._what} failed") from error
+                for name, reason in done:
+                    self._shares[name] = 1.0
+                    yield name, reason
+                for news in told:
+                    self._shares[news.name] = max(news.share, self._shares[news.name])
+                counter.update(sum(self._shares.values()))
+                if done or told:
+                    heard_at = time.time()
+                elif time.time() - heard_at > self._stall_timeout_s:
+                    left = ", ".join(self._running.values())
+                    raise StallError(f"no news for {self._stall_timeout_s:g} s (stall_timeout_s) of {left}")
