@@ -1,13 +1,14 @@
 """What one run takes from another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from raydream.command_line import as_dict
-from raydream.config import DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig
+from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig
 from raydream.errors import InputError
 from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
@@ -61,6 +62,18 @@ def test_verifiers_take_the_input_of_the_images(distilled):
     assert resolve({"images": "x", "verifiers": ()})["verifiers"] == ()
 
 
+def test_images_of_a_run_are_measured_on_its_data_and_others_on_none(tmp_path):
+    data = DataConfig(name="files", validation="v.npz", test="t.npz")
+    begin(tmp_path / "run", as_dict(DistillConfig(teacher=replace(TEACHER, checkpoint="w.pt"), data=data)))
+    found = {
+        images: resolve({"images": images, "data": {"name": "images"}})["data"]
+        for images in (str(tmp_path / "run"), str(tmp_path), "somewhere.npz", "")
+    }
+    assert found.pop(str(tmp_path / "run")) == as_dict(data)
+    assert all(data == {"name": "none"} for data in found.values())
+    assert resolve({"images": str(tmp_path / "run"), "data": {"name": "digits"}})["data"] == {"name": "digits"}
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -70,6 +83,7 @@ def test_verifiers_take_the_input_of_the_images(distilled):
         ({"images": "{distilled}", "verifiers": "=x"}, "NETWORK=CHECKPOINT"),
         ({"images": "{distilled}", "verifiers": "digits=x,"}, "NETWORK=CHECKPOINT"),
         ({"images": "no_such_run", "verifiers": "digits=x"}, "images = 'no_such_run'"),
+        ({"images": 256, "data": {"name": "images"}}, "data.name = 'images': must be digits, files"),
     ],
 )
 def test_what_is_not_there_is_said_so(settings, says, distilled):

@@ -138,7 +138,7 @@ class TransferConfig:
     teacher, settings, seed, processor and threads); empty: all are made anew"""
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    data: DataConfig = Field(default_factory=DataConfig)
+    data: DataConfig = Field(default_factory=lambda: DataConfig(name="images"))
     student: StudentConfig = Field(default_factory=StudentConfig)
     synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
@@ -181,7 +181,7 @@ class PruneConfig:
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", learning_rate=0.02))
-    data: DataConfig = Field(default_factory=DataConfig)
+    data: DataConfig = Field(default_factory=lambda: DataConfig(name="images"))
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:

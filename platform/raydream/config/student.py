@@ -55,8 +55,9 @@ class StudentConfig:
     """for step: shares of all distillation steps"""
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """for step: what the learning rate is multiplied with"""
-    clip_norm: Positive | None = None
-    """the gradient of all weights together is scaled down to this norm where it is longer; null: it is left alone"""
+    clip_norm: Positive | None = 5.0
+    """the gradient of all weights together is scaled down to this norm where it is longer, which lets shallow networks
+    begin at the learning rate of deep ones; null: it is left alone (the paper)"""
     ema: Share = 0.0
     """weight of what was before in an exponential moving average of the weights (and BN statistics), such as 0.999,
     which is then what is measured, saved and competed with; less in the first steps, when all is new; 0: none"""

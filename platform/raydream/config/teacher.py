@@ -66,7 +66,7 @@ class TrainingConfig:
 
 
 def _known(name: str) -> str:
-    if name not in ("digits", "files", "none") and not name.startswith(TORCHVISION):
+    if name not in ("digits", "files", "images", "none") and not name.startswith(TORCHVISION):
         allowed = "digits, files, torchvision:NAME or none"
         raise InputError("data.name", name, allowed, "put other data into files, and name these")
     return name
@@ -78,7 +78,8 @@ class DataConfig:
 
     name: Annotated[str, AfterValidator(_known)] = "digits"
     """digits: scikit-learn's handwritten digits; files: those named below; torchvision:NAME: a data set of
-    torchvision's, such as torchvision:CIFAR10, that lies in `folder`; none: nothing to measure on"""
+    torchvision's, such as torchvision:CIFAR10, that lies in `folder`; none: nothing to measure on; images: where
+    another run's images are named, what that run was measured on, and nothing elsewhere"""
     train: str | None = None
     """for files: path or URL of the labelled images that a teacher is trained on: a .parquet file or a folder of these
     (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8

@@ -226,8 +226,10 @@ def accuracy_rows(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def result_table(rows: dict[str, str]) -> Table:
-    """The table at a run's end."""
+    """The table at a run's end; what is too long for a line goes on in the next, so that no path is cut short."""
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in rows.items():
         table.add_row(name, text)
     return table

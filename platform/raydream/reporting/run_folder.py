@@ -59,8 +59,8 @@ class RunFolder:
             self.copy.save()
 
     def shown(self, name: str = "") -> str:
-        """The folder, or something in it, as a user finds it."""
-        return f"{self.place}/{name}".rstrip("/")
+        """The folder, or something in it, as a user finds it: below the working directory, by its path from there."""
+        return f"{self.place}/{name}".rstrip("/").removeprefix(f"{Path.cwd()}/")
 
     @property
     def config(self) -> Path:

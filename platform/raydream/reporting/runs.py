@@ -18,7 +18,8 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with what they name in its place, so that a run folder's configuration needs nothing else.
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
-    trained no student; `teacher.network: images` becomes the teacher of the run whose images are named. A verifier
+    trained no student; `teacher.network: images` becomes the teacher of the run whose images are named, and
+    `data.name: images` what that run was measured on, or nothing where they are no run's. A verifier
     `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. Runs that are
     named with commas between them become a list. `space: PATH` becomes what that file holds.
 
@@ -33,6 +34,8 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
             settings["teacher"] = _inverted(str(settings["images"]))
         else:
             settings["teacher"] = _network(settings["teacher"], "teacher.network")
+    if isinstance(settings.get("data"), dict) and settings["data"].get("name") == OF_IMAGES:
+        settings["data"] = _measured_on(settings.get("images"))
     if isinstance(settings.get("compare"), str):
         settings["compare"] = [run for run in settings["compare"].split(",") if run]
     if isinstance(verifiers := settings.get("verifiers"), str):
@@ -65,6 +68,15 @@ def _inverted(images: str) -> dict[str, Any]:
     if not place.has(TEACHER):
         raise InputError("images", images, "the folder of a run that has a teacher", "name another run, or a teacher")
     return description | {"checkpoint": f"{place}/{TEACHER}"}
+
+
+def _measured_on(images: Any) -> dict[str, Any]:
+    """The data of the run that made images; none where they are no run's, or are yet to be made."""
+    if not isinstance(images, str):
+        allowed = "digits, files, torchvision:NAME or none"
+        raise InputError("data.name", OF_IMAGES, allowed, "this job is given no images of another run")
+    data = read(images, "images")[1].get("data") if images and is_begun(images) else None
+    return data if isinstance(data, dict) else {"name": "none"}
 
 
 def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
