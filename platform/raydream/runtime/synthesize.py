@@ -196,7 +196,7 @@ def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
         "made by earlier runs": f"{sum(summary.get('reused', {}).values())} batches",
         **cost_rows(summary),
         "seconds": f"{summary['wall_s']:.0f}",
-        "data set": str(folder.images),
+        "data set": folder.shown("images"),
         "data card": folder.shown("README.md"),
         "pictures": folder.shown("images.png"),
         **({"PNG files": folder.shown("png")} if (folder.path / "png").exists() else {}),
