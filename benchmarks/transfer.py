@@ -26,7 +26,7 @@ import yaml
 
 from raydream.applications.transfer import run_epochs
 from raydream.command_line import as_dict, validate
-from raydream.config import BufferConfig, DistillConfig, TransferConfig
+from raydream.config import BufferConfig, DistillConfig, SynthesisConfig, TransferConfig
 from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
@@ -119,7 +119,8 @@ def _source(config: TransferConfig, source: str) -> DistillConfig | str:
     if source not in SYNTHESIZERS:
         return source
     coefficients = replace(config.synthesis.coefficients, competition=30.0)
-    synthesis = replace(config.synthesis, coefficients=coefficients, method=source)
+    settings = as_dict(replace(config.synthesis, coefficients=coefficients)) | {"method": source}
+    synthesis = validate(SynthesisConfig, settings)
     often = BufferConfig(samples_per_insert=100)
     return making(config.teacher, synthesis, config.student, often, config.new_images, config.seed)
 

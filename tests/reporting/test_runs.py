@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.command_line import as_dict
-from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig
+from raydream.command_line import as_dict, parse
+from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
 from raydream.errors import InputError
 from raydream.reporting.run_folder import begin
 from raydream.reporting.runs import resolve
@@ -62,7 +62,7 @@ def test_verifiers_take_the_input_of_the_images(distilled):
     assert resolve({"images": "x", "verifiers": ()})["verifiers"] == ()
 
 
-def test_images_of_a_run_are_measured_on_its_data_and_others_on_none(tmp_path):
+def test_images_of_a_run_are_measured_on_its_data_and_others_on_the_default(tmp_path):
     data = DataConfig(name="files", validation="v.npz", test="t.npz")
     begin(tmp_path / "run", as_dict(DistillConfig(teacher=replace(TEACHER, checkpoint="w.pt"), data=data)))
     found = {
@@ -70,8 +70,12 @@ def test_images_of_a_run_are_measured_on_its_data_and_others_on_none(tmp_path):
         for images in (str(tmp_path / "run"), str(tmp_path), "somewhere.npz", "")
     }
     assert found.pop(str(tmp_path / "run")) == as_dict(data)
-    assert all(data == {"name": "none"} for data in found.values())
-    assert resolve({"images": str(tmp_path / "run"), "data": {"name": "digits"}})["data"] == {"name": "digits"}
+    assert all(data == {"name": "digits"} for data in found.values())
+    assert resolve({"images": str(tmp_path / "run"), "data": {"name": "none"}})["data"] == {"name": "none"}
+    other = as_dict(data) | {"name": "images", "test": "other.npz"}
+    assert resolve({"images": str(tmp_path / "run"), "data": other})["data"] == as_dict(replace(data, test="other.npz"))
+    with pytest.raises(InputError, match=r"data\.test = 'a.npz': must be null where data.name is digits"):
+        parse(TransferConfig, "", ["--teacher.checkpoint", "w.pt", "--data.test", "a.npz"])
 
 
 @pytest.mark.parametrize(

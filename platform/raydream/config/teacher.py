@@ -79,7 +79,7 @@ class DataConfig:
     name: Annotated[str, AfterValidator(_known)] = "digits"
     """digits: scikit-learn's handwritten digits; files: those named below; torchvision:NAME: a data set of
     torchvision's, such as torchvision:CIFAR10, that lies in `folder`; none: nothing to measure on; images: where
-    another run's images are named, what that run was measured on, and nothing elsewhere"""
+    another run's images are named, what that run was measured on, else digits"""
     train: str | None = None
     """for files: path or URL of the labelled images that a teacher is trained on: a .parquet file or a folder of these
     (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8

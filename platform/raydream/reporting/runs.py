@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from raydream.config import DataConfig
 from raydream.errors import InputError, first_line
 from raydream.folders import folder_at
 from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
@@ -19,7 +20,7 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
     trained no student; `teacher.network: images` becomes the teacher of the run whose images are named, and
-    `data.name: images` what that run was measured on, or nothing where they are no run's. A verifier
+    `data.name: images` what that run was measured on, or the digits where they are no run's. A verifier
     `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. Runs that are
     named with commas between them become a list. `space: PATH` becomes what that file holds.
 
@@ -35,7 +36,7 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
         else:
             settings["teacher"] = _network(settings["teacher"], "teacher.network")
     if isinstance(settings.get("data"), dict) and settings["data"].get("name") == OF_IMAGES:
-        settings["data"] = _measured_on(settings.get("images"))
+        settings["data"] = _measured_on(settings.get("images"), settings["data"])
     if isinstance(settings.get("compare"), str):
         settings["compare"] = [run for run in settings["compare"].split(",") if run]
     if isinstance(verifiers := settings.get("verifiers"), str):
@@ -70,13 +71,16 @@ def _inverted(images: str) -> dict[str, Any]:
     return description | {"checkpoint": f"{place}/{TEACHER}"}
 
 
-def _measured_on(images: Any) -> dict[str, Any]:
-    """The data of the run that made images; none where they are no run's, or are yet to be made."""
+def _measured_on(images: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The data of the run that made images, but for what is said otherwise; every job's default for those of no run."""
     if not isinstance(images, str):
         allowed = "digits, files, torchvision:NAME or none"
         raise InputError("data.name", OF_IMAGES, allowed, "this job is given no images of another run")
+    usual = DataConfig()
+    said = {name: value for name, value in given.items() if value and value != getattr(usual, name)}
     data = read(images, "images")[1].get("data") if images and is_begun(images) else None
-    return data if isinstance(data, dict) else {"name": "none"}
+    theirs = data if isinstance(data, dict) else {"name": usual.name}
+    return theirs | said | {"name": theirs["name"]}
 
 
 def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
