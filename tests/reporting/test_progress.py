@@ -5,9 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from raydream.config import GeneratorsConfig, TrialConfig
+from raydream.command_line import as_dict
+from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import Counter, Display, Pace, State, time_text
+from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text
+from raydream.reporting.run_folder import begin
 
 
 def test_the_time_left_follows_from_what_this_session_has_done():
@@ -81,3 +83,13 @@ def test_what_was_reserved():
     assert found == {"cpu_hours": pytest.approx(3.0), "gpu_hours": pytest.approx(1.0)}
     assert cost_rows(found)["reserved"].startswith("3 CPU-hours, 1 GPU-hours")
     assert hours() == {"cpu_hours": 0.0, "gpu_hours": 0.0} and cost_rows({}) == {}
+
+
+def test_no_path_is_cut_short_and_those_below_the_working_directory_begin_there(tmp_path, monkeypatch):
+    folder = begin(str(tmp_path / "runs" / "one"), as_dict(DistillConfig()))
+    assert folder.shown("report.html") == f"{tmp_path}/runs/one/report.html"
+    monkeypatch.chdir(tmp_path)
+    assert folder.shown("report.html") == "runs/one/report.html" and folder.shown() == "runs/one"
+    text, path = io.StringIO(), "/a-folder-of-a-long-name" * 5
+    Console(file=text, width=80).print(result_table({"report": path}))
+    assert "".join(line.split("│")[2].strip() for line in text.getvalue().splitlines()[1:-1]) == path
