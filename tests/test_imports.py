@@ -68,6 +68,14 @@ def test_checks_of_all_jobs_import_without_what_only_pruning_needs():
     assert not {name for name in loaded if name.split(".")[0] in ("torch_pruning", "torchvision", "onnx", "ray")}
 
 
+def test_no_process_of_a_job_pays_for_torchvision():
+    # It takes two seconds, and each process of a run imports the job's module.
+    modules = sorted(path.stem for path in (ROOT / "runtime").glob("*.py") if path.stem != "__init__")
+    assert {"distill", "transfer"} <= set(modules)
+    loaded = imported("import " + ", ".join(f"raydream.runtime.{module}" for module in modules))
+    assert not {name for name in loaded if name.split(".")[0] == "torchvision"}
+
+
 def test_the_package_itself_loads_nothing_until_a_name_of_it_is_used():
     loaded = imported("import raydream")
     assert not {name for name in loaded if name.startswith("raydream.") or name.split(".")[0] in ("torch", "ray")}

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
 
 from raydream.seeds import derive_seed
 
@@ -43,6 +41,8 @@ def inception_score(logits: np.ndarray, seed: int = 0) -> float:
     Returns:
         in [1, K]: higher where images are decided, and of all classes.
     """
+    from torchmetrics.image.inception import InceptionScore  # here, as it takes seconds, and one table needs it
+
     splits = min(MOST_SPLITS, max(1, len(logits) // SPLIT_IMAGES))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # that it holds all logits, and that one split has no deviation
@@ -58,6 +58,8 @@ def frechet_distance(features: np.ndarray, real: np.ndarray) -> float:
     Args:
         features, real: [N,D] and [M,D] of a stated network; figures of two networks cannot be compared.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # here, as above
+
     metric = FrechetInceptionDistance(_Given(features.shape[1])).set_dtype(torch.float64)
     metric.update(torch.from_numpy(features).double(), real=False)
     metric.update(torch.from_numpy(real).double(), real=True)

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.utils import make_grid
 
 from raydream.errors import ShardError, first_line
 from raydream.storage import patiently, set_aside, write_aside
@@ -112,6 +111,8 @@ class Recorder:
 
     def grid(self, name: str, images: np.ndarray, step: int, most: int = 40) -> None:
         """Images uint8 [N,C,H,W] side by side for TensorBoard; of other channel counts than 1 and 3, the first."""
+        from torchvision.utils import make_grid  # here, as it takes two seconds, which each process would pay
+
         shown = images[:most] if images.shape[1] in (1, 3) else images[:most, :1]
         self._events.add_image(name, make_grid(torch.from_numpy(np.array(shown)), nrow=10, padding=1), step)
 
