@@ -42,9 +42,9 @@ def run(job: str, *arguments: str | Path, timeout_s: float = 300) -> subprocess.
     return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], timeout_s: float = 120) -> None:
-    """Wait for a condition while a process is alive."""
-    deadline = time.monotonic() + timeout_s
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for a condition while a process is alive; much longer than it takes, as machines can be busy."""
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "waited in vain"

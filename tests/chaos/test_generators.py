@@ -78,7 +78,7 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(tmp_
     process = start("distill", *options, "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
     assert kill(process.pid, "ray::Generator")
-    wait_until((run_dir / "images" / "r0001-b0001.parquet").exists, process, timeout_s=300)
+    wait_until((run_dir / "images" / "r0001-b0001.parquet").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     done = run("distill", "--resume", run_dir)

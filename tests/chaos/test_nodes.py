@@ -55,7 +55,7 @@ def test_the_students_node_is_lost_and_generators_make_room_for_it(
     cluster, run_dir = start_cluster(num_cpus=0), tmp_path / "run"
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     process = start_run(cluster, run_dir, library, generators=3)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process)
     (its,) = [node for node in nodes if trains(node)]
     cluster.remove_node(its, allow_graceful=False)
     out, error = process.communicate(timeout=400)
@@ -74,13 +74,13 @@ def test_a_student_takes_workers_in_with_a_node_and_goes_on_without_them(
         cluster, run_dir, library, 1, "--student.workers", "2", "--student.min_workers", "1", "--student.cpus", "0.6",
         "--generators.cpus", "0.4",
     )  # fmt: skip
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process)
     assert "the student trains with 1 of 2 workers now" in noted(run_dir)
     second = cluster.add_node(num_cpus=1)
-    wait_until(lambda: "the student trains with 2 of 2 workers now" in noted(run_dir), process, timeout_s=200)
-    wait_until(lambda: trains(first) and trains(second), process, timeout_s=200)
+    wait_until(lambda: "the student trains with 2 of 2 workers now" in noted(run_dir), process)
+    wait_until(lambda: trains(first) and trains(second), process)
     reached = steps_saved(folder_at(run_dir / "checkpoints"))
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process)
     cluster.remove_node(second, allow_graceful=True)  # as a machine that is taken back goes
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error

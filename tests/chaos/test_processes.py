@@ -52,7 +52,7 @@ def test_a_student_may_be_lost_again_and_again_as_long_as_it_gets_further(tmp_pa
     )
     reached = 0
     for _ in range(MAX_FAILURES + 2):
-        wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process, timeout_s=200)  # noqa: B023
+        wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process)  # noqa: B023
         wait_until(lambda: bool(kill(process.pid, "ray::RayTrainWorker")), process)
         reached = steps_saved(folder_at(run_dir / "checkpoints"))
     out, error = process.communicate(timeout=400)
@@ -66,7 +66,7 @@ def test_a_shard_lost_when_the_student_has_learned_nearly_all_is_made_again(tmp_
     """Not in lockstep: what a restarted buffer has handed out counts from where the student is."""
     run_dir = tmp_path / "run"
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 300, process, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 300, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     (run_dir / "summary.json").unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def test_a_shard_damaged_when_all_was_done_is_made_again(lockstep_run: Path, tmp
 def test_a_damaged_checkpoint_costs_training_and_no_image(tmp_path: Path, library: Path) -> None:
     run_dir = tmp_path / "run"
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     for checkpoint in (run_dir / "checkpoints").glob("checkpoint_*/student.pt"):

@@ -128,7 +128,7 @@ def test_whatever_runs_on_a_host_ends_with_whoever_made_it() -> None:
 def test_a_host_is_cut_off_with_its_generator_and_comes_back(hosts: Network, tmp_path: Path, library: Path) -> None:
     nodes, run_dir, rounds = Nodes(hosts, tmp_path, head_cpus=1), tmp_path / "run", 30
     run = nodes.distill(run_dir, library, "--generators.count", "3", "--rounds.count", str(rounds))
-    wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, run, timeout_s=200)
+    wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, run)
     host = next(other for other in OTHERS if not nodes.on(other, TRAINING))
     at_work: list[int] = []
     wait_until(lambda: at_work.extend(nodes.on(host, MAKING)) or bool(at_work), run)
@@ -160,7 +160,7 @@ def test_a_host_is_cut_off_with_its_generator_and_comes_back(hosts: Network, tmp
 def test_a_host_is_cut_off_with_the_student(hosts: Network, tmp_path: Path, library: Path) -> None:
     nodes, run_dir, rounds = Nodes(hosts, tmp_path, head_cpus=0), tmp_path / "run", 12
     run = nodes.distill(run_dir, library, "--generators.count", "2", "--rounds.count", str(rounds))
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, run, timeout_s=200)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, run)
     (host,) = [other for other in OTHERS if nodes.on(other, TRAINING)]
     nodes.network.cut(host)
     assert_whole(run_dir, run, rounds)

@@ -34,7 +34,7 @@ def test_a_killed_run_goes_on_from_its_store(bucket: str, lockstep: str) -> None
     where = f"{bucket}/runs/lockstep-{lockstep}"
     place = folder_at(where)
     process = start("distill", "--config", TINY, "--rounds.lockstep", lockstep, "--run-dir", where)
-    wait_until(lambda: bool((place / "checkpoints").names()), process, timeout_s=200)
+    wait_until(lambda: bool((place / "checkpoints").names()), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     kept = committed(place)

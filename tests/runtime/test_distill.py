@@ -98,7 +98,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path) -> None:
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     kept = images_of(run_dir)
     assert process.returncode == 130, error
     assert f"--resume {run_dir}" in error and "Traceback" not in error

@@ -138,7 +138,7 @@ def test_ctrl_c_says_how_to_go_on(library: Path, tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         wait_until(lambda: Trials(tmp_path / "run" / "trials.jsonl").count("done") >= 1, process)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=300)
     assert process.returncode == 130, out + error
     assert f"--resume {tmp_path / 'run'}" in error and "Traceback" not in out + error, out + error
 

@@ -189,7 +189,7 @@ def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     process = start("synthesize", "--config", config, "--images", "400", "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0000-b0000.parquet").exists, process)
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
     assert f"jobs/synthesize.py --resume {run_dir}" in error and "Traceback" not in error
     assert not (run_dir / "summary.json").exists()

@@ -361,11 +361,11 @@ def test_real_data_of_another_shape_are_refused(images: Path, config: Path, tmp_
 
 
 def test_a_job_answers_bad_input_in_one_sentence(config: Path, tmp_path: Path) -> None:
-    done = run("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run", timeout_s=60)
+    done = run("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and done.stderr.startswith("error: student.cpus = 99"), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
     all_of_them = ["--feed", "stream", "--student.cpus", str(machine_cpus()), "--run-dir", tmp_path / "run"]
-    done = run("transfer", "--config", config, *all_of_them, timeout_s=60)
+    done = run("transfer", "--config", config, *all_of_them)
     assert done.returncode == 2 and "beside 0.5 CPUs for reading images" in done.stderr, done.stderr
 
 
