@@ -39,14 +39,14 @@ from raydream.config import (
 )
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
-from raydream.errors import DivergenceError, InputError
+from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
 from raydream.networks import build_student
 from raydream.pruning.checks import check_prunable
 from raydream.reporting import run_folder, runs
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.students.distillation import steps_to_settle
+from raydream.students.distillation import check_finite, steps_to_settle
 from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.tasks import tasks_of
 from raydream.targets import check_targets
@@ -400,7 +400,8 @@ def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Seq
         InputError: images or labels that do not fit the network, or each other.
     """
     pixels = _pixels(images, teacher)
-    return measured.accuracy(teacher.network, teacher.normalisation, pixels, _labels(labels, len(pixels), 0))
+    named = _labels(labels, len(pixels), 0, teacher.config.classes)
+    return measured.accuracy(teacher.network, teacher.normalisation, pixels, named)
 
 
 def _of(teacher: Teacher) -> dict[str, Any]:
@@ -436,8 +437,7 @@ def _builder(
 
 def _learned(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
     """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
-    if not all(value.isfinite().all() for value in network.state_dict().values()):
-        raise DivergenceError("the student diverged: lower student.learning_rate")
+    check_finite(network)
     described_as = replace(
         teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
     )
@@ -455,13 +455,16 @@ def _pixels(images: Pixels, teacher: Teacher) -> np.ndarray:
     return found
 
 
-def _labels(labels: np.ndarray | Tensor | Sequence[int], count: int, first: int) -> np.ndarray:
-    """int64 [N]; raises InputError."""
+def _labels(
+    labels: np.ndarray | Tensor | Sequence[int], count: int, first: int, classes: int | None = None
+) -> np.ndarray:
+    """int64 [N], from `first` on, and below `classes` where there are no more; raises InputError."""
     found = np.asarray(labels)
-    if found.shape != (count,) or found.dtype.kind not in "iu" or (found < first).any():
-        allowed = f"{count} whole numbers from {first} on, one for each image"
-        lowest = f", the lowest {found.min()}" if found.size and found.dtype.kind in "iu" else ""
-        raise InputError("labels", f"{found.dtype} {list(found.shape)}{lowest}", allowed, "give one class per image")
+    whole = found.shape == (count,) and found.dtype.kind in "iu"
+    if not whole or (found < first).any() or (classes is not None and (found >= classes).any()):
+        allowed = f"{count} whole numbers from {first} {'on' if classes is None else f'to {classes - 1}'}, one an image"
+        seen = f", {found.min()} to {found.max()}" if found.size and found.dtype.kind in "iu" else ""
+        raise InputError("labels", f"{found.dtype} {list(found.shape)}{seen}", allowed, "give one class per image")
     return found.astype(np.int64)
 
 

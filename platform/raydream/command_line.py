@@ -78,7 +78,8 @@ def parse(
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser.set_defaults(_leaves(defaults(given)))
-    resumed = run_folder.resume(given[given.index("--resume") + 1]) if "--resume" in given[:-1] else None
+    there = _resumed(given)
+    resumed = None if there is None else run_folder.resume(there)
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
@@ -202,6 +203,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, jsonargparse.Namespace):
         return {name: _plain(inner) for name, inner in vars(value).items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _resumed(given: Sequence[str]) -> str | None:
+    """The folder that a command line says to go on with; None where it says nothing, or nothing that can be known."""
+    for at, option in enumerate(given):
+        name, _, value = option.partition("=")
+        if name == "--resume":
+            return value or (given[at + 1] if at + 1 < len(given) else None)
+    return None
 
 
 def _is_submitted() -> bool:

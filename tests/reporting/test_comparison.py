@@ -82,8 +82,9 @@ def test_names_are_as_short_as_they_can_be(given, names):
 
 
 def test_a_run_is_not_beside_itself():
-    with pytest.raises(InputError, match=r"RUN = 'a'.*each run once"):
-        short_names(["a", "b", "a"])
+    for again in ("a", "a/", "./a", str(Path("a").resolve())):
+        with pytest.raises(InputError, match=f"RUN = '{re.escape(again)}'.*each run once"):
+            short_names(["a", "b", again])
 
 
 def test_the_job(runs, tmp_path: Path):  # noqa: F811

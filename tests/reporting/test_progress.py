@@ -68,6 +68,14 @@ def test_a_counter_tells_each_tenth_with_the_time_left():
     assert all("left: " in line for line in lines) and lines[-1].endswith("left: 0 s")
 
 
+def test_a_counter_of_nothing_tells_nothing():
+    out = io.StringIO()
+    with Counter("images", 0, 0, Console(file=out)) as counter:
+        for _ in range(3):
+            counter.update(0)
+    assert out.getvalue() == ""
+
+
 def test_making_or_learning_whichever_takes_longer():
     display = Display(State(4, 100, 1000, 2), Console(file=io.StringIO()))
     display.update(step=0, images=0)

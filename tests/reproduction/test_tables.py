@@ -11,7 +11,8 @@ from raydream.applications.continual.course import load_groups
 from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
 from raydream.data import load_data
-from raydream.errors import InputError
+from raydream.data.digits import load_digits
+from raydream.errors import DivergenceError, InputError
 from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
 from raydream.reproduction.cells import Filled, Given, run_cell
@@ -19,7 +20,7 @@ from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_o
 from raydream.reproduction.paper import paper_figures
 from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown_table
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
-from raydream.reproduction.sets import REAL, make_set, making
+from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.search.space import merged
 from raydream.shards import ShardStore
@@ -28,6 +29,7 @@ from tests.tiny import tiny_teacher
 
 TINY = yaml.safe_load(Path(__file__).with_name("tiny_table.yaml").read_text())
 ROOT = Path(__file__).parents[2]
+DIGITS = load_digits().train.images
 
 
 def tiny(table: int, **changes: object) -> ReproduceConfig:
@@ -123,6 +125,51 @@ def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
         cell.key(teacher, [], "other data"),
     ]
     assert len({cell.key(teacher, [], "data"), *keys}) == 7
+
+
+def test_a_normalisation_decides_what_images_and_figures_are() -> None:
+    # A fingerprint of weights knows nothing of it.
+    teacher, config = tiny_teacher(), tiny(6, rows=["deep_inversion"])
+    other = replace(config, teacher=replace(config.teacher, mean=(0.0,)))
+    sets = [cells_of(each)[0].images for each in (config, other)]
+    assert len({key_of(each, teacher) for each in sets if isinstance(each, DistillConfig)}) == 2
+    looked_at = cells_of(tiny(2))[0]
+    verifiers = [tiny_teacher(1), make_teacher(tiny_teacher(1).network, other.teacher)]
+    assert len({looked_at.key(teacher, [verifier], "data") for verifier in verifiers}) == 2
+
+
+def test_other_peoples_images_are_known_by_their_content(tmp_path: Path) -> None:
+    path, told = tmp_path / "mine.npz", []
+    for images in (DIGITS[:300], DIGITS[:300], DIGITS[1:301]):
+        np.savez(path, x=images[:, 0])
+        told.append(content_of(str(path), "sources.mine", (1, 8, 8)))
+    assert told[0] == told[1] != told[2]
+
+
+@pytest.mark.parametrize(("table", "row"), [(1, "noise"), (4, "real"), (6, "real")])
+def test_what_diverges_is_no_figure(table: int, row: str, tmp_path: Path) -> None:
+    config = tiny(table, seeds=1, rows=[row], ratios=[0.5], student={"learning_rate": 1e30, "clip_norm": None})
+    with pytest.raises(DivergenceError, match=r"student\.learning_rate"):
+        run_cell(cells_of(config)[0], given(config, tmp_path))
+
+
+def test_images_against_a_pruned_network_are_made_again_where_they_are_damaged(tmp_path: Path) -> None:
+    changes = {"additions": {"rounds": 1, "batches": 1, "epochs": 1}, "ratios": [0.5]}
+    config = tiny(4, seeds=1, rows=["adaptive"], **changes)
+    (cell,), shared = cells_of(config), given(config, tmp_path)
+    first = run_cell(cell, shared)
+    (added,) = (tmp_path / "images").glob("added-*/*.parquet")
+    added.write_bytes(b"damaged")
+    assert run_cell(cell, shared).figures["accuracy"] == first.figures["accuracy"]
+    assert added.read_bytes() != b"damaged"
+
+
+def test_images_of_new_classes_are_counted_step_by_step(tmp_path: Path) -> None:
+    config = tiny(7, seeds=1, rows=["deep_inversion"])
+    step = as_dict(config)["steps"][0]
+    both = tiny(7, seeds=1, rows=["deep_inversion"], steps=[{**step, "classes": [7]}, {**step, "classes": [8, 9]}])
+    filled = [run_cell(cells_of(each)[0], given(each, tmp_path)) for each in (config, both)]
+    assert [each.facts["images"] for each in filled] == [4 * 7, 4 * 7 + 4 * 8]
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def test_a_resumed_run_keeps_its_configuration(tmp_path: Path) -> None:
     folder = command.folder()
     before = _fingerprint(folder.path)
     assert _status_of(["--resume", str(folder.path)])[0] == 0
+    assert _status_of([f"--resume={folder.path}"])[0] == 0
     assert _status_of(["--config", str(TINY), "--resume", str(folder.path)])[0] == 0
     assert _status_of(["--resume", str(folder.path), "--seed", "0"])[0] == 0
     for given in (["--config", str(TINY), "--seed", "5"], ["--seed", "5"]):

@@ -22,12 +22,13 @@ def options(library: Path) -> list[str]:
 def test_a_killed_table_goes_on_and_fills_only_what_is_missing(options: list[str], tmp_path: Path) -> None:
     run_dir, library = tmp_path / "run", tmp_path / "library"
     process = start("reproduce", *options, "--run-dir", run_dir, "--library", library)
-    cells = library / "cells"
-    wait_until(lambda: len(list(cells.glob("*.json"))) >= 1, process)
+    cells, images = library / "cells", library / "images"
+    # Of either, as the row of real images needs none that are made.
+    wait_until(lambda: bool([*cells.glob("*.json")] and [*images.rglob("r*.parquet")]), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
-    shards = {path: path.stat().st_mtime_ns for path in (library / "images").rglob("r*.parquet")}
+    shards = {path: path.stat().st_mtime_ns for path in images.rglob("r*.parquet")}
     assert 1 <= len(before) < 4 and not (run_dir / "summary.json").exists()
     done = run("reproduce", "--resume", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
@@ -77,6 +78,14 @@ BAD = [
     (["--table", "5", "--pruning.eta", "0"], "pruning.eta", "> 0 for table 5"),
     (["--table", "6", "--new_images", "100"], "new_images", "a multiple of synthesis.batch_size (128)"),
     (["--table", "6", "--sources", '{"faces": "no_such.parquet"}'], "sources.faces", "no_such.parquet"),
+    (["--table", "6", "--sources", '{"real": "mine.parquet"}'], "sources", "a name that no row"),
+    (["--table", "4", "--ratios", "[0.125, 0.12]"], "ratios", "differ in whole percents"),
+    (["--table", "4", "--ratios", "[0.99]"], "ratios", "at most 0.923"),
+    (["--table", "6", "--student.network", "nope"], "student.network", "package.module:factory"),
+    (["--table", "2", "--teacher.network", "nope"], "teacher.network", "package.module:factory"),
+    (["--table", "6", "--student.batch_size", "2048"], "student.batch_size", "at most 896"),
+    (["--table", "1", "--rows", "[adaptive]", "--buffer.samples_per_insert", "1"], "rounds.count", "44 distillation"),
+    (["--table", "1", "--library", "/dev/null/library"], "library", "a folder that can be written to"),
     (["--table", "7", "--steps", "[]"], "steps", "a data set of new classes"),
     (["--table", "1", "--synthesis.stages", "[{iterations: 5}]"], "synthesis.stages", "none with method dafl"),
     (["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "no_such.th"], "teacher.checkpoint", "no_such.th"),

@@ -39,7 +39,7 @@ class ReproduceConfig:
     """say what it will take, from a step that is measured, and stop there"""
     library: str | None = None
     """folder or URL where results and images are kept, to be found again by all that decides what they are, in other
-    runs, too; null: runs/library, or on a cluster that is joined the run's own folder"""
+    runs, too; null: the run's own folder. On a machine of one's own the job takes runs/library"""
     device: Device = "auto"
     """what networks compute on; auto: cuda where `gpus` reserves a GPU, else mps where there is one, else cpu"""
     cpus: Positive = 1.0
@@ -91,6 +91,8 @@ class ReproduceConfig:
             raise InputError("verifiers", [], f"one network at least for table {self.table}", remedy)
         if self.table == 5 and not self.pruning.eta:
             raise InputError("pruning.eta", 0.0, "> 0 for table 5", "its hardware-aware rows weigh latency by it")
+        if len({f"{ratio:.0%}" for ratio in self.ratios}) < len(self.ratios):
+            raise InputError("ratios", list(self.ratios), "shares that differ in whole percents", "leave one out")
         if not self.ratios and self.table in (4, 5):
             raise InputError("ratios", [], "one share at least", "say how many filters are to be removed")
         if self.additions.rounds and self.synthesis.method != "adaptive" and self.table in (4, 5):

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from raydream.errors import InputError
+from raydream.folders import folder_at
 from raydream.records import ImageBatch
 from raydream.reporting import run_folder
 from raydream.reporting.catalogue import shown_figure
@@ -81,13 +82,14 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
 
 def short_names(runs: Sequence[str]) -> list[str]:
     """The fewest last parts of paths that tell them apart; raises InputError where one is named twice."""
+    places = [str(folder_at(run, "RUN")) for run in runs]
+    for at, (run, place) in enumerate(zip(runs, places, strict=True)):
+        if place in places[:at]:
+            raise InputError("RUN", run, "each run once", "leave out what is named twice")
     parts = [str(run).rstrip("/").split("/") for run in runs]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(each[-count:]) for each in parts]
-        if len({*names}) == len(names):
-            return names
-    twice = next(run for run in runs if list(runs).count(run) > 1)
-    raise InputError("RUN", twice, "each run once", "leave out what is named twice")
+    counts = range(1, max(map(len, parts)) + 1)
+    named = (["/".join(each[-count:]) for each in parts] for count in counts)
+    return next(names for names in named if len({*names}) == len(names))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

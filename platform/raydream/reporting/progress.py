@@ -198,7 +198,7 @@ class Counter:
         """Show it; outside a terminal, a line for each tenth."""
         left = time_text(self._pace.left_s(done))
         self._bar.update(self._task, completed=done, left=left)
-        if not self._console.is_terminal and done - self._told >= self._of / 10:
+        if not self._console.is_terminal and done > self._told and done - self._told >= self._of / 10:
             self._told = done
             self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}, left: {left}")
 

@@ -29,6 +29,7 @@ from raydream.reproduction.sets import make_set, open_set, pixels_of
 from raydream.reproduction.tables import Cell
 from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
+from raydream.students.distillation import check_finite
 from raydream.synthesis.stages import stages_of as synthesis_stages
 from raydream.teachers.teacher import Teacher
 
@@ -51,7 +52,7 @@ class Given:
         verifiers: independent networks, on that device.
         real: to measure on; its training split is looked at by rows of real images alone.
         groups: of table 7.
-        data: fingerprint of the real images.
+        basis: see `Cell.key`.
         images: folder of the sets that are made.
         tell: told the share of the cell that is done, in [0, 1].
     """
@@ -60,7 +61,7 @@ class Given:
     verifiers: list[Teacher]
     real: Dataset
     groups: list[Group]
-    data: str
+    basis: str
     images: Folder
     tell: Callable[[float], None] = lambda share: None
 
@@ -114,6 +115,7 @@ def _students(cell: Cell, given: Given) -> Filled:
     for made in rounds_of(config, teacher, open_set(config, teacher, given.images), on_work=on_work):
         point = {name: _accuracy(made.student, teacher, split) for name, split in _splits(given.real).items()}
         curve.append({"step": made.step, **point, "generated": _accuracy(made.student, teacher, _all(made.batches))})
+    check_finite(made.student)
     best, last = _best(curve), curve[-1]
     share = float(np.mean([batch.provenance.target_share for batch in made.batches]))
     figures = {
@@ -180,15 +182,26 @@ def _pruned(cell: Cell, given: Given) -> Filled:
                 curve.append({"step": told.step, **points})
 
     epochs: list[int] = []
-    added = ShardStore(given.images / f"added-{cell.key(teacher, [], given.data)}") if config.additions.rounds else None
+    added = _added(cell, given)
     run = Pruning(config, teacher, images, None, added, tell, lambda step: given.tell(min(1.0, step / steps)))
     network = run.run()
+    check_finite(network)
     figures = _costs(teacher, network, given)
     figures["accuracy_best"] = _best(curve)["test"] if curve else figures["accuracy"]
     figures["filters_ratio"] = filters_of(network) / filters_of(teacher.network)
     figures["flops_ratio"] = flops_of(network, shape) / flops_of(teacher.network, shape)
     count = len(images) + config.additions.rounds * config.additions.batches * config.synthesis.batch_size
     return Filled(figures, _facts(given, count, _updates(cell), run.step), curve)
+
+
+def _added(cell: Cell, given: Given) -> ShardStore | None:
+    """Where images are kept that compete with the pruned network, those that are damaged set aside."""
+    assert isinstance(cell.run, PruneConfig)
+    if not cell.run.additions.rounds:
+        return None
+    store = ShardStore(given.images / f"added-{cell.key(given.teacher, [], given.basis)}")
+    store.set_aside_damaged()
+    return store
 
 
 def _costs(teacher: Teacher, network: nn.Module, given: Given) -> dict[str, float]:
@@ -216,6 +229,7 @@ def _transferred(cell: Cell, given: Given) -> Filled:
             curve.append({"step": epoch * epochs.steps, **points})
 
     student = run_epochs(config.student, teacher, images, config.epochs, cell.seed, on_epoch)
+    check_finite(student)
     test = given.real.test.images
     both = [logits_of(network, teacher.normalisation, test) for network in (student, teacher.network)]
     figures = {
@@ -239,7 +253,8 @@ def _continual(cell: Cell, given: Given) -> Filled:
     last = told[-1]
     figures = {"accuracy_average": last.average, "accuracy_all": last.all, "accuracy_old": float(last.old or 0.0)}
     figures |= {"accuracy_new": last.new, "forgetting": forgetting(told)}
-    images = 0 if METHODS[cell.row].images == "none" else sum(sizes[:-1]) * config.images_per_class
+    known = sum(sum(sizes[:at]) for at in range(1, len(sizes)))  # classes that images are made of, step by step
+    images = 0 if METHODS[cell.row].images == "none" else known * config.images_per_class
     updates = config.synthesis.iterations if METHODS[cell.row].images == "made" else 0
     new = sum(len(group.train.labels) for group in groups[1:])
     steps = sum(-(-len(group.train.labels) // config.student.batch_size) for group in groups[1:]) * config.epochs

@@ -1,6 +1,7 @@
 """What a table needs at a scale: settings for the configuration, beneath what a user says."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 from raydream.search.space import merged
 
 SCALES = ("digits", "cifar", "paper")
+LIBRARY = "runs/library"
+"""where a machine of one's own keeps what its tables are made of"""
 
 
 def settings_of(table: int, scale: str) -> dict[str, Any]:
@@ -28,6 +31,9 @@ def settings_of(table: int, scale: str) -> dict[str, Any]:
 def defaults_for(given: Sequence[str]) -> dict[str, Any]:
     """Settings of the table and the scale that a command line asks for, or a file that it names; none without.
 
+    A library is among them where no cluster is joined, which would not see this machine's: by its absolute path, so
+    that a run that is resumed from somewhere else finds what it has made.
+
     What is wrong with either is left to the configuration to say.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -43,8 +49,10 @@ def defaults_for(given: Sequence[str]) -> dict[str, Any]:
         chosen |= {name: value for name, value in _read(path).items() if name in asked}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     table = str(chosen.get("table"))
-    known = chosen["scale"] in SCALES and table in map(str, range(1, 8))
-    return settings_of(int(table), chosen["scale"]) if known else {}
+    if chosen["scale"] not in SCALES or table not in map(str, range(1, 8)):
+        return {}
+    library = {} if os.environ.get("RAY_ADDRESS") else {"library": str(Path(LIBRARY).absolute())}
+    return settings_of(int(table), chosen["scale"]) | library
 
 
 def _read(path: str) -> dict[str, Any]:

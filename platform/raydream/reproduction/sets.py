@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import as_dict
@@ -27,7 +28,7 @@ from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """of what is kept by content; another version's is not found"""
 REAL = "real"
 """names the training images of the data, without their labels"""
@@ -62,7 +63,9 @@ def making(
 
 def key_of(config: DistillConfig, teacher: Teacher) -> str:
     """What a set is found by: a fingerprint of all that decides what its images are."""
-    decides: list[Any] = [FORMAT_VERSION, teacher.fingerprint, config.seed, as_dict(config.synthesis)]
+    described = as_dict(replace(config.teacher, checkpoint=None))  # the fingerprint knows of the weights alone
+    decides: list[Any] = [FORMAT_VERSION, torch.__version__, teacher.fingerprint, described]
+    decides += [config.seed, as_dict(config.synthesis)]
     decides += [config.rounds.initial_batches, config.rounds.count, config.rounds.batches]
     if config.synthesis.competes:
         decides += [as_dict(config.student), as_dict(config.rounds), as_dict(config.buffer)]
@@ -122,3 +125,9 @@ def pixels_of(
     whole = open_files(source, "sources", teacher.config.input_shape)
     chosen = Images.of(whole, min(1.0, count / sum(whole.parts)), seed)
     return np.concatenate([whole.read(rows) for rows in chosen.pieces()])
+
+
+def content_of(path: str, field: str, shape: tuple[int, int, int]) -> str:
+    """Fingerprint of other people's images, which are all read; raises InputError where one cannot be."""
+    whole = open_files(path, field, shape)
+    return fingerprint_of(whole.read(rows).tobytes() for rows in Images.of(whole).pieces())

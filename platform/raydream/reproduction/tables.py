@@ -88,14 +88,14 @@ class Cell:
     def __str__(self) -> str:
         return f"{' '.join(part for part in (self.row, self.column) if part)} (seed {self.seed})"
 
-    def key(self, teacher: Teacher, verifiers: list[Teacher], data: str) -> str:
+    def key(self, teacher: Teacher, verifiers: list[Teacher], basis: str) -> str:
         """What its result is found by: a fingerprint of all that decides what it is.
 
         Args:
-            data: fingerprint of the real images that are looked at.
+            basis: fingerprint of what it rests on beside its settings and the networks: real images, and the machine.
         """
         images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else self.images
-        told = [verifier.fingerprint for verifier in verifiers]
+        told = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
         decides = [
             FORMAT_VERSION,
             __version__,
@@ -106,7 +106,7 @@ class Cell:
             images,
             teacher.fingerprint,
             told,
-            data,
+            basis,
         ]
         return fingerprint_of([json.dumps(decides).encode()])
 
@@ -114,6 +114,8 @@ class Cell:
 def rows_of(config: ReproduceConfig) -> list[str]:
     """The rows of a table, in order; raises InputError where one is asked for that it has not."""
     others = [*config.sources]
+    if taken := [name for name in others if name in (*METHODS, NO_FINETUNE, REAL)]:
+        raise InputError("sources", taken[0], "a name that no row of the tables has", "call these images otherwise")
     rows = {
         1: [*METHODS],
         2: [*MADE, REAL],

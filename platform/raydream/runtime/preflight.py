@@ -293,10 +293,15 @@ def find_images(config: TransferConfig | PruneConfig) -> tuple[Images | None, in
     """
     images = open_images(config) if config.images else None
     count = config.new_images if images is None else len(images)
+    check_batch(config, count)
+    return images, count
+
+
+def check_batch(config: TransferConfig | PruneConfig, count: int) -> None:
+    """See that there are images for a step; raises InputError."""
     if config.student.batch_size > count:
         allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
-    return images, count
 
 
 def find_teacher(config: TransferConfig | PruneConfig, images: Images | None) -> Teacher | None:

@@ -109,11 +109,10 @@ def _prune(plan: PruningPlan) -> Pruned:
     config, reports = plan.config, plan.reports
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
-    told_at, steps = 0.0, 0
+    told_at = 0.0
 
     def tell(told: Told) -> None:
-        nonlocal steps
-        steps, stage = told.step, told.stage
+        stage = told.stage
         log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
         snapshot = Snapshot(told.step, to_arrays(told.network))
         widths, filters = widths_text(widths_of(told.network)), filters_of(told.network)

@@ -1,6 +1,7 @@
 """The job that makes a table of the paper: sets of images first, then the cells that need them, side by side."""
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Iterable
@@ -10,16 +11,16 @@ from functools import partial
 from typing import Any
 
 import ray
+import torch
 from ray.util.queue import Queue
 from rich.console import Console
 
-from raydream.applications.continual.course import Group, load_groups
+from raydream.applications.continual.course import Group
 from raydream.command_line import Command
 from raydream.compute import use_device
-from raydream.config import ContinualConfig, DistillConfig, ReproduceConfig, TeacherConfig, TrainingConfig
-from raydream.data import Dataset, Split, check_data
-from raydream.data.files import open_files
-from raydream.errors import DivergenceError, InputError, RaydreamError, SynthesisError, first_line
+from raydream.config import DistillConfig, ReproduceConfig, TrainingConfig
+from raydream.data import Dataset, Split
+from raydream.errors import DivergenceError, RaydreamError, SynthesisError, first_line
 from raydream.folders import Folder, folder_at
 from raydream.reporting import run_folder
 from raydream.reporting.journal import Journal
@@ -31,76 +32,86 @@ from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
 from raydream.reproduction.estimate import estimated
 from raydream.reproduction.report import write_table
 from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
-from raydream.reproduction.sets import REAL, key_of, make_set
+from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.runtime.logs import name_logs
-from raydream.runtime.preflight import Nodes
+from raydream.runtime.reproduce_preflight import (
+    CheckedTable,
+    check_room,
+    check_table,
+    learns_from_real,
+    make_library,
+    verifiers_of,
+)
 from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks, Teller
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
-from raydream.teachers.checks import check_shapes
-from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher, fingerprint_of, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
 
-LIBRARY = "runs/library"
-"""where a machine of one's own keeps what its tables are made of"""
-
 
 @dataclass(frozen=True)
 class Shared:
-    """What all tasks look at, in the object store.
+    """What cells look at, in the object store.
 
     Attributes:
-        teacher, verifiers: weights.
-        real: splits of the real data: training (None where no cell looks at it), validation and test.
+        verifiers: weights.
+        validation, test: splits of the real data.
         groups: of table 7.
-        data: fingerprint of both.
     """
 
-    teacher: dict[str, Any]
     verifiers: list[dict[str, Any]]
-    real: tuple[Split | None, Split, Split]
+    validation: Split
+    test: Split
     groups: list[Group]
-    data: str
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What a task needs to know.
+    """What a task needs to know. It fetches no more of it than it is for: sets of images need the teacher alone.
 
     Attributes:
         config: of the table.
+        teacher: a list with the reference to its weights.
         shared: a list with the reference to `Shared`.
+        train: a list with the reference to the real data's training split, for cells of real images; None where there
+            is no such cell.
         images, cells: folders of sets, and of results by key.
         reports: of `Tasks`.
     """
 
     config: ReproduceConfig
+    teacher: list[ray.ObjectRef]
     shared: list[ray.ObjectRef]
+    train: list[ray.ObjectRef]
     images: Folder
     cells: Folder
     reports: Queue
 
+    def teacher_here(self) -> Teacher:
+        """The teacher on the device that this process computes on."""
+        config = self.config
+        device = use_device(config.device, config.cpus, config.gpus)
+        return teacher_from_arrays(config.teacher, ray.get(self.teacher[0])).to(device)
 
-def _given(plan: TablePlan, name: str) -> Given:
-    """What a task has, on the device that it computes on."""
-    config, shared = plan.config, ray.get(plan.shared[0])
-    device = use_device(config.device, config.cpus, config.gpus)
+
+def _given(plan: TablePlan, name: str, cell: Cell, basis: str) -> Given:
+    """What a cell has, on the device that it is computed on."""
+    teacher, shared = plan.teacher_here(), ray.get(plan.shared[0])
     verifiers = [
-        teacher_from_arrays(each, arrays).to(device)
-        for each, arrays in zip(verifiers_of(config), shared.verifiers, strict=True)
+        teacher_from_arrays(each, arrays).to(teacher.device)
+        for each, arrays in zip(verifiers_of(plan.config), shared.verifiers, strict=True)
     ]
-    real = Dataset(*(partial(_split, each) for each in shared.real))
-    teacher = teacher_from_arrays(config.teacher, shared.teacher).to(device)
-    tell = Teller(plan.reports, name)
-    return Given(teacher, verifiers, real, shared.groups, shared.data, plan.images, tell)
+    train = ray.get(plan.train[0]) if learns_from_real(cell) else None
+    real = Dataset(*(partial(_split, each) for each in (train, shared.validation, shared.test)))
+    return Given(teacher, verifiers, real, shared.groups, basis, plan.images, Teller(plan.reports, name))
 
 
 def _split(split: Split | None) -> Split:
-    assert split is not None  # as `_Table` sends what its cells look at
+    assert split is not None  # as a cell has what it looks at
     return split
 
 
@@ -111,25 +122,26 @@ def _make(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
         why it failed; None where it did not.
     """
     name_logs(f"images {making.synthesis.method}", making.seed)
-    given, schedule, done = _given(plan, name), Schedule.of(making), 0
+    teacher, tell, schedule, done = plan.teacher_here(), Teller(plan.reports, name), Schedule.of(making), 0
     work = schedule.total_batches * updates_of(making) + schedule.total_steps
 
     def on_work() -> None:
         nonlocal done
         done += 1
-        given.tell(min(1.0, done / work))
+        tell(min(1.0, done / work))
 
     try:
-        make_set(making, given.teacher, given.images, on_work)
+        make_set(making, teacher, plan.images, on_work)
     except SynthesisError as error:
         return first_line(error)
     return None
 
 
-def _fill(plan: TablePlan, name: str, key: str, cell: Cell, images: str | None) -> str | None:
+def _fill(plan: TablePlan, name: str, key: str, cell: Cell, basis: str, images: str | None) -> str | None:
     """Fill a cell, unless its images failed; where its process is lost, Ray begins it again.
 
     Args:
+        basis: see `Cell.key`.
         images: why there are none; None where there are.
 
     Returns:
@@ -139,7 +151,7 @@ def _fill(plan: TablePlan, name: str, key: str, cell: Cell, images: str | None) 
         return images
     name_logs(f"cell {cell.row}", cell.seed)
     try:
-        filled = run_cell(cell, _given(plan, name))
+        filled = run_cell(cell, _given(plan, name, cell, basis))
     except (SynthesisError, DivergenceError) as error:
         return first_line(error)
     Results(plan.cells).write(key, cell, filled)
@@ -148,13 +160,6 @@ def _fill(plan: TablePlan, name: str, key: str, cell: Cell, images: str | None) 
 
 _make_task = ray.remote(max_retries=3)(_make)
 _fill_task = ray.remote(max_retries=3)(_fill)
-
-
-def verifiers_of(config: ReproduceConfig) -> list[TeacherConfig]:
-    """Descriptions of the independent networks, as the command line has resolved them; none for other tables."""
-    if config.table not in (2, 3):
-        return []
-    return [each for each in config.verifiers if isinstance(each, TeacherConfig)]
 
 
 def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
@@ -173,8 +178,10 @@ def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
         if config.estimate:
             return None
     if is_local():
-        _check_room(config, machine_nodes([]))
-    checked = _check(config, cells, with_kept_teacher(config.teacher, command.resumed))
+        check_room(config, machine_nodes([]))
+    checked = check_table(config, cells, with_kept_teacher(config.teacher, command.resumed))
+    if config.library is not None:
+        make_library(config.library)
     folder = command.folder()
     with run_folder.held(folder):
         say(f"run {folder.run} in {folder.shown()}")
@@ -186,57 +193,13 @@ def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
     return summary
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What the checks found out.
-
-    Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
-        verifiers: likewise.
-        real: to measure on.
-        groups: of table 7.
-    """
-
-    teacher: Teacher | None
-    verifiers: list[Teacher | None]
-    real: Dataset
-    groups: list[Group]
-
-
-def _check(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConfig) -> Checked:
-    """Load what is named; raises InputError where it cannot be had, or does not fit."""
-    described = [("teacher", teacher), *((f"verifiers.{at}", each) for at, each in enumerate(verifiers_of(config)))]
-    loaded = [None if each.checkpoint is None else load_teacher(each, field) for field, each in described]
-    for network in loaded:
-        if network is not None:
-            check_shapes(network.network, network.config)
-    for name, path in config.sources.items():
-        open_files(path, f"sources.{name}", config.teacher.input_shape)
-    trains = None in loaded or _looks_at_training(cells)
-    real = check_data(config.data, config.teacher, train=trains)
-    assert real is not None  # as the configuration has seen
-    groups: list[Group] = []
-    if config.table == 7:
-        runs = [cell.run for cell in cells if isinstance(cell.run, ContinualConfig)]
-        methods = tuple(dict.fromkeys(run.methods[0] for run in runs))
-        groups = load_groups(replace(runs[0], methods=methods))
-    return Checked(loaded[0], loaded[1:], real, groups)
-
-
-def _looks_at_training(cells: list[Cell]) -> bool:
-    return any(cell.images == REAL and cell.table in (4, 5, 6) for cell in cells)
-
-
-def _check_room(config: ReproduceConfig, nodes: Nodes) -> None:
-    """See that there is a node with room for a cell; raises InputError."""
-    for field, name in (("cpus", "CPU"), ("gpus", "GPU")):
-        most, asked = max(node.get(name, 0.0) for node in nodes), getattr(config, field)
-        if asked > most:
-            raise InputError(field, asked, f"at most {most:g}", "a cell runs on one node: let it reserve less")
-
-
 def _run(
-    config: ReproduceConfig, cells: list[Cell], checked: Checked, folder: RunFolder, began_at: float, console: Console
+    config: ReproduceConfig,
+    cells: list[Cell],
+    checked: CheckedTable,
+    folder: RunFolder,
+    began_at: float,
+    console: Console,
 ) -> dict[str, Any]:
     say = printer(console)
     teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
@@ -247,7 +210,7 @@ def _run(
     with recording(folder, began_at, say) as (recorder, journal):
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):
-                session.enter_context(ray_session(partial(_check_room, config), [], folder.run))
+                session.enter_context(ray_session(partial(check_room, config), [], folder.run))
             with recorder.stage("cells"):
                 filled = _Table(config, cells, checked, teacher, verifiers, folder).run(console, journal)
         return _summarise(config, filled, teacher, folder, recorder)
@@ -260,14 +223,16 @@ def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
 
 def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
     """Where cells and sets of images are kept; raises InputError for a URL that nothing is known of."""
-    if config.library is None:
-        return folder_at(LIBRARY, "library") if is_local() else folder.place
-    return folder_at(config.library, "library")
+    return folder.place if config.library is None else folder_at(config.library, "library")
 
 
-def _fingerprint(splits: Iterable[Split | None]) -> str:
-    """Of real images and their labels."""
-    return fingerprint_of(part.tobytes() for each in splits if each is not None for part in (each.images, each.labels))
+def _bases(config: ReproduceConfig, rows: Iterable[str], checked: CheckedTable, train: Split | None) -> dict[str, str]:
+    """What the cells of each row rest on, see `Cell.key`: real images, other people's, torch, and what computes."""
+    splits = [checked.real.validation, checked.real.test, *([] if train is None else [train])]
+    splits += [part for group in checked.groups for part in (group.train, group.validation, group.test)]
+    machine = json.dumps([torch.__version__, config.device, config.cpus, config.gpus]).encode()
+    shared = fingerprint_of([machine, *(part.tobytes() for each in splits for part in (each.images, each.labels))])
+    return {row: shared + checked.sources.get(row, "") for row in rows}
 
 
 class _Table:
@@ -277,7 +242,7 @@ class _Table:
         self,
         config: ReproduceConfig,
         cells: list[Cell],
-        checked: Checked,
+        checked: CheckedTable,
         teacher: Teacher,
         verifiers: list[Teacher],
         folder: RunFolder,
@@ -286,16 +251,16 @@ class _Table:
         library = library_of(config, folder)
         library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
         self._results = Results(library / "cells")
-        train = checked.real.train if _looks_at_training(cells) else None
-        real = (train, checked.real.validation, checked.real.test)
-        grouped = (part for each in checked.groups for part in (each.train, each.validation, each.test))
-        data = _fingerprint([*real, *grouped])
-        self._cells = {cell.key(teacher, verifiers, data): cell for cell in cells}
+        train = checked.real.train if any(map(learns_from_real, cells)) else None
+        self._bases = _bases(config, {cell.row for cell in cells}, checked, train)
+        self._cells = {cell.key(teacher, verifiers, self._bases[cell.row]): cell for cell in cells}
         self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
-        arrays = [to_arrays(network.network) for network in (teacher, *verifiers)]
-        shared = [ray.put(Shared(arrays[0], arrays[1:], real, checked.groups, data))]
+        of_teacher, *of_verifiers = [to_arrays(network.network) for network in (teacher, *verifiers)]
+        shared = Shared(of_verifiers, checked.real.validation, checked.real.test, checked.groups)
         self._tasks = Tasks("sets and cells", config.stall_timeout_s)
-        self._plan = TablePlan(config, shared, library / "images", library / "cells", self._tasks.reports)
+        refs = [ray.put(each) for each in (of_teacher, shared, train)]
+        places = (library / "images", library / "cells")
+        self._plan = TablePlan(config, [refs[0]], [refs[1]], [refs[2]], *places, self._tasks.reports)
         self._teacher = teacher
 
     def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
@@ -330,7 +295,7 @@ class _Table:
                 self._tasks.add(name, 0.0, made[key])
         for key, cell in self._missing.items():
             after = made[key_of(cell.images, self._teacher)] if isinstance(cell.images, DistillConfig) else None
-            task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, after)
+            task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, self._bases[cell.row], after)
             self._tasks.add(str(cell), 0.0, task)
 
     def _told(self, key: str) -> str:

@@ -61,7 +61,7 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
     with run_folder.held(folder):
         printer(console)(f"run {folder.run} in {folder.shown()}")
         recipe = (config.teacher, config.training, config.data)
-        teacher = keep_teacher(loaded, recipe, folder, console.print)
+        teacher = keep_teacher(loaded, recipe, folder, printer(console))
         summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
         with recording(folder, began_at, printer(console)) as (recorder, journal):
             set_damaged_aside(store, journal.note)

@@ -159,7 +159,7 @@ def _run(
     with recording(folder, began_at, printer(console)) as (recorder, journal):
         with recorder.stage("teacher"):
             recipe = (config.teacher, config.training, config.data)
-            teacher = keep_teacher(checked.teacher, recipe, folder, console.print)
+            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console))
         images = checked.images
         if images is None:
             with recorder.stage("images"):

@@ -11,11 +11,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raydream.compute import autocast, choose_dtype
 from raydream.config import StudentConfig
+from raydream.errors import DivergenceError
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.seeds import derive_seed, generator
 from raydream.students.augmentation import student_view
 from raydream.teachers.teacher import Teacher
+
+
+def check_finite(student: nn.Module) -> None:
+    """Raises DivergenceError where a student has none but broken weights."""
+    if not all(value.isfinite().all() for value in student.state_dict().values()):
+        raise DivergenceError("the student diverged: lower student.learning_rate")
 
 
 class Distiller:
