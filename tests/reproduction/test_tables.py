@@ -18,7 +18,7 @@ from raydream.networks.digits import digits_network
 from raydream.reproduction.cells import Filled, Given, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
-from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown_table
+from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown, shown_table
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
@@ -242,6 +242,7 @@ def test_figures_are_added_up_as_by_hand() -> None:
     assert told["adaptive"] == {"mean": 0.5, "spread": 0.0, "seeds": 3}
     assert rows[0].paper["resnet34_to_resnet18"] == 13.61
     assert shown_table(rows)[1][:2] == ["noise", "30.0 ± 65.7 %"]
+    assert shown("inception_score", {"mean": 9.76, "spread": 3e-15}) == "9.76 ± 0"
     one = rows_of(filled[:1], 1)[0].figures["student_accuracy"]
     assert one == {"mean": 0.1, "spread": None, "seeds": 1}
 

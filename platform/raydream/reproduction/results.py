@@ -148,8 +148,11 @@ def shown(figure: str, told: Mapping[str, Any] | None) -> str:
     scale, unit, digits = (1.0, "", ".3g") if figure in NUMBERS else (100.0, " %", ".1f")
     if figure == "flops":
         scale, unit = 1e-6, " million"
-    spread = "" if told["spread"] is None else f" ± {scale * told['spread']:{digits if scale != 1 else '.2g'}}"
-    return f"{scale * told['mean']:{digits}}{spread}{unit}"
+    mean, spread = told["mean"], told["spread"]
+    if spread is not None and spread < 1e-9 * abs(mean):
+        spread = 0.0  # of equal figures, but for rounding
+    between = "" if spread is None else f" ± {scale * spread:{digits if scale != 1 else '.2g'}}"
+    return f"{scale * mean:{digits}}{between}{unit}"
 
 
 def as_markdown(table: Sequence[Sequence[str]]) -> str:
