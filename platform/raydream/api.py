@@ -364,10 +364,8 @@ def extend(
     old, known = teacher.config.classes, [name for name, each in METHODS.items() if each.images != "real"]
     if method not in known:
         raise InputError("method", method, f"one of {', '.join(known)}", "choose one of these")
-    new = Split(_pixels(images, teacher), _labels(labels, len(images), old))
+    new = Split(_pixels(images, teacher), _new_labels(labels, len(images), old))
     classes = int(new.labels.max()) + 1
-    if missing := sorted({*range(old, classes)} - {*new.labels.tolist()}):
-        raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")
     settings = {
         "seed": seed,
         "images_per_class": images_per_class,
@@ -466,6 +464,14 @@ def _labels(
         seen = f", {found.min()} to {found.max()}" if found.size and found.dtype.kind in "iu" else ""
         raise InputError("labels", f"{found.dtype} {list(found.shape)}{seen}", allowed, "give one class per image")
     return found.astype(np.int64)
+
+
+def _new_labels(labels: np.ndarray | Tensor | Sequence[int], count: int, old: int) -> np.ndarray:
+    """int64 [N] of classes that follow the old ones, without a gap; raises InputError."""
+    found = _labels(labels, count, old)
+    if missing := sorted({*range(old, int(found.max()) + 1)} - {*found.tolist()}):
+        raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")
+    return found
 
 
 def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> ImageSet:

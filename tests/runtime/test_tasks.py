@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import ray
@@ -12,7 +13,8 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.errors import RaydreamError, StallError
-from raydream.runtime.tasks import TELL_S, Tasks, Teller
+from raydream.runtime.messages import TELL_S, TaskProgress, Teller
+from raydream.runtime.tasks import Tasks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,7 +26,7 @@ def session() -> Iterator[None]:
 
 @ray.remote(num_cpus=0.1, max_retries=0)
 def work(reports: Queue, name: str, seconds: float, reason: str | None, *after: str | None) -> str | None:
-    tell, began = Teller(reports, name), time.monotonic()
+    tell, began = Teller(reports, partial(TaskProgress, name)), time.monotonic()
     while (past := time.monotonic() - began) < seconds:
         tell(past / seconds)
         time.sleep(0.05)

@@ -34,9 +34,10 @@ from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.continual_preflight import CheckedContinual, check_continual
 from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.preflight import check_workers
 from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
-from raydream.runtime.tasks import Tasks, Teller
+from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.storage import write_aside, write_json
 from raydream.teachers.checkpoints import save_network
@@ -72,7 +73,9 @@ def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, arrays).to(device)
     results = Results(plan.results)
-    course = Course(config, method, seed, teacher, groups, Teller(plan.reports, _shown((method, seed))))
+    course = Course(
+        config, method, seed, teacher, groups, Teller(plan.reports, partial(TaskProgress, _shown((method, seed))))
+    )
     done, state = results.begin(method, seed)
     began = time.perf_counter()
     try:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import ray
@@ -17,15 +18,12 @@ from raydream.learned import LearnedStates
 from raydream.networks import build_student
 from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import BatchProgress, Receipt
+from raydream.runtime.messages import BatchProgress, Receipt, Teller
 from raydream.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import teacher_from_arrays
 
 log = logging.getLogger(__name__)
-
-TELL_S = 1.0
-"""between two pieces of news of a batch, at least"""
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,7 @@ class Generator:
 
         if self._earlier is not None and self._earlier.take(order.batch, self._maker.recipe(order, snapshot, start)):
             return kept()
-        told_at = 0.0
-
-        def on_progress(share: float) -> None:
-            nonlocal told_at
-            if time.monotonic() - told_at > TELL_S:
-                told_at = time.monotonic()
-                # Not waited for: whoever reads it may be slow, and nothing depends on it.
-                reports.actor.put_nowait.remote(BatchProgress(order.batch, share))
-
-        made = self._maker.make(order, snapshot, start, on_progress)
+        made = self._maker.make(order, snapshot, start, Teller(reports, partial(BatchProgress, order.batch)))
         if not self._store.write(made.batch):
             return kept()
         seconds = time.perf_counter() - clock

@@ -3,6 +3,8 @@
 Kept apart from what makes these messages, so that a process that only passes them on need not import torch.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,9 @@ import numpy as np
 from ray.util.queue import Queue
 
 from raydream.records import BatchId, Provenance, Snapshot
+
+TELL_S = 1.0
+"""between two pieces of news of the same, at least"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,22 @@ class TaskProgress:
 
     name: str
     share: float
+
+
+class Teller:
+    """Tells the driver how far something is, now and then; not waited for, as whoever reads it may be slow.
+
+    Args:
+        message: makes what is told from what this is called with.
+    """
+
+    def __init__(self, reports: Queue, message: Callable[[Any], Any]) -> None:
+        self._reports, self._message, self._told_at = reports, message, 0.0
+
+    def __call__(self, done: Any) -> None:
+        if time.monotonic() - self._told_at > TELL_S:
+            self._told_at = time.monotonic()
+            self._reports.actor.put_nowait.remote(self._message(done))
 
 
 def drain(reports: Queue) -> list[Any]:

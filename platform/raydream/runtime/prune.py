@@ -39,7 +39,7 @@ from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.failures import own_error
 from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
-from raydream.runtime.messages import PruningReport, StepsDone, drain
+from raydream.runtime.messages import PruningReport, StepsDone, Teller, drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.preflight import check_device, check_machine, check_workers
 from raydream.runtime.prune_preflight import CheckedPruning, check_pruning
@@ -62,8 +62,6 @@ from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays,
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-TELL_S = 1.0
-"""between two pieces of news of an epoch, at least"""
 LATENCY_BATCHES = (1, 32)
 """images in the passes that are timed, beside `pruning.latency_batch_size`"""
 
@@ -109,7 +107,6 @@ def _prune(plan: PruningPlan) -> Pruned:
     config, reports = plan.config, plan.reports
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
-    told_at = 0.0
 
     def tell(told: Told) -> None:
         stage = told.stage
@@ -119,14 +116,10 @@ def _prune(plan: PruningPlan) -> Pruned:
         losses, agreements = told.losses, told.agreements
         reports.put(PruningReport(stage.kind, stage.index, snapshot, widths, filters, losses, agreements, told.note))
 
-    def on_work(step: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at > TELL_S:
-            told_at = time.monotonic()
-            reports.actor.put_nowait.remote(StepsDone(step))  # not waited for
-
     images = plan.images.source.read(plan.images.rows)
-    pruning = Pruning(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, on_work)
+    pruning = Pruning(
+        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Teller(reports, StepsDone)
+    )
     network = pruning.run()
     shape, sizes = config.teacher.input_shape, sorted({*LATENCY_BATCHES, config.pruning.latency_batch_size})
     pairs = [tuple(measure_latencies([teacher.network, network], shape, size)) for size in sizes]

@@ -35,6 +35,7 @@ from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
 from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.reproduce_preflight import (
     CheckedTable,
     check_room,
@@ -44,7 +45,7 @@ from raydream.runtime.reproduce_preflight import (
     verifiers_of,
 )
 from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
-from raydream.runtime.tasks import Tasks, Teller
+from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.teachers.loading import trained_teacher
@@ -107,7 +108,8 @@ def _given(plan: TablePlan, name: str, cell: Cell, basis: str) -> Given:
     ]
     train = ray.get(plan.train[0]) if learns_from_real(cell) else None
     real = Dataset(*(partial(_split, each) for each in (train, shared.validation, shared.test)))
-    return Given(teacher, verifiers, real, shared.groups, basis, plan.images, Teller(plan.reports, name))
+    tell = Teller(plan.reports, partial(TaskProgress, name))
+    return Given(teacher, verifiers, real, shared.groups, basis, plan.images, tell)
 
 
 def _split(split: Split | None) -> Split:
@@ -122,7 +124,8 @@ def _make(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
         why it failed; None where it did not.
     """
     name_logs(f"images {making.synthesis.method}", making.seed)
-    teacher, tell, schedule, done = plan.teacher_here(), Teller(plan.reports, name), Schedule.of(making), 0
+    teacher, tell = plan.teacher_here(), Teller(plan.reports, partial(TaskProgress, name))
+    schedule, done = Schedule.of(making), 0
     work = schedule.total_batches * updates_of(making) + schedule.total_steps
 
     def on_work() -> None:

@@ -10,29 +10,10 @@ from rich.console import Console
 from raydream.errors import StallError
 from raydream.reporting.progress import Counter
 from raydream.runtime.failures import own_error
-from raydream.runtime.messages import TaskProgress, drain
+from raydream.runtime.messages import drain
 from raydream.runtime.session import beside_the_driver
 
 POLL_S = 0.2
-TELL_S = 1.0
-"""between two pieces of news of a task, at least"""
-
-
-class Teller:
-    """Tells the driver how far a task is; called in the task with the share of it that is done, in [0, 1].
-
-    Args:
-        reports: of `Tasks`.
-        name: of the task.
-    """
-
-    def __init__(self, reports: Queue, name: str) -> None:
-        self._reports, self._name, self._told_at = reports, name, 0.0
-
-    def __call__(self, share: float) -> None:
-        if time.monotonic() - self._told_at > TELL_S:
-            self._told_at = time.monotonic()
-            self._reports.actor.put_nowait.remote(TaskProgress(self._name, share))  # not waited for
 
 
 class Tasks:
@@ -43,7 +24,7 @@ class Tasks:
         stall_timeout_s: without any news, after which they count as stuck.
 
     Attributes:
-        reports: a queue of `TaskProgress`, which their tellers take.
+        reports: a queue of `TaskProgress`, for their tellers.
     """
 
     def __init__(self, what: str, stall_timeout_s: float) -> None:

@@ -32,7 +32,7 @@ from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.learner import Learner, Reporter
-from raydream.runtime.messages import Notice, StepsDone, StudentReport, drain
+from raydream.runtime.messages import Notice, StepsDone, StudentReport, Teller, drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.preflight import (
     CheckedTransfer,
@@ -66,8 +66,6 @@ _train = ray.remote(num_cpus=0, max_retries=3)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.2
-TELL_S = 1.0
-"""between two pieces of news of an epoch, at least"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class TransferPlan:
     def work(self) -> None:
         """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
         epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps)
-        reporter, told_at = Reporter(self.reports, learner), time.monotonic()
+        reporter, tell = Reporter(self.reports, learner), Teller(self.reports, StepsDone)
         if learner.step:
             reporter.report(learner.step)
         for epoch in range(learner.step // epochs.steps, epochs.count):
@@ -111,9 +109,8 @@ class TransferPlan:
                 with reporter.waits.waiting():
                     images = next(batches)
                 reporter.note(*learner.distiller.step(images, step))
-                if learner.rank == 0 and time.monotonic() - told_at > TELL_S:
-                    told_at = time.monotonic()
-                    self.reports.actor.put_nowait.remote(StepsDone(step + 1))  # not waited for
+                if learner.rank == 0:
+                    tell(step + 1)
             next(batches, None)  # a stream has to come to its end before the next epoch's begins
             learner.save((epoch + 1) * epochs.steps)
             reporter.report((epoch + 1) * epochs.steps)
