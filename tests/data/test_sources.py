@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from raydream.data.sources import Images, Shards, by_part
+from raydream.data.sources import Images, Shards, by_part, evenly_spread
 from raydream.errors import ShardError
 from raydream.records import BatchId
 from raydream.shards import ShardStore
@@ -69,3 +69,11 @@ def test_a_damaged_shard_is_told(numbered):
     with pytest.raises(ShardError, match="r0000-b0002"):
         numbered.read(np.array([6]))
     assert numbered.read(np.array([0])).shape == (1, 1, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "shown"),
+    [(3, 8, [0, 1, 2]), (8, 8, list(range(8))), (9, 3, [0, 4, 8]), (1000, 4, [0, 333, 666, 999]), (0, 8, [])],
+)
+def test_evenly_spread(count: int, most: int, shown: list[int]) -> None:
+    assert evenly_spread(range(count), most) == shown

@@ -188,14 +188,6 @@ def test_measured_samples_per_insert_stand_beside_those_asked_for() -> None:
     assert measured.get_ydata().tolist() == [51, 52, 53]  # 0 means that nothing has joined yet
 
 
-@pytest.mark.parametrize(
-    ("count", "most", "shown"),
-    [(3, 8, [0, 1, 2]), (8, 8, list(range(8))), (9, 3, [0, 4, 8]), (1000, 4, [0, 333, 666, 999]), (0, 8, [])],
-)
-def test_evenly_spread(count: int, most: int, shown: list[int]) -> None:
-    assert figures.evenly_spread(range(count), most) == shown
-
-
 def pixels(figure: Figure, folder: Path) -> np.ndarray:
     figure.savefig(folder / "grid.png", dpi=figures.DPI)
     return np.asarray(Image.open(folder / "grid.png").convert("RGB"))

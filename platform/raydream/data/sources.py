@@ -1,14 +1,16 @@
 """Finished sets of images, wherever they come from, and what a student is to see of one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from raydream.records import BatchId
 from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
+
+Value = TypeVar("Value")
 
 
 class Source(Protocol):
@@ -83,3 +85,10 @@ def by_part(parts: list[int], rows: np.ndarray) -> Iterator[tuple[int, np.ndarra
     of_part = np.searchsorted(ends, rows, side="right")
     for part in np.unique(of_part):
         yield int(part), rows[of_part == part] - (ends[part] - parts[part])
+
+
+def evenly_spread(values: Sequence[Value], most: int) -> list[Value]:
+    """At most `most` (>= 2) of the values, evenly spread over their order; the first and the last are always in."""
+    if len(values) <= most:
+        return list(values)
+    return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)]

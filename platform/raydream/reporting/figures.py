@@ -7,7 +7,6 @@ the same colours in all figures of a run, and all colours can be told apart by c
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
 from raydream.records import BatchId, ImageBatch
 from raydream.reporting.run_folder import RunFolder
@@ -44,17 +44,8 @@ _CELL = 64
 _MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
 _EMPTY = 225  # grey of a cell without an image
 
-Value = TypeVar("Value")
-
 # Okabe and Ito's palette.
 _BLUE, _VERMILION, _GREEN, _PURPLE, _SKY, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
-
-
-def evenly_spread(values: Sequence[Value], most: int) -> list[Value]:
-    """At most `most` (>= 2) of the values, evenly spread over their order; the first and the last are always in."""
-    if len(values) <= most:
-        return list(values)
-    return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)]
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

@@ -21,13 +21,12 @@ from raydream.config import (
 from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
-from raydream.data.sources import Images, Shards
+from raydream.data.sources import Images, Shards, evenly_spread
 from raydream.errors import InputError, ShardError, first_line
 from raydream.folders import Folder, folder_at
 from raydream.networks import build_student, build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.compared import compared
-from raydream.reporting.figures import evenly_spread
 from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
 from raydream.students.distillation import steps_to_settle
