@@ -279,11 +279,15 @@ def test_an_estimate_counts_what_the_grid_does() -> None:
     assert any("CPU-hours" in line for line in estimate.lines())
 
 
-def test_settings_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
+def test_settings_are_found_by_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert defaults_for(["--table", "7"])["teacher"]["classes"] == 7
     assert defaults_for(["--table=1", "--scale", "cifar"])["teacher"]["network"] == "cifar_resnet20"
     for nothing in ([], ["--table", "8"], ["--table", "1", "--scale", "huge"], ["--table"]):
         assert defaults_for(nothing) == {}
+    # By its whole path, as a run may be resumed from anywhere; nodes of a cluster would not see it.
+    assert defaults_for(["--table", "7"])["library"] == str(Path.cwd() / "runs" / "library")
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
+    assert "library" not in defaults_for(["--table", "7"])
     path = tmp_path / "mine.yaml"
     path.write_text("table: 4\nscale: paper\n")
     assert defaults_for(["--config", str(path)])["new_images"] == 164976
