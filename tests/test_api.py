@@ -159,6 +159,7 @@ def test_new_classes_join_the_old_ones(teacher, method):
     )
     assert wider.config.classes == 12
     assert wider.logits(torch.from_numpy(DIGITS.test.images[:3])).shape == (3, 12)
+    raydream.accuracy(wider, DIGITS.test.images[:16], labels)
     with pytest.raises(InputError, match="from 0 to 11"):
         raydream.accuracy(wider, DIGITS.test.images[:16], labels + 1)
 

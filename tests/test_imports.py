@@ -76,6 +76,11 @@ def test_no_process_of_a_job_pays_for_torchvision():
     assert not {name for name in loaded if name.split(".")[0] == "torchvision"}
 
 
+def test_processes_beside_the_driver_draw_nothing():
+    loaded = imported("import raydream.runtime.student, raydream.runtime.generator, raydream.runtime.evaluator")
+    assert not {name for name in loaded if name.split(".")[0] == "matplotlib"}
+
+
 def test_the_package_itself_loads_nothing_until_a_name_of_it_is_used():
     loaded = imported("import raydream")
     assert not {name for name in loaded if name.startswith("raydream.") or name.split(".")[0] in ("torch", "ray")}

@@ -22,6 +22,7 @@ from raydream.reproduction.results import Results, as_frame, in_summary, rows_of
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
+from raydream.runtime.reproduce_preflight import bases_of, check_table
 from raydream.search.space import merged
 from raydream.shards import ShardStore
 from raydream.teachers.teacher import make_teacher
@@ -136,6 +137,29 @@ def test_a_normalisation_decides_what_images_and_figures_are() -> None:
     looked_at = cells_of(tiny(2))[0]
     verifiers = [tiny_teacher(1), make_teacher(tiny_teacher(1).network, other.teacher)]
     assert len({looked_at.key(teacher, [verifier], "data") for verifier in verifiers}) == 2
+
+
+def test_a_row_rests_on_what_it_looks_at_whichever_others_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, x=DIGITS[:40, 0])
+
+    def bases(table: int, rows: list[str], **changes: object) -> dict[str, str]:
+        config = tiny(table, seeds=1, rows=rows, **changes)
+        return bases_of(config, cells_of(config), check_table(config, cells_of(config), config.teacher))
+
+    sources = {"mine": str(path)}
+    found = bases(6, ["deep_inversion", "mine", "real"], sources=sources)
+    assert len({*found.values()}) == 3
+    assert bases(6, ["deep_inversion"], sources={"mine": "none.npz"})["deep_inversion"] == found["deep_inversion"]
+    assert bases(6, ["mine"], sources=sources)["mine"] == found["mine"]
+    assert bases(6, ["mine"], sources=sources, cpus=1.0)["mine"] != found["mine"]
+    other = bases(7, ["lwf_mc", "oracle_distill"])
+    assert other["lwf_mc"] == bases(7, ["lwf_mc"])["lwf_mc"] != other["oracle_distill"]
+    keys = {
+        cells_of(tiny(6, rows=["mine"], sources={"mine": where}))[0].key(tiny_teacher(), [], found["mine"])
+        for where in (str(path), "moved.npz")
+    }
+    assert len(keys) == 1
 
 
 def test_other_peoples_images_are_known_by_their_content(tmp_path: Path) -> None:
@@ -279,15 +303,11 @@ def test_an_estimate_counts_what_the_grid_does() -> None:
     assert any("CPU-hours" in line for line in estimate.lines())
 
 
-def test_settings_are_found_by_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
     assert defaults_for(["--table", "7"])["teacher"]["classes"] == 7
     assert defaults_for(["--table=1", "--scale", "cifar"])["teacher"]["network"] == "cifar_resnet20"
     for nothing in ([], ["--table", "8"], ["--table", "1", "--scale", "huge"], ["--table"]):
         assert defaults_for(nothing) == {}
-    # By its whole path, as a run may be resumed from anywhere; nodes of a cluster would not see it.
-    assert defaults_for(["--table", "7"])["library"] == str(Path.cwd() / "runs" / "library")
-    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
-    assert "library" not in defaults_for(["--table", "7"])
     path = tmp_path / "mine.yaml"
     path.write_text("table: 4\nscale: paper\n")
     assert defaults_for(["--config", str(path)])["new_images"] == 164976

@@ -82,6 +82,8 @@ BAD = [
     (["--table", "4", "--ratios", "[0.125, 0.12]"], "ratios", "differ in whole percents"),
     (["--table", "4", "--ratios", "[0.99]"], "ratios", "at most 0.923"),
     (["--table", "6", "--student.network", "nope"], "student.network", "package.module:factory"),
+    (["--table", "6", "--sources", '{"mine": "real"}'], "sources.mine", "write ./real"),
+    (["--table", "2", "--verifiers", "[{network: nope}]"], "verifiers.0.network", "package.module:factory"),
     (["--table", "2", "--teacher.network", "nope"], "teacher.network", "package.module:factory"),
     (["--table", "6", "--student.batch_size", "2048"], "student.batch_size", "at most 896"),
     (["--table", "1", "--rows", "[adaptive]", "--buffer.samples_per_insert", "1"], "rounds.count", "44 distillation"),

@@ -39,7 +39,7 @@ class ReproduceConfig:
     """say what it will take, from a step that is measured, and stop there"""
     library: str | None = None
     """folder or URL where results and images are kept, to be found again by all that decides what they are, in other
-    runs, too; null: the run's own folder. On a machine of one's own the job takes runs/library"""
+    runs, too; null: runs/library, or on a cluster that is joined the run's own folder"""
     device: Device = "auto"
     """what networks compute on; auto: cuda where `gpus` reserves a GPU, else mps where there is one, else cpu"""
     cpus: Positive = 1.0

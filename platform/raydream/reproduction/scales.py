@@ -1,7 +1,6 @@
 """What a table needs at a scale: settings for the configuration, beneath what a user says."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,8 +11,6 @@ import yaml
 from raydream.search.space import merged
 
 SCALES = ("digits", "cifar", "paper")
-LIBRARY = "runs/library"
-"""where a machine of one's own keeps what its tables are made of"""
 
 
 def settings_of(table: int, scale: str) -> dict[str, Any]:
@@ -30,9 +27,6 @@ def settings_of(table: int, scale: str) -> dict[str, Any]:
 
 def defaults_for(given: Sequence[str]) -> dict[str, Any]:
     """Settings of the table and the scale that a command line asks for, or a file that it names; none without.
-
-    A library is among them where no cluster is joined, which would not see this machine's: by its absolute path, so
-    that a run that is resumed from somewhere else finds what it has made.
 
     What is wrong with either is left to the configuration to say.
     """
@@ -51,8 +45,7 @@ def defaults_for(given: Sequence[str]) -> dict[str, Any]:
     table = str(chosen.get("table"))
     if chosen["scale"] not in SCALES or table not in map(str, range(1, 8)):
         return {}
-    library = {} if os.environ.get("RAY_ADDRESS") else {"library": str(Path(LIBRARY).absolute())}
-    return settings_of(int(table), chosen["scale"]) | library
+    return settings_of(int(table), chosen["scale"])
 
 
 def _read(path: str) -> dict[str, Any]:

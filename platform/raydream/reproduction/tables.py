@@ -92,9 +92,10 @@ class Cell:
         """What its result is found by: a fingerprint of all that decides what it is.
 
         Args:
-            basis: fingerprint of what it rests on beside its settings and the networks: real images, and the machine.
+            basis: fingerprint of what it rests on beside its settings and the networks: images that nobody has made for
+                it, wherever they lie, and the machine.
         """
-        images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else self.images
+        images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else None
         told = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
         decides = [
             FORMAT_VERSION,
@@ -116,6 +117,8 @@ def rows_of(config: ReproduceConfig) -> list[str]:
     others = [*config.sources]
     if taken := [name for name in others if name in (*METHODS, NO_FINETUNE, REAL)]:
         raise InputError("sources", taken[0], "a name that no row of the tables has", "call these images otherwise")
+    if taken := [name for name, path in config.sources.items() if path == REAL]:
+        raise InputError(f"sources.{taken[0]}", REAL, "a path that is not taken for the data's own", f"write ./{REAL}")
     rows = {
         1: [*METHODS],
         2: [*MADE, REAL],

@@ -1,17 +1,15 @@
 """The job that makes a table of the paper: sets of images first, then the cells that need them, side by side."""
 
 import contextlib
-import json
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.util.queue import Queue
 from rich.console import Console
 
@@ -38,6 +36,7 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.reproduce_preflight import (
     CheckedTable,
+    bases_of,
     check_room,
     check_table,
     learns_from_real,
@@ -49,9 +48,14 @@ from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.teachers.loading import trained_teacher
-from raydream.teachers.teacher import Teacher, fingerprint_of, teacher_from_arrays, to_arrays
+from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
+
+LIBRARY = "runs/library"
+"""where a machine of one's own keeps what its tables are made of"""
+KEPT_IN = "kept_in.txt"
+"""in a run's folder: where that was when it began"""
 
 
 @dataclass(frozen=True)
@@ -225,17 +229,17 @@ def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
 
 
 def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
-    """Where cells and sets of images are kept; raises InputError for a URL that nothing is known of."""
-    return folder.place if config.library is None else folder_at(config.library, "library")
+    """Where cells and sets of images are kept; raises InputError where there can be no such folder.
 
-
-def _bases(config: ReproduceConfig, rows: Iterable[str], checked: CheckedTable, train: Split | None) -> dict[str, str]:
-    """What the cells of each row rest on, see `Cell.key`: real images, other people's, torch, and what computes."""
-    splits = [checked.real.validation, checked.real.test, *([] if train is None else [train])]
-    splits += [part for group in checked.groups for part in (group.train, group.validation, group.test)]
-    machine = json.dumps([torch.__version__, config.device, config.cpus, config.gpus]).encode()
-    shared = fingerprint_of([machine, *(part.tobytes() for each in splits for part in (each.images, each.labels))])
-    return {row: shared + checked.sources.get(row, "") for row in rows}
+    A run notes where its machine's library lies, as it may be resumed from another working directory.
+    """
+    if config.library is not None:
+        return folder_at(config.library, "library")
+    if not is_local():
+        return folder.place
+    if not folder.place.has(KEPT_IN):
+        folder.place.write(KEPT_IN, str(Path(LIBRARY).absolute()).encode())
+    return make_library(folder.place.read(KEPT_IN).decode())
 
 
 class _Table:
@@ -255,7 +259,7 @@ class _Table:
         library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
         self._results = Results(library / "cells")
         train = checked.real.train if any(map(learns_from_real, cells)) else None
-        self._bases = _bases(config, {cell.row for cell in cells}, checked, train)
+        self._bases = bases_of(config, cells, checked)
         self._cells = {cell.key(teacher, verifiers, self._bases[cell.row]): cell for cell in cells}
         self._missing = {key: cell for key, cell in self._cells.items() if self._results.read(key) is None}
         of_teacher, *of_verifiers = [to_arrays(network.network) for network in (teacher, *verifiers)]

@@ -1,10 +1,13 @@
 """What is checked before a table of the paper is made: all that its runs would check if they were jobs."""
 
+import json
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from raydream.applications.continual.course import Group
+from raydream.applications.continual.methods import METHODS
 from raydream.buffer.limiter import make_limiter
 from raydream.config import (
     ContinualConfig,
@@ -16,7 +19,7 @@ from raydream.config import (
 )
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError, first_line
-from raydream.folders import LocalFolder, folder_at
+from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
 from raydream.reproduction.sets import REAL, content_of
@@ -27,7 +30,7 @@ from raydream.schedule import Schedule
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_network, check_shapes
 from raydream.teachers.loading import load_teacher
-from raydream.teachers.teacher import Teacher
+from raydream.teachers.teacher import Teacher, fingerprint_of
 
 
 @dataclass(frozen=True)
@@ -73,30 +76,47 @@ def check_table(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConf
     described = [("teacher", teacher), *((f"verifiers.{at}", each) for at, each in enumerate(verifiers_of(config)))]
     loaded = [None if each.checkpoint is None else load_teacher(each, field) for field, each in described]
     networks = [
-        build_teacher(each).eval() if known is None else known.network
-        for known, (_, each) in zip(loaded, described, strict=True)
+        build_teacher(each, field).eval() if known is None else known.network
+        for known, (field, each) in zip(loaded, described, strict=True)
     ]
-    for network, (_, each) in zip(networks, described, strict=True):
-        check_shapes(network, each)
-    for cell in cells:
-        if cell.seed == config.seed:
-            _check_cell(cell, networks[0], trained=loaded[0] is not None)
+    for network, (field, each) in zip(networks, described, strict=True):
+        check_shapes(network, each, field)
+    _check_cells([cell for cell in cells if cell.seed == config.seed], networks[0], trained=loaded[0] is not None)
     trains = None in loaded or any(map(learns_from_real, cells))
     real = check_data(config.data, config.teacher, train=trains)
     assert real is not None  # as the configuration has seen
-    shape = config.teacher.input_shape
-    sources = {name: content_of(path, f"sources.{name}", shape) for name, path in config.sources.items()}
+    shape, rows = config.teacher.input_shape, {cell.row for cell in cells}
+    asked = {name: path for name, path in config.sources.items() if name in rows}
+    sources = {name: content_of(path, f"sources.{name}", shape) for name, path in asked.items()}
     return CheckedTable(loaded[0], loaded[1:], real, _groups(cells, teacher), sources)
 
 
-def make_library(where: str) -> None:
-    """See that there is a folder to keep results in; raises InputError. What is reached by a URL makes itself."""
+def bases_of(config: ReproduceConfig, cells: list[Cell], checked: CheckedTable) -> dict[str, str]:
+    """What the cells of each row rest on, see `Cell.key`: real images, other people's, torch, and what computes."""
+    groups, real = checked.groups, checked.real
+    machine = json.dumps([torch.__version__, config.device, config.cpus, config.gpus]).encode()
+    shared = [real.validation, real.test, *(part for each in groups for part in (each.validation, each.test))]
+    shared += [each.train for each in groups[1:]]
+    found = {}
+    for cell in cells:
+        if cell.row not in found:
+            # Nobody else looks at these, so that a row stays what it is whichever others are asked for.
+            trained_on = [real.train] if learns_from_real(cell) else []
+            trained_on += [each.train for each in groups[:1] if METHODS[cell.row].images == "real"]
+            parts = (part.tobytes() for each in shared + trained_on for part in (each.images, each.labels))
+            found[cell.row] = fingerprint_of([machine, *parts]) + checked.sources.get(cell.row, "")
+    return found
+
+
+def make_library(where: str) -> Folder:
+    """A folder to keep results in, which is made where it is none that a URL names; raises InputError."""
     place = folder_at(where, "library")
     if isinstance(place, LocalFolder):
         try:
             place.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError("library", where, "a folder that can be written to", first_line(error)) from error
+    return place
 
 
 def check_room(config: ReproduceConfig, nodes: Nodes) -> None:
@@ -107,22 +127,29 @@ def check_room(config: ReproduceConfig, nodes: Nodes) -> None:
             raise InputError(field, asked, f"at most {most:g}", "a cell runs on one node: let it reserve less")
 
 
-def _check_cell(cell: Cell, network: nn.Module, trained: bool) -> None:
-    """See that images can be made, a student built, and channels removed, as a cell asks for; raises InputError."""
-    if isinstance(cell.images, DistillConfig):
-        _check_rounds(cell.images, network, trained)
-    if cell.table == 1 and isinstance(cell.run, DistillConfig):
-        _check_rounds(cell.run, network, trained)
-    elif isinstance(cell.run, TransferConfig):
-        check_student(cell.run)
-        check_batch(cell.run, cell.run.new_images)
-    elif isinstance(cell.run, PruneConfig):
-        try:
-            check_prunable(network, cell.run)
-        except InputError as error:
-            field = {"pruning.ratio": "ratios"}.get(error.field, error.field)  # as a table calls it
-            raise InputError(field, error.value, error.allowed, error.remedy) from error
-        check_batch(cell.run, cell.run.new_images)
+def _check_cells(cells: list[Cell], network: nn.Module, trained: bool) -> None:
+    """See that images can be made, students built, and channels removed, as cells ask for; raises InputError.
+
+    What cells have in common is looked at once.
+    """
+    made = [each for cell in cells for each in (cell.images, cell.run if cell.table == 1 else None)]
+    for config in {repr(each): each for each in made if isinstance(each, DistillConfig)}.values():
+        _check_rounds(config, network, trained)
+    for run in {repr(each): each for cell in cells if isinstance(each := cell.run, TransferConfig)}.values():
+        check_student(run)
+        check_batch(run, run.new_images)
+    prunings = [each for cell in cells if isinstance(each := cell.run, PruneConfig)]
+    for pruned in {each.pruning.ratio: each for each in prunings}.values():  # all else that is checked is the table's
+        _check_pruning(pruned, network)
+
+
+def _check_pruning(config: PruneConfig, network: nn.Module) -> None:
+    try:
+        check_prunable(network, config)
+    except InputError as error:
+        field = {"pruning.ratio": "ratios"}.get(error.field, error.field)  # as a table calls it
+        raise InputError(field, error.value, error.allowed, error.remedy) from error
+    check_batch(config, config.new_images)
 
 
 def _check_rounds(config: DistillConfig, network: nn.Module, trained: bool) -> None:

@@ -36,12 +36,16 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
         _check_last_layer(network, config, synthesis.coefficients.activation)
 
 
-def check_shapes(network: nn.Module, config: TeacherConfig) -> None:
-    """See that a network maps images of the stated shape to logits of as many classes; raises InputError."""
-    shape = probe(network, config, "teacher.input_shape", config.input_shape, training=False)
+def check_shapes(network: nn.Module, config: TeacherConfig, field: str = "teacher") -> None:
+    """See that a network maps images of the stated shape to logits of as many classes; raises InputError.
+
+    Args:
+        field: name of the option that describes the network, for the error.
+    """
+    shape = probe(network, config, f"{field}.input_shape", config.input_shape, training=False)
     if shape != (2, config.classes):
         allowed = f"the number of logits of {config.network}"
-        raise InputError("teacher.classes", config.classes, allowed, f"a probe of two images gave {shape}")
+        raise InputError(f"{field}.classes", config.classes, allowed, f"a probe of two images gave {shape}")
 
 
 def check_pupil(student: nn.Module, teacher: TeacherConfig, name: str) -> None:

@@ -17,7 +17,8 @@ def load_verifiers(descriptions: str | Sequence[TeacherConfig]) -> list[Teacher]
     verifiers = []
     for index, description in enumerate(descriptions):
         assert isinstance(description, TeacherConfig)
-        verifier = load_teacher(description, f"verifiers.{index}")
-        check_shapes(verifier.network, description)
+        field = f"verifiers.{index}"
+        verifier = load_teacher(description, field)
+        check_shapes(verifier.network, description, field)
         verifiers.append(verifier)
     return verifiers
