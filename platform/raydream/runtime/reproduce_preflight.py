@@ -132,15 +132,15 @@ def _check_cells(cells: list[Cell], network: nn.Module, trained: bool) -> None:
 
     What cells have in common is looked at once.
     """
-    made = [each for cell in cells for each in (cell.images, cell.run if cell.table == 1 else None)]
-    for config in {repr(each): each for each in made if isinstance(each, DistillConfig)}.values():
-        _check_rounds(config, network, trained)
     for run in {repr(each): each for cell in cells if isinstance(each := cell.run, TransferConfig)}.values():
         check_student(run)
         check_batch(run, run.new_images)
     prunings = [each for cell in cells if isinstance(each := cell.run, PruneConfig)]
     for pruned in {each.pruning.ratio: each for each in prunings}.values():  # all else that is checked is the table's
         _check_pruning(pruned, network)
+    made = [each for cell in cells for each in (cell.images, cell.run if cell.table == 1 else None)]
+    for config in {repr(each): each for each in made if isinstance(each, DistillConfig)}.values():
+        _check_rounds(config, network, trained)
 
 
 def _check_pruning(config: PruneConfig, network: nn.Module) -> None:
