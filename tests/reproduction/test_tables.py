@@ -15,6 +15,7 @@ from raydream.data.digits import load_digits
 from raydream.errors import DivergenceError, InputError
 from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
+from raydream.reporting import run_folder
 from raydream.reproduction.cells import Filled, Given, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
@@ -22,6 +23,7 @@ from raydream.reproduction.results import Results, as_frame, in_summary, rows_of
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
+from raydream.runtime.reproduce import library_of
 from raydream.runtime.reproduce_preflight import bases_of, check_table
 from raydream.search.space import merged
 from raydream.shards import ShardStore
@@ -160,6 +162,21 @@ def test_a_row_rests_on_what_it_looks_at_whichever_others_are_asked_for(tmp_path
         for where in (str(path), "moved.npz")
     }
     assert len(keys) == 1
+
+
+def test_a_run_remembers_where_its_library_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, there = tiny(6), tmp_path / "there"
+    there.mkdir()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder = run_folder.begin(str(tmp_path / "run"), as_dict(config))
+    monkeypatch.chdir(there)
+    assert str(library_of(config, folder)) == str(there / "runs" / "library")
+    assert (there / "runs" / "library").is_dir()
+    monkeypatch.chdir(tmp_path)
+    assert str(library_of(config, folder)) == str(there / "runs" / "library")
+    assert str(library_of(replace(config, library=str(tmp_path / "mine")), folder)) == str(tmp_path / "mine")
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")  # whose nodes do not see this machine's folders
+    assert library_of(config, folder) == folder.place
 
 
 def test_other_peoples_images_are_known_by_their_content(tmp_path: Path) -> None:
