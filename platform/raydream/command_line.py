@@ -208,9 +208,10 @@ def _plain(value: Any) -> Any:
 def _resumed(given: Sequence[str]) -> str | None:
     """The folder that a command line says to go on with; None where it says nothing, or nothing that can be known."""
     for at, option in enumerate(given):
-        name, _, value = option.partition("=")
-        if name == "--resume":
-            return value or (given[at + 1] if at + 1 < len(given) else None)
+        if option.startswith("--resume="):
+            return option.removeprefix("--resume=")
+        if option == "--resume" and at + 1 < len(given):
+            return given[at + 1]
     return None
 
 

@@ -57,6 +57,7 @@ FIELDS = [
     (["--config", "no_such.yaml"], "--config", "a YAML file"),
     (["--synthesis.method", "noise", "--synthesis.coefficients.classification", "0"], "synthesis.coefficients", "> 0"),
     (["--resume", "no_such_run"], "--resume", "the folder of a run"),
+    (["--resume=", "--seed", "1"], "--resume", "the folder of a run"),
 ]
 BOUNDARIES = [
     ["--synthesis.coefficients.tv", "0"],

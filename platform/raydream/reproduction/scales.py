@@ -43,9 +43,8 @@ def defaults_for(given: Sequence[str]) -> dict[str, Any]:
         chosen |= {name: value for name, value in _read(path).items() if name in asked}
     chosen |= {name: value for name, value in asked.items() if value is not None}
     table = str(chosen.get("table"))
-    if chosen["scale"] not in SCALES or table not in map(str, range(1, 8)):
-        return {}
-    return settings_of(int(table), chosen["scale"])
+    known = chosen["scale"] in SCALES and table in map(str, range(1, 8))
+    return settings_of(int(table), chosen["scale"]) if known else {}
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -133,7 +133,8 @@ class Teller:
     """Tells the driver how far something is, now and then; not waited for, as whoever reads it may be slow.
 
     Args:
-        message: makes what is told from what this is called with.
+        reports: to the driver.
+        message: makes what is told, at most once in `TELL_S` seconds, from what this is called with.
     """
 
     def __init__(self, reports: Queue, message: Callable[[Any], Any]) -> None:

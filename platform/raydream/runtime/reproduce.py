@@ -159,7 +159,7 @@ def _fill(plan: TablePlan, name: str, key: str, cell: Cell, basis: str, images: 
     name_logs(f"cell {cell.row}", cell.seed)
     try:
         filled = run_cell(cell, _given(plan, name, cell, basis))
-    except (SynthesisError, DivergenceError) as error:
+    except DivergenceError as error:
         return first_line(error)
     Results(plan.cells).write(key, cell, filled)
     return None

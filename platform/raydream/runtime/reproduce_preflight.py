@@ -147,7 +147,7 @@ def _check_pruning(config: PruneConfig, network: nn.Module) -> None:
     try:
         check_prunable(network, config)
     except InputError as error:
-        field = {"pruning.ratio": "ratios"}.get(error.field, error.field)  # as a table calls it
+        field = "ratios" if error.field == "pruning.ratio" else error.field  # as a table calls it
         raise InputError(field, error.value, error.allowed, error.remedy) from error
     check_batch(config, config.new_images)
 
