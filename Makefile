@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test test-long test-chaos test-cluster test-fuzz test-browser soak check docs chromium constraints clean
+.PHONY: install demo test test-unit test-ray test-long test-chaos test-cluster test-fuzz test-browser test-python312 faults
+.PHONY: soak check docs chromium constraints clean
 
 install: $(VENV)/.installed
 
@@ -26,26 +27,52 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 demo: install
 	$(BIN)/python jobs/distill.py --config configs/digits.yaml
 
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long and not chaos and not cluster and not fuzz and not browser"
+# The tiers, what belongs where and what each costs: tests/README.md. What each took is said at its end.
+PYTEST := $(BIN)/python -m pytest
+MEASURED = $(BIN)/python .ci/measured.py $@
+OTHERS := not long and not chaos and not cluster and not fuzz and not browser
+
+# One after another: beside each other both take longer, and the first says soon what is wrong.
+test: test-unit test-ray
+
+test-unit: $(VENV)/.installed-dev
+	$(MEASURED) $(PYTEST) -n 2 --dist loadfile -m "not ray and $(OTHERS)"
+
+test-ray: $(VENV)/.installed-dev
+	$(MEASURED) $(PYTEST) -m "ray and $(OTHERS)"
 
 test-long: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m long
+	$(MEASURED) $(PYTEST) -m long
 
 test-chaos: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m chaos
+	$(MEASURED) $(PYTEST) -m chaos
 
 test-cluster: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m cluster
+	$(MEASURED) $(PYTEST) -m cluster
 
 test-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m fuzz
+	$(MEASURED) $(PYTEST) -m fuzz
+
+# The version of Python that cluster.yaml installs, where this machine has one; in an environment of its own.
+PYTHON312 ?= $(shell for each in python3.12 $(HOME)/.pyenv/versions/3.12.*/bin/python; do \
+	$$each -c 'import venv, ensurepip' 2> /dev/null && echo $$each && break; done)
+
+test-python312:
+ifeq ($(PYTHON312),)
+	@echo "0 passed, 0 failed: there is no Python 3.12 here; name one by PYTHON312=..."
+else
+	$(MAKE) test-unit PYTHON=$(PYTHON312) VENV=$(VENV)-312
+endif
+
+# Plausible slips, applied one after another: does a test find each? FAULTS="limiter view" takes those so named.
+faults: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/check.py $(FAULTS)
 
 # Looks at reports and docs in Debian's Chromium, which root gets by apt; elsewhere, CHROMIUM names one.
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome || echo chromium)
 
 test-browser: $(VENV)/.installed-dev docs chromium
-	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m browser
+	CHROMIUM=$(CHROMIUM) $(MEASURED) $(PYTEST) -m browser
 
 chromium:
 	command -v $(CHROMIUM) > /dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; }

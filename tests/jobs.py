@@ -1,5 +1,12 @@
-"""Runs jobs as a user does: as processes, from the repository's root."""
+"""Runs jobs: in this process where the job is what is tested, and as processes where these are.
 
+`call` is quick: nothing is started but what a job starts in Ray. `start` and `run` are what a user does, for signals,
+exit statuses, what is printed where, and a Ray of the job's own.
+"""
+
+import contextlib
+import io
+import runpy
 import signal
 import subprocess
 import sys
@@ -7,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import safetensors.numpy
 
 from raydream.records import ImageBatch
@@ -17,12 +25,38 @@ TINY = Path(__file__).with_name("tiny.yaml")
 
 
 STARTED: list[subprocess.Popen[str]] = []
-"""jobs of the test at work, which `conftest.py` kills at its end if they are still there"""
+"""processes of the test in progress, which `conftest.py` kills at its end if they are still alive"""
+
+
+def script(job: str) -> str:
+    """A job's script, from the repository's root."""
+    return f"tuning/{job}.py" if job in ("search", "ablate") else f"jobs/{job}.py"
+
+
+def call(
+    job: str, *arguments: str | Path, address: str | None = None, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run a job to its end in this process.
+
+    Args:
+        address: of the Ray cluster that it joins; None: it starts a private one, if it gets so far.
+        folder: in which it runs.
+    """
+    words, out, error = [script(job), *map(str, arguments)], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "path", [*sys.path])
+        if address:
+            patch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+    return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), error.getvalue())
 
 
 def start(job: str, *arguments: str | Path, **options) -> subprocess.Popen[str]:
-    """Start a job in a session of its own, so that signals to it reach nobody else."""
-    command = [sys.executable, f"jobs/{job}.py", *map(str, arguments)]
+    """Start a job in a session of its own, so that signals to it reach no other process."""
+    command = [sys.executable, script(job), *map(str, arguments)]
     pipe = subprocess.PIPE
     STARTED.append(
         subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, start_new_session=True, **options)

@@ -80,7 +80,9 @@ def test_the_seed_decides(teacher, images):
     assert np.array_equal(again.images, images.images) and not np.array_equal(other.images, images.images)
 
 
-def test_generators_on_ray_make_the_same_images(tmp_path):
+@pytest.mark.long
+def test_generators_on_ray_make_the_same_images(tmp_path, cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
     save_network(tiny_network(), tmp_path / "weights.safetensors")
     load = partial(raydream.load_teacher, "digits", arguments={"width": WIDTH}, **INPUT)
     named = load(checkpoint=str(tmp_path / "weights.safetensors"))
@@ -164,20 +166,21 @@ def test_new_classes_join_the_old_ones(teacher, method):
         raydream.accuracy(wider, DIGITS.test.images[:16], labels + 1)
 
 
+@pytest.mark.long
 def test_the_digits_are_learned_from_images_alone():
     config = TeacherConfig(arguments={"width": WIDTH})
     network = train_teacher(config, TrainingConfig(epochs=15), DIGITS.train)
     teacher = raydream.load_teacher(network, **INPUT)
     synthesis = {
         "batch_size": 64,
-        "iterations": 80,
+        "iterations": 40,
         "learning_rate": 0.1,
         "decay": "cosine",
         "jitter": 1,
         "precision": "fp32",
         "coefficients": {"tv": 1e-3, "l2": 0.0, "feature": 3.0},
     }
-    images = raydream.synthesize(teacher, 256, synthesis=synthesis)
+    images = raydream.synthesize(teacher, 192, synthesis=synthesis)
     student = {"batch_size": 64, "precision": "fp32"}
     learned = raydream.transfer(teacher, images, digits_network(width=WIDTH), epochs=25, student=student)
     shares = [raydream.accuracy(each, DIGITS.test.images, DIGITS.test.labels) for each in (teacher, learned)]

@@ -180,6 +180,7 @@ def page_faults(prepare: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc is what is told")
 def test_memory_that_is_freed_is_used_again_without_asking_the_kernel():
     pages = 170_000_000 // resource.getpagesize()

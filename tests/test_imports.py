@@ -23,15 +23,23 @@ LAYERS = [
 """of the parts of the package, each of which may import its own layer and those before"""
 
 
-def imported(code: str) -> set[str]:
-    """The modules that a fresh process holds after running `code`."""
-    told = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"],
-        capture_output=True,
-        text=True,
-    )
+def imported(*stages: str) -> list[set[str]]:
+    """The modules that a fresh process holds after each of these pieces of code, one after another."""
+    show = "import json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    code = "\n".join(f"{stage}\n{show}" for stage in stages)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
-    return set(json.loads(told.stdout.splitlines()[-1]))
+    return [set(json.loads(line)) for line in told.stdout.splitlines()]
+
+
+def packages(loaded: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in loaded}
+
+
+def all_of(folder: str) -> str:
+    """Code that imports each module of a folder."""
+    stems = sorted(path.stem for path in (ROOT / folder).glob("*.py") if path.stem != "__init__")
+    return "import " + ", ".join(f"raydream.{folder}.{stem}" for stem in stems)
 
 
 IMPORT_ALL = """
@@ -48,48 +56,36 @@ modules(raydream, "raydream.")
 """
 
 
+@pytest.mark.long
 def test_everything_but_runtime_imports_without_ray():
-    loaded = imported(IMPORT_ALL)
+    (loaded,) = imported(IMPORT_ALL)
     assert {"raydream.losses.objective", "raydream.applications.rounds", "raydream.command_line"} <= loaded
-    assert not {name for name in loaded if name.split(".")[0] == "ray" or name.startswith("raydream.runtime")}
+    assert "ray" not in packages(loaded) and not {name for name in loaded if name.startswith("raydream.runtime")}
 
 
-def test_the_buffer_and_the_schedule_import_without_torch():
-    names = [
-        f"raydream.buffer.{path.stem}" for path in sorted((ROOT / "buffer").glob("*.py")) if path.stem != "__init__"
-    ]
-    loaded = imported(f"import raydream.schedule, raydream.shards, {', '.join(names)}")
-    assert {"raydream.schedule", "raydream.buffer.limiter", "raydream.shards"} <= loaded
-    assert not {name for name in loaded if name.split(".")[0] in ("torch", "ray")}
+def test_the_package_the_command_line_and_the_buffer_import_without_torch():
+    stages = ("import raydream", "import raydream.command_line", "import raydream.schedule, raydream.shards")
+    package, command_line, buffer = imported(*stages[:2], f"{stages[2]}\n{all_of('buffer')}")
+    assert not {name for name in package if name.startswith("raydream.")}, "until a name of it is used"
+    assert "raydream.command_line" in command_line and {"raydream.schedule", "raydream.buffer.limiter"} <= buffer
+    for loaded in (package, command_line, buffer):
+        assert not {"torch", "ray"} & packages(loaded)
 
 
-def test_checks_of_all_jobs_import_without_what_only_pruning_needs():
-    loaded = imported("import raydream.pruning.checks")
-    assert not {name for name in loaded if name.split(".")[0] in ("torch_pruning", "torchvision", "onnx", "ray")}
-
-
-def test_no_process_of_a_job_pays_for_torchvision():
-    # It takes two seconds, and each process of a run imports the job's module.
-    modules = sorted(path.stem for path in (ROOT / "runtime").glob("*.py") if path.stem != "__init__")
-    assert {"distill", "transfer"} <= set(modules)
-    loaded = imported("import " + ", ".join(f"raydream.runtime.{module}" for module in modules))
-    assert not {name for name in loaded if name.split(".")[0] == "torchvision"}
-
-
-def test_processes_beside_the_driver_draw_nothing():
-    loaded = imported("import raydream.runtime.student, raydream.runtime.generator, raydream.runtime.evaluator")
-    assert not {name for name in loaded if name.split(".")[0] == "matplotlib"}
-
-
-def test_the_package_itself_loads_nothing_until_a_name_of_it_is_used():
-    loaded = imported("import raydream")
-    assert not {name for name in loaded if name.startswith("raydream.") or name.split(".")[0] in ("torch", "ray")}
-    assert "raydream.api" in imported("import raydream\nraydream.accuracy")
-
-
-def test_the_command_line_imports_without_torch():
-    loaded = imported("import raydream.command_line")
-    assert not {name for name in loaded if name.split(".")[0] in ("torch", "ray")}
+@pytest.mark.long
+def test_processes_load_nothing_that_they_do_not_need():
+    stages = {
+        "pruning": "import raydream.pruning.checks",
+        "processes": "import raydream.runtime.student, raydream.runtime.generator, raydream.runtime.evaluator",
+        "jobs": all_of("runtime"),
+        "api": "import raydream\nraydream.accuracy",
+    }
+    loaded = dict(zip(stages, imported(*stages.values()), strict=True))
+    assert not {"torch_pruning", "torchvision", "onnx", "ray"} & packages(loaded["pruning"])
+    assert "matplotlib" not in packages(loaded["processes"])
+    # torchvision takes two seconds, and each process of a run imports the job's module.
+    assert "raydream.runtime.distill" in loaded["jobs"] and "torchvision" not in packages(loaded["jobs"])
+    assert "raydream.api" in loaded["api"] - loaded["jobs"]
 
 
 def module_name(path: Path) -> str:
@@ -130,6 +126,7 @@ def test_imports_point_one_way(name):
     for other in imports_of(name):
         if other.startswith("raydream."):
             assert layer_of(other) <= layer_of(name), f"{name} imports {other}"
+        assert other.partition(".")[0] != "ray" or name.startswith("raydream.runtime"), f"{name} imports Ray"
 
 
 def test_no_module_imports_itself_over_others():

@@ -23,6 +23,18 @@ def test_a_written_file_is_there_and_nothing_else(tmp_path):
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
 
 
+def test_content_is_flushed_to_the_disk_before_the_file_has_its_name_and_the_name_afterwards(tmp_path, monkeypatch):
+    path, flushed, flush = tmp_path / "a.txt", [], os.fsync
+
+    def note(descriptor: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{descriptor}").readlink().suffix, path.exists()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_aside(path, lambda aside: aside.write_text("new"))
+    assert flushed == [(ASIDE, False), ("", True)]
+
+
 def test_writing_again_replaces_the_file(tmp_path):
     for text in ("old, and longer", "new"):
         write_aside(tmp_path / "a.txt", lambda aside, text=text: aside.write_text(text))

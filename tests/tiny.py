@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,13 +96,15 @@ def some_batch(batch: str = "r0001-b0002", count: int = 5, shape: tuple[int, ...
     return ImageBatch(pixels, random.integers(0, 7, count), logits, provenance)
 
 
-def finished_images(run_dir: Path) -> Path:
-    """The folder of a run that is done and made 40 images of the tiny teacher; without Ray."""
+def finished_images(run_dir: Path, sizes: Sequence[int] = (20, 20)) -> Path:
+    """The folder of a run that is done and made batches of the tiny teacher of these sizes; without Ray."""
     teacher, synthesis = tiny_teacher(), tiny_synthesis(method="deep_inversion", batch_size=20)
-    folder = begin(str(run_dir), as_dict(SynthesizeConfig(images=40, teacher=teacher.config, synthesis=synthesis)))
+    folder = begin(
+        str(run_dir), as_dict(SynthesizeConfig(images=sum(sizes), teacher=teacher.config, synthesis=synthesis))
+    )
     save_network(teacher.network, folder.teacher)
     maker, store = BatchMaker(folder.run, teacher, synthesis), ShardStore(folder.images)
-    for index in range(2):
-        store.write(maker.make(Order(BatchId(0, index), np.arange(20) % 10, index), None, None).batch)
+    for index, size in enumerate(sizes):
+        store.write(maker.make(Order(BatchId(0, index), np.arange(size) % 10, index), None, None).batch)
     write_json(folder.summary, {})
     return run_dir

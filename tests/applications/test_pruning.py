@@ -105,7 +105,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adamw", marks=pytest.mark.long)])
 def test_a_run_goes_on_where_it_was_stopped(optimizer, images, tmp_path):
     """Stopped after each thing that it tells, one after the other, a checkpoint of which may be missing."""
     config = config_of(additions=AdditionsConfig(rounds=2, batches=2, epochs=2))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raydream.buffer.limiter import Lockstep, Progress, SamplesPerInsert, first_snapshot, make_limiter
+from raydream.buffer.limiter import Lockstep, Progress, SamplesPerInsert, first_snapshot, make_limiter, opponent
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.records import BatchId
@@ -188,3 +188,17 @@ def test_a_refused_draw_names_what_is_missing():
     assert SamplesPerInsert(schedule_of(), 80.0).missing(5, Progress()) == "batch 2 of 10 (the buffer holds 0)"
     assert SamplesPerInsert(schedule_of(), 80.0).missing(5, Progress(held=4)) == "batch 5 of 10 (the buffer holds 4)"
     assert "round 3" in Lockstep(schedule_of()).missing(31, Progress(complete_rounds=3))
+
+
+def test_in_lockstep_a_batch_competes_with_its_own_rounds_snapshot_even_when_it_is_made_again_later() -> None:
+    lockstep = limiter_of(rounds__lockstep=True)
+    assert opponent(lockstep, BatchId(2, 1), newest=20) == 20
+    assert opponent(lockstep, BatchId(2, 1), newest=40) == 20
+    assert opponent(lockstep, BatchId(2, 1), newest=None) == 20  # a driver that resumes reads it from the disk
+    assert opponent(lockstep, BatchId(0, 1), newest=40) is None
+
+
+def test_otherwise_a_batch_competes_with_the_newest_snapshot() -> None:
+    assert opponent(limiter_of(), BatchId(2, 1), newest=40) == 40
+    assert opponent(limiter_of(), BatchId(2, 1), newest=None) is None
+    assert opponent(limiter_of(), BatchId(0, 1), newest=40) is None

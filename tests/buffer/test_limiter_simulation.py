@@ -165,7 +165,7 @@ def setting(draw: st.DrawFn, lockstep: bool = False) -> Setting:
 
 
 SPEEDS = st.fixed_dictionaries({name: st.sampled_from([1, 5, 100]) for name in ("start", "finish", "draw", "train")})
-EVERY = settings(max_examples=300, deadline=None, derandomize=True)
+EVERY = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 def play(run: Run, speeds: dict[str, int], seed: int):

@@ -18,7 +18,8 @@ from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
-from tests.jobs import TINY, assert_same_images, images_of, lockstep_options, run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos
@@ -72,7 +73,9 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(tmp_path: Path, library: Path) -> None:
+def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(
+    tmp_path: Path, library: Path, job: Job
+) -> None:
     run_dir = tmp_path / "run"
     options = [*lockstep_options(library), *LEARNING, "--synthesis.method", "fast", "--synthesis.generator.chains", "2"]
     process = start("distill", *options, "--run-dir", run_dir)
@@ -81,7 +84,7 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(tmp_
     wait_until((run_dir / "images" / "r0001-b0001.parquet").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    done = run("distill", "--resume", run_dir)
+    done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     config = validate(DistillConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
     reference = run_rounds(config, trained_teacher(config.teacher, config.training, config.data)[0])

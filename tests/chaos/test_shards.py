@@ -8,7 +8,8 @@ import pytest
 
 from raydream.reporting.journal import read_journal
 from tests.chaos.faults import damage, kill, noted
-from tests.jobs import assert_same_run, lockstep_options, run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import assert_same_run, lockstep_options, start, wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -31,7 +32,7 @@ def test_a_shard_damaged_during_a_run_is_made_again_to_the_bit(
 
 
 def test_shards_damaged_while_nobody_was_at_work_are_mended_on_resuming(
-    lockstep_run: Path, tmp_path: Path, library: Path
+    lockstep_run: Path, tmp_path: Path, library: Path, job: Job
 ) -> None:
     run_dir = tmp_path / "run"
     process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
@@ -40,16 +41,16 @@ def test_shards_damaged_while_nobody_was_at_work_are_mended_on_resuming(
     process.communicate()
     damage(run_dir / "images" / "r0000-b0002.parquet")
     (run_dir / "images" / "r0002-b0001.parquet").write_bytes(b"")
-    done = run("distill", "--resume", run_dir, timeout_s=400)
+    done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_run(lockstep_run, run_dir)
     assert len(read_journal(run_dir / "journal.jsonl")) >= 2
 
 
 def test_what_does_not_fit_into_memory_is_read_from_its_shards(
-    lockstep_run: Path, tmp_path: Path, library: Path
+    lockstep_run: Path, tmp_path: Path, library: Path, job: Job
 ) -> None:
     run_dir, one_batch_mb = tmp_path / "run", 20 * 64 / 2**20
-    done = run("distill", *lockstep_options(library), "--buffer.memory_mb", f"{one_batch_mb:.7f}", "--run-dir", run_dir)
+    done = job("distill", *lockstep_options(library), "--buffer.memory_mb", f"{one_batch_mb:.7f}", "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_run(lockstep_run, run_dir)

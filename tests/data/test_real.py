@@ -175,6 +175,7 @@ def test_torchvision_sets_that_are_not_there_are_refused(name, tmp_path):
         load_data(DataConfig(name=f"torchvision:{name}", folder=str(tmp_path)), TeacherConfig())
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CIFAR10.exists(), reason="needs ../shared/data/cifar10")
 def test_cifar10_as_it_lies_here():
     network = TeacherConfig(input_shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, classes=10)

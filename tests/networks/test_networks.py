@@ -207,7 +207,7 @@ def test_the_vggs_are_torchvisions_with_one_linear_layer(depth):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="there are no shared weights")
-@pytest.mark.parametrize("depth", [20, 56])
+@pytest.mark.parametrize("depth", [20, pytest.param(56, marks=pytest.mark.long)])
 def test_real_weights_load_as_they_are_and_classify_real_images(depth):
     teacher = load_teacher(
         TeacherConfig(

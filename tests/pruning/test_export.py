@@ -10,7 +10,13 @@ from raydream.pruning.streams import find_streams, remove
 from tests.pruning.test_streams import network_of, some_removed
 
 
-@pytest.fixture(scope="module", params=["digits", "cifar_resnet20", "torchvision:mobilenet_v2"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "cifar_resnet20",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("digits", "torchvision:mobilenet_v2")),
+    ],
+)
 def pruned(request):
     network, shape = network_of(request.param)
     streams = find_streams(network, shape)

@@ -102,7 +102,12 @@ def test_measuring_leaves_the_network_alone(evidence):
 
 
 @pytest.mark.parametrize(
-    "name", ["cifar_resnet20", "torchvision:mobilenet_v2", "tests.pruning.test_streams:flat_network"]
+    "name",
+    [
+        "cifar_resnet20",
+        "tests.pruning.test_streams:flat_network",
+        pytest.param("torchvision:mobilenet_v2", marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_every_channel_of_every_kind_of_stream_gets_a_number(criterion, name, evidence):

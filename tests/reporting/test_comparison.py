@@ -11,7 +11,7 @@ from raydream.reporting.comparison import curves, short_names, write_comparison
 from raydream.reporting.figures import NARROW, WIDE
 from raydream.reporting.frames import metrics_frame
 from raydream.shards import ShardStore
-from tests.jobs import run
+from tests.jobs import call
 from tests.reporting.test_figures import make_batch
 from tests.reporting.test_frames import make_comparable, runs  # noqa: F401
 from tests.reporting.test_report import Page
@@ -34,11 +34,13 @@ def test_the_page_has_all_four_and_nothing_leaves_it(runs, tmp_path):  # noqa: F
     assert "student.momentum" not in page.text, "what is the same is not named"
 
 
+@pytest.mark.long
 def test_runs_that_do_not_differ_say_so(runs, tmp_path):  # noqa: F811
     page = Page(write_comparison([str(each) for each in runs[1:]], tmp_path / "page.html").read_text())
     assert "none: all settings are the same" in page.text
 
 
+@pytest.mark.long
 def test_images_of_several_shapes_have_a_grid_each(runs, tmp_path):  # noqa: F811
     other = make_comparable(tmp_path / "colour", 0, 1.0, 0.5)
     for shard in (other / "images").glob("*.parquet"):
@@ -89,7 +91,7 @@ def test_a_run_is_not_beside_itself():
 
 def test_the_job(runs, tmp_path: Path):  # noqa: F811
     out = tmp_path / "beside.html"
-    done = run("report", runs[0], runs[1], "--out", out)
+    done = call("report", runs[0], runs[1], "--out", out)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{out}\n", "")
     assert Page(out.read_text()).headings
     for given, words in (
@@ -98,7 +100,7 @@ def test_the_job(runs, tmp_path: Path):  # noqa: F811
         ([], "RUN"),
         ([runs[0], "--unknown"], "--unknown"),
     ):
-        wrong = run("report", *given, "--out", tmp_path / "none.html")
+        wrong = call("report", *given, "--out", tmp_path / "none.html")
         assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr
     assert not (tmp_path / "none.html").exists()
     assert out.stat().st_size < 3_000_000

@@ -17,7 +17,7 @@ from raydream.folders import LocalFolder, RemoteFolder
 from raydream.reporting import run_folder
 from raydream.reporting.run_list import ListedRun, delete, find_runs, prunable, read_run, references
 from raydream.storage import write_json
-from tests.jobs import ROOT
+from tests.jobs import ROOT, call
 
 DAY = 86_400.0
 
@@ -158,7 +158,7 @@ def test_a_deleted_run_is_gone_and_one_at_work_stays(runs):
 
 
 def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, ROOT / "jobs/runs.py", *arguments], capture_output=True, text=True)
+    return call("runs", *arguments, folder=Path.cwd())
 
 
 def test_pruning_shows_first_and_deletes_when_told(runs):
@@ -193,7 +193,7 @@ def test_bad_input(arguments, words, runs):
 def test_a_reader_that_goes_away_ends_it_in_silence(runs):
     shown = tool("show", "runs/a/first").stdout
     assert "student_accuracy" in shown and "settings:" in shown
-    make(Path("runs/long"), DistillConfig(teacher=TeacherConfig(arguments={f"a{i}": i for i in range(20_000)})))
+    make(Path("runs/long"), DistillConfig(teacher=TeacherConfig(arguments={f"a{i}": i for i in range(10_000)})))
     process = subprocess.Popen(
         [sys.executable, ROOT / "jobs/runs.py", "show", "runs/long"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

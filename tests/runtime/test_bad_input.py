@@ -25,7 +25,7 @@ from raydream.runtime.preflight import (
     missing,
     student_workers_that_fit,
 )
-from tests.jobs import TINY, run
+from tests.jobs import TINY, call, run
 from tests.tiny import tiny_network
 
 FIELDS = [
@@ -340,7 +340,7 @@ def test_a_job_answers_bad_input_in_one_sentence(tmp_path: Path) -> None:
     done = run("distill", "--config", TINY, "--generators.count", "0", "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "generators.count = 0" in done.stderr
-    done = run("distill", "--config", TINY, "--generators.cpus", "99", "--run-dir", tmp_path / "run")
+    done = call("distill", "--config", TINY, "--generators.cpus", "99", "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and "reserve" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""Continual learning as a user starts it: what a run leaves, kills, and bad input."""
+"""Continual learning: what a run leaves, kills, and bad input."""
 
 import json
 import os
@@ -21,7 +21,8 @@ from raydream.networks.digits import digits_network
 from raydream.runtime.continual_preflight import check_continual
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher
-from tests.jobs import ROOT, run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import ROOT, call, start, wait_until
 
 METHODS, SEEDS, STEPS = ["deep_inversion", "lwf_mc", "oracle_classify"], 2, 2
 TINY = {
@@ -36,7 +37,7 @@ TINY = {
     "images_per_class": 4,
     "epochs": 3,
     "synthesis": {"batch_size": 20, "iterations": 8, "learning_rate": 0.1, "jitter": 1, "precision": "fp32"},
-    "student": {"network": "teacher", "batch_size": 40, "precision": "fp32", "cpus": 0.4},
+    "student": {"network": "teacher", "batch_size": 40, "precision": "fp32", "cpus": 1.0},
 }
 
 
@@ -52,10 +53,10 @@ def options(tmp_path_factory: pytest.TempPathFactory, library: Path) -> list[str
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, options: list[str]) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, options: list[str], job: Job) -> Path:
     """A finished run."""
     run_dir = tmp_path_factory.mktemp("continual") / "run"
-    done = run("continual", *options, "--run-dir", run_dir)
+    done = job("continual", *options, "--run-dir", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert "lwf_mc (seed 4): all " in done.stdout and "forgetting" in done.stdout
     return run_dir
@@ -124,7 +125,10 @@ def test_a_course_equals_one_without_ray_to_the_bit(finished: Path) -> None:
     assert torch.equal(torch.from_numpy(last.images), kept["images"])
 
 
-def test_a_killed_run_goes_on_and_takes_nothing_twice(finished: Path, options: list[str], tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_killed_run_goes_on_and_takes_nothing_twice(
+    finished: Path, options: list[str], tmp_path: Path, job: Job
+) -> None:
     run_dir = tmp_path / "run"
     process = start("continual", *options, "--run-dir", run_dir)
     courses = run_dir / "courses"
@@ -133,21 +137,22 @@ def test_a_killed_run_goes_on_and_takes_nothing_twice(finished: Path, options: l
     process.communicate()
     before = {path.name: path.stat().st_mtime_ns for path in courses.glob("*.json")}
     assert 3 <= len(before) < len(METHODS) * SEEDS * STEPS and not (run_dir / "summary.json").exists()
-    done = run("continual", "--resume", run_dir)
+    done = job("continual", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     after = {path.name: path.stat().st_mtime_ns for path in courses.glob("*.json")}
     assert {name: after[name] for name in before} == before
     assert_same_weights(finished, run_dir)
 
 
-def test_a_damaged_step_is_taken_again(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_damaged_step_is_taken_again(finished: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
     shutil.copytree(finished, run_dir)
     (run_dir / "summary.json").unlink()
     (run_dir / "courses" / "lwf_mc-3-2.json").unlink()
     damaged = run_dir / "courses" / "lwf_mc-3-1.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-4] + b"0000")
-    done = run("continual", "--resume", run_dir)
+    done = job("continual", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_weights(finished, run_dir)
 
@@ -240,7 +245,7 @@ def test_what_needs_network_and_data_is_found_before_ray_starts(changes, field: 
 
 def test_bad_input_ends_a_job_with_status_2(tmp_path: Path) -> None:
     path = written(tmp_path, steps=[{"name": "digits", "classes": [5, 11]}])
-    done = run("continual", "--config", path, "--run-dir", tmp_path / "run")
+    done = call("continual", "--config", path, "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and done.stderr.startswith("error: steps.0.classes = [5, 11]: must be "), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 

@@ -1,4 +1,4 @@
-"""End-to-end runs of the main job, as a user starts it."""
+"""End-to-end runs of the main job."""
 
 import json
 import os
@@ -16,12 +16,13 @@ from raydream.applications.rounds import run_rounds
 from raydream.command_line import validate
 from raydream.config import DistillConfig
 from raydream.teachers.loading import trained_teacher
-from tests.jobs import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 
 
-def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path) -> None:
+def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
-    done = run("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
+    done = job("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("config.yaml", "summary.json", "metrics.parquet", "student.safetensors", "report.html", "images.png"):
         assert (run_dir / name).stat().st_size > 0, name
@@ -52,11 +53,12 @@ def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library
     assert "tensorboard --logdir" in done.stdout
 
 
+@pytest.mark.long
 def test_lockstep_gives_the_same_bits_with_another_number_of_generators(
-    lockstep_run: Path, tmp_path: Path, library: Path
+    lockstep_run: Path, tmp_path: Path, library: Path, job: Job
 ) -> None:
     other = tmp_path / "run"
-    done = run("distill", *lockstep_options(library), "--generators.count", "3", "--run-dir", other)
+    done = job("distill", *lockstep_options(library), "--generators.count", "3", "--run-dir", other)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_run(lockstep_run, other)
 
@@ -77,23 +79,24 @@ def test_lockstep_equals_the_rounds_in_one_process(lockstep_run: Path) -> None:
         assert torch.equal(value, weights[name]), name
 
 
-@pytest.mark.parametrize("moment", [pytest.param("r0000-b0001", marks=pytest.mark.long), "r0002-b0000"])
-def test_a_run_whose_driver_is_killed_is_gone_on_with(
-    moment: str, lockstep_run: Path, tmp_path: Path, library: Path
-) -> None:
+@pytest.mark.chaos
+def test_a_run_whose_driver_is_killed_early_is_resumed(
+    lockstep_run: Path, tmp_path: Path, library: Path, job: Job
+) -> None:  # and late: tests/chaos/test_shards.py
     run_dir = tmp_path / "run"
     process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
-    wait_until((run_dir / "images" / f"{moment}.parquet").exists, process)
+    wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     kept = images_of(run_dir)
-    done = run("distill", "--resume", run_dir)
+    done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert kept.keys() <= images_of(run_dir).keys()
     assert_same_run(lockstep_run, run_dir)
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path) -> None:
+@pytest.mark.chaos
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)
@@ -102,10 +105,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path) -> None:
     kept = images_of(run_dir)
     assert process.returncode == 130, error
     assert f"--resume {run_dir}" in error and "Traceback" not in error
-    done = run("distill", "--resume", run_dir)
+    done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     whole = images_of(run_dir)
     assert len(whole) == 9
     assert_same_images(kept, {batch: whole[batch] for batch in kept})
-    again = run("distill", "--resume", run_dir)
+    again = job("distill", "--resume", run_dir)
     assert again.returncode == 0 and "is done" in again.stdout

@@ -1,10 +1,7 @@
 """What gets images to a student: all of them once an epoch, from memory or streamed, and no damaged pixel."""
 
 import json
-import logging
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,17 +67,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
     return store
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(["platform", "."])}},
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-
-
-def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
+def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, joined: None, tmp_path: Path) -> None:
     epochs = Epochs(images=61, batch_size=16, count=2)
     feeds = {
         "memory": MemoryFeed.fill(Images.of(Shards.of(numbered)), (1, 4, 6), epochs, 3),
@@ -117,7 +104,7 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, c
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npz", "pictures"])
-def test_a_share_of_other_peoples_images_is_streamed_once_an_epoch(kind: str, cluster: None, tmp_path: Path) -> None:
+def test_a_share_of_other_peoples_images_is_streamed_once_an_epoch(kind: str, joined: None, tmp_path: Path) -> None:
     pixels = np.zeros((60, 1, 4, 6), np.uint8)
     pixels[:, 0, 0, 0] = np.arange(60)
     where = tmp_path / "set" if kind == "pictures" else tmp_path / f"set.{kind}"
@@ -136,7 +123,7 @@ def test_a_share_of_other_peoples_images_is_streamed_once_an_epoch(kind: str, cl
     assert sorted(seen) == chosen.rows.tolist()
 
 
-def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, cluster: None, tmp_path: Path) -> None:
+def test_a_damaged_shard_is_no_other_pixel_in_a_stream(numbered: ShardStore, joined: None, tmp_path: Path) -> None:
     shutil.copytree(str(numbered.folder), tmp_path / "images")
     store = ShardStore(tmp_path / "images")
     path = shard_path(store, store.committed()[2])

@@ -1,6 +1,5 @@
 """Generators as actors, with no run around them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +25,8 @@ CONFIG = DistillConfig(
 )
 
 
-@pytest.fixture
-def reports() -> Iterator[Queue]:
-    ray.init(address="local", num_cpus=1, log_to_driver=False, include_dashboard=False)
-    yield Queue(actor_options={"num_cpus": 0})
-    ray.shutdown()
-
-
-def test_two_who_make_one_batch_answer_with_what_is_committed(reports: Queue, tmp_path: Path) -> None:
+def test_two_who_make_one_batch_answer_with_what_is_committed(joined: None, tmp_path: Path) -> None:
+    reports = Queue(actor_options={"num_cpus": 0})
     folder = LocalFolder(tmp_path)
     plan = GeneratorPlan("a run", "cpu", CONFIG.teacher, CONFIG.synthesis, None, CONFIG.generators, folder, folder)
     generators = [ray.remote(num_cpus=0.1)(Generator).remote(index, plan) for index in range(2)]

@@ -1,4 +1,4 @@
-"""Pruning as a user starts it: what a run leaves, kills, bad input, and what stands for its network afterwards."""
+"""Pruning: what a run leaves, kills, bad input, and what stands for its network afterwards."""
 
 import json
 import os
@@ -32,7 +32,8 @@ from raydream.runtime.prune_preflight import check_pruning
 from raydream.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
-from tests.jobs import run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import start, wait_until
 from tests.tiny import finished_images, some_batch
 
 
@@ -58,10 +59,10 @@ def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pruned(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
+def pruned(tmp_path_factory: pytest.TempPathFactory, config: Path, job: Job) -> Path:
     """A finished run."""
     run_dir = tmp_path_factory.mktemp("pruned") / "run"
-    done = run("prune", "--config", config, "--run-dir", run_dir)
+    done = job("prune", "--config", config, "--run-dir", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert "WARNING" not in done.stdout and "remove 2:" in done.stdout and "real test images" in done.stdout
     return run_dir
@@ -106,22 +107,24 @@ def test_a_run_equals_one_without_ray_to_the_bit(pruned: Path, images: Path) -> 
     assert_same_weights(network.state_dict(), weights_of(pruned))
 
 
-def test_a_killed_run_goes_on_to_the_same_network(pruned: Path, config: Path, tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_killed_run_goes_on_to_the_same_network(pruned: Path, config: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
     job = start("prune", "--config", config, "--run-dir", run_dir)
     wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), job)
     os.killpg(job.pid, signal.SIGKILL)
     job.communicate()
     assert not (run_dir / "summary.json").exists()
-    done = run("prune", "--resume", run_dir)
+    done = job("prune", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_weights(weights_of(pruned), weights_of(run_dir))
-    again = run("prune", "--resume", run_dir)
+    again = job("prune", "--resume", run_dir)
     assert again.returncode == 0 and "remove" not in again.stdout.split("┌")[0], again.stdout
 
 
+@pytest.mark.chaos
 def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
-    config: Path, library: Path, tmp_path: Path
+    config: Path, library: Path, tmp_path: Path, job: Job
 ) -> None:
     settings = yaml.safe_load(config.read_text()) | {
         "images": "",
@@ -138,7 +141,7 @@ def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
     job.communicate()
     store = ShardStore(run_dir / "images")
     before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("r0000*.parquet")}
-    done = run("prune", "--resume", run_dir)
+    done = job("prune", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["images"] == 40 and summary["images_of"] == "this run, by deep_inversion"
@@ -166,7 +169,7 @@ def test_a_killed_worker_costs_an_epoch_at_most(config: Path, tmp_path: Path) ->
     assert job.returncode == 0, out + error
 
 
-def test_a_run_stands_for_its_network(pruned: Path, tmp_path: Path) -> None:
+def test_a_run_stands_for_its_network(pruned: Path, tmp_path: Path, job: Job) -> None:
     described = resolve({"teacher": {"network": f"run:{pruned}"}})["teacher"]
     assert described["network"] == "pruned" and described["arguments"]["of"] == "digits"
     assert described["checkpoint"] == str(pruned / "student.safetensors")
@@ -174,7 +177,7 @@ def test_a_run_stands_for_its_network(pruned: Path, tmp_path: Path) -> None:
     assert_same_weights({name: torch.zeros_like(value) for name, value in network.state_dict().items()}, {
         name: torch.zeros_like(value) for name, value in weights_of(pruned).items()
     })  # fmt: skip
-    done = run("evaluate", "--images", pruned, "--verifiers", f"run:{pruned}", "--run-dir", tmp_path / "seen")
+    done = job("evaluate", "--images", pruned, "--verifiers", f"run:{pruned}", "--run-dir", tmp_path / "seen")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -189,6 +192,7 @@ def test_what_is_exported_answers_alike(pruned: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(logits), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_what_is_saved_is_loaded_by_one_call(config: Path, tmp_path: Path) -> None:
     command = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")])
     teacher, folder, notes = load_teacher(command.config.teacher), command.folder(), Journal(tmp_path / "notes", print)

@@ -1,4 +1,4 @@
-"""A table of the paper as a user asks for it: what a run leaves, a kill, cells of another run, and bad input."""
+"""A table of the paper: what a run leaves, a kill, cells of another run, and bad input."""
 
 import json
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.jobs import run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import call, start, wait_until
 
 TINY = Path(__file__).parents[1] / "reproduction" / "tiny_table.yaml"
 ROWS = ["deep_inversion", "real"]
@@ -19,7 +20,43 @@ def options(library: Path) -> list[str]:
     return ["--config", str(TINY), "--table", "6", "--rows", str(ROWS), "--training.library", str(library)]
 
 
-def test_a_killed_table_goes_on_and_fills_only_what_is_missing(options: list[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def made(options: list[str], tmp_path_factory: pytest.TempPathFactory, job: Job) -> Path:
+    """A finished run, beside the library of its cells and images."""
+    folder = tmp_path_factory.mktemp("table")
+    done = job("reproduce", *options, "--run-dir", folder / "run", "--library", folder / "library")
+    assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
+    assert "paper: epochs 90" in done.stdout
+    return folder / "run"
+
+
+def test_a_table_says_what_its_cells_say(made: Path) -> None:
+    summary = json.loads((made / "summary.json").read_text())
+    told = [json.loads(path.read_text()) for path in (made.parent / "library" / "cells").glob("*.json")]
+    assert len(told) == 4
+    for row in ROWS:
+        values = [each["figures"]["student_accuracy"] for each in told if each["cell"].startswith(row)]
+        assert summary["student_accuracy"][row]["mean"] == pytest.approx(sum(values) / 2)
+        assert summary["student_accuracy"][row]["seeds"] == 2 and summary["student_accuracy"][row]["spread"] is not None
+    assert summary["paper"]["deep_inversion"]["epochs_90"] == 68.0 and {"machine", "versions", "date"} <= {*summary}
+    assert "| deep inversion |" in (made / "table.md").read_text()
+    assert {"run", "paper"} == set(pd.read_parquet(made / "table.parquet")["source"])
+    page = (made / "report.html").read_text()
+    assert "Beside the paper" in page and "While students learn" in page
+    assert not list(made.parent.rglob(".*aside"))
+
+
+def test_another_run_takes_the_cells_that_a_library_has(
+    made: Path, options: list[str], tmp_path: Path, job: Job
+) -> None:
+    done = job("reproduce", *options, "--run-dir", tmp_path / "other", "--library", made.parent / "library")
+    assert done.returncode == 0 and "4 of 4 cells are there already" in done.stdout, done.stdout + done.stderr
+    one, other = (json.loads((path / "summary.json").read_text()) for path in (made, tmp_path / "other"))
+    assert one["student_accuracy"] == other["student_accuracy"]
+
+
+@pytest.mark.chaos
+def test_a_killed_table_goes_on_and_fills_only_what_is_missing(options: list[str], tmp_path: Path, job: Job) -> None:
     run_dir, library = tmp_path / "run", tmp_path / "library"
     process = start("reproduce", *options, "--run-dir", run_dir, "--library", library)
     cells, images = library / "cells", library / "images"
@@ -30,35 +67,19 @@ def test_a_killed_table_goes_on_and_fills_only_what_is_missing(options: list[str
     before = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
     shards = {path: path.stat().st_mtime_ns for path in images.rglob("r*.parquet")}
     assert 1 <= len(before) < 4 and not (run_dir / "summary.json").exists()
-    done = run("reproduce", "--resume", run_dir)
+    done = job("reproduce", "--resume", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert f"{len(before)} of 4 cells are there already" in done.stdout
     after = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
     assert len(after) == 4 and {name: after[name] for name in before} == before
     # By their whole path, as the sets of all seeds have the same names in them.
     assert shards and {path: path.stat().st_mtime_ns for path in shards} == shards
-
-    summary = json.loads((run_dir / "summary.json").read_text())
-    told = [json.loads((cells / name).read_text()) for name in after]
-    for row in ROWS:
-        values = [each["figures"]["student_accuracy"] for each in told if each["cell"].startswith(row)]
-        assert summary["student_accuracy"][row]["mean"] == pytest.approx(sum(values) / 2)
-        assert summary["student_accuracy"][row]["seeds"] == 2 and summary["student_accuracy"][row]["spread"] is not None
-    assert summary["paper"]["deep_inversion"]["epochs_90"] == 68.0 and {"machine", "versions", "date"} <= {*summary}
-    assert "| deep inversion |" in (run_dir / "table.md").read_text() and "paper: epochs 90" in done.stdout
-    assert {"run", "paper"} == set(pd.read_parquet(run_dir / "table.parquet")["source"])
-    page = (run_dir / "report.html").read_text()
-    assert "Beside the paper" in page and "While students learn" in page
+    assert json.loads((run_dir / "summary.json").read_text())["student_accuracy"].keys() == {*ROWS}
     assert not list(tmp_path.rglob(".*aside"))
-
-    third = run("reproduce", *options, "--run-dir", tmp_path / "other", "--library", library)
-    assert third.returncode == 0 and "4 of 4 cells are there already" in third.stdout, third.stdout + third.stderr
-    again = json.loads((tmp_path / "other" / "summary.json").read_text())
-    assert again["student_accuracy"] == summary["student_accuracy"]
 
 
 def test_an_estimate_is_printed_and_nothing_is_written(options: list[str], tmp_path: Path) -> None:
-    done = run("reproduce", *options, "--estimate", "true", "--run-dir", tmp_path / "run")
+    done = call("reproduce", *options, "--estimate", "true", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     # Two sets of 40 images, by 4 updates for each batch of 20.
     assert "images to make: 80 in 4 batches, 16 updates" in done.stdout and "CPU-hours" in done.stdout
@@ -103,7 +124,7 @@ BAD = [
 def test_bad_input_is_one_sentence_before_anything_starts(
     options: list[str], field: str, says: str, tmp_path: Path
 ) -> None:
-    done = run("reproduce", *options, "--run-dir", tmp_path / "run")
+    done = call("reproduce", *options, "--run-dir", tmp_path / "run")
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith(f"error: {field} = ") and says in done.stderr, done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()

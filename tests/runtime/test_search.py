@@ -1,10 +1,8 @@
-"""A search as a user starts it: what it leaves, what it survives, and what it refuses."""
+"""A search: what it leaves, what it survives, and what it refuses."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -29,7 +27,8 @@ from raydream.search.candidates import make_sampler, random_points
 from raydream.search.space import space_of
 from raydream.search.trials import Trials
 from raydream.teachers.teacher import make_teacher, to_arrays
-from tests.jobs import ROOT, TINY, wait_until
+from tests.conftest import Job
+from tests.jobs import ROOT, TINY, call, start, wait_until
 from tests.tiny import tiny_synthesis, tiny_teacher
 
 SPACE = yaml.safe_load(Path(__file__).parents[1].joinpath("tiny_space.yaml").read_text())
@@ -50,20 +49,15 @@ def options(library: Path, *more: object) -> list[str]:
     return [*map(str, given), *map(str, more)]
 
 
-def search(*arguments: object, script: str = "search", timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, f"tuning/{script}.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=timeout_s)
-
-
 def points_of(run_dir: Path) -> list[dict]:
     return [trial.point for _, trial in Trials(run_dir / "trials.jsonl").items()]
 
 
 @pytest.fixture(scope="module")
-def finished(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(library: Path, tmp_path_factory: pytest.TempPathFactory, job: Job) -> Path:
     """A search that was never interrupted."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    done = search(*asked(library), "--run-dir", run_dir)
+    done = job("search", *asked(library), "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" and "Traceback" not in done.stdout, done.stdout + done.stderr
     return run_dir
@@ -100,19 +94,20 @@ def test_a_search_leaves_a_configuration_that_distill_takes(finished: Path) -> N
     assert not list(run_dir.rglob("*.pkl"))  # nothing of Tune's is kept
 
 
+@pytest.mark.chaos
 def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(
-    library: Path, finished: Path, tmp_path: Path
+    library: Path, finished: Path, tmp_path: Path, job: Job
 ) -> None:
     run_dir = tmp_path / "run"
-    command = [sys.executable, "tuning/search.py", *asked(library), "--run-dir", str(run_dir)]
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE) as process:
-        wait_until(lambda: Trials(run_dir / "trials.jsonl").count("done") >= 2, process)
-        os.killpg(process.pid, signal.SIGKILL)
+    process = start("search", *asked(library), "--run-dir", run_dir)
+    wait_until(lambda: Trials(run_dir / "trials.jsonl").count("done") >= 2, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     before = Trials(run_dir / "trials.jsonl")
     ended = {number for number, trial in before.items() if trial.status == "done"}
     assert 2 <= len(ended) < TRIALS and not (run_dir / "summary.json").exists()
     shards = {path: path.stat().st_mtime_ns for path in (run_dir / "trials").rglob("*.parquet")}
-    done = search("--resume", run_dir)
+    done = job("search", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     after = Trials(run_dir / "trials.jsonl")
     assert [trial.status for _, trial in after.items()] == ["done"] * TRIALS
@@ -129,25 +124,22 @@ def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(
     assert scores[0] == scores[1]
 
 
+@pytest.mark.chaos
 def test_ctrl_c_says_how_to_go_on(library: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "tuning/search.py", *options(library, "--trial.concurrent", 1)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [*command, "--run-dir", str(tmp_path / "run")],
-        cwd=ROOT, start_new_session=True, text=True, stdout=pipe, stderr=pipe,
-    ) as process:  # fmt: skip
-        wait_until(lambda: Trials(tmp_path / "run" / "trials.jsonl").count("done") >= 1, process)
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=300)
+    process = start("search", *options(library, "--trial.concurrent", 1), "--run-dir", tmp_path / "run")
+    wait_until(lambda: Trials(tmp_path / "run" / "trials.jsonl").count("done") >= 1, process)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=300)
     assert process.returncode == 130, out + error
     assert f"--resume {tmp_path / 'run'}" in error and "Traceback" not in out + error, out + error
 
 
-def test_trials_that_fail_are_noted_with_their_reason_and_end_nothing(library: Path, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_trials_that_fail_are_noted_with_their_reason_and_end_nothing(library: Path, tmp_path: Path, job: Job) -> None:
     rates = {"synthesis.learning_rate": {"grid": [0.1, 1.0e38]}, "synthesis.clip": {"grid": [False]}}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | {"search": rates}))
     given = ["--config", TINY, "--training.library", library, "--space", tmp_path / "space.yaml"]
-    done = search(*given, "--searcher", "grid", "--run-dir", tmp_path / "run")
+    done = job("search", *given, "--searcher", "grid", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     trials = Trials(tmp_path / "run" / "trials.jsonl")
     assert [trial.status for _, trial in trials.items()] == ["done", "failed"]
@@ -155,6 +147,7 @@ def test_trials_that_fail_are_noted_with_their_reason_and_end_nothing(library: P
     assert "diverged" in (tmp_path / "run" / "search.html").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheduler", ["asha", "median"])
 def test_trials_give_back_all_that_they_took(tmp_path: Path, scheduler: str) -> None:
     config = SearchConfig(
@@ -228,14 +221,14 @@ def test_bad_input_is_one_sentence(given: list[str], told: str, library: Path, t
 def test_a_search_answers_bad_input_before_anything_starts(
     given: list[str], told: str, library: Path, tmp_path: Path
 ) -> None:
-    done = search(*options(library, *given, "--run-dir", tmp_path / "run"))
+    done = call("search", *options(library, *given, "--run-dir", tmp_path / "run"))
     assert done.returncode == 2, done.stdout + done.stderr
     assert told in done.stderr and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
     assert not (tmp_path / "run").exists() and "search " not in done.stdout
 
 
 def test_a_search_without_a_space_is_refused(library: Path) -> None:
-    done = search("--config", TINY, "--training.library", library)
+    done = call("search", "--config", TINY, "--training.library", library)
     assert done.returncode == 2 and "tuning/spaces/coefficients.yaml" in done.stderr, done.stderr
 
 
@@ -273,10 +266,10 @@ def test_every_space_that_is_offered_can_be_searched(path: Path) -> None:
     check_search(config, config.teacher)
 
 
-def test_an_ablation_has_a_row_for_each_combination(library: Path, tmp_path: Path) -> None:
+def test_an_ablation_has_a_row_for_each_combination(library: Path, tmp_path: Path, job: Job) -> None:
     given = ["--config", TINY, "--training.library", library, "--synthesis.iterations", 3, "--synthesis.method",
              "deepdream", "--rounds.count", 0, "--rounds.initial_batches", 1, "--rounds.final_steps", 5]  # fmt: skip
-    done = search(*given, "--seeds", 2, "--run-dir", tmp_path / "run", script="ablate")
+    done = job("ablate", *given, "--seeds", 2, "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["split"] == "test" and len(summary["rows"]) == 4  # tv and l2

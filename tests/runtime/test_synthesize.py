@@ -1,9 +1,8 @@
-"""The jobs that make images and let other networks judge them, as a user starts them."""
+"""The jobs that make images and let other networks judge them."""
 
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ import yaml
 from raydream.data import ImageSet
 from raydream.records import BatchId
 from raydream.shards import ShardStore
-from tests.jobs import assert_same_images, images_of, run, start, wait_until
+from tests.conftest import Job
+from tests.jobs import assert_same_images, call, images_of, start, wait_until
 from tests.tiny import finished_images
 
 SETTINGS = {
@@ -38,9 +38,9 @@ def config(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, config: Path, job: Job) -> Path:
     run_dir = tmp_path_factory.mktemp("made") / "run"
-    done = run("synthesize", "--config", config, "--png", "true", "--run-dir", run_dir)
+    done = job("synthesize", "--config", config, "--png", "true", "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" and "25 in 3 batches" in done.stdout
     return run_dir
@@ -61,16 +61,10 @@ def test_a_data_set_has_its_images_its_figures_and_a_card(made: Path) -> None:
     assert not list(made.rglob(".*aside"))
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-def test_the_cards_four_ways_to_open_it_agree(made: Path, cluster: None) -> None:
+def test_the_cards_four_ways_to_open_it_agree(made: Path, cluster: str) -> None:
     frame = pd.read_parquet(made / "images")
-    streamed = ray.data.read_parquet(str(made / "images")).to_pandas()
+    with ray.init(address=cluster, log_to_driver=False):
+        streamed = ray.data.read_parquet(str(made / "images")).to_pandas()
     order = ["batch", "row"]
     streamed = streamed.sort_values(order, ignore_index=True)
     assert frame["target"].tolist() == streamed["target"].tolist()
@@ -80,7 +74,8 @@ def test_the_cards_four_ways_to_open_it_agree(made: Path, cluster: None) -> None
         assert np.array_equal(np.asarray(streamed["image"][row]).reshape(1, 8, 8), images[row][0])
 
 
-def test_a_killed_job_goes_on_and_makes_the_same_images(made: Path, config: Path, tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_killed_job_goes_on_and_makes_the_same_images(made: Path, config: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
     job = start("synthesize", "--config", config, "--generators.count", "1", "--run-dir", run_dir)
     wait_until(lambda: len(list((run_dir / "images").glob("*.parquet"))) >= 1, job)
@@ -88,14 +83,14 @@ def test_a_killed_job_goes_on_and_makes_the_same_images(made: Path, config: Path
     job.communicate()
     kept = {path.name: path.stat().st_mtime_ns for path in (run_dir / "images").glob("*.parquet")}
     assert kept and not (run_dir / "summary.json").exists()
-    done = run("synthesize", "--resume", run_dir)
+    done = job("synthesize", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_images(images_of(made), images_of(run_dir))
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (run_dir / "images").iterdir()}.items()
 
 
-def test_images_may_start_from_those_of_another_run(made: Path, config: Path, tmp_path: Path) -> None:
-    done = run(
+def test_images_may_start_from_those_of_another_run(made: Path, config: Path, tmp_path: Path, job: Job) -> None:
+    done = job(
         "synthesize", "--config", config, "--images", "null", "--start_from", made, "--synthesis.learning_rate", "1e-9",
         "--run-dir", tmp_path / "run",
     )  # fmt: skip
@@ -107,16 +102,16 @@ def test_images_may_start_from_those_of_another_run(made: Path, config: Path, tm
         assert started[batch].provenance.source == batch
 
 
-def test_other_networks_judge_the_images(made: Path, tmp_path: Path) -> None:
+def test_other_networks_judge_the_images(made: Path, tmp_path: Path, job: Job) -> None:
     weights = made / "teacher.safetensors"
     described = {**SETTINGS["teacher"], "checkpoint": str(weights)}
     (tmp_path / "evaluate.yaml").write_text(yaml.safe_dump({"images": str(made), "verifiers": [described]}))
-    done = run("evaluate", "--config", tmp_path / "evaluate.yaml", "--run-dir", tmp_path / "run")
+    done = job("evaluate", "--config", tmp_path / "evaluate.yaml", "--run-dir", tmp_path / "run")
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     teacher, verifier = summary["target_share"].values()
     assert teacher == verifier == json.loads((made / "summary.json").read_text())["target_share"]
-    done = run("evaluate", "--images", made, "--verifiers", f"cifar_resnet20={weights}", "--run-dir", tmp_path / "no")
+    done = call("evaluate", "--images", made, "--verifiers", f"cifar_resnet20={weights}", "--run-dir", tmp_path / "no")
     assert done.returncode == 2 and done.stderr.startswith("error: verifiers.0.checkpoint = ")
     assert not (tmp_path / "no").exists()
 
@@ -141,21 +136,21 @@ BAD = [
 def test_bad_input_is_one_sentence_before_anything_is_written(
     options: list[str], field: str, config: Path, tmp_path: Path
 ) -> None:
-    done = run("synthesize", "--config", config, *options, "--run-dir", tmp_path / "run")
+    done = call("synthesize", "--config", config, *options, "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and done.stderr.startswith(f"error: {field} = "), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
 
 
-def test_the_images_of_a_distillation_are_judged_by_its_student(lockstep_run: Path, tmp_path: Path) -> None:
-    done = run(
+def test_the_images_of_a_distillation_are_judged_by_its_student(lockstep_run: Path, tmp_path: Path, job: Job) -> None:
+    done = job(
         "evaluate", "--images", lockstep_run, "--verifiers", f"run:{lockstep_run}", "--run-dir", tmp_path / "run"
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_second_run_makes_nothing_and_is_equal_to_the_bit(made: Path, config: Path, tmp_path: Path) -> None:
+def test_a_second_run_makes_nothing_and_is_equal_to_the_bit(made: Path, config: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
-    done = run("synthesize", "--config", config, "--reuse", made.parent, "--run-dir", run_dir)
+    done = job("synthesize", "--config", config, "--reuse", made.parent, "--run-dir", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_images(images_of(made), images_of(run_dir))
     first = json.loads((made / "run.json").read_text())["run"]
@@ -172,7 +167,7 @@ def test_a_run_whose_images_are_all_there_has_only_to_tell_of_them(tmp_path: Pat
     for shard in (second / "images").iterdir():
         shard.unlink()
         ShardStore(second / "images").share(ShardStore(first / "images"), BatchId.parse(shard.stem))
-    done = run("synthesize", "--resume", second)
+    done = call("synthesize", "--resume", second)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     summary, maker = (
         json.loads((second / "summary.json").read_text()),
@@ -184,6 +179,7 @@ def test_a_run_whose_images_are_all_there_has_only_to_tell_of_them(tmp_path: Pat
     assert "made by earlier runs" in done.stdout and "CPU-hours" in done.stdout
 
 
+@pytest.mark.chaos
 def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     process = start("synthesize", "--config", config, "--images", "400", "--run-dir", run_dir)

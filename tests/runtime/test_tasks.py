@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -16,12 +15,7 @@ from raydream.errors import RaydreamError, StallError
 from raydream.runtime.messages import TELL_S, TaskProgress, Teller
 from raydream.runtime.tasks import Tasks
 
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, log_to_driver=False, include_dashboard=False)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("joined")
 
 
 @ray.remote(num_cpus=0.1, max_retries=0)
@@ -53,12 +47,12 @@ def test_each_comes_to_its_end_once_with_what_it_returned() -> None:
 
 
 def test_those_who_speak_are_waited_for_and_those_who_do_not_are_named() -> None:
-    tasks = Tasks("talkers", 10 * TELL_S)
+    tasks = Tasks("talkers", 5 * TELL_S)
     ray.get(work.remote(tasks.reports, "talks", 0.0, None))  # so that its process is there
-    tasks.add("talks", 0.0, work.remote(tasks.reports, "talks", 12 * TELL_S, None))
+    tasks.add("talks", 0.0, work.remote(tasks.reports, "talks", 7 * TELL_S, None))
     assert list(tasks.ended(Console(file=io.StringIO()))) == [("talks", None)]
     tasks.add("hangs", 0.0, work.options(num_cpus=9).remote(tasks.reports, "hangs", 1.0, None))
-    with pytest.raises(StallError, match=r"no news for 10 s \(stall_timeout_s\) of hangs"):
+    with pytest.raises(StallError, match=r"no news for 5 s \(stall_timeout_s\) of hangs"):
         list(tasks.ended(Console(file=io.StringIO())))
 
 

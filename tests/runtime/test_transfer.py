@@ -1,4 +1,4 @@
-"""Training a student on a finished set of images, as a user starts it."""
+"""Training a student on a finished set of images."""
 
 import json
 import os
@@ -39,27 +39,17 @@ from raydream.schedule import Epochs
 from raydream.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill, noted
-from tests.jobs import run, start, wait_until
-from tests.tiny import some_batch
+from tests.conftest import Job
+from tests.jobs import call, run, start, wait_until
+from tests.tiny import finished_images, some_batch
 
 EPOCHS = Epochs(images=50, batch_size=20, count=3)  # steps of 17, 17 and 16
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory, library: Path) -> Path:
-    """A finished run that made 50 images."""
-    folder = tmp_path_factory.mktemp("images")
-    settings = {
-        "images": EPOCHS.images,
-        "teacher": {"arguments": {"width": 8}},
-        "training": {"epochs": 4, "library": str(library)},
-        "synthesis": {"batch_size": 20, "iterations": 15, "learning_rate": 0.1, "jitter": 1},
-        "generators": {"cpus": 0.5},
-    }
-    (folder / "images.yaml").write_text(yaml.safe_dump(settings))
-    done = run("synthesize", "--config", folder / "images.yaml", "--run-dir", folder / "run")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "run"
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that made 50 images, of uneven batches."""
+    return finished_images(tmp_path_factory.mktemp("images") / "run", (17, 17, 16))
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +62,8 @@ def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
-    """A finished run, from memory."""
+def trained(tmp_path_factory: pytest.TempPathFactory, config: Path, own_ray: None) -> Path:
+    """A finished run, from memory, as a user starts it: on a private Ray."""
     run_dir = tmp_path_factory.mktemp("trained") / "run"
     done = run("transfer", "--config", config, "--run-dir", run_dir)
     assert_done(done, run_dir, "memory")
@@ -132,8 +122,11 @@ def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Ten
         assert torch.equal(value, other[name]), name
 
 
-def test_a_streamed_run_leaves_what_one_from_memory_leaves(trained: Path, config: Path, tmp_path: Path) -> None:
-    done = run("transfer", "--config", config, "--feed", "stream", "--run-dir", tmp_path / "run")
+@pytest.mark.long
+def test_a_streamed_run_leaves_what_one_from_memory_leaves(
+    trained: Path, config: Path, tmp_path: Path, job: Job
+) -> None:
+    done = job("transfer", "--config", config, "--feed", "stream", "--run-dir", tmp_path / "run")
     assert_done(done, tmp_path / "run", "stream")
     assert weights_of(trained).keys() == weights_of(tmp_path / "run").keys()
 
@@ -156,21 +149,22 @@ def plain_loop(run_dir: Path, images: Path | np.ndarray) -> dict[str, torch.Tens
         torch.set_num_threads(threads)
 
 
-def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_killed_run_goes_on_to_the_same_student(trained: Path, config: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
     job = start("transfer", "--config", config, "--run-dir", run_dir)
     wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
     kill_all(job)
     assert not (run_dir / "summary.json").exists()
-    done = run("transfer", "--resume", run_dir)
+    done = job("transfer", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_weights(weights_of(trained), weights_of(run_dir))
-    again = run("transfer", "--resume", run_dir)
+    again = job("transfer", "--resume", run_dir)
     assert again.returncode == 0 and "epoch" not in again.stdout.split("┌")[0], again.stdout
 
 
 def test_images_that_others_made_are_learned_from_and_other_runs_stand_beside(
-    trained: Path, config: Path, tmp_path: Path
+    trained: Path, config: Path, tmp_path: Path, job: Job
 ) -> None:
     settings = yaml.safe_load((trained / "config.yaml").read_text())
     teacher = settings["teacher"] | {"checkpoint": str(trained / "teacher.safetensors")}
@@ -179,7 +173,7 @@ def test_images_that_others_made_are_learned_from_and_other_runs_stand_beside(
     asked = {"images": str(tmp_path / "proxy.npz"), "share": 0.5, "teacher": teacher, "student": settings["student"]}
     (tmp_path / "proxy.yaml").write_text(yaml.safe_dump({**asked, "epochs": 3, "seed": 7, "compare": str(trained)}))
     run_dir = tmp_path / "run"
-    done = run("transfer", "--config", tmp_path / "proxy.yaml", "--run-dir", run_dir)
+    done = job("transfer", "--config", tmp_path / "proxy.yaml", "--run-dir", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     chosen = Images.of(open_files(asked["images"], "images", (1, 8, 8)), 0.5, 7).rows
     assert len(chosen) == 60
@@ -194,7 +188,10 @@ def test_images_that_others_made_are_learned_from_and_other_runs_stand_beside(
     assert "Beside other runs" in report and "share: 1.0" in report
 
 
-def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(library: Path, tmp_path: Path) -> None:
+@pytest.mark.chaos
+def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(
+    library: Path, tmp_path: Path, job: Job
+) -> None:
     settings = {
         "teacher": {"network": "digits", "arguments": {"width": 8}},
         "training": {"epochs": 4, "library": str(library)},
@@ -216,7 +213,7 @@ def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(lib
     job = start("transfer", "--resume", run_dir)
     wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
     kill_all(job)
-    done = run("transfer", "--resume", run_dir)
+    done = job("transfer", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before and len(store.committed()) == 5
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -361,11 +358,11 @@ def test_real_data_of_another_shape_are_refused(images: Path, config: Path, tmp_
 
 
 def test_a_job_answers_bad_input_in_one_sentence(config: Path, tmp_path: Path) -> None:
-    done = run("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run")
+    done = call("transfer", "--config", config, "--student.cpus", "99", "--run-dir", tmp_path / "run")
     assert done.returncode == 2 and done.stderr.startswith("error: student.cpus = 99"), done.stderr
     assert done.stderr.count("\n") == 1 and not (tmp_path / "run").exists()
     all_of_them = ["--feed", "stream", "--student.cpus", str(machine_cpus()), "--run-dir", tmp_path / "run"]
-    done = run("transfer", "--config", config, *all_of_them)
+    done = call("transfer", "--config", config, *all_of_them)
     assert done.returncode == 2 and "beside 0.5 CPUs for reading images" in done.stderr, done.stderr
 
 

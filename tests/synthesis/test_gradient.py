@@ -424,6 +424,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 def test_a_batch_larger_than_memory_is_done_in_chunks_that_fit():
     told = child(STARVED, OMP_NUM_THREADS="1")
@@ -458,6 +459,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.long
 def test_without_a_compiler_it_goes_on_uncompiled_and_says_so(tmp_path):
     told = child(WITHOUT_COMPILER, CXX="/nonexistent/c++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path), OMP_NUM_THREADS="1")
     assert told["same"] and told["losses"]

@@ -343,6 +343,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.long
 def test_pretrained_weights_of_timm_come_from_the_hub_or_not_at_all(tmp_path):
     timm = pytest.importorskip("timm")
     network = randomised(timm.create_model("resnet10t"))

@@ -181,6 +181,21 @@ def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -
     return SamplesPerInsert(schedule, config.buffer.error_bound, first, config.buffer.block_steps)
 
 
+def opponent(limiter: Limiter, batch: BatchId, newest: int | None) -> int | None:
+    """The step of the snapshot that a batch competes with: the one that its limiter asks for, otherwise the newest.
+
+    Args:
+        newest: steps behind the newest snapshot; None: there is none yet.
+
+    Returns:
+        None where the batch competes with no snapshot: in round 0, or before there is one.
+    """
+    if batch.round == 0:
+        return None
+    due = limiter.due(batch)
+    return newest if due is None else due
+
+
 def first_snapshot(schedule: Schedule, settle_steps: int) -> int:
     """Steps behind the first snapshot that may compete: the first one due at or after `settle_steps`."""
     step = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 from ray.util.queue import Queue
 
-from raydream.buffer.limiter import Progress
+from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.records import BatchId, Snapshot
@@ -174,10 +174,13 @@ class Driver:
         self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 
     def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
-        due = self._checked.limiter.due(batch)
-        if batch.round == 0 or due is None or (self._snapshot is not None and self._snapshot.step == due):
-            return self._snapshot_ref if batch.round else None
-        return ray.put(read_snapshot(self._folder.snapshots, due))
+        newest = self._snapshot.step if self._snapshot else None
+        step = opponent(self._checked.limiter, batch, newest)
+        if step is None:
+            return None
+        if step == newest:
+            return self._snapshot_ref
+        return ray.put(read_snapshot(self._folder.snapshots, step))
 
     def _collect_batches(self) -> None:
         finished, lost = self._pool.collect(POLL_S, more=bool(self._pending))
