@@ -30,25 +30,27 @@ demo: install
 # The tiers, what belongs where and what each costs: tests/README.md. What each took is said at its end.
 PYTEST := $(BIN)/python -m pytest
 MEASURED = $(BIN)/python .ci/measured.py $@
+# Two at a time, each file as a whole, so that what its tests share is made once.
+BESIDE := -n 2 --dist loadfile
 OTHERS := not long and not chaos and not cluster and not fuzz and not browser
 
-# One after another: beside each other both take longer, and the first says soon what is wrong.
+# One after another, as the first says soon what is wrong; beside each other they took longer.
 test: test-unit test-ray
 
 test-unit: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) -n 2 --dist loadfile -m "not ray and $(OTHERS)"
+	$(MEASURED) $(PYTEST) $(BESIDE) -m "not ray and $(OTHERS)"
 
 test-ray: $(VENV)/.installed-dev
 	$(MEASURED) $(PYTEST) -m "ray and $(OTHERS)"
 
 test-long: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) -m long
+	$(MEASURED) $(PYTEST) $(BESIDE) -m long
 
 test-chaos: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) -m chaos
+	$(MEASURED) $(PYTEST) $(BESIDE) -m chaos
 
 test-cluster: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) -m cluster
+	$(MEASURED) $(PYTEST) $(BESIDE) -m cluster
 
 test-fuzz: $(VENV)/.installed-dev
 	$(MEASURED) $(PYTEST) -m fuzz

@@ -6,11 +6,10 @@ Linux and root; elsewhere the seconds are those of processes that were waited fo
 
     python .ci/measured.py NAME COMMAND [ARGUMENT ...]
 
-`tests/ledger.py` reads the same account while tests run. $LEDGER names a file that gets a line of JSON per command.
+`tests/ledger.py` reads the same account while tests run. $LEDGER names a file that gets the line, too.
 """
 
 import contextlib
-import json
 import os
 import resource
 import subprocess
@@ -30,11 +29,11 @@ def main(name: str, *command: str) -> int:
     wall_s = time.monotonic() - began
     user_s, system_s = used_s(group) if group else waited_for_s()
     counted = "" if group else " (of processes that were waited for)"
-    print(f"{name}: {wall_s:.0f} s, {user_s:.0f} user + {system_s:.0f} system CPU-seconds{counted}", flush=True)
+    line = f"{name:14} {wall_s:5.0f} s, {user_s:5.0f} user + {system_s:4.0f} system CPU-seconds{counted}"
+    print(line, flush=True)
     if ledger := os.environ.get("LEDGER"):
-        line = {"suite": name, "wall_s": wall_s, "user_s": user_s, "system_s": system_s, "status": status}
         with Path(ledger).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(f"{line}\n")
     if group:
         leave(group)
     return status if status >= 0 else 128 - status

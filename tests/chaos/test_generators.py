@@ -11,9 +11,7 @@ import yaml
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import validate
-from raydream.config import DistillConfig, SynthesizeConfig
-from raydream.synthesis.batch import BatchMaker
-from raydream.synthesis.tasks import tasks_of
+from raydream.config import DistillConfig
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import kill, noted
@@ -91,21 +89,3 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(
     assert_same_images(images_of(run_dir), {str(made.id): made for made in reference.batches})
     made = images_of(run_dir)
     assert [made[batch].provenance.after for batch in sorted(made)] == [None, None, *sorted(made)[:-2]]
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_dafls_images_are_the_same_where_its_generator_dies(tmp_path: Path, library: Path) -> None:
-    run_dir = tmp_path / "run"
-    process = start(
-        "synthesize", "--training.library", library, "--training.epochs", "4", "--teacher.arguments", '{"width": 8}',
-        *LEARNING, "--synthesis.method", "dafl", "--images", "96", "--synthesis.batch_size", "16",
-        "--generators.cpus", "0.4", "--run-dir", run_dir,
-    )  # fmt: skip
-    wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
-    assert kill(process.pid, "ray::Generator")
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, out + error
-    config = validate(SynthesizeConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
-    maker = BatchMaker("again", trained_teacher(config.teacher, config.training, config.data)[0], config.synthesis)
-    again = {str(batch): maker.make(task.order, None, None).batch for batch, task in tasks_of(config).items()}
-    assert_same_images(images_of(run_dir), again)

@@ -16,7 +16,7 @@ from tests.jobs import TINY, images_of, start, wait_until
 
 pytestmark = pytest.mark.chaos
 
-ROUNDS = 8
+ROUNDS = 6
 
 
 def start_run(cluster: Cluster, run_dir: Path, library: Path, generators: int, *options: str):

@@ -33,7 +33,7 @@ from raydream.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
 from tests.conftest import Job
-from tests.jobs import start, wait_until
+from tests.jobs import call, start, wait_until
 from tests.tiny import finished_images, some_batch
 
 
@@ -108,21 +108,6 @@ def test_a_run_equals_one_without_ray_to_the_bit(pruned: Path, images: Path) -> 
 
 
 @pytest.mark.chaos
-def test_a_killed_run_goes_on_to_the_same_network(pruned: Path, config: Path, tmp_path: Path, job: Job) -> None:
-    run_dir = tmp_path / "run"
-    job = start("prune", "--config", config, "--run-dir", run_dir)
-    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), job)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
-    assert not (run_dir / "summary.json").exists()
-    done = job("prune", "--resume", run_dir)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_same_weights(weights_of(pruned), weights_of(run_dir))
-    again = job("prune", "--resume", run_dir)
-    assert again.returncode == 0 and "remove" not in again.stdout.split("┌")[0], again.stdout
-
-
-@pytest.mark.chaos
 def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
     config: Path, library: Path, tmp_path: Path, job: Job
 ) -> None:
@@ -167,6 +152,13 @@ def test_a_killed_worker_costs_an_epoch_at_most(config: Path, tmp_path: Path) ->
     wait_until(lambda: bool(kill(job.pid, "ray::_prune")), job)
     out, error = job.communicate(timeout=250)
     assert job.returncode == 0, out + error
+
+
+def test_a_run_that_is_done_removes_nothing_again(pruned: Path) -> None:
+    before = (pruned / "student.safetensors").stat().st_mtime_ns
+    again = call("prune", "--resume", pruned)
+    assert again.returncode == 0 and "remove" not in again.stdout.split("┌")[0], again.stdout
+    assert (pruned / "student.safetensors").stat().st_mtime_ns == before
 
 
 def test_a_run_stands_for_its_network(pruned: Path, tmp_path: Path, job: Job) -> None:

@@ -177,15 +177,3 @@ def test_a_run_whose_images_are_all_there_has_only_to_tell_of_them(tmp_path: Pat
     assert 0 < 3600 * summary["cpu_hours"] <= summary["wall_s"] and summary["gpu_hours"] == 0
     assert f"2 batches were not made again, as run {maker} had made them" in (second / "journal.jsonl").read_text()
     assert "made by earlier runs" in done.stdout and "CPU-hours" in done.stdout
-
-
-@pytest.mark.chaos
-def test_ctrl_c_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    process = start("synthesize", "--config", config, "--images", "400", "--run-dir", run_dir)
-    wait_until((run_dir / "images" / "r0000-b0000.parquet").exists, process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=300)
-    assert process.returncode == 130, error
-    assert f"jobs/synthesize.py --resume {run_dir}" in error and "Traceback" not in error
-    assert not (run_dir / "summary.json").exists()
