@@ -29,7 +29,7 @@ demo: install
 
 # The tiers, what belongs where and what each costs: tests/README.md. What each took is said at its end.
 PYTEST := $(BIN)/python -m pytest
-MEASURED = $(BIN)/python .ci/measured.py $@
+MEASURED = $(BIN)/python .ci/measured.py $@$(VENV:.venv%=%)
 # Two at a time, each file as a whole, so that what its tests share is made once.
 BESIDE := -n 2 --dist loadfile
 OTHERS := not long and not chaos and not cluster and not fuzz and not browser

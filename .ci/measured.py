@@ -1,4 +1,4 @@
-"""Runs a command and says what it took: wall, user and system seconds of all its processes, whoever started them.
+"""Runs a command and says what it took: wall, user and system seconds of all its processes, daemons included.
 
 Ray's processes outlive the one that started them, and its raylet waits for none of its workers, so a shell's `time`
 sees a part of them only. The command runs in a control group of its own, whose account the kernel keeps. That takes

@@ -74,7 +74,7 @@ def apply(patch: Path, tree: Path, *options: str) -> None:
         cwd=tree, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"{patch.name} does not apply any more, so write it anew:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"{patch.name} does not apply any more; rewrite it:\n{done.stdout}{done.stderr}")
 
 
 def first_failure(tree: Path, tests: list[str]) -> str | None:
