@@ -47,10 +47,10 @@ test-long: $(VENV)/.installed-dev
 	$(MEASURED) $(PYTEST) $(BESIDE) -m long
 
 test-chaos: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) $(BESIDE) -m chaos
+	$(MEASURED) $(PYTEST) -m chaos
 
 test-cluster: $(VENV)/.installed-dev
-	$(MEASURED) $(PYTEST) $(BESIDE) -m cluster
+	$(MEASURED) $(PYTEST) -m cluster
 
 test-fuzz: $(VENV)/.installed-dev
 	$(MEASURED) $(PYTEST) -m fuzz

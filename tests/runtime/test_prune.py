@@ -120,10 +120,10 @@ def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
     run_dir = tmp_path / "run"
-    job = start("prune", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
-    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), job)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
+    process = start("prune", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
+    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     store = ShardStore(run_dir / "images")
     before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("r0000*.parquet")}
     done = job("prune", "--resume", run_dir)
@@ -147,11 +147,11 @@ def test_a_run_makes_its_images_first_and_goes_on_to_the_same_network(
 @pytest.mark.chaos
 def test_a_killed_worker_costs_an_epoch_at_most(config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    job = start("prune", "--config", config, "--pruning.epochs", "100", "--run-dir", run_dir)
-    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), job)
-    wait_until(lambda: bool(kill(job.pid, "ray::_prune")), job)
-    out, error = job.communicate(timeout=250)
-    assert job.returncode == 0, out + error
+    process = start("prune", "--config", config, "--pruning.epochs", "100", "--run-dir", run_dir)
+    wait_until(lambda: (run_dir / "checkpoints" / CHECKPOINT).exists(), process)
+    wait_until(lambda: bool(kill(process.pid, "ray::_prune")), process)
+    out, error = process.communicate(timeout=250)
+    assert process.returncode == 0, out + error
 
 
 def test_a_run_that_is_done_removes_nothing_again(pruned: Path) -> None:

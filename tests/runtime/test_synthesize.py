@@ -77,10 +77,10 @@ def test_the_cards_four_ways_to_open_it_agree(made: Path, cluster: str) -> None:
 @pytest.mark.chaos
 def test_a_killed_job_goes_on_and_makes_the_same_images(made: Path, config: Path, tmp_path: Path, job: Job) -> None:
     run_dir = tmp_path / "run"
-    job = start("synthesize", "--config", config, "--generators.count", "1", "--run-dir", run_dir)
-    wait_until(lambda: len(list((run_dir / "images").glob("*.parquet"))) >= 1, job)
-    os.killpg(job.pid, signal.SIGKILL)
-    job.communicate()
+    process = start("synthesize", "--config", config, "--generators.count", "1", "--run-dir", run_dir)
+    wait_until(lambda: len(list((run_dir / "images").glob("*.parquet"))) >= 1, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
     kept = {path.name: path.stat().st_mtime_ns for path in (run_dir / "images").glob("*.parquet")}
     assert kept and not (run_dir / "summary.json").exists()
     done = job("synthesize", "--resume", run_dir)

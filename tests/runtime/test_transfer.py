@@ -190,15 +190,15 @@ def test_a_run_makes_its_images_first_and_goes_on_after_kills_in_both_stages(
     }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
     run_dir = tmp_path / "run"
-    job = start("transfer", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
+    process = start("transfer", "--config", tmp_path / "own.yaml", "--run-dir", run_dir)
     store = ShardStore(run_dir / "images")
-    wait_until(lambda: len(store.committed()) >= 2, job)
-    kill_all(job)
+    wait_until(lambda: len(store.committed()) >= 2, process)
+    kill_all(process)
     assert len(store.committed()) < 5 and not (run_dir / "checkpoints").exists()
     before = {path: path.stat().st_mtime_ns for path in (run_dir / "images").glob("*.parquet")}
-    job = start("transfer", "--resume", run_dir)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
-    kill_all(job)
+    process = start("transfer", "--resume", run_dir)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, process)
+    kill_all(process)
     done = job("transfer", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before and len(store.committed()) == 5
@@ -218,11 +218,11 @@ def kill_all(job) -> None:
 @pytest.mark.chaos
 def test_a_killed_worker_costs_an_epoch_at_most(images: Path, config: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    job = start("transfer", "--config", config, "--epochs", "30", "--feed", "stream", "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, job)
-    wait_until(lambda: bool(kill(job.pid, "ray::RayTrainWorker")), job)
-    out, error = job.communicate(timeout=250)
-    assert job.returncode == 0, out + error
+    process = start("transfer", "--config", config, "--epochs", "30", "--feed", "stream", "--run-dir", run_dir)
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, process)
+    wait_until(lambda: bool(kill(process.pid, "ray::RayTrainWorker")), process)
+    out, error = process.communicate(timeout=250)
+    assert process.returncode == 0, out + error
     assert "the student was restarted and goes on from step" in noted(run_dir)
     metrics = pd.read_parquet(run_dir / "metrics.parquet")
     assert set(metrics.loc[metrics["name"] == "accuracy/test", "step"]) == set(range(3, 91, 3))
