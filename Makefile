@@ -97,4 +97,4 @@ constraints: $(VENV)/.installed-dev
 	$(BIN)/python .ci/constraints.py > constraints.txt
 
 clean:
-	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-312 docs/_build .pytest_cache .mypy_cache .ruff_cache
