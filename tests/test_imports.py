@@ -13,10 +13,22 @@ import raydream
 ROOT = Path(raydream.__file__).parent
 
 LAYERS = [
-    {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
+    {
+        "errors",
+        "config",
+        "records",
+        "seeds",
+        "storage",
+        "folders",
+        "schedule",
+        "targets",
+        "shards",
+        "learned",
+        "machine",
+    },
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
-    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},
+    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction", "device_check"},
     {"runtime"},
     {"api"},
 ]

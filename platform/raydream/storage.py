@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from raydream.errors import DiskFullError
 
 log = logging.getLogger(__name__)
@@ -139,6 +137,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_yaml(path: Path, value: Any) -> None:
     """Write YAML aside and rename, keys in their given order; raises OSError."""
+    import yaml  # here, as a machine that only checks its device may lack it
+
     text = yaml.safe_dump(value, sort_keys=False)
     write_aside(path, lambda aside: aside.write_text(text))
 

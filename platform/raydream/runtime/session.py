@@ -18,6 +18,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydream.config import GeneratorsConfig, StudentConfig
+from raydream.machine import machine_cpus
 from raydream.runtime.preflight import Nodes
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
@@ -101,11 +102,6 @@ def beside_the_driver() -> NodeAffinitySchedulingStrategy:
 def object_store_bytes() -> int:
     """Of the node whose object store is the smallest; whatever all processes share has to fit there."""
     return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))
-
-
-def machine_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_text() -> dict[str, Any]:
