@@ -12,20 +12,9 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
+FOUNDATIONS = "errors config records seeds engine_version storage folders schedule targets shards learned machine"
 LAYERS = [
-    {
-        "errors",
-        "config",
-        "records",
-        "seeds",
-        "storage",
-        "folders",
-        "schedule",
-        "targets",
-        "shards",
-        "learned",
-        "machine",
-    },
+    set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
     {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction", "device_check"},

@@ -54,6 +54,7 @@ class Engine:
             objective,
             self._observed(objective),
             student,
+            self._teacher.normalisation.from_canvas(),
             choose_dtype(config.precision, device),
             compiled,
             config.chunk_size,

@@ -44,6 +44,8 @@ class PixelGradient:
         teacher: an `ObservedNetwork` where the objective has a term of features, a `FeatureNetwork` where it has one of
             activations, else any frozen network.
         student: a frozen network, where the objective has a competition.
+        from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
+            images themselves (see `Normalisation.canvas`).
         dtype: of the networks' arithmetic.
         compiled: whether to use torch.compile. If that fails, the networks run uncompiled, and a note says so.
         chunk_size: images that pass through the networks at once; None: all.
@@ -57,6 +59,7 @@ class PixelGradient:
         objective: Objective,
         teacher: nn.Module,
         student: nn.Module | None,
+        from_canvas: Tensor,
         dtype: torch.dtype,
         compiled: bool,
         chunk_size: int | None,
@@ -64,6 +67,7 @@ class PixelGradient:
         self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
         self._notes: list[str] = []
         self._chunk_size = chunk_size
+        self._from_canvas = from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
         self._whole: Callable[..., tuple[Tensor, dict[str, Tensor], Tensor | None]] = self._all_at_once
         self._chunk: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._one_chunk
@@ -76,7 +80,7 @@ class PixelGradient:
         """Evaluate; if memory runs out, again in chunks of half the size.
 
         Args:
-            images: [N,C,H,W] after normalisation.
+            images: float [N,C,H,W], on the canvas.
             targets: int64 [N].
 
         Raises:
@@ -133,16 +137,17 @@ class PixelGradient:
         return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
 
     def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
+        seen_images = images * self._from_canvas
         with autocast(self._dtype, images.device):
             statistics: Statistics = []
             activations = None
             if isinstance(self._teacher, ObservedNetwork):
-                logits, statistics = self._teacher(images)
+                logits, statistics = self._teacher(seen_images)
             elif isinstance(self._teacher, FeatureNetwork):
-                logits, activations = self._teacher(images)
+                logits, activations = self._teacher(seen_images)
             else:
-                logits = self._teacher(images)
-            student_logits = None if self._student is None else self._student(images).to(images.dtype)
+                logits = self._teacher(seen_images)
+            student_logits = None if self._student is None else self._student(seen_images).to(images.dtype)
         logits = logits.to(images.dtype)
         activations = None if activations is None else activations.to(images.dtype)
         prediction = logits.softmax(dim=1).mean(0) if self._objective.has("prediction") else None

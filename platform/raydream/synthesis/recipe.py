@@ -8,6 +8,7 @@ import torch
 
 from raydream.compute import choose_dtype, cpu_instructions
 from raydream.config import SynthesisConfig
+from raydream.engine_version import ENGINE_VERSION
 from raydream.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
@@ -20,7 +21,7 @@ def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: I
 
     That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
-    arithmetic: version of torch, kind of processor, type of numbers, threads. DeepInversion and an adaptive batch
+    arithmetic: version of the engine, version of torch, kind of processor, type of numbers, threads. DeepInversion and an adaptive batch
     without a student have one recipe. Which run it is of, and who makes it, are not in it; nor is a chunk size to
     which memory has forced a process, which changes a result by no more than rounding.
 
@@ -31,6 +32,7 @@ def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: I
     device, described = teacher.device, teacher.config
     cuda = device.type == "cuda"
     content = {
+        "engine": ENGINE_VERSION,
         "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},
