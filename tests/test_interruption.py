@@ -1,6 +1,5 @@
 import contextlib
 import io
-import os
 import signal
 import sys
 import time
@@ -13,7 +12,6 @@ from raydream import interruption
 from raydream.command_line import Command, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError, RaydreamError
-from raydream.runtime.session import ray_session
 from tests.jobs import TINY
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -121,20 +119,3 @@ def test_the_status_stands_where_nothing_can_be_said(tmp_path: Path, monkeypatch
 
     status, _ = status_of(tmp_path / "run", job)
     assert status == 129
-
-
-@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
-@pytest.mark.parametrize("moment", ["in a session", "while reporting"])
-def test_rays_own_handler_is_not_installed(
-    number: signal.Signals, moment: str, cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", cluster)
-
-    def job(command: Command[DistillConfig]) -> None:
-        with ray_session(lambda nodes: None, [], "signals"):
-            if moment == "in a session":
-                os.kill(os.getpid(), number)
-        signal.raise_signal(number)
-
-    status, said = status_of(tmp_path / "run", job)
-    assert status == STATUS[number] and "--resume" in said

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydream.config import GeneratorsConfig, StudentConfig
+from raydream.interruption import ENDING
 from raydream.runtime.failures import own_error
 from raydream.runtime.preflight import Nodes
 
@@ -45,7 +47,7 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     try:
-        with contextlib.nullcontext() if address else _on_loopback(), _keeping_sigterm():
+        with contextlib.nullcontext() if address else _on_loopback(), signals_held(), _keeping_sigterm():
             ray.init(
                 address=address or "local",
                 namespace=namespace,
@@ -59,7 +61,8 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
     except ray.exceptions.RayError as error:
         raise own_error(error, "a process that the run cannot do without was lost") from error
     finally:
-        ray.shutdown()
+        with signals_held():
+            ray.shutdown()
 
 
 def _custom(roles: Roles) -> dict[str, float]:
@@ -156,6 +159,29 @@ def _keeping_sigterm() -> Iterator[None]:
         _with(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True),
     ):
         yield
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals for which the process has a handler, Ctrl-C's among them, are handled at the end of a `with` block.
+
+    For Ray's start and end: interrupted, `ray.init` can hang, and both leave processes behind.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+        yield
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+    own = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in own:
+        signal.signal(number, lambda received, frame: held.append(received))
+    try:
+        yield
+    finally:
+        for number, handler in own.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 @contextlib.contextmanager
