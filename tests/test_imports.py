@@ -12,7 +12,7 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
-FOUNDATIONS = "errors config records seeds engine_version storage folders schedule targets shards learned"
+FOUNDATIONS = "errors interruption config records seeds engine_version storage folders schedule targets shards learned"
 LAYERS = [
     set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},

@@ -5,6 +5,7 @@ here: a typing mistake is answered in a second.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from raydream.errors import InputError, RaydreamError
+from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
 
 Config = TypeVar("Config")
@@ -27,6 +29,9 @@ Config = TypeVar("Config")
 RUN_DIR = "folder of the run, or its URL, such as s3://bucket/runs/first (default: runs/EXPERIMENT/TIME)"
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_SIGNALED = 128
+"""plus the number of the signal"""
+KEPT = "what was committed is kept"
 
 
 @dataclass(frozen=True)
@@ -139,27 +144,22 @@ def run_job(
         job: is given the command. It imports what is heavy itself, so that bad input is answered first.
 
     Returns:
-        0 done, 1 failure, 2 bad input, 130 interrupted.
+        0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     # A user's own network is imported from where the job is started, as `python -m` would.
     sys.path.insert(1, str(Path.cwd()))
     command: Command[Config] | None = None
-    try:
-        command = parse(kind, description or "", defaults=defaults)
-        job(command)
-        return 0
-    except InputError as error:
-        _say(f"error: {error}")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        _say("interrupted: what was committed is kept")
-        status = EXIT_INTERRUPTED
-    except (RaydreamError, OSError) as error:
-        _say(f"failed: {error}")
-        status = EXIT_FAILURE
-    if command is not None and run_folder.is_begun(command.run_dir):
-        _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
-    return status
+    with Interruption() as interruption:
+        try:
+            command = parse(kind, description or "", defaults=defaults)
+            job(command)
+            return 0
+        except (KeyboardInterrupt, Exception) as error:
+            status, said = _ending(error, interruption.signal)
+        _say(said)
+        if status != EXIT_BAD_INPUT and command is not None and run_folder.is_begun(command.run_dir):
+            _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
+        return status
 
 
 def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace], None]) -> int:
@@ -187,6 +187,22 @@ def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace
     except (RaydreamError, OSError) as error:
         _say(f"failed: {error}")
         return EXIT_FAILURE
+
+
+def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int, str]:
+    """Exit status and sentence for what has ended a job; raises a mistake in the code again.
+
+    Whatever follows a signal is that signal's end: Ray's processes may have got it, too, or a terminal is closed.
+    """
+    if signaled is not None:
+        return EXIT_SIGNALED + signaled, f"interrupted by {signaled.name}: {KEPT}"
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, f"interrupted: {KEPT}"
+    if isinstance(error, InputError):
+        return EXIT_BAD_INPUT, f"error: {error}"
+    if isinstance(error, RaydreamError | OSError):
+        return EXIT_FAILURE, f"failed: {error}"
+    raise error
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -228,7 +244,8 @@ def _is_submitted() -> bool:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # of a terminal that is closed
+        print(text, file=sys.stderr, flush=True)
 
 
 def _first_error(error: ValidationError, settings: Any) -> InputError:

@@ -95,8 +95,6 @@ class Driver:
                 self._check_alive()
             assert self._snapshot is not None
             return self._snapshot
-        except ray.exceptions.RayError as error:
-            raise own_error(error, "a process that the run cannot do without was lost") from error
         finally:
             self._save()
 
