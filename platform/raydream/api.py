@@ -484,5 +484,6 @@ def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> 
 
     where = run_dir or run_folder.default_path(config.experiment)
     run_folder.check_new(where)
-    run_synthesize(Command(config, where, None))
-    return ImageSet(where)
+    command = Command(config, where, None, by_default=not run_dir)
+    run_synthesize(command)
+    return ImageSet(command.run_dir)

@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from raydream.errors import InputError, RaydreamError
 from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
+from raydream.terminal import printable
 
 Config = TypeVar("Config")
 
@@ -34,23 +35,34 @@ EXIT_SIGNALED = 128
 KEPT = "what was committed is kept"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Command(Generic[Config]):
     """What a user asked for.
 
     Attributes:
         config: resolved and checked field by field.
         run_dir: path or URL of where the run goes; for a resumed one, where it is.
-        resumed: the folder of a run that is gone on with.
+        resumed: the folder of a run that is resumed.
+        by_default: `run_dir` was not chosen by the user; another one takes its place where another job is faster.
     """
 
     config: Config
     run_dir: str
     resumed: run_folder.RunFolder | None
+    by_default: bool = False
 
     def folder(self) -> run_folder.RunFolder:
         """The folder of the run, which is begun here if it is new."""
-        return self.resumed or run_folder.begin(self.run_dir, as_dict(self.config))
+        if self.resumed:
+            return self.resumed
+        settings = as_dict(self.config)
+        while True:
+            try:
+                return run_folder.begin(self.run_dir, settings)
+            except run_folder.TakenError:
+                if not self.by_default:
+                    raise
+                self.run_dir = run_folder.default_path(settings["experiment"])
 
 
 Defaults = Callable[[Sequence[str]], dict[str, Any]]
@@ -104,7 +116,7 @@ def parse(
             remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
             raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
         run_folder.check_new(where)
-        return Command(config, where, None)
+        return Command(config, where, None, by_default=not run_dir)
     folder, stored = resumed or _run_in(resume)
     config = validate(kind, stored)
     if run_dir is not None:
@@ -245,7 +257,7 @@ def _is_submitted() -> bool:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # of a terminal that is closed
-        print(text, file=sys.stderr, flush=True)
+        print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
 def _first_error(error: ValidationError, settings: Any) -> InputError:

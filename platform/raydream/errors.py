@@ -36,6 +36,10 @@ class ShardError(RaydreamError):
     """A shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
 
 
+class DocumentError(RaydreamError, ValueError):
+    """JSON or YAML that cannot be used: damaged, too large, or nested too deeply."""
+
+
 class DiskFullError(RaydreamError, OSError):
     """A write for which there is no space; what was written before is kept."""
 

@@ -5,6 +5,8 @@ What a run must not lose is written through these: a file is whole or absent in 
 
 import contextlib
 import errno
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,7 +113,10 @@ class LocalFolder(Folder):
         return (self.path / name).is_file()
 
     def open(self, name: str) -> pa.NativeFile:
-        return pa.OSFile(str(self.path / name))
+        path = self.path / name
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return pa.OSFile(os.fsencode(path))
 
     def write(self, name: str, content: bytes) -> None:
         self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raydream.config import DataConfig
-from raydream.errors import InputError, first_line
+from raydream.documents import parse_yaml
+from raydream.errors import DocumentError, InputError, first_line
 from raydream.folders import folder_at
 from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
 
@@ -100,8 +99,8 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
 def _space(path: str) -> dict[str, Any]:
     allowed = "a YAML file with the key `search`"
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(Path(path).read_bytes(), path)
+    except (OSError, DocumentError) as error:
         raise InputError("space", path, allowed, f"reading it failed: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError("space", path, allowed, "it holds no settings")
