@@ -29,9 +29,10 @@ def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: I
         source: images to start from, or None for noise.
     """
     device, described = teacher.device, teacher.config
+    arguments = json.dumps(described.arguments)  # text, as the order of a nested dictionary can make a difference
     cuda = device.type == "cuda"
     content = {
-        "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
+        "teacher": [teacher.fingerprint, described.network, arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},
         "terms": {name: getattr(config.coefficients, name) for name in config.terms if name != "competition"},
