@@ -13,7 +13,19 @@ import raydream
 ROOT = Path(raydream.__file__).parent
 
 LAYERS = [
-    {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
+    {
+        "errors",
+        "memory",
+        "config",
+        "records",
+        "seeds",
+        "storage",
+        "folders",
+        "schedule",
+        "targets",
+        "shards",
+        "learned",
+    },
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
     {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},

@@ -100,10 +100,10 @@ def parse(
     except UnicodeDecodeError as error:
         raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
     except RecursionError as error:
-        remedy = "one contains itself, or has too many levels"
-        raise InputError(
-            "command line", _shortened(given), "settings that are nested a few levels deep", remedy
-        ) from error
+        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
+        raise InputError("command line", " ".join(given), allowed, remedy) from error
+    except ValueError as error:  # of a number with thousands of digits
+        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)
@@ -273,12 +273,7 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
         return InputError(".".join(unknown.groups()), unknown.group(2), known, "--help lists them all")
     if missing := re.search(r"File does not exist: '([^']+)'", text):
         return InputError("--config", missing.group(1), "a YAML file", "there is none of that name")
-    return InputError("command line", _shortened(given), "what --help describes", text.rstrip("."))
-
-
-def _shortened(given: Sequence[str], most: int = 300) -> str:
-    text = " ".join(given)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return InputError("command line", " ".join(given), "what --help describes", text.rstrip("."))
 
 
 def _given_value(given: Sequence[str], field: str, otherwise: Any) -> Any:

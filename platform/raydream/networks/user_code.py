@@ -25,7 +25,6 @@ STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         lambda: torch.is_autocast_enabled("cuda"),
         lambda enabled: torch.set_autocast_enabled("cuda", enabled),
     ),
-    "torch's deterministic mode": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "the working directory": (os.getcwd, os.chdir),
 }
