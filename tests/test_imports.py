@@ -12,8 +12,8 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
-FOUNDATIONS = """errors interruption config records seeds engine_version storage folders documents terminal schedule targets
-shards learned"""
+FOUNDATIONS = """errors interruption memory terminal config records seeds engine_version
+storage folders documents schedule targets shards learned"""
 LAYERS = [
     set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},

@@ -20,14 +20,21 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from raydream.errors import InputError, RaydreamError
+from raydream.config.fields import Arguments
+from raydream.errors import InputError, RaydreamError, first_line
 from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
+from raydream.storage import yaml_text
 from raydream.terminal import printable
 
 Config = TypeVar("Config")
 
 RUN_DIR = "folder of the run, or its URL, such as s3://bucket/runs/first (default: runs/EXPERIMENT/TIME)"
+
+YAML = jsonargparse.get_loader("yaml")
+"""as the parser reads it: 1e-3 is a number"""
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
+"""what reading a file, or YAML, raises"""
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 EXIT_SIGNALED = 128
@@ -94,18 +101,25 @@ def parse(
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser.set_defaults(_leaves(defaults(given)))
+    usual = defaults(given)
+    parser.set_defaults(_leaves(usual))
     there = _resumed(given)
     resumed = None if there is None else _run_in(there)
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
+    given = _with_single_arguments(kind, given, usual)
     try:
         settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
         raise _explain(kind, str(error), given) from error
     except UnicodeDecodeError as error:
         raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
+    except RecursionError as error:
+        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
+        raise InputError("command line", " ".join(given), allowed, remedy) from error
+    except ValueError as error:  # of a number with thousands of digits
+        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)
@@ -297,17 +311,62 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
     return InputError("command line", " ".join(given), "what --help describes", text.rstrip("."))
 
 
-def _given_value(given: list[str], field: str, otherwise: str) -> Any:
-    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over."""
+def _given_value(given: Sequence[str], field: str, otherwise: Any) -> Any:
+    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over.
+
+    What is no YAML is given as it is typed; a file that cannot be read is passed over, as the parser has its own words
+    for that.
+    """
     found = otherwise
     for option, following in zip(given, [*given[1:], ""], strict=True):
         name, has_value, value = option.partition("=")
         value = value if has_value else following
-        if name == f"--{field}":
-            found = yaml.safe_load(value)
-        elif name == "--config":
-            found = _value_at(yaml.safe_load(Path(value).read_text()), field.split("."), found)
+        with contextlib.suppress(*UNREADABLE):
+            if name == f"--{field}":
+                found = value
+                found = YAML(value)
+            elif name == "--config":
+                found = _value_at(YAML(Path(value).read_text()), field.split("."), found)
     return found
+
+
+def _with_single_arguments(kind: type, given: Sequence[str], usual: Mapping[str, Any]) -> list[str]:
+    """A command line in which each `--teacher.arguments.NAME VALUE` is part of one `--teacher.arguments {...}`.
+
+    jsonargparse would read such a value as text, and forget what else lies in a nested dictionary.
+
+    Args:
+        usual: settings that are taken where the command line names no others.
+
+    Raises:
+        InputError: a value is missing, or no YAML.
+    """
+    rest, values = [], {}
+    words = iter(given)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        group, _, name = option.removeprefix("--").partition(".arguments.")
+        field = f"{group}.arguments"
+        if not (option.startswith("--") and all(name.split(".")) and _annotation(kind, field) is Arguments):
+            rest.append(word)
+            continue
+        if not has_value and (value := next(words, "--")).startswith("--"):
+            raise InputError(option, None, "followed by its value", "give one, such as 8 or [5, 5]")
+        try:
+            loaded = YAML(value)
+        except UNREADABLE as error:
+            raise InputError(option, value, "a value in YAML, such as 8 or [5, 5]", first_line(error)) from error
+        if field not in values:
+            values[field] = _given_value(given, field, _value_at(usual, field.split("."), {}))
+        values[field] = _with(values[field], name.split("."), loaded)
+    return rest + [f"--{field}={yaml_text(value, flow=True)}" for field, value in values.items()]
+
+
+def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
+    """Nested settings with a value at a path."""
+    first, *inner = path
+    own = settings if isinstance(settings, dict) else {}
+    return own | {first: _with(own.get(first), inner, value) if inner else value}
 
 
 def _value_at(settings: Any, path: list[str], otherwise: Any) -> Any:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raydream.errors import InputError, first_line
+from raydream.memory import check_fits
 from raydream.storage import aside_name, patiently, write_aside, write_first
 
 Result = TypeVar("Result")
@@ -82,9 +83,18 @@ class Folder(ABC):
         """File system (None: the local one) and path, as Arrow and Ray ask for them."""
 
     def read(self, name: str) -> bytes:
-        """What is in a file; raises FileNotFoundError, or OSError as `patiently`."""
-        content: bytes = patiently(lambda: self.open(name).read())
+        """What is in a file; raises FileNotFoundError, or OSError as `patiently`, and where memory is too small."""
+        content: bytes = patiently(lambda: self._content(name))
         return content
+
+    def _content(self, name: str) -> bytes:
+        with self.open(name) as file:
+            try:
+                check_fits(file.size())
+            except ValueError as error:
+                raise OSError(errno.EFBIG, f"{name} is too large: {error}") from error
+            content: bytes = file.read()
+            return content
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,14 @@ class Marker:
         teacher: fingerprint of the teacher; empty where none was noted.
         working_directory: of the process that began the run, to which paths in its configuration are relative; empty
             where that was not noted (version 0.1).
+        engine: version of the mathematics; 1 where that was not noted (version 0.1).
     """
 
     run: str
     begun: float = 0.0
     teacher: str = ""
     working_directory: str = ""
+    engine: int = 1
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,10 @@ def read_marker(place: Folder) -> Marker:
         raise DocumentError(f"{MARKER} is of format {version}, not {FORMAT_VERSION}: use that version of raydream")
     known = {name: noted[name] for name in Marker.__dataclass_fields__ if name in noted}
     texts = (known.get("run"), known.get("teacher", ""), known.get("working_directory", ""))
-    if not all(isinstance(text, str) for text in texts) or not is_moment(known.get("begun", 0.0)):
+    engine = known.get("engine", 1)
+    if not (
+        all(isinstance(text, str) for text in texts) and type(engine) is int and is_moment(known.get("begun", 0.0))
+    ):
         raise DocumentError(f"{MARKER} holds values of other types, or a moment outside of the years 1970 to 2242")
     return Marker(**known)
 
@@ -374,7 +379,7 @@ def check_engine(folder: RunFolder) -> None:
     Raises:
         InputError: the rest of its images would not fit those that it has.
     """
-    begun_with = json.loads((folder.path / MARKER).read_text()).get("engine", 1)
+    begun_with = read_marker(LocalFolder(folder.path)).engine
     if begun_with != ENGINE_VERSION and not folder.summary.exists():
         remedy = f"version {begun_with} began it: resume it with the raydream that began it, or begin a new run"
         raise InputError("--resume", folder.shown(), f"a run of engine version {ENGINE_VERSION}", remedy)

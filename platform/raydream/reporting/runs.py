@@ -91,7 +91,16 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     place, trained = folder_at(run, field), STUDENT if "student" in config else TEACHER
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
-    own = json.loads(place.read(NETWORK)) if place.has(NETWORK) else config.get("student", teacher)
+    own = config.get("student", teacher)
+    if place.has(NETWORK):
+        try:
+            own = json.loads(place.read(NETWORK))
+        except (OSError, ValueError, RecursionError) as error:
+            remedy = f"reading its {NETWORK} failed: {first_line(error)}"
+            raise InputError(field, name, "a run that trained a network", remedy) from error
+    if not isinstance(own, dict):
+        source = NETWORK if place.has(NETWORK) else "configuration"
+        raise InputError(field, name, "a run that trained a network", f"its {source} describes none")
     described = {key: own[key] for key in ("network", "arguments", "classes") if key in own}
     return teacher | described | {"checkpoint": f"{place}/{trained}"}
 

@@ -21,19 +21,20 @@ def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: I
 
     That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
-    arithmetic: version of the engine, version of torch, kind of processor, type of numbers, threads. DeepInversion and an adaptive batch
-    without a student have one recipe. Which run it is of, and who makes it, are not in it; nor is a chunk size to
-    which memory has forced a process, which changes a result by no more than rounding.
+    arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads. DeepInversion and an
+    adaptive batch without a student have one recipe. Which run it is of, and who makes it, are not in it; nor is a
+    chunk size to which memory has forced a process, which changes a result by no more than rounding.
 
     Args:
         teacher: on the device that is computed on.
         source: images to start from, or None for noise.
     """
     device, described = teacher.device, teacher.config
+    arguments = json.dumps(described.arguments)  # text, as the order of a nested dictionary can make a difference
     cuda = device.type == "cuda"
     content = {
         "engine": ENGINE_VERSION,
-        "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
+        "teacher": [teacher.fingerprint, described.network, arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},
         "terms": {name: getattr(config.coefficients, name) for name in config.terms if name != "competition"},
