@@ -163,6 +163,18 @@ def test_a_damaged_run_hides_no_other(damage):
     assert "student_accuracy" in Path("page.html").read_text() and not Path("owned").exists()
 
 
+@pytest.mark.parametrize("name", ["metrics.parquet", "images/r0000-b0000.parquet", "run.json", "config.yaml"])
+def test_a_comparison_names_what_it_leaves_out(name):
+    make(BAD)
+    (BAD / name).parent.mkdir(exist_ok=True)
+    (BAD / name).write_bytes(b"\x1bnoise")
+    page = call("report", GOOD, BAD, "--out", "page.html", folder=Path.cwd())
+    text = Path("page.html").read_text()
+    assert page.returncode == 0 and "Left out" in text and text.count("<td>bad</td>") == 1
+    assert call("report", GOOD, "--out", "page.html", folder=Path.cwd()).returncode == 0
+    assert "Left out" not in Path("page.html").read_text()
+
+
 NAMES = {
     "a byte that is no letter": b"bad\xff",
     "escape sequences": ESCAPES.encode(),
