@@ -6,8 +6,10 @@ the bit.
 
 import contextlib
 import ctypes
+import os
 import platform
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -30,11 +32,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def use_device(device: str, cpus: float, gpus: float) -> torch.device:
     """Set up this process to compute: max(1, cpus) threads, memory that is kept; return the device it should use.
 
-    Ray shows each process only the GPUs that it reserved, so the first one visible is its own.
+    On CUDA this is the current device, by its index. Ray shows a generator only the GPU that it reserved; the Train
+    workers of one node see the GPUs of all of them, and Ray Train has made each worker's own GPU the current one.
 
     Args:
         device: cpu, cuda or mps; auto: cuda where a GPU is reserved, else mps where there is one, else cpu.
-        cpus, gpus: that this process has reserved.
+        cpus, gpus: that this process has reserved. A fraction of a GPU is also the share of its memory that this
+            process may take, so that one process cannot starve the others on that GPU.
 
     Raises:
         InputError: the device is named and not there.
@@ -43,11 +47,66 @@ def use_device(device: str, cpus: float, gpus: float) -> torch.device:
     _keep_freed_memory()
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device("cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu")
+        device = "cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there.get(device):
         known = ", ".join(name for name, available in there.items() if available)
         raise InputError("device", device, f"one of {known}, or auto", "this machine has no such device")
-    return torch.device(device)
+    return _current_gpu(gpus) if device == "cuda" else torch.device(device)
+
+
+def _current_gpu(gpus: float) -> torch.device:
+    device = torch.device("cuda", torch.cuda.current_device())
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+    # By default, torch's fp32 convolutions are TF32. The older of two interfaces, as Inductor (2.15) reads that one.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def compute_deterministically(device: torch.device) -> None:
+    """Set all switches by which this process computes the same bits each time on a device.
+
+    To be called before anything is computed there, as cuBLAS reads its switch once. From then on torch raises
+    RuntimeError at an operation that has no deterministic form on CUDA (uncompiled, the backward pass of max pooling is
+    one). Other devices are left alone: a CPU computes the same bits anyway.
+    """
+    if device.type != "cuda":
+        return
+    import torch._inductor.config as inductor  # here, as it takes seconds
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(True)
+    inductor.deterministic = True  # no reduction's shape is chosen by timing
+    # Filling memory that is about to be written costs time and changes nothing here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def arithmetic(device: torch.device) -> dict[str, object]:
+    """All that decides the bits of a computation on this machine, beside what is computed: for a recipe."""
+    found: dict[str, object] = {
+        "torch": torch.__version__,
+        "device": device.type,
+        "processor": cpu_instructions(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found |= {
+            "processor": torch.cuda.get_device_name(device),
+            "driver": driver_version(),
+            "cudnn": torch.backends.cudnn.version(),
+            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    return found
+
+
+def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """What NVIDIA's kernel module says of its version; empty where it says nothing, as outside of Linux."""
+    try:
+        return told.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _keep_freed_memory() -> None:
