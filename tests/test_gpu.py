@@ -5,15 +5,32 @@ tensors follow devices through forward passes, and a private Ray is told that it
 (kernels, memory, equal bits) is left to the tests that are skipped without one.
 """
 
+import copy
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from raydream.compute import arithmetic, driver_version, use_device
+from raydream.compute import arithmetic, autocast, driver_version, use_device
+from raydream.config import DistillConfig, SynthesisConfig, TeacherConfig, TransferConfig, ViewConfig
+from raydream.folders import LocalFolder
+from raydream.losses.divergences import kl_divergence
+from raydream.losses.feature_statistics import ObservedNetwork
+from raydream.networks import build_teacher
+from raydream.runtime import generator, learner
+from raydream.students.augmentation import student_view
+from raydream.students.distillation import update_average
+from raydream.synthesis.engine import Engine
+from raydream.synthesis.generator_network import GeneratorNetwork
+from raydream.synthesis.synthesizer import Request
+from raydream.synthesis.view import View
+from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.teacher import Teacher
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,3 +135,102 @@ def test_all_that_decides_the_bits_on_a_gpu_is_told(cuda, monkeypatch):
             assert arithmetic(gpu) != plain, name
     torch.backends.cudnn.allow_tf32 = True
     assert arithmetic(gpu) != plain
+
+
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_every_process_of_lockstep_computes_deterministically(cuda, monkeypatch, lockstep, tmp_path):
+    told: list[torch.device] = []
+    for module in (generator, learner):
+        monkeypatch.setattr(module, "compute_deterministically", told.append)
+    config = DistillConfig(
+        rounds={"lockstep": lockstep, "final_steps": 1}, generators={"gpus": 0.5}, student={"gpus": 0.5}
+    )
+    learner.device_of(config)
+    place = LocalFolder(tmp_path)
+    plan = generator.GeneratorPlan(
+        "run", "auto", config.teacher, config.synthesis, None, config.generators, place, place, lockstep=lockstep
+    )
+    generator.Generator(0, plan)
+    assert told == (2 * [torch.device("cuda", 1)] if lockstep else [])
+    assert learner.device_of(TransferConfig(images="x", student={"gpus": 1.0})) == torch.device("cuda", 1)
+
+
+GPU = torch.device("cuda", 0)
+SHAPE = (3, 12, 12)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tensors have shapes and devices, and no values; what mixes two devices is an error, as it is on a GPU."""
+    # A copy of a network would bring along a copy of the mode, and tensors of two modes do not mix.
+    monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
+    monkeypatch.setattr(nn.Module, "to", lambda network, device: network)  # it cannot, and they are there already
+    with FakeTensorMode():
+        yield
+
+
+def made(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network on the GPU."""
+    with GPU:
+        return build().eval()
+
+
+DESCRIBED = TeacherConfig(
+    network="cifar_resnet20", input_shape=SHAPE, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.2), classes=10
+)
+
+
+def network_on_gpu() -> nn.Module:
+    return made(lambda: build_teacher(DESCRIBED))
+
+
+def teacher_on_gpu() -> Teacher:
+    return Teacher(network_on_gpu(), made(lambda: Normalisation(DESCRIBED.mean, DESCRIBED.std)), DESCRIBED, "")
+
+
+def test_fake_tensors_find_what_lies_on_two_devices(fake):
+    with pytest.raises(RuntimeError, match="two devices"):
+        torch.zeros(2, device=GPU) + torch.zeros(2)
+
+
+def test_pixels_become_what_the_network_sees_and_come_back_on_its_device(fake):
+    teacher = teacher_on_gpu()
+    pixels = torch.zeros(4, *SHAPE, dtype=torch.uint8)  # as they come from the object store
+    assert teacher.logits(pixels).device == teacher.normalisation.quantise(teacher.normalisation(pixels)).device == GPU
+
+
+EVERYTHING = ViewConfig(shift=1, flip=True, zoom=0.1, rotation=5.0, brightness=0.1, contrast=0.1, cutout=2)
+"""but MixUp, whose weight is a number that fake tensors do not have"""
+
+
+def test_a_distillation_step_stays_on_its_device(fake):
+    teacher, student = teacher_on_gpu(), network_on_gpu().train()
+    seen = teacher.normalisation(torch.zeros(4, *SHAPE, dtype=torch.uint8))
+    seen = student_view(seen, EVERYTHING, teacher.normalisation.valid_range()[0], torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.no_grad(), autocast(dtype, GPU):
+            loss = kl_divergence(teacher.network(seen).float(), student(seen).float(), 3.0)
+        assert loss.device == GPU
+    update_average(copy.deepcopy(student), student, 0.9)
+
+
+@pytest.mark.parametrize("method", ["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_the_objective_of_each_method_stays_on_its_device(fake, method, chunk_size):
+    teacher, config = teacher_on_gpu(), SynthesisConfig(method=method, compile="off", chunk_size=chunk_size)
+    engine = Engine(teacher, config, tuple(config.terms), 1)
+    request = Request(torch.zeros(4, dtype=torch.long), 0, network_on_gpu())
+    gradient = engine.gradient(request)
+    images = View(1, -1, True)(torch.zeros(4, *SHAPE, device=GPU))
+    with torch.no_grad():
+        total, _, _ = gradient._all_at_once(images, request.targets.to(GPU))
+        assert total.device == GPU
+        if chunk_size is not None and isinstance(gradient._teacher, ObservedNetwork):
+            assert all(value.device == GPU for pair in gradient._statistics(images, chunk_size) for value in pair)
+        assert engine.logits(torch.zeros(4, *SHAPE, dtype=torch.uint8)).device == GPU
+
+
+def test_a_generator_network_makes_images_on_its_device(fake):
+    teacher = teacher_on_gpu()
+    network = made(lambda: GeneratorNetwork(SynthesisConfig().generator, teacher))
+    assert network(torch.zeros(4, 256, device=GPU)).device == GPU

@@ -111,7 +111,7 @@ def make_all(
     made = images - sum(sizes[batch] for batch in pending)
     if not pending:
         return
-    plan = _plan(config, folder)
+    plan = _plan(config, folder, len(tasks))
     with (
         ray_session(partial(check_cluster, config), [config.generators], folder.run),
         Counter("images", made, images, console) as counter,
@@ -145,7 +145,7 @@ def make_all(
             metrics.tell()
 
 
-def _plan(config: SynthesizeConfig, folder: RunFolder) -> GeneratorPlan:
+def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> GeneratorPlan:
     return GeneratorPlan(
         folder.run,
         config.device,
@@ -156,6 +156,7 @@ def _plan(config: SynthesizeConfig, folder: RunFolder) -> GeneratorPlan:
         shards=folder.images,
         sources=open_shards(config.start_from).folder if config.start_from else folder.images,
         reuse=config.reuse and str(Path(config.reuse).absolute()),
+        batches=batches,
     )
 
 
