@@ -9,6 +9,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,22 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from raydream.compute import arithmetic, autocast, driver_version, use_device
-from raydream.config import DistillConfig, SynthesisConfig, TeacherConfig, TransferConfig, ViewConfig
+from raydream.config import (
+    DistillConfig,
+    GeneratorsConfig,
+    SynthesisConfig,
+    SynthesizeConfig,
+    TeacherConfig,
+    TransferConfig,
+    ViewConfig,
+)
 from raydream.folders import LocalFolder
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import ObservedNetwork
 from raydream.networks import build_teacher
 from raydream.runtime import generator, learner
+from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, with_generators
+from raydream.runtime.process_group import backend_for
 from raydream.students.augmentation import student_view
 from raydream.students.distillation import update_average
 from raydream.synthesis.engine import Engine
@@ -234,3 +245,94 @@ def test_a_generator_network_makes_images_on_its_device(fake):
     teacher = teacher_on_gpu()
     network = made(lambda: GeneratorNetwork(SynthesisConfig().generator, teacher))
     assert network(torch.zeros(4, 256, device=GPU)).device == GPU
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "free"),
+    [
+        (0, [0.5], []),
+        (1, [], [1.0]),
+        (1, [0.45, 0.45], [0.1]),
+        (2, [1.0, 0.5], [0.0, 0.5]),
+        (2, [0.5, 0.5], [0.0, 1.0]),  # where a fraction fits most tightly
+        (2, [0.6, 0.6, 0.4], [0.0, 0.4]),
+        (1, [0.6, 0.6], [0.4]),  # the second waits
+        (4, [2.0, 1.0], [0.0, 0.0, 0.0, 1.0]),
+        (1, [2.0], [1.0]),
+    ],
+)
+def test_what_processes_leave_of_each_gpu(gpus, processes, free):
+    assert sorted(free_shares(gpus, processes)) == pytest.approx(sorted(free))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "generators", "student", "count"),
+    [
+        (1, 8, {"gpus": 0.45}, {"gpus": 0.45}, 1),
+        (4, 8, {"gpus": 0.45}, {"gpus": 0.45}, 7),
+        (4, 2, {"gpus": 0.45}, {"gpus": 0.45}, 3),  # 0.5 CPUs each, and the student
+        (4, 8, {"gpus": 1}, {"gpus": 1}, 3),
+        (4, 8, {"gpus": 1}, {"gpus": 0.5}, 3),
+        (4, 8, {"gpus": 2}, {"gpus": 1}, 1),
+        (4, 8, {"gpus": 1}, {"gpus": 1, "workers": 2}, 2),
+        (4, 8, {"gpus": 1, "min": 4}, {"gpus": 1}, 4),  # for which there is no room, as the check says
+        (0, 8, {"gpus": 1}, {"gpus": 1}, 1),
+        (4, 8, {"gpus": 0}, {"gpus": 1}, 2),
+        (4, 8, {"gpus": 1, "count": 2}, {"gpus": 1}, 2),
+    ],
+)
+def test_auto_is_as_many_generators_as_the_gpus_have_room_for(gpus, cpus, generators, student, count):
+    config = DistillConfig(generators=generators, student=student)
+    assert with_generators(config, config, [{"CPU": cpus, "GPU": gpus}]).generators.number == count
+
+
+def test_auto_is_two_generators_on_cpus_and_no_more_than_chains_on_gpus():
+    assert GeneratorsConfig().count == "auto" and GeneratorsConfig().number == 2
+    assert GeneratorsConfig(min=3).number == 3 and GeneratorsConfig(count=5).number == 5
+    alone = SynthesizeConfig(generators={"gpus": 0.5})
+    assert with_generators(alone, alone, [{"CPU": 8, "GPU": 2}]).generators.count == 4
+    learning = replace(alone, synthesis=SynthesisConfig(method="dafl", generator={"chains": 3}))
+    assert with_generators(learning, learning, [{"CPU": 8, "GPU": 2}]).generators.count == 3
+    transfer = TransferConfig(
+        teacher={"network": "digits"}, data={"name": "digits"}, generators={"gpus": 1}, student={"gpus": 1}
+    )
+    # Its images are made before its student trains.
+    assert with_generators(transfer, transfer.making, [{"CPU": 8, "GPU": 2}]).generators.count == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "processes", "share"),
+    [
+        ("auto", 1, [0.45, 0.45], 0.1),
+        ("cuda", 1, [0.7], 0.3),
+        ("auto", 2, [1.0], 1.0),
+        ("auto", 1, [0.5, 0.5], 0.0),
+        ("auto", 1, [0.995], 0.0),
+        ("auto", 0, [0.5], 0.0),
+        ("auto", 1, [0.0, 0.0], 0.0),
+        ("cpu", 1, [0.45], 0.0),
+    ],
+)
+def test_measuring_gets_what_is_left_of_a_gpu(device, gpus, processes, share):
+    assert share_to_measure_on(device, gpus, processes) == share
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "shares", "told"),
+    [
+        ("auto", 1, {"student.gpus": 0.0}, "a GPU is left idle, as no process reserves any: --student.gpus 0.45 "),
+        ("auto", 2, {"generators.gpus": 0.0, "student.gpus": 0.0}, "2 GPUs are left idle"),
+        ("auto", 0, {"student.gpus": 0.0}, None),
+        ("auto", 2, {"generators.gpus": 0.0, "student.gpus": 0.5}, None),
+        ("cpu", 2, {"student.gpus": 0.0}, None),
+    ],
+)
+def test_gpus_that_nobody_reserves_are_noticed(device, gpus, shares, told):
+    notice = idle_gpus(device, shares, [{"CPU": 2, "GPU": gpus}])
+    assert notice is None if told is None else notice.startswith(told)
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(0.0, "gloo"), (0.5, "gloo"), (1.0, "nccl"), (2.0, "nccl")])
+def test_workers_that_may_share_a_gpu_meet_by_gloo(gpus, backend):
+    # NCCL refuses two ranks on one GPU.
+    assert backend_for(gpus) == backend

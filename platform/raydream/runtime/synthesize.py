@@ -182,7 +182,7 @@ def _summarise(config: SynthesizeConfig, folder: RunFolder, recorder: Recorder) 
         "restarts": sum(batch.provenance.restarts for batch in batches),
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
-        **hours((recorder.seconds_by_stage()["images"], config.generators.count, config.generators)),
+        **hours((recorder.seconds_by_stage()["images"], config.generators.number, config.generators)),
         "teacher_fingerprint": batches[0].provenance.teacher,
         **machine_text(),
     }
