@@ -178,7 +178,7 @@ def synthesize(
     if generators:
         return _by_ray(config, teacher, run_dir)
     tasks, made = tasks_of(config), []
-    maker = BatchMaker("in-process", teacher, config.synthesis)
+    maker = BatchMaker("in-process", teacher, config.synthesis, batches=len(tasks))
     for index, task in enumerate(tasks.values()):
 
         def tell(share: float, index: int = index) -> None:

@@ -279,11 +279,16 @@ def _first_error(error: ValidationError, settings: Any) -> InputError:
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, InputError):
         return inner
-    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    path = _fields(first["loc"])
     allowed = first["msg"].removeprefix("Input should be ")
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
     return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """Where an error of pydantic's is, without what it says of the types of a union."""
+    return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
 
 
 def _explain(kind: type, message: str, given: list[str]) -> InputError:
@@ -297,7 +302,7 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
             TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join([field, *map(str, first["loc"])])
+            path = ".".join([field, *_fields(first["loc"])])
             allowed = first["msg"].removeprefix("Input should be ")
             return InputError(path, first["input"], allowed, "see --help for what it means")
     text = " ".join(message.split())

@@ -188,7 +188,7 @@ def missing(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> dict[str,
         nodes: that there are.
     """
     generators = config.generators
-    asked = {"generators": Wanted(generators.resources, generators.count - generators_that_fit(config, nodes))}
+    asked = {"generators": Wanted(generators.resources, generators.number - generators_that_fit(config, nodes))}
     if isinstance(config, DistillConfig):
         student = config.student
         asked["student"] = Wanted(student.resources, student.workers - student_workers_that_fit(config, nodes))
@@ -199,7 +199,7 @@ def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, n
     generators, student = config.generators, getattr(config, "student", None)
     if not _share_nodes(config):
         workers = 0
-    most = generators.count
+    most = generators.number
     for kind, there in _offered(generators, nodes).items():
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
         if each:
