@@ -12,7 +12,8 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
-FOUNDATIONS = "errors config records seeds engine_version storage folders schedule targets shards learned machine"
+FOUNDATIONS = """errors interruption memory terminal config records seeds engine_version
+storage folders documents schedule targets shards learned machine yaml_files"""
 LAYERS = [
     set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},

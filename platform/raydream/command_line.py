@@ -5,6 +5,7 @@ here: a typing mistake is answered in a second.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -19,33 +20,56 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from raydream.errors import InputError, RaydreamError
+from raydream.config.fields import Arguments
+from raydream.errors import InputError, RaydreamError, first_line
+from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
+from raydream.terminal import printable
+from raydream.yaml_files import yaml_text
 
 Config = TypeVar("Config")
 
 RUN_DIR = "folder of the run, or its URL, such as s3://bucket/runs/first (default: runs/EXPERIMENT/TIME)"
 
+YAML = jsonargparse.get_loader("yaml")
+"""as the parser reads it: 1e-3 is a number"""
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
+"""what reading a file, or YAML, raises"""
+
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_SIGNALED = 128
+"""plus the number of the signal"""
+KEPT = "what was committed is kept"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Command(Generic[Config]):
     """What a user asked for.
 
     Attributes:
         config: resolved and checked field by field.
         run_dir: path or URL of where the run goes; for a resumed one, where it is.
-        resumed: the folder of a run that is gone on with.
+        resumed: the folder of a run that is resumed.
+        by_default: `run_dir` was not chosen by the user; another one takes its place where another job is faster.
     """
 
     config: Config
     run_dir: str
     resumed: run_folder.RunFolder | None
+    by_default: bool = False
 
     def folder(self) -> run_folder.RunFolder:
         """The folder of the run, which is begun here if it is new."""
-        return self.resumed or run_folder.begin(self.run_dir, as_dict(self.config))
+        if self.resumed:
+            return self.resumed
+        settings = as_dict(self.config)
+        while True:
+            try:
+                return run_folder.begin(self.run_dir, settings)
+            except run_folder.TakenError:
+                if not self.by_default:
+                    raise
+                self.run_dir = run_folder.default_path(settings["experiment"])
 
 
 Defaults = Callable[[Sequence[str]], dict[str, Any]]
@@ -77,18 +101,25 @@ def parse(
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser.set_defaults(_leaves(defaults(given)))
+    usual = defaults(given)
+    parser.set_defaults(_leaves(usual))
     there = _resumed(given)
     resumed = None if there is None else _run_in(there)
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
+    given = _with_single_arguments(kind, given, usual)
     try:
         settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
         raise _explain(kind, str(error), given) from error
     except UnicodeDecodeError as error:
         raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
+    except RecursionError as error:
+        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
+        raise InputError("command line", " ".join(given), allowed, remedy) from error
+    except ValueError as error:  # of a number with thousands of digits
+        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)
@@ -99,7 +130,7 @@ def parse(
             remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
             raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
         run_folder.check_new(where)
-        return Command(config, where, None)
+        return Command(config, where, None, by_default=not run_dir)
     folder, stored = resumed or _run_in(resume)
     config = validate(kind, stored)
     if run_dir is not None:
@@ -139,27 +170,22 @@ def run_job(
         job: is given the command. It imports what is heavy itself, so that bad input is answered first.
 
     Returns:
-        0 done, 1 failure, 2 bad input, 130 interrupted.
+        0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     # A user's own network is imported from where the job is started, as `python -m` would.
     sys.path.insert(1, str(Path.cwd()))
     command: Command[Config] | None = None
-    try:
-        command = parse(kind, description or "", defaults=defaults)
-        job(command)
-        return 0
-    except InputError as error:
-        _say(f"error: {error}")
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        _say("interrupted: what was committed is kept")
-        status = EXIT_INTERRUPTED
-    except (RaydreamError, OSError) as error:
-        _say(f"failed: {error}")
-        status = EXIT_FAILURE
-    if command is not None and run_folder.is_begun(command.run_dir):
-        _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
-    return status
+    with Interruption() as interruption:
+        try:
+            command = parse(kind, description or "", defaults=defaults)
+            job(command)
+            return 0
+        except (KeyboardInterrupt, Exception) as error:
+            status, said = _ending(error, interruption.signal)
+        _say(said)
+        if status != EXIT_BAD_INPUT and command is not None and run_folder.is_begun(command.run_dir):
+            _say(f"to go on: {shlex.join([sys.executable, sys.argv[0], '--resume', command.run_dir])}")
+        return status
 
 
 def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace], None]) -> int:
@@ -187,6 +213,22 @@ def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace
     except (RaydreamError, OSError) as error:
         _say(f"failed: {error}")
         return EXIT_FAILURE
+
+
+def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int, str]:
+    """Exit status and sentence for what has ended a job; raises a mistake in the code again.
+
+    Whatever follows a signal is that signal's end: Ray's processes may have got it, too, or a terminal is closed.
+    """
+    if signaled is not None:
+        return EXIT_SIGNALED + signaled, f"interrupted by {signaled.name}: {KEPT}"
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, f"interrupted: {KEPT}"
+    if isinstance(error, InputError):
+        return EXIT_BAD_INPUT, f"error: {error}"
+    if isinstance(error, RaydreamError | OSError):
+        return EXIT_FAILURE, f"failed: {error}"
+    raise error
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -228,7 +270,8 @@ def _is_submitted() -> bool:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # of a terminal that is closed
+        print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
 def _first_error(error: ValidationError, settings: Any) -> InputError:
@@ -236,11 +279,16 @@ def _first_error(error: ValidationError, settings: Any) -> InputError:
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, InputError):
         return inner
-    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    path = _fields(first["loc"])
     allowed = first["msg"].removeprefix("Input should be ")
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
     return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """Where an error of pydantic's is, without what it says of the types of a union."""
+    return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
 
 
 def _explain(kind: type, message: str, given: list[str]) -> InputError:
@@ -254,7 +302,7 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
             TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join([field, *map(str, first["loc"])])
+            path = ".".join([field, *_fields(first["loc"])])
             allowed = first["msg"].removeprefix("Input should be ")
             return InputError(path, first["input"], allowed, "see --help for what it means")
     text = " ".join(message.split())
@@ -268,17 +316,62 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
     return InputError("command line", " ".join(given), "what --help describes", text.rstrip("."))
 
 
-def _given_value(given: list[str], field: str, otherwise: str) -> Any:
-    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over."""
+def _given_value(given: Sequence[str], field: str, otherwise: Any) -> Any:
+    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over.
+
+    What is no YAML is given as it is typed; a file that cannot be read is passed over, as the parser has its own words
+    for that.
+    """
     found = otherwise
     for option, following in zip(given, [*given[1:], ""], strict=True):
         name, has_value, value = option.partition("=")
         value = value if has_value else following
-        if name == f"--{field}":
-            found = yaml.safe_load(value)
-        elif name == "--config":
-            found = _value_at(yaml.safe_load(Path(value).read_text()), field.split("."), found)
+        with contextlib.suppress(*UNREADABLE):
+            if name == f"--{field}":
+                found = value
+                found = YAML(value)
+            elif name == "--config":
+                found = _value_at(YAML(Path(value).read_text()), field.split("."), found)
     return found
+
+
+def _with_single_arguments(kind: type, given: Sequence[str], usual: Mapping[str, Any]) -> list[str]:
+    """A command line in which each `--teacher.arguments.NAME VALUE` is part of one `--teacher.arguments {...}`.
+
+    jsonargparse would read such a value as text, and forget what else lies in a nested dictionary.
+
+    Args:
+        usual: settings that are taken where the command line names no others.
+
+    Raises:
+        InputError: a value is missing, or no YAML.
+    """
+    rest, values = [], {}
+    words = iter(given)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        group, _, name = option.removeprefix("--").partition(".arguments.")
+        field = f"{group}.arguments"
+        if not (option.startswith("--") and all(name.split(".")) and _annotation(kind, field) is Arguments):
+            rest.append(word)
+            continue
+        if not has_value and (value := next(words, "--")).startswith("--"):
+            raise InputError(option, None, "followed by its value", "give one, such as 8 or [5, 5]")
+        try:
+            loaded = YAML(value)
+        except UNREADABLE as error:
+            raise InputError(option, value, "a value in YAML, such as 8 or [5, 5]", first_line(error)) from error
+        if field not in values:
+            values[field] = _given_value(given, field, _value_at(usual, field.split("."), {}))
+        values[field] = _with(values[field], name.split("."), loaded)
+    return rest + [f"--{field}={yaml_text(value, flow=True)}" for field, value in values.items()]
+
+
+def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
+    """Nested settings with a value at a path."""
+    first, *inner = path
+    own = settings if isinstance(settings, dict) else {}
+    return own | {first: _with(own.get(first), inner, value) if inner else value}
 
 
 def _value_at(settings: Any, path: list[str], otherwise: Any) -> Any:

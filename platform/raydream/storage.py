@@ -135,14 +135,6 @@ def write_json(path: Path, value: Any) -> None:
     write_aside(path, lambda aside: aside.write_text(text))
 
 
-def write_yaml(path: Path, value: Any) -> None:
-    """Write YAML aside and rename, keys in their given order; raises OSError."""
-    import yaml  # here, as a machine that only checks its device may lack it
-
-    text = yaml.safe_dump(value, sort_keys=False)
-    write_aside(path, lambda aside: aside.write_text(text))
-
-
 def link_or_copy(path: Path, to: Path) -> None:
     """Give a file that nobody will change a second name, or where storage cannot, a copy; raises OSError."""
     try:

@@ -1,8 +1,6 @@
 """The check's command line: what it refuses, and how it ends."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,6 @@ from raydream.device_check import command
 from raydream.device_check.command import check
 from raydream.device_check.steps import STEPS, Step
 from tests.jobs import ROOT
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
 
 BAD = [
     (["--device", "gpu"], "--device = 'gpu': must be one of auto, cpu, cuda, mps; "),

@@ -153,7 +153,7 @@ def test_bits_are_compared_in_a_process_and_across():
     ("deterministic", "one", "other", "fails"),
     [
         (True, ["a", "a"], ["a", "a"], None),
-        (True, ["a", "a"], ["b", "b"], "bits differ: net"),
+        (True, ["a", "a"], ["b", "b"], "are set, bits differ: net"),
         (False, ["a", "a"], ["b", "b"], None),
         (False, ["a", "a"], ["out of order"], "net: out of order"),
     ],

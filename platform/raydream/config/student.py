@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Count, Name, NonNegative, NonNegativeInt, Positive, Share, reserved
+from raydream.config.fields import (
+    STRICT,
+    Arguments,
+    Count,
+    Name,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Share,
+    reserved,
+)
 from raydream.errors import InputError
 
 
@@ -37,8 +47,9 @@ class StudentConfig:
 
     network: str = "digits"
     """a network of this project by name, torchvision:NAME, timm:NAME, or `package.module:factory` for one's own"""
-    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """keyword arguments for the network's factory"""
+    arguments: Arguments = Field(default_factory=dict)
+    """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
+    {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
     batch_size: Count = 256
     """images per distillation step, over all workers (the paper: 256)"""
     optimizer: Literal["sgd", "adamw"] = "sgd"

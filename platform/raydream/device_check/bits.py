@@ -9,18 +9,13 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from raydream.compute import use_device
+from raydream.compute import compute_deterministically, use_device
 from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import find_subject
 from raydream.errors import first_line
 from raydream.synthesis import SYNTHESIZERS, Request
 
 UPDATES = 20
-ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "TORCHINDUCTOR_DETERMINISTIC": "1"}
-"""switches that cuBLAS and Inductor read when they are first used"""
-
 Digests = dict[str, list[str]]
 """of the images of each case, one for each time that they were made; or what was wrong, alone"""
 
@@ -31,10 +26,10 @@ def equal_bits(device: str, deterministic: bool) -> Figures:
     Each process has a compile cache of its own, so that what is chosen by timing is chosen again.
 
     Args:
-        deterministic: whether all switches for it are set; if not, different bits are no failure.
+        deterministic: whether the processes compute as in lockstep; if not, different bits are no failure.
 
     Raises:
-        StepError: bits differ with all switches set.
+        StepError: bits differ although they should not.
     """
     one, other = _in_two_processes(device, deterministic)
     figures: Figures = {case: compared(one[case], other[case]) for case in one}
@@ -43,7 +38,7 @@ def equal_bits(device: str, deterministic: bool) -> Figures:
         raise StepError("; ".join(broken), figures)
     differ = [case for case, equal in figures.items() if not all(equal.values())]
     if differ and deterministic:
-        raise StepError(f"with all deterministic switches set, bits differ: {', '.join(differ)}", figures)
+        raise StepError(f"although all deterministic switches are set, bits differ: {', '.join(differ)}", figures)
     return figures
 
 
@@ -60,8 +55,7 @@ def digests(device: str, deterministic: bool) -> Digests:
     """Make each case's batch twice in this process."""
     where = use_device(device, 1, 1)
     if deterministic:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.use_deterministic_algorithms(True)
+        compute_deterministically(where)
     # Uncompiled, the backward pass of max pooling has no deterministic form on CUDA; compiled, it has.
     cases = [("resnet20", "off"), ("resnet20", "on"), ("pooling", "on")]
     if where.type != "cuda":
@@ -93,7 +87,7 @@ def _in_two_processes(device: str, deterministic: bool) -> list[Digests]:
         processes = [
             subprocess.Popen(
                 [sys.executable, "-m", __package__, f"{__name__}:digests", options, str(answer)],
-                env={**os.environ, **(ENVIRONMENT if deterministic else {}), **_own_caches(answer)},
+                env={**os.environ, **_own_caches(answer)},
             )
             for answer in answers
         ]

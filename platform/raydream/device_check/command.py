@@ -1,7 +1,6 @@
 """The command line of the check, by argparse alone: the machine may lack what other jobs' command lines need."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from raydream.device_check.runner import run_steps
 from raydream.device_check.steps import STEPS, Step
 from raydream.device_check.summary import failed, summary
 from raydream.errors import InputError
+from raydream.interruption import Interruption
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -31,10 +31,10 @@ def check(description: str | None, arguments: Sequence[str] | None = None) -> in
         SystemExit: after `--help` (status 0), or an unknown option (status 2).
     """
     given = _parser(description).parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a time limit's signal, too, must end the step's process
     try:
-        steps = _checked(given)
-        results = run_steps(steps, given.device, given.out, 60 * given.minutes, lambda line: print(line, flush=True))
+        steps, limit_s = _checked(given), 60 * given.minutes
+        with Interruption():
+            results = run_steps(steps, given.device, given.out, limit_s, lambda line: print(line, flush=True))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -5,13 +5,12 @@ import importlib.util
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 
 import torch
 
-from raydream.compute import choose_dtype, cpu_instructions, use_device
+from raydream.compute import choose_dtype, cpu_instructions, driver_version, use_device
 from raydream.device_check.steps import Figures
 from raydream.evaluation.latency import device_name
 from raydream.machine import machine_cpus
@@ -48,21 +47,13 @@ def _cuda() -> Figures:
     return {
         "version": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "driver": _driver(),
+        "driver": driver_version(),
         "devices": torch.cuda.device_count(),
         "capability": list(torch.cuda.get_device_capability()),
         "multiprocessors": properties.multi_processor_count,
         "memory_bytes": properties.total_memory,
         "free_bytes": free,
     }
-
-
-def _driver() -> str | None:
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.split("\n")[0]
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _flags() -> dict[str, object]:

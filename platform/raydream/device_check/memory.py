@@ -25,7 +25,7 @@ def limited(device: str, network: str) -> Figures:
     index = torch.cuda.current_device()
     request = Request(subject.targets(), seed=0)
     config = subject.synthesis(precision="fp32")
-    gradient = Engine(subject.teacher, config, DeepInversion.terms).gradient(request)
+    gradient = Engine(subject.teacher, config, DeepInversion.terms, batches=1).gradient(request)
     images = torch.randn(
         subject.images, subject.teacher.config.input_shape[0], *subject.sizes[0], device=subject.device
     )

@@ -95,8 +95,6 @@ class Driver:
                 self._check_alive()
             assert self._snapshot is not None
             return self._snapshot
-        except ray.exceptions.RayError as error:
-            raise own_error(error, "a process that the run cannot do without was lost") from error
         finally:
             self._save()
 
@@ -130,7 +128,8 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
             reuse=config.reuse and str(Path(config.reuse).absolute()),
-            keeps_all_learned=config.rounds.lockstep,
+            batches=schedule.total_batches,
+            lockstep=config.rounds.lockstep,
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})

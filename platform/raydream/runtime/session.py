@@ -5,9 +5,12 @@ import ipaddress
 import logging
 import os
 import platform
+import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ray
@@ -18,7 +21,9 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydream.config import GeneratorsConfig, StudentConfig
+from raydream.interruption import ENDING
 from raydream.machine import machine_cpus
+from raydream.runtime.failures import own_error
 from raydream.runtime.preflight import Nodes
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
@@ -38,23 +43,27 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
 
     Raises:
         InputError: see `check`.
+        RaydreamError: what an error of Ray's in the block is about, see `own_error`.
     """
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
-    with contextlib.nullcontext() if address else _on_loopback():
-        ray.init(
-            address=address or "local",
-            namespace=namespace,
-            logging_level=logging.WARNING,
-            log_to_driver=False,
-            **own,
-        )
     try:
+        with contextlib.nullcontext() if address else _on_loopback(), signals_held(), _keeping_sigterm():
+            ray.init(
+                address=address or "local",
+                namespace=namespace,
+                logging_level=logging.WARNING,
+                log_to_driver=False,
+                **own,
+            )
         _tighten_token()
         check(cluster_nodes())
         yield
+    except ray.exceptions.RayError as error:
+        raise own_error(error, "a process that the run cannot do without was lost") from error
     finally:
-        ray.shutdown()
+        with signals_held():
+            ray.shutdown()
 
 
 def _custom(roles: Roles) -> dict[str, float]:
@@ -122,19 +131,64 @@ def is_local() -> bool:
     return not os.environ.get("RAY_ADDRESS")
 
 
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
+def _on_loopback() -> contextlib.AbstractContextManager[None]:
     """Ray started in here takes 127.0.0.1 as its node's address, as it always does on macOS and Windows.
 
     Ray replaces that address where `ray.init` is given it, and RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which is read when
     Ray is imported, would also hold for every `ray start` of this process.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    return _with(ray_constants, "ENABLE_RAY_CLUSTER", False)
+
+
+@contextlib.contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray started in here leaves the process's own handler of SIGTERM in place, if there is one.
+
+    Ray replaces it twice: in Python by one that raises SystemExit, on which a call of Ray's aborts the process, and in
+    C++ by one that prints a trace; `ray.shutdown` then installs the system's.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        yield
+        return
+    with (
+        _with(ray._private.utils, "set_sigterm_handler", lambda handler: None),
+        _with(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals for which the process has a handler, Ctrl-C's among them, are handled at the end of a `with` block.
+
+    For Ray's start and end: interrupted, `ray.init` can hang, and both leave processes behind.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+        yield
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+    own = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in own:
+        signal.signal(number, lambda received, frame: held.append(received))
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        for number, handler in own.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
+@contextlib.contextmanager
+def _with(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """What is called by this name in a module of Ray's is another thing for a `with` block."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def _tighten_token() -> None:

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 from raydream.command_line import as_dict
 from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import InputError
+from raydream.runtime.failures import last_line
 from raydream.runtime.trial import TrialPlan, TrialRun
 from raydream.search.candidates import Sampler
 from raydream.search.metrics import metric_of
@@ -210,5 +211,4 @@ class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
             self._search.ended(number)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        reason = str(trial.get_error() or "its process died").strip().splitlines()[-1]
-        self._search.fail(trial.config["trial"], reason)
+        self._search.fail(trial.config["trial"], last_line(trial.get_error() or "") or "its process died")

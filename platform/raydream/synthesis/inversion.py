@@ -20,10 +20,10 @@ class Inversion:
 
     terms: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None:
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None:
         self._teacher, self._config = teacher, config
         self._stages = stages_of(config, teacher.config.input_shape[1:])
-        self._engine = Engine(teacher, config, self.terms)
+        self.engine = Engine(teacher, config, self.terms, batches)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the synthesizer has learned from batch to batch: nothing."""
@@ -38,7 +38,7 @@ class Inversion:
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""
-        gradient = self._engine.gradient(request)
+        gradient = self.engine.gradient(request)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)
         x = pixels.first(request, self._stages[0])

@@ -1,0 +1,50 @@
+"""The signals that end a run in the same way as Ctrl-C."""
+
+import math
+import signal
+from time import monotonic
+from types import FrameType, TracebackType
+from typing import Any
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""sent by systemd, Slurm, Kubernetes and `timeout`, and by a terminal that is closed"""
+ONCE_S = 1.0
+"""in which further signals say nothing new: `timeout` signals its child and its group, a closed terminal's shell and
+the kernel both signal a job"""
+
+
+class Interruption:
+    """Raises KeyboardInterrupt in the main thread on SIGTERM and SIGHUP, for the length of a `with` block.
+
+    What ends a run on Ctrl-C ends it on these signals, too. A signal that the process ignores, as SIGHUP under nohup,
+    stays ignored. To be entered in the main thread, as Python lets no other one handle signals.
+
+    Attributes:
+        signal: the first of these signals that came; None where none did.
+    """
+
+    def __init__(self) -> None:
+        # Ray, and other C code, answers a KeyboardInterrupt with another one, so the exception cannot carry this.
+        self.signal: signal.Signals | None = None
+        self._at = -math.inf
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        now = monotonic()
+        if now - self._at < ONCE_S:
+            return
+        self._at = now
+        self.signal = self.signal or signal.Signals(number)
+        raise KeyboardInterrupt

@@ -1,0 +1,121 @@
+import contextlib
+import io
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from raydream import interruption
+from raydream.command_line import Command, run_job
+from raydream.config import DistillConfig
+from raydream.errors import InputError, RaydreamError
+from tests.jobs import TINY
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers() -> Iterator[None]:
+    """What Ray has installed in this process, for whatever test ran before, is out of the way."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in interruption.ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def status_of(run_dir: Path, job: Callable[[Command[DistillConfig]], None]) -> tuple[int, str]:
+    """Exit status and error text of a job that has begun its run folder."""
+
+    def begun(command: Command[DistillConfig]) -> None:
+        command.folder()
+        job(command)
+
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["job.py", "--config", str(TINY), "--run-dir", str(run_dir)])
+        patch.setattr(sys, "path", list(sys.path))
+        status = run_job(DistillConfig, "a job", begun)
+    return status, error.getvalue()
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_signal_ends_a_run_with_its_status_and_the_command_to_resume(number: signal.Signals, tmp_path: Path) -> None:
+    after = []
+    status, said = status_of(tmp_path / "run", lambda command: (signal.raise_signal(number), after.append("more")))
+    assert status == STATUS[number] and not after
+    assert said.startswith("interrupted") and "what was committed is kept" in said
+    assert said.endswith(f"job.py --resume {tmp_path / 'run'}\n") and said.count("\n") == 2
+    assert (number.name in said) == (number != signal.SIGINT), "Ctrl-C needs no name"
+    assert all(signal.getsignal(each) is signal.SIG_DFL for each in interruption.ENDING)
+
+
+@pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "error",
+    [
+        RaydreamError("a process was lost"),
+        InputError("a", 1, "b", "c"),
+        OSError(5, "the terminal is closed"),
+        ValueError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_signal_leads_to_is_that_signals_end(
+    number: signal.Signals, error: Exception, tmp_path: Path
+) -> None:
+    """As where Ray's processes get the signal, too, or a terminal can be written to no more."""
+
+    def job(command: Command[DistillConfig]) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            raise error
+
+    status, said = status_of(tmp_path / "run", job)
+    assert status == STATUS[number] and said.startswith(f"interrupted by {number.name}") and "--resume" in said
+
+
+def test_without_a_signal_an_unforeseen_error_is_no_interruption(tmp_path: Path) -> None:
+    def job(command: Command[DistillConfig]) -> None:
+        raise ValueError("a mistake in the code")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        status_of(tmp_path / "run", job)
+
+
+def test_signals_of_one_moment_interrupt_once_and_a_later_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` signals its child and then its group; a closed terminal is told by the shell and by the kernel."""
+    now, reached = [time.monotonic()], []
+    monkeypatch.setattr(interruption, "monotonic", lambda: now[0])
+    with interruption.Interruption() as interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        reached.append("the way out")
+        now[0] += interruption.ONCE_S + 0.1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert reached and interrupted.signal is signal.SIGHUP
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+    status, said = status_of(tmp_path / "run", lambda command: signal.raise_signal(signal.SIGHUP))
+    assert (status, said) == (0, "")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_the_status_stands_where_nothing_can_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    def job(command: Command[DistillConfig]) -> None:
+        monkeypatch.setattr(sys, "stderr", Closed())
+        signal.raise_signal(signal.SIGHUP)
+
+    status, _ = status_of(tmp_path / "run", job)
+    assert status == 129
