@@ -38,7 +38,7 @@ from raydream.students.augmentation import student_view
 from raydream.students.distillation import update_average
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
-from raydream.synthesis.synthesizer import Request
+from raydream.synthesis.request import Request
 from raydream.synthesis.view import View
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.synthesis.engine import Engine
-from raydream.synthesis.synthesizer import Request
+from raydream.synthesis.request import Request
 from tests.tiny import tiny_network, tiny_student, tiny_synthesis, tiny_targets, tiny_teacher
 
 TERMS = ("classification", "feature", "competition")

@@ -12,8 +12,8 @@ from raydream.losses.feature_statistics import ObservedNetwork, SmoothedNetwork,
 from raydream.losses.objective import Objective
 from raydream.synthesis.gradient import PixelGradient
 from raydream.synthesis.memory import Chunks
+from raydream.synthesis.request import Request
 from raydream.synthesis.stages import stages_of
-from raydream.synthesis.synthesizer import Request
 from raydream.teachers.teacher import Teacher
 
 
@@ -55,7 +55,9 @@ class Engine:
             SynthesisError: a single image does not fit into memory.
         """
         said = self._finished.fitting(
-            lambda size: [self._teacher.logits(part) for part in images.split(size)], len(images), self._teacher.device
+            lambda size: [self._teacher.logits(part) for part in torch.split(images, size)],
+            len(images),
+            self._teacher.device,
         )
         return torch.cat(said)
 

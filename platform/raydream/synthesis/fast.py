@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from raydream.synthesis.learning import LearningSynthesizer, weights_of
-from raydream.synthesis.synthesizer import Request, Synthesis
+from raydream.synthesis.request import Request, Synthesis
 
 
 class Fast(LearningSynthesizer):

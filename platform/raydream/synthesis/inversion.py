@@ -9,8 +9,9 @@ from torch.nn import functional
 from raydream.config import SynthesisConfig
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.recorded import Recorded
+from raydream.synthesis.request import Request, Synthesis
 from raydream.synthesis.stages import Stage, learning_rate, stages_of, updates_of
-from raydream.synthesis.synthesizer import Request, Synthesis, with_restarts
+from raydream.synthesis.synthesizer import with_restarts
 from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
 

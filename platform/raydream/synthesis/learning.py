@@ -12,8 +12,9 @@ from raydream.seeds import derive_seed
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork, fresh_network
 from raydream.synthesis.recorded import Recorded
+from raydream.synthesis.request import Request, Synthesis
 from raydream.synthesis.stages import stages_of
-from raydream.synthesis.synthesizer import Request, Synthesis, with_restarts
+from raydream.synthesis.synthesizer import with_restarts
 from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
 
