@@ -12,8 +12,9 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
+FOUNDATIONS = "errors config records seeds engine_version storage folders schedule targets shards learned"
 LAYERS = [
-    {"errors", "config", "records", "seeds", "storage", "folders", "schedule", "targets", "shards", "learned"},
+    set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
     {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},

@@ -79,7 +79,7 @@ def parse(
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser.set_defaults(_leaves(defaults(given)))
     there = _resumed(given)
-    resumed = None if there is None else run_folder.resume(there)
+    resumed = None if there is None else _run_in(there)
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
@@ -100,7 +100,7 @@ def parse(
             raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
         run_folder.check_new(where)
         return Command(config, where, None)
-    folder, stored = resumed or run_folder.resume(resume)
+    folder, stored = resumed or _run_in(resume)
     config = validate(kind, stored)
     if run_dir is not None:
         raise InputError("--run-dir", run_dir, "left out beside --resume", "a run goes on in its own folder")
@@ -203,6 +203,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, jsonargparse.Namespace):
         return {name: _plain(inner) for name, inner in vars(value).items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _run_in(where: str) -> tuple[run_folder.RunFolder, dict[str, Any]]:
+    """The run to be resumed, and the configuration it was begun with; raises InputError where it cannot be."""
+    folder, stored = run_folder.resume(where)
+    run_folder.check_engine(folder)
+    return folder, stored
 
 
 def _resumed(given: Sequence[str]) -> str | None:

@@ -65,7 +65,7 @@ def gradient_of(
     if "activation" in terms:
         observed = FeatureNetwork(teacher, 10)
     other = frozen_copy(student) if "competition" in terms else None
-    return PixelGradient(objective, observed, other, dtype, compiled, chunk_size)
+    return PixelGradient(objective, observed, other, torch.ones(1, 1, 1, 1), dtype, compiled, chunk_size)
 
 
 def singles() -> tuple[nn.Module, nn.Module]:

@@ -22,9 +22,9 @@ class ViewConfig:
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     """up to so many degrees each way"""
     brightness: NonNegative = 0.0
-    """up to so much added or taken away, in standard deviations (after normalisation)"""
+    """up to so much added or taken away, in units of 0.225 of the pixels' range"""
     contrast: Share = 0.0
-    """values after normalisation times 1 plus or minus up to this"""
+    """differences from the mean times 1 plus or minus up to this"""
     cutout: NonNegativeInt = 0
     """side in pixels of a square somewhere that is replaced by the mean"""
     mixup: NonNegative = 0.0

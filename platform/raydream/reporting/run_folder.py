@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.reporting.lease import is_alive, leased
@@ -179,7 +180,8 @@ def begin(where: str, config: dict[str, Any]) -> RunFolder:
         folder.path.mkdir(parents=True, exist_ok=True)
         (folder.path / BEGINNING).touch()
         write_yaml(folder.config, config)
-        write_json(folder.path / MARKER, {"format": FORMAT_VERSION, "run": folder.run, "begun": time.time()})
+        marker = {"format": FORMAT_VERSION, "engine": ENGINE_VERSION, "run": folder.run, "begun": time.time()}
+        write_json(folder.path / MARKER, marker)
         (folder.path / BEGINNING).unlink()
         folder.save()
     except OSError as error:
@@ -282,6 +284,18 @@ def is_held(place: Folder) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def check_engine(folder: RunFolder) -> None:
+    """Refuse to resume an unfinished run that another version of the mathematics began; a finished one is read.
+
+    Raises:
+        InputError: the rest of its images would not fit those that it has.
+    """
+    begun_with = json.loads((folder.path / MARKER).read_text()).get("engine", 1)
+    if begun_with != ENGINE_VERSION and not folder.summary.exists():
+        remedy = f"version {begun_with} began it: resume it with the raydream that began it, or begin a new run"
+        raise InputError("--resume", folder.shown(), f"a run of engine version {ENGINE_VERSION}", remedy)
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:

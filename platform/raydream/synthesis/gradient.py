@@ -47,6 +47,8 @@ class PixelGradient:
         teacher: an `ObservedNetwork` where the objective has a term of features, a `FeatureNetwork` where it has one of
             activations, else any frozen network.
         student: a frozen network, where the objective has a competition.
+        from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
+            images themselves (see `Normalisation.canvas`).
         dtype: of the networks' arithmetic.
         compiled: whether to use torch.compile. If that fails, for whichever shape, the networks run uncompiled from
             then on, and a note says so.
@@ -63,12 +65,13 @@ class PixelGradient:
         objective: Objective,
         teacher: nn.Module,
         student: nn.Module | None,
+        from_canvas: Tensor,
         dtype: torch.dtype,
         compiled: bool,
         chunk_size: int | None,
     ) -> None:
         self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
-        self.chunks, self.compiled = Chunks(chunk_size), compiled
+        self.chunks, self.compiled, self._from_canvas = Chunks(chunk_size), compiled, from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
         self._code: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
         self._tried: set[tuple[torch.Size, int]] = set()
@@ -77,7 +80,7 @@ class PixelGradient:
         """Evaluate; if memory runs out, again in chunks of half the size.
 
         Args:
-            images: [N,C,H,W] after normalisation.
+            images: float [N,C,H,W], on the canvas.
             targets: int64 [N].
 
         Raises:
@@ -131,16 +134,17 @@ class PixelGradient:
         return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
 
     def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
+        seen_images = images * self._from_canvas
         with autocast(self._dtype, images.device):
             statistics: Statistics = []
             activations = None
             if isinstance(self._teacher, ObservedNetwork):
-                logits, statistics = self._teacher(images)
+                logits, statistics = self._teacher(seen_images)
             elif isinstance(self._teacher, FeatureNetwork):
-                logits, activations = self._teacher(images)
+                logits, activations = self._teacher(seen_images)
             else:
-                logits = self._teacher(images)
-            student_logits = None if self._student is None else self._student(images).to(images.dtype)
+                logits = self._teacher(seen_images)
+            student_logits = None if self._student is None else self._student(seen_images).to(images.dtype)
         logits = logits.to(images.dtype)
         activations = None if activations is None else activations.to(images.dtype)
         prediction = logits.softmax(dim=1).mean(0) if self._objective.has("prediction") else None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from raydream.compute import arithmetic, choose_dtype
 from raydream.config import SynthesisConfig
+from raydream.engine_version import ENGINE_VERSION
 from raydream.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
@@ -24,9 +25,10 @@ def recipe_of(
 
     That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
-    arithmetic: version of torch, kind of processor, type of numbers, threads, on a GPU also its driver, cuDNN, TF32
-    and determinism; whether the networks are compiled, and how many images pass through them at once. DeepInversion and
-    an adaptive batch without a student have one recipe. Which run it is of, and who makes it, are not in it.
+    arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads, on a GPU also its
+    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them at
+    once. DeepInversion and an adaptive batch without a student have one recipe. Which run it is of, and who makes it,
+    are not in it.
 
     Args:
         teacher: on the device that is computed on.
@@ -35,6 +37,7 @@ def recipe_of(
     """
     device, described = teacher.device, teacher.config
     content = {
+        "engine": ENGINE_VERSION,
         "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
 from raydream.seeds import derive_seed
+from raydream.synthesis.engine import Engine
 from raydream.teachers.teacher import Teacher
-
-if TYPE_CHECKING:
-    from raydream.synthesis.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ class Synthesizer(Protocol):
         engine: what it computes with.
     """
 
-    engine: "Engine"
+    engine: Engine
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None: ...
 
