@@ -12,7 +12,6 @@ from raydream.losses.feature_statistics import ObservedNetwork, SmoothedNetwork,
 from raydream.losses.objective import Objective
 from raydream.synthesis.gradient import PixelGradient
 from raydream.synthesis.memory import Chunks
-from raydream.synthesis.request import Request
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.teacher import Teacher
 
@@ -34,16 +33,20 @@ class Engine:
         self._finished = Chunks(config.chunk_size)
         self._network = self._observed()
 
-    def gradient(self, request: Request) -> PixelGradient:
-        """Of this request's objective; the same for all requests with a student, and for all without."""
-        competes = request.student is not None and "competition" in self._terms
-        competes = competes and self._config.coefficients.competition > 0
-        if request.student is not None and competes:
-            if self._student is None:
-                self._student = frozen_copy(request.student).to(self._teacher.device)
-            # Into the same network, as torch.compile would take another one for new code.
-            self._student.load_state_dict(request.student.state_dict())
-        return self._gradient(competes)
+    def gradient(self, student: nn.Module | None) -> PixelGradient:
+        """Of the objective; the same for all students, and for all requests without one.
+
+        Args:
+            student: to compete with; its weights are copied.
+        """
+        competes = "competition" in self._terms and self._config.coefficients.competition > 0
+        if student is None or not competes:
+            return self._gradient(competes=False)
+        if self._student is None:
+            self._student = frozen_copy(student).to(self._teacher.device)
+        # Into the same network, as torch.compile would take another one for new code.
+        self._student.load_state_dict(student.state_dict())
+        return self._gradient(competes=True)
 
     def logits(self, images: Tensor) -> Tensor:
         """What the teacher says of finished images, float32 [N,K]; in chunks where memory does not hold all of them.
@@ -88,10 +91,10 @@ class Engine:
         config, device = self._config, self._teacher.device
         objective = Objective([term for term in self._terms if term != "competition" or competes], config)
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
-        from_canvas = self._teacher.normalisation.from_canvas()
-        bare = PixelGradient(objective, self._network, student, from_canvas, dtype, False, None)
+        given = objective, self._network, student, self._teacher.normalisation.from_canvas(), dtype
+        bare = PixelGradient(*given, compiled=False, chunk_size=None)
         compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
-        return PixelGradient(objective, self._network, student, from_canvas, dtype, compiled, config.chunk_size)
+        return PixelGradient(*given, compiled, config.chunk_size)
 
     def _saved_by_compiling_s(self, gradient: Callable[[Tensor, Tensor], object]) -> float:
         """Seconds that compiling saves in all updates of the run, each stage at the size of its images.

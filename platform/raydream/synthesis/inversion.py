@@ -39,7 +39,7 @@ class Inversion:
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""
-        gradient = self.engine.gradient(request)
+        gradient = self.engine.gradient(request.student)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)
         x = pixels.first(request, self._stages[0])

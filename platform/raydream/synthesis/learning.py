@@ -79,7 +79,7 @@ class LearningSynthesizer:
         Args:
             codes: the latent codes of an update.
         """
-        gradient, recorded = self.engine.gradient(request), Recorded(self._stage.iterations)
+        gradient, recorded = self.engine.gradient(request.student), Recorded(self._stage.iterations)
         targets = request.targets.to(self._teacher.device)
         for _ in range(self._stage.iterations):
             view = draw_view(self._stage.jitter, self._config.flip, random)
@@ -107,7 +107,7 @@ class LearningSynthesizer:
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
     ) -> Synthesis:
         """What is told of the images."""
-        gradient = self.engine.gradient(request)
+        gradient = self.engine.gradient(request.student)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
 
 
