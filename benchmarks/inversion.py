@@ -3,10 +3,10 @@
     python benchmarks/inversion.py --json OUT [--config configs/X.yaml ...] [--verifier NETWORK=CHECKPOINT]
 
 Three things are timed for each method, precision and stage: (a) the engine, as `jobs/synthesize.py` runs it; (b) the
-plain loop as commonly published (benchmarks/plain_loop.py), in a process of its own, as the engine changes how its
-process handles memory; (c) the limit, which is the same networks' forward pass
-and backward pass to the input without any loss term, with the engine's compiler, precision and memory layout. Beside
-them stands the machine's matrix rate. With a verifier, the images of both loops are compared over seeds as well.
+plain loop as commonly published (raydream/device_check/plain_loop.py), in a process of its own, as the engine changes
+how its process handles memory; (c) the limit, which is the same networks' forward pass and backward pass to the input
+without any loss term, with the engine's compiler, precision and memory layout. Beside them stands the machine's matrix
+rate. With a verifier, the images of both loops are compared over seeds as well.
 """
 
 import argparse
@@ -25,14 +25,14 @@ from typing import Any
 
 import torch
 import yaml
-from plain_loop import PlainLoop
 
 from raydream.command_line import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
+from raydream.device_check.plain_loop import PlainLoop
 from raydream.losses.feature_statistics import frozen_copy
+from raydream.machine import machine_cpus
 from raydream.networks import build_teacher
-from raydream.runtime.session import machine_cpus
 from raydream.search.space import merged
 from raydream.storage import write_json
 from raydream.synthesis import SYNTHESIZERS, Request

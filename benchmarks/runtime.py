@@ -36,11 +36,12 @@ from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
 from raydream.folders import folder_at
+from raydream.machine import machine_cpus
 from raydream.records import BatchId, ImageBatch, Order, Provenance
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.learner import Waits
-from raydream.runtime.session import machine_cpus, machine_text
+from raydream.runtime.session import machine_text
 from raydream.runtime.student import Feed, StudentPlan
 from raydream.schedule import Schedule
 from raydream.shards import ShardStore, file_name

@@ -13,12 +13,12 @@ import raydream
 ROOT = Path(raydream.__file__).parent
 
 FOUNDATIONS = """errors interruption memory terminal config records seeds engine_version
-storage folders documents schedule targets shards learned"""
+storage folders documents schedule targets shards learned machine yaml_files"""
 LAYERS = [
     set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
-    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},
+    {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction", "device_check"},
     {"runtime"},
     {"api"},
 ]

@@ -10,7 +10,8 @@ import yaml
 from raydream import storage
 from raydream.errors import DiskFullError
 from raydream.shards import ShardStore
-from raydream.storage import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json, write_yaml
+from raydream.storage import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json
+from raydream.yaml_files import write_yaml
 from tests.tiny import some_batch
 
 

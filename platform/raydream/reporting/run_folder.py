@@ -18,7 +18,8 @@ from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.reporting.lease import is_alive, leased
 from raydream.reporting.working_copy import WorkingCopy
-from raydream.storage import ASIDE, remove_leftovers, write_json, write_yaml
+from raydream.storage import ASIDE, remove_leftovers, write_json
+from raydream.yaml_files import write_yaml
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""

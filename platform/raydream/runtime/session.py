@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydream.config import GeneratorsConfig, StudentConfig
 from raydream.interruption import ENDING
+from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
 from raydream.runtime.preflight import Nodes
 
@@ -110,11 +111,6 @@ def beside_the_driver() -> NodeAffinitySchedulingStrategy:
 def object_store_bytes() -> int:
     """Of the node whose object store is the smallest; whatever all processes share has to fit there."""
     return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))
-
-
-def machine_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_text() -> dict[str, Any]:

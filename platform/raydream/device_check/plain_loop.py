@@ -5,6 +5,8 @@ clamped competition. Written anew from the paper and descriptions of its code; i
 the total variation, the settings and the seeds' meaning.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,8 +46,12 @@ class PlainLoop:
         for hook in self._hooks:
             hook.remove()
 
-    def run(self, targets: Tensor, seed: int) -> tuple[Tensor, float]:
-        """All updates; the pixels after normalisation, and the summed feature distance at the last update."""
+    def run(self, targets: Tensor, seed: int, on_update: Callable[[], None] = lambda: None) -> tuple[Tensor, float]:
+        """All updates; the pixels after normalisation, and the summed feature distance at the last update.
+
+        Args:
+            on_update: called after each update.
+        """
         config, stage, device = self._config, self._stage, self._teacher.device
         random = torch.Generator().manual_seed(seed)
         channels = self._teacher.config.input_shape[0]
@@ -66,6 +72,7 @@ class PlainLoop:
             optimizer.step()
             with torch.no_grad():
                 x.copy_(torch.max(torch.min(x, high), low))
+            on_update()
         return x.detach(), self._feature.item()
 
     def _loss(self, view: Tensor, targets: Tensor) -> Tensor:

@@ -1,0 +1,122 @@
+"""Runs steps one after another, each in a process of its own with a deadline, and writes what is known after each."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import raydream
+from raydream.device_check.steps import Step, why_skipped
+from raydream.device_check.summary import outcome
+from raydream.storage import write_json
+
+Result = dict[str, Any]
+"""of a step: ok (None where it was skipped), error, seconds, figures"""
+
+GRACE_S = 5.0
+"""seconds that a step past its deadline has to end by itself, Ray's processes with it, before it is killed"""
+TAIL = 2000
+"""characters of a failed step's output that are kept"""
+
+
+def run_steps(
+    steps: Sequence[Step], device: str, out: Path, limit_s: float, say: Callable[[str], object]
+) -> dict[str, Result]:
+    """Run all steps; their results by name.
+
+    Args:
+        steps: the first one's figures decide which others are skipped, see `why_skipped`.
+        device: as in `raydream.compute.use_device`; passed on to each step.
+        out: JSON file to write after each step.
+        limit_s: seconds for all steps together; those for which none are left count as failed.
+        say: prints a line.
+
+    Raises:
+        OSError: `out` cannot be written.
+    """
+    results: dict[str, Result] = {}
+    ends = time.monotonic() + limit_s
+    with tempfile.TemporaryDirectory(prefix="raydream-check-", ignore_cleanup_errors=True) as folder:
+        environment = _environment(Path(folder))
+        for number, step in enumerate(steps, 1):
+            left_s = min(step.deadline_s, ends - time.monotonic())
+            reason = why_skipped(step, results[steps[0].name]["figures"] if results else {})
+            say(f"[{number}/{len(steps)}] {step.name}: {step.does}")
+            if reason is not None:
+                result: Result = {"ok": None, "error": None, "seconds": 0.0, "figures": {"skipped": reason}}
+            elif left_s <= 0:
+                error = f"no time was left of {limit_s:g} s: raise --minutes, or choose steps by --only"
+                result = {"ok": False, "error": error, "seconds": 0.0, "figures": {}}
+            else:
+                result = run_step(step, device, left_s, Path(folder), environment)
+            results[step.name] = result
+            write_json(out, results)
+            say(f"    {outcome(result)}")
+    return results
+
+
+def run_step(step: Step, device: str, deadline_s: float, folder: Path, environment: dict[str, str]) -> Result:
+    """Run one step in a process of its own; nothing that it started is left when this returns.
+
+    Args:
+        deadline_s: seconds until the process is ended.
+        folder: for the step's answer and its output.
+    """
+    answer, output = folder / "answer.json", folder / "output.txt"
+    answer.unlink(missing_ok=True)
+    options = json.dumps({"device": device, **step.options})
+    command = [sys.executable, "-m", __package__, step.target, options, str(answer)]
+    began, late = time.monotonic(), False
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, start_new_session=True
+        )
+        try:
+            process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            _end(process)
+    seconds = round(time.monotonic() - began, 2)
+    told: Result = {"ok": False, "error": None, "figures": {}}
+    if answer.exists():
+        told = json.loads(answer.read_text())
+    elif not late:
+        told["error"] = f"the process ended with status {process.returncode} and without an answer"
+    if late:
+        told |= {"ok": False, "error": f"the step did not end within {deadline_s:.0f} s and was killed"}
+    if not told["ok"]:
+        told["error"] += _tail(output)
+    return {"ok": told["ok"], "error": told["error"], "seconds": seconds, "figures": told["figures"]}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and kill what is left of its session's process group."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)  # on which a step with Ray stops Ray, whose processes are in other groups
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of dead processes
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(output: Path) -> str:
+    text = output.read_text(errors="replace").strip()
+    return f"\n{text[-TAIL:]}" if text else ""
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """For the steps: this source tree, a compile cache of their own that is empty when they begin, and no cluster."""
+    source = str(Path(raydream.__file__).parents[1])
+    paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    caches = {"TORCHINDUCTOR_CACHE_DIR": folder / "inductor", "TRITON_CACHE_DIR": folder / "triton"}
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(paths), **{name: str(path) for name, path in caches.items()}}

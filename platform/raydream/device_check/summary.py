@@ -1,0 +1,57 @@
+"""The check's results as plain text: a line for each step, and the errors of those that failed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SHOWN = 160
+"""characters of figures in a line"""
+
+
+def outcome(result: Mapping[str, Any]) -> str:
+    """What became of a step, in a line, with its first figures."""
+    shown = ", ".join(f"{name} {value}" for name, value in _leaves(result["figures"]))
+    shown = shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 2]} …"
+    return f"{_state(result)}: {shown}" if result["ok"] and shown else _state(result)
+
+
+def _state(result: Mapping[str, Any]) -> str:
+    if result["ok"] is None:
+        return f"skipped: {result['figures']['skipped']}"
+    if result["ok"]:
+        return f"passed in {result['seconds']:.1f} s"
+    return f"FAILED after {result['seconds']:.1f} s: {str(result['error']).splitlines()[0]}"
+
+
+def summary(results: Mapping[str, Mapping[str, Any]], out: object) -> str:
+    """All results in a table, then the whole errors of the steps that failed.
+
+    Args:
+        out: the file that holds all figures.
+    """
+    width = max(map(len, results))
+    lines = [f"{name.ljust(width)}  {_state(result)}" for name, result in results.items()]
+    for name in failed(results):
+        lines += ["", f"{name} failed:", *(f"    {line}" for line in str(results[name]["error"]).splitlines())]
+    passed = sum(result["ok"] is True for result in results.values())
+    skipped = sum(result["ok"] is None for result in results.values())
+    seconds = sum(result["seconds"] for result in results.values())
+    counts = f"{passed} passed, {len(failed(results))} failed, {skipped} skipped, in {seconds:.0f} s"
+    return "\n".join([*lines, "", f"{counts}; all figures: {out}"])
+
+
+def failed(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the steps that failed."""
+    return [name for name, result in results.items() if result["ok"] is False]
+
+
+def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """All numbers, truths and texts in figures, by dotted name."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, bool):
+            yield prefix + name, "yes" if value else "no"
+        elif isinstance(value, int | float):
+            yield prefix + name, f"{value:.4g}"
+        elif isinstance(value, str):
+            yield prefix + name, value
