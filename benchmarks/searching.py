@@ -4,7 +4,8 @@
 
 For each seed the same random points are tried twice, to their end and under ASHA, by `tuning/search.py` with all
 metrics noted. A search that is in the folder already is gone on with. Real accuracy is that of the validation split;
-correlations are Spearman's, over the trials that came to their end, with 95 % intervals by bootstrap over trials.
+correlations are Spearman's, over the trials that came to their end, with 95 % intervals by bootstrap over the trials
+of each search.
 """
 
 import argparse
@@ -109,7 +110,7 @@ def correlations(searches: list[pd.DataFrame]) -> dict[str, dict[str, Any]]:
         found[" + ".join(chosen)] = {
             "by_search": [_correlation(*each) for each in of_each],
             "pooled": _correlation(*pooled),
-            "interval": _interval(*pooled),
+            "interval": _interval(of_each),
             "accuracy_of_the_best_by_it": [float(real[np.argmax(ranks)]) for ranks, real in _best(searches, of_each)],
         }
     return dict(sorted(found.items(), key=lambda item: -float(item[1]["pooled"])))
@@ -135,13 +136,14 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     return float(pd.Series(one).corr(pd.Series(other), method="spearman"))
 
 
-def _interval(one: np.ndarray, other: np.ndarray) -> list[float]:
-    random = np.random.default_rng(0)
-    drawn = (random.integers(0, len(one), len(one)) for _ in range(RESAMPLES))
-    return [
-        float(value)
-        for value in np.nanpercentile([_correlation(one[rows], other[rows]) for rows in drawn], [2.5, 97.5])
-    ]
+def _interval(of_each: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+    """Of the pooled correlation; each search keeps as many trials as it has, as ranks are those within a search."""
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        rows = [random.integers(0, len(real), len(real)) for _, real in of_each]
+        parts = [(ranks[chosen], real[chosen]) for (ranks, real), chosen in zip(of_each, rows, strict=True)]
+        drawn.append(_correlation(*map(np.concatenate, zip(*parts, strict=True))))
+    return [float(value) for value in np.nanpercentile(drawn, [2.5, 97.5])]
 
 
 def _spread(values: pd.Series) -> dict[str, float]:

@@ -45,6 +45,8 @@ RANGES = {
     "synthesis.generator.learning_rate": ([1e-9], [0, -1, INFINITE]),
     "synthesis.generator.code_learning_rate": ([1e-9], [0, -1, NAN]),
     "synthesis.generator.outer_rate": ([1e-9, 1], [0, 1.1, NAN]),
+    "synthesis.generator.betas": ([None, (0, 0.999)], [(0.9,), (1.0, 0.9), 0.5]),
+    "synthesis.generator.statistics_momentum": ([0, 0.9], [-0.1, 1, NAN]),
     "synthesis.generator.chains": ([1, 64], [0, 0.5]),
     "synthesis.batch_size": ([1], [0]),
     "synthesis.chunk_size": ([None, 1, 10**6], [0, -1, 1.5]),

@@ -34,11 +34,10 @@ from raydream.networks import build_teacher
 from raydream.runtime import generator, learner
 from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, with_generators
 from raydream.runtime.process_group import backend_for
-from raydream.students.augmentation import student_view
+from raydream.students.augmentation import StudentView
 from raydream.students.distillation import update_average
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
-from raydream.synthesis.synthesizer import Request
 from raydream.synthesis.view import View
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher
@@ -176,6 +175,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A copy of a network would bring along a copy of the mode, and tensors of two modes do not mix.
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
     monkeypatch.setattr(nn.Module, "to", lambda network, device: network)  # it cannot, and they are there already
+    monkeypatch.setattr(Normalisation, "canvas", lambda here: here)  # it is made of numbers that these do not have
     with FakeTensorMode():
         yield
 
@@ -216,8 +216,8 @@ EVERYTHING = ViewConfig(shift=1, flip=True, zoom=0.1, rotation=5.0, brightness=0
 
 def test_a_distillation_step_stays_on_its_device(fake):
     teacher, student = teacher_on_gpu(), network_on_gpu().train()
-    seen = teacher.normalisation(torch.zeros(4, *SHAPE, dtype=torch.uint8))
-    seen = student_view(seen, EVERYTHING, teacher.normalisation.valid_range()[0], torch.Generator().manual_seed(0))
+    view = StudentView(EVERYTHING, teacher.normalisation)
+    seen = view(torch.zeros(4, *SHAPE, dtype=torch.uint8), torch.Generator().manual_seed(0))
     for dtype in (torch.float32, torch.bfloat16):
         with torch.no_grad(), autocast(dtype, GPU):
             loss = kl_divergence(teacher.network(seen).float(), student(seen).float(), 3.0)
@@ -230,11 +230,10 @@ def test_a_distillation_step_stays_on_its_device(fake):
 def test_the_objective_of_each_method_stays_on_its_device(fake, method, chunk_size):
     teacher, config = teacher_on_gpu(), SynthesisConfig(method=method, compile="off", chunk_size=chunk_size)
     engine = Engine(teacher, config, tuple(config.terms), 1)
-    request = Request(torch.zeros(4, dtype=torch.long), 0, network_on_gpu())
-    gradient = engine.gradient(request)
+    gradient, targets = engine.gradient(network_on_gpu()), torch.zeros(4, dtype=torch.long, device=GPU)
     images = View(1, -1, True)(torch.zeros(4, *SHAPE, device=GPU))
     with torch.no_grad():
-        total, _, _ = gradient._all_at_once(images, request.targets.to(GPU))
+        total, _, _ = gradient._all_at_once(images, targets)
         assert total.device == GPU
         if chunk_size is not None and isinstance(gradient._teacher, ObservedNetwork):
             assert all(value.device == GPU for pair in gradient._statistics(images, chunk_size) for value in pair)

@@ -10,12 +10,14 @@ from raydream.config import (
     ContinualConfig,
     DistillConfig,
     PruneConfig,
+    ReproduceConfig,
     SynthesisConfig,
     SynthesizeConfig,
     TeacherJobConfig,
     TransferConfig,
 )
 from raydream.networks import build_student, build_teacher, parameters_of
+from raydream.reproduction.scales import settings_of
 from raydream.synthesis.stages import stages_of, updates_of
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -74,6 +76,21 @@ def test_the_papers_multi_resolution():
     assert (high.size, high.iterations, high.jitter, high.upsampling) == ((224, 224), 1000, 30, "nearest")
 
 
+def test_the_papers_imagenet():
+    weights = preset("imagenet_paper").coefficients
+    # Its alpha_l2 is of the norm of each image, as in its published code for ImageNet.
+    assert (weights.tv, weights.l2, weights.l2_per_image, weights.feature) == (1e-4, 0.0, 1e-2, 1e-2)
+    assert weights.competition == 0.2
+
+
+def test_the_papers_tables_are_made_as_its_presets_say():
+    looked_at, transfer = (validate(ReproduceConfig, {"table": t, **settings_of(t, "paper")}) for t in (2, 6))
+    weights = preset("imagenet_paper").coefficients
+    names = ("classification", "tv", "l2", "l2_per_image", "feature", "competition")
+    assert all(getattr(looked_at.synthesis.coefficients, name) == getattr(weights, name) for name in names)
+    assert (transfer.student.batch_size, transfer.student.learning_rate) == (1024, 1.024)
+
+
 def test_the_papers_cifar10():
     made = preset("cifar10_paper")
     assert (made.batch_size, made.iterations, made.learning_rate) == (256, 2000, 0.05)
@@ -86,6 +103,7 @@ def test_the_papers_transfers(name, epochs, mixes):
     made = validate(TransferConfig, {**settings, "teacher": {"checkpoint": "weights"}})
     assert (made.new_images, made.epochs, made.student.temperature) == (140_000, epochs, 3)
     assert bool(made.student.view.mixup) == mixes
+    assert (made.student.batch_size, made.student.learning_rate) == (1024, 1.024)
     assert made.student.warm_up in (0, 5 * -(-140_000 // made.student.batch_size))
 
 

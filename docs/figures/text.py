@@ -19,6 +19,7 @@ LABELS = {
     "dafl": "DAFL",
     "deep_inversion": "DeepInversion",
     "deepdream": "DeepDream",
+    "fast": "fast †",
     "finetune": "fine-tuning",
     "lwf_mc": "LwF.MC",
     "no_finetune": "no fine-tuning",

@@ -11,6 +11,7 @@ result to the bit. Errors that a caller can mend are one sentence each (`InputEr
 
 import copy
 import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,6 +68,8 @@ __all__ = [
     "synthesize",
     "transfer",
 ]
+
+log = logging.getLogger(__name__)
 
 Settings = Mapping[str, Any]
 """a section of a job's YAML file, by the names that it has there"""
@@ -318,7 +321,8 @@ def prune(
         **{name: dict(section) for name, section in sections.items() if section},
     }
     config = validate(PruneConfig, settings | _of(teacher))
-    check_prunable(_on_cpu(teacher), config)
+    if note := check_prunable(_on_cpu(teacher), config):
+        log.warning("%s", note)
     if config.additions.rounds:
         _check_invertible(teacher, config.synthesis)
     steps = total_steps(config, len(pixels)) or 1

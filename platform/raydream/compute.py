@@ -104,7 +104,7 @@ def arithmetic(device: torch.device) -> dict[str, object]:
         found |= {
             "processor": torch.cuda.get_device_name(device),
             "driver": driver_version(),
-            "cudnn": torch.backends.cudnn.version(),
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
             "deterministic": torch.are_deterministic_algorithms_enabled(),
         }
@@ -186,11 +186,11 @@ class Work:
     launches: int
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what is called; `FlopCounterMode` itself cannot follow the gradient of a leaf."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations, self.launches = 0.0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,5 +1,7 @@
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from raydream.losses.feature_statistics import (
     ObservedNetwork,
+    SmoothedNetwork,
     batch_norm_layers,
     feature_distance,
     feature_statistics,
@@ -157,6 +160,18 @@ def test_variances_survive_a_mean_far_from_zero(layout):
     x = x.contiguous(memory_format=layout)
     for mine, theirs in zip(batch_statistics(x), plain_statistics(x), strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=0.0)
+
+
+@pytest.mark.parametrize("far", [30.0, 1e3, 1e4])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_nearly_constant_channels_of_a_whole_batch_have_their_variances_and_gradients(layout, far):
+    x = torch.randn(256, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    x = (x + torch.tensor([0.0, far, -far]).view(1, -1, 1, 1)).contiguous(memory_format=layout).requires_grad_()
+    for mine, theirs in zip(batch_statistics(x), plain_statistics(x), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=1e-6)
+    gradients = [torch.autograd.grad(s(x)[1].sum(), x)[0].double() for s in (batch_statistics, plain_statistics)]
+    # x itself is rounded to far * 2^-24, and so is what is left of it beside the mean.
+    torch.testing.assert_close(*gradients, rtol=0.0, atol=far * 2**-22 * 2 / 262144)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -344,6 +359,86 @@ def test_a_layer_that_is_not_run_is_named_even_if_it_ran_before():
     observed.network.both = torch.tensor(False)
     with pytest.raises(ValueError, match=r"not run.*: head$"):
         observed(x)
+
+
+class UsedTwice(nn.Module):
+    """One BN layer after each of two layers, and one that is used once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.shared, self.last = nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+        for layer in (self.shared, self.last):
+            layer.running_mean.copy_(torch.tensor([0.5, -0.25]))
+            layer.running_var.copy_(torch.tensor([0.5, 3.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.shared(self.convolution(self.shared(x)).relu()))
+
+
+def test_a_layer_that_is_used_twice_is_compared_at_each_use():
+    network, x = UsedTwice().double().eval(), some_images()
+    observed = ObservedNetwork(network)
+    for _ in range(2):  # the second pass adds nothing to the first
+        with torch.no_grad():
+            _, statistics = observed(x)
+            between = network.convolution(network.shared(x)).relu()
+            entering = [x, between, network.shared(between)]
+        assert observed.names == ["shared", "last"] and len(statistics) == 3
+        first, second, last = (
+            slow_distance(values.numpy(), layer)
+            for values, layer in zip(entering, (network.shared, network.shared, network.last), strict=True)
+        )
+        assert observed.distances(statistics).tolist() == pytest.approx([first + second, last], rel=1e-12)
+
+
+@pytest.mark.parametrize("network", [mixed_network(), UsedTwice().double()], ids=["mixed", "used twice"])
+def test_smoothed_statistics_are_those_of_a_moving_average(network):
+    smoothed, plain = SmoothedNetwork(network, 0.75, some_images(1)), ObservedNetwork(network)
+    smoothed.begin(None)
+    statistics = plain(some_images())[1]
+    assert torch.equal(smoothed.distances(smoothed(some_images())[1]), plain.distances(statistics))
+    average = smoothed.compared
+    assert torch.equal(average, torch.stack([torch.cat([pair[part] for pair in statistics]) for part in (0, 1)]))
+    for _ in range(2):  # of one batch, so the average moves with what is compared last alone
+        smoothed.begin(average)
+        statistics = plain(2.0 * some_images())[1]
+        widths = [len(mean) for mean, _ in statistics]
+        mixed = [
+            (0.75 * mean + 0.25 * new_mean, 0.75 * variance + 0.25 * new_variance)
+            for mean, variance, (new_mean, new_variance) in zip(
+                average[0].split(widths), average[1].split(widths), statistics, strict=True
+            )
+        ]
+        torch.testing.assert_close(smoothed.distances(statistics), plain.distances(mixed), rtol=1e-12, atol=1e-12)
+        average = smoothed.compared
+
+
+def test_the_gradient_of_a_smoothed_batch_is_the_share_that_the_batch_has():
+    layer = nn.BatchNorm2d(2)
+    layer.running_mean.copy_(torch.tensor([1.0, -2.0]))
+    smoothed, x = SmoothedNetwork(layer, 0.9, torch.zeros(1, 2, 4, 4)), torch.randn(6, 2, 4, 4, requires_grad=True)
+    gradients = {}
+    for name, average in (("plain", None), ("smoothed", smoothed(x)[1])):
+        smoothed.begin(None if average is None else torch.stack([average[0][0], average[0][1]]).detach())
+        (gradients[name],) = torch.autograd.grad(smoothed.distances(smoothed(x)[1]).sum(), x)
+    torch.testing.assert_close(gradients["smoothed"], 0.1 * gradients["plain"])
+
+
+def test_another_average_does_not_make_compiled_code_compile_again():
+    smoothed, compiled = SmoothedNetwork(mixed_network().float(), 0.9, some_images(1).float()), []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return graph.forward
+
+    distances = torch.compile(lambda x: smoothed.distances(smoothed(x)[1]), backend=backend, dynamic=False)
+    x, average = some_images().float(), None
+    for _ in range(3):
+        smoothed.begin(average)
+        expected = smoothed.distances(smoothed(x)[1])
+        torch.testing.assert_close(distances(x), expected, rtol=1e-3, atol=1e-3)
+        average = smoothed.compared + 1.0
+    assert len(compiled) == 1
 
 
 def test_layers_without_running_statistics_are_passed_over():

@@ -9,6 +9,7 @@ from torch import nn
 
 from raydream.evaluation.latency import filters_of, flops_of
 from raydream.networks import build_network
+from raydream.networks.activations import activation_width
 from raydream.networks.pruned import (
     SelectedShortcut,
     parse_widths,
@@ -20,7 +21,7 @@ from raydream.networks.pruned import (
 )
 from raydream.networks.resnet import PaddedShortcut
 from raydream.pruning import costs
-from raydream.pruning.streams import find_streams, masked, remove
+from raydream.pruning.streams import find_streams, follow, masked, remove
 
 
 def flat_network() -> nn.Module:
@@ -38,6 +39,28 @@ def dense_network() -> nn.Module:
     )
 
 
+class Swish(nn.Module):
+    """A learned activation as somebody may write it; with parameters of odd shapes, for all channels or for each."""
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.beta, self.scale = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x * torch.sigmoid(self.beta * x)
+
+
+def activated_network() -> nn.Module:
+    """With learned activations of all kinds, one of them twice, behind convolutions, BN and linear layers."""
+    shared = nn.PReLU()
+    return nn.Sequential(
+        *(nn.Conv2d(3, 12, 3, 1, 1), nn.BatchNorm2d(12), nn.PReLU(12), nn.Conv2d(12, 10, 3, 2, 1), shared),
+        *(nn.Conv2d(10, 9, 3, 1, 1), Swish((1, 9, 1, 1)), nn.Conv2d(9, 8, 3, 1, 1), Swish((8, 1, 1))),
+        *(nn.Conv2d(8, 8, 3, 1, 1, groups=8), Swish(), shared, nn.Conv2d(8, 6, 3, 1, 1), nn.Flatten()),
+        *(nn.Linear(96, 20), nn.PReLU(20), nn.Linear(20, 10)),
+    )
+
+
 NETWORKS = {
     # name: (arguments, shape of the images)
     "digits": ({"width": 8}, (1, 8, 8)),
@@ -47,6 +70,7 @@ NETWORKS = {
     "torchvision:mobilenet_v2": ({}, (3, 32, 32)),
     "tests.pruning.test_streams:flat_network": ({}, (3, 8, 8)),
     "tests.pruning.test_streams:dense_network": ({}, (3, 32, 32)),
+    "tests.pruning.test_streams:activated_network": ({}, (3, 8, 8)),
 }
 
 
@@ -57,6 +81,9 @@ def network_of(name: str) -> tuple[nn.Module, tuple[int, int, int]]:
         torch.manual_seed(0)
         network = build_network(name, arguments, shape[0], 10)
         for layer in network.modules():
+            if isinstance(layer, nn.PReLU | Swish):
+                for values in layer.parameters():
+                    values.data.uniform_(-1.5, 1.5)
             if isinstance(layer, nn.BatchNorm2d):
                 for values in (layer.weight.data, layer.running_var):
                     values.uniform_(0.5, 1.5)
@@ -108,6 +135,69 @@ def test_all_filters_but_the_input_and_the_output_are_in_streams():
     assert sorted(stream.channels for stream in streams) == [16] * 4 + [32] * 4 + [64] * 4
     smaller = remove(network, streams, some_removed(streams))
     assert smaller.conv1.in_channels == 3 and smaller.linear.out_features == 10
+
+
+def test_all_filters_of_a_network_of_learned_activations_are_in_streams():
+    network, shape = network_of("tests.pruning.test_streams:activated_network")
+    followed = follow(network, shape)
+    made = {layer for stream in followed.streams for layer in stream.layers("out", "through")}
+    assert made == {"0", "1", "2", "3", "5", "6", "7", "8", "9", "12", "14", "15"} and not followed.left_out
+
+
+class Mixed(nn.Module):
+    """A stream that can go, and four that cannot, each for a reason of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free, self.normed, self.norm = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3), nn.GroupNorm(2, 6)
+        self.before, self.grouped = nn.Conv2d(6, 6, 3), nn.Conv2d(6, 6, 1, groups=2)
+        self.scaled, self.scale = nn.Conv2d(6, 6, 1), nn.Parameter(torch.ones(6, 1, 1))
+        self.last = nn.Linear(6, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.normed(self.free(x)))
+        x = self.scale * self.scaled(self.grouped(self.before(x)).relu())
+        return self.last(x.mean((2, 3)))
+
+
+def test_streams_that_are_left_out_are_named_with_their_reasons():
+    followed = follow(Mixed().eval(), (1, 8, 8))
+    assert [stream.name for stream in followed.streams] == ["free"]
+    assert followed.left_out == {
+        "normed": "norm, a GroupNorm",
+        "before": "grouped, a convolution in 2 groups",
+        "grouped": "grouped, a convolution in 2 groups",
+        "scaled": "scale, a parameter outside of any layer",
+    }
+    assert find_streams(Mixed().eval(), (1, 8, 8)) == followed.streams
+
+
+@pytest.mark.parametrize(
+    ("layer", "width"),
+    [
+        (nn.PReLU(), 1),
+        (nn.PReLU(7), 7),
+        (nn.PReLU(5, device="meta"), 5),
+        (Swish((1, 5, 1, 1)).double(), 5),
+        (Swish((3, 1, 1)), 3),
+        (Swish(), 1),
+        (Swish((1, 1, 1, 7)), None),  # by column, not by channel
+        (nn.ReLU(), None),  # nothing learned
+        (nn.GroupNorm(2, 4), None),
+        (nn.LayerNorm(7), None),
+        (nn.InstanceNorm2d(4, affine=True), None),
+        (nn.BatchNorm2d(4), None),
+        (nn.Conv2d(1, 1, 1), None),
+        (nn.Linear(1, 1), None),
+        (nn.Embedding(1, 4), None),
+        (nn.Sequential(nn.PReLU(4)), None),
+    ],
+    ids=str,
+)
+def test_learned_activations_are_known_by_what_they_do(layer, width):
+    state = torch.random.get_rng_state()
+    assert activation_width(layer) == width
+    assert torch.equal(torch.random.get_rng_state(), state), "the numbers that others draw are left alone"
 
 
 def test_a_stream_keeps_a_channel():

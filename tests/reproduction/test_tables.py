@@ -12,11 +12,12 @@ from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
 from raydream.data import load_data
 from raydream.data.digits import load_digits
+from raydream.data.splits import Split
 from raydream.errors import DivergenceError, InputError
 from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
 from raydream.reporting import run_folder
-from raydream.reproduction.cells import Filled, Given, run_cell
+from raydream.reproduction.cells import Filled, Given, _best, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
 from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown, shown_table
@@ -244,6 +245,21 @@ def test_each_table_is_filled(table: int, rows: list[str], tmp_path: Path) -> No
         (tmp_path / "images").rename(tmp_path / "moved")
         again = run_cell(cells[0], replace(shared, images=LocalFolder(tmp_path / "moved")))
         assert again.figures == filled[0][1].figures
+
+
+@pytest.mark.parametrize(("held_out", "count"), [(30, 30), (300, 40)])
+def test_all_rows_of_table_3_are_of_equally_many_images(held_out: int, count: int, tmp_path: Path) -> None:
+    config = tiny(3, seeds=1, rows=["noise", "real"], synthesis={"iterations": 1})
+    shared = given(config, tmp_path)
+    validation = Split(shared.real.validation.images[:held_out], shared.real.validation.labels[:held_out])
+    shared = replace(shared, real=replace(shared.real, read_validation=lambda: validation))
+    filled = [run_cell(cell, shared) for cell in cells_of(config)]
+    assert [each.facts["images"] for each in filled] == [count, count]
+
+
+def test_the_first_of_equally_good_points_is_the_best() -> None:
+    curve = [{"step": step, "validation": value} for step, value in ((5, 0.5), (10, 0.9), (15, 0.9), (20, 0.4))]
+    assert _best(curve)["step"] == 10
 
 
 def test_a_set_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> None:

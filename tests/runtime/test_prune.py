@@ -281,11 +281,60 @@ class Halving(torch.nn.Module):
         return self.last(self.second(x / x.shape[1]).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("factory", "says"), [(linear_network, "no convolutions"), (Halving, "answers differently")])
-def test_networks_that_cannot_be_pruned_are_told(factory, says: str, config: Path, tmp_path: Path) -> None:
+class Fixed(torch.nn.Module):
+    """An activation that keeps count of its channels, so that none can go."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slope, self.channels = torch.nn.Parameter(torch.ones(channels)), channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.slope.view(1, self.channels, 1, 1)
+
+
+def fixed_network() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), Fixed(6), torch.nn.Flatten(), torch.nn.Linear(216, 10))
+
+
+def normed_network() -> torch.nn.Module:
+    layers = [torch.nn.Conv2d(1, 6, 3), torch.nn.GroupNorm(2, 6), torch.nn.Flatten(), torch.nn.Linear(216, 10)]
+    return torch.nn.Sequential(*layers)
+
+
+def half_normed_network() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 6, 3), torch.nn.Conv2d(6, 1, 1), torch.nn.Upsample(8), normed_network()
+    )
+
+
+REFUSED = [
+    (linear_network, 0.5, "no convolutions"),
+    (Halving, 0.5, "answers differently"),
+    (fixed_network, 0.5, r"following them failed: .*shape"),
+    (normed_network, 0.5, r"no layer can lose channels: 0 runs through 1, a GroupNorm.$"),
+    (half_normed_network, 0.9, r"at most 0\.\d+ .*left out: 3\.0 runs through 3\.1, a GroupNorm.$"),
+]
+
+
+@pytest.mark.parametrize(("factory", "ratio", "says"), REFUSED)
+def test_networks_that_cannot_be_pruned_are_told(
+    factory, ratio: float, says: str, config: Path, tmp_path: Path
+) -> None:
     safetensors.torch.save_file(factory().state_dict(), tmp_path / "weights.safetensors")
     given = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")]).config
     name = f"tests.runtime.test_prune:{factory.__name__}"
     teacher = replace(given.teacher, network=name, arguments={}, checkpoint=str(tmp_path / "weights.safetensors"))
+    pruning, additions = replace(given.pruning, ratio=ratio), replace(given.additions, rounds=0)
     with pytest.raises(InputError, match=says):
-        check_pruning(replace(given, teacher=teacher, additions=replace(given.additions, rounds=0)))
+        check_pruning(replace(given, teacher=teacher, pruning=pruning, additions=additions))
+
+
+def test_a_network_some_of_whose_layers_keep_their_channels_is_pruned_with_a_note(config: Path, tmp_path: Path) -> None:
+    safetensors.torch.save_file(half_normed_network().state_dict(), tmp_path / "weights.safetensors")
+    given = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")]).config
+    assert check_pruning(given).note == ""
+    name, weights = "tests.runtime.test_prune:half_normed_network", str(tmp_path / "weights.safetensors")
+    teacher = replace(given.teacher, network=name, arguments={}, checkpoint=weights)
+    pruning, additions = replace(given.pruning, ratio=0.2), replace(given.additions, rounds=0)
+    checked = check_pruning(replace(given, teacher=teacher, pruning=pruning, additions=additions))
+    assert checked.note == "these layers keep all their channels: 3.0 runs through 3.1, a GroupNorm"

@@ -32,6 +32,7 @@ from tests.jobs import ROOT, TINY, call, start, wait_until
 from tests.tiny import tiny_synthesis, tiny_teacher
 
 SPACE = yaml.safe_load(Path(__file__).parents[1].joinpath("tiny_space.yaml").read_text())
+SIZES = "{search: {synthesis.batch_size: {choice: [8, 16]}}}"
 TRIALS, REPORTS = 5, 3
 
 
@@ -197,6 +198,8 @@ BAD = [
     (["--searcher", "grid"], "searcher = 'grid': must be random or tpe for a space with ranges"),
     (["--metric", "verifier_agreement"], "--verifiers NETWORK=CHECKPOINT"),
     (["--metric", "beauty"], "metric = 'beauty'"),
+    (["--metric", "feature_distance", "--space", SIZES], "metric = 'feature_distance': must be another metric"),
+    (["--also", "[feature_distance]", "--space", SIZES], "synthesis.batch_size at one value"),
     (["--verifiers", "digits=no_such.safetensors"], "verifiers.0.checkpoint"),
     (["--trial.cpus", "512"], "trial.cpus = 512.0: must be at most"),
     (["--trial.gpus", "0.5"], "trial.gpus = 0.5: must be at most"),
@@ -254,7 +257,9 @@ def test_a_teacher_without_batch_normalisation_is_searched_by_what_it_has(tmp_pa
         synthesis=tiny_synthesis(method="deepdream", iterations=2),
         rounds={"initial_batches": 2, "count": 0, "final_steps": 1},
     )
+    began = time.perf_counter()
     reports = list(TrialAtWork(plan, config, 0).reports())
+    assert 0 < sum(each["seconds"] for each in reports) < time.perf_counter() - began  # of each, and not since it began
     assert [each["images"] for each in reports] == [8, 16]
     assert "feature_distance" not in reports[0] and 0 <= reports[1]["target_share"] <= 1
 

@@ -75,6 +75,30 @@ def test_what_an_earlier_session_found_is_learned_from():
     assert near(told(TPE(SPACE, 100, 0))) > near(TPE(SPACE, 100, 0)) + 0.3
 
 
+def ended(trial: int, point: dict) -> tuple[list[float], bool]:
+    """How a trial ends: every fifth fails, every third is stopped before its end."""
+    scores = [worth(point) - 1.0, worth(point)]
+    return ([], False) if trial % 5 == 4 else (scores[:1], False) if trial % 3 == 2 else (scores, True)
+
+
+@pytest.mark.parametrize("resumed", [4, 10, 13, 19])
+def test_trials_one_after_another_have_the_same_points_after_a_resume(resumed):
+    whole, points = TPE(SPACE, 25, 3), []
+    for trial in range(25):
+        points.append(whole.ask(trial))
+        whole.tell(trial, points[-1], *ended(trial, points[-1]))
+    again = TPE(SPACE, 25, 3)
+    for trial, point in enumerate(points[:resumed]):
+        again.tell(trial, point, *ended(trial, point))
+    for trial in range(resumed, 25):
+        assert again.ask(trial) == points[trial], trial
+        again.tell(trial, points[trial], *ended(trial, points[trial]))
+    other = TPE(SPACE, 25, 4)
+    for trial, point in enumerate(points[:20]):
+        other.tell(trial, point, *ended(trial, point))
+    assert other.ask(20) != points[20], "the seed decides"
+
+
 def test_failed_and_stopped_trials_do_no_harm():
     sampler = TPE(SPACE, 40, 0)
     for trial in range(30):

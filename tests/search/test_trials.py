@@ -28,7 +28,7 @@ def test_what_is_noted_is_there_at_once_and_in_the_next_session(trials, tmp_path
     again = Trials(tmp_path / "trials.jsonl")
     for known in (trials, again):
         assert [trial.status for _, trial in known.items()] == ["done", "done", "stopped", "failed"]
-        assert known[1].reports == [values(0.3), values(0.9, 20)] and len(known[1].moments) == 2
+        assert known[1].reports == [values(0.3), values(0.9, 20) | {"seconds": 2.0}] and len(known[1].moments) == 2
         assert known[3].reason == "SynthesisError: it diverged" and known[2].point == {"synthesis.jitter": 2}
     assert 4 not in again and again.count("done") == 2
 
@@ -40,6 +40,17 @@ def test_nothing_is_noted_twice_and_the_first_word_on_an_end_holds(trials, tmp_p
     trials.report(0, 2, values(0.99))  # it has ended
     trials.end(2, "done")
     assert (tmp_path / "trials.jsonl").read_bytes() == before
+
+
+def test_the_seconds_of_a_trial_add_up_over_its_reports_whoever_made_them(tmp_path):
+    trials = Trials(tmp_path / "trials.jsonl")
+    trials.begin(0, {})
+    trials.report(0, 0, values(0.4) | {"seconds": 3.0})
+    again = Trials(tmp_path / "trials.jsonl")
+    again.report(0, 0, values(0.4) | {"seconds": 0.5})  # made again to get further, which is not counted twice
+    again.report(0, 1, values(0.5) | {"seconds": 4.0})
+    assert [each["seconds"] for each in again[0].reports] == [3.0, 7.0]
+    assert Trials(tmp_path / "trials.jsonl")[0].reports == again[0].reports
 
 
 def test_a_report_is_noted_only_in_its_turn(tmp_path):
@@ -90,4 +101,4 @@ def test_the_table_has_a_row_for_each_report_and_one_for_a_trial_without(trials)
 def test_progress_is_what_all_trials_had_spent_when_each_ended(trials):
     progress = trials.progress("accuracy")
     assert progress["trial"].tolist() == [0, 1, 2] and progress["best"].tolist() == [0.5, 0.9, 0.95]
-    assert progress["updates"].tolist() == [20, 40, 50]
+    assert progress["updates"].tolist() == [20, 40, 50] and progress["seconds"].tolist() == [2.0, 4.0, 5.0]

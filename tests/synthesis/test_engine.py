@@ -7,18 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from raydream.synthesis.engine import Engine
-from raydream.synthesis.synthesizer import Request
-from tests.tiny import tiny_network, tiny_student, tiny_synthesis, tiny_targets, tiny_teacher
+from tests.tiny import tiny_network, tiny_student, tiny_synthesis, tiny_teacher
 
 TERMS = ("classification", "feature", "competition")
 
 
-def compiles(monkeypatch: pytest.MonkeyPatch, at_s: float, batches: int = 1, count: int = 8, **settings) -> bool:
+def compiles(monkeypatch: pytest.MonkeyPatch, at_s: float, batches: int = 1, **settings) -> bool:
     """Whether an engine compiles, where compiling takes so many seconds."""
     monkeypatch.setattr("raydream.compute.COMPILE_S", at_s)
     student = settings.pop("student", None)
     engine = Engine(tiny_teacher(), tiny_synthesis(**settings), TERMS, batches)
-    return engine.gradient(Request(tiny_targets(count), 0, student)).compiled
+    return engine.gradient(student).compiled
 
 
 def saved_s(monkeypatch: pytest.MonkeyPatch, **settings) -> float:
@@ -50,14 +49,6 @@ def test_small_batches_are_charged_their_launches(monkeypatch):
 def test_a_competition_is_charged_for_both_networks(monkeypatch):
     alone = saved_s(monkeypatch, batch_size=10_000)
     assert saved_s(monkeypatch, batch_size=10_000, student=tiny_student()) == pytest.approx(2 * alone, rel=0.1)
-
-
-def test_the_first_request_of_a_process_decides_nothing(monkeypatch):
-    # Else the bits of a batch would depend on who made the smaller one before it.
-    border = saved_s(monkeypatch, batch_size=8)
-    for count in (1, 8, 500):
-        assert compiles(monkeypatch, 0.99 * border, count=count, batch_size=8)
-        assert not compiles(monkeypatch, 1.01 * border, count=count, batch_size=8)
 
 
 class NarrowWithoutGradients(nn.Module):

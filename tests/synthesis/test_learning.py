@@ -10,10 +10,10 @@ from torch.nn import functional
 from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
 from raydream.losses.divergences import competition
+from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.seeds import derive_seed
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.generator_network import fresh_network
-from tests.synthesis.test_inversion import statistics_by_hand
 from tests.tiny import tiny_student, tiny_synthesis, tiny_targets, tiny_teacher
 
 LEARNING = ["dafl", "fast"]
@@ -88,21 +88,50 @@ def test_dafl_is_the_algorithm_as_one_reads_it():
         assert torch.equal(made.targets, teacher.logits(made.images).argmax(1))
 
 
+Average = list[tuple[Tensor, Tensor]]
+
+
+def smoothed_by_hand(
+    network: nn.Module, x: Tensor, average: Average, momentum: float
+) -> tuple[Tensor, Tensor, Average]:
+    """The logits, the sum of all layers' distances, and what was compared: momentum * average + the rest * batch."""
+    layers, entered = list(batch_norm_layers(network).values()), []
+    handles = [layer.register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0])) for layer in layers]
+    logits = network(x)
+    for handle in handles:
+        handle.remove()
+    distance, compared = torch.zeros(()), []
+    for index, (layer, values) in enumerate(zip(layers, entered, strict=True)):
+        flat = values.transpose(0, 1).flatten(1)
+        mean = flat.mean(1)
+        variance = (flat - mean[:, None]).square().mean(1)
+        if average:
+            mean = momentum * average[index][0] + (1.0 - momentum) * mean
+            variance = momentum * average[index][1] + (1.0 - momentum) * variance
+        distance = distance + (mean - layer.running_mean).norm() + (variance - layer.running_var).norm()
+        compared.append((mean.detach(), variance.detach()))
+    return logits, distance, compared
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
 @pytest.mark.parametrize("with_student", [False, True])
-def test_fast_is_the_algorithm_as_one_reads_it(with_student):
-    teacher, config = tiny_teacher(), config_of("fast", jitter=0)
+def test_fast_is_the_algorithm_as_one_reads_it(with_student, momentum):
+    teacher = tiny_teacher()
+    config = config_of("fast", jitter=0, generator={**GENERATOR, "statistics_momentum": momentum})
     canvas, from_canvas = teacher.normalisation.canvas(), teacher.normalisation.from_canvas()
     synthesizer, student = SYNTHESIZERS["fast"](teacher, config), tiny_student() if with_student else None
     meta = fresh_network(config.generator, teacher, derive_seed(3, "generator network")).state_dict()
-    for seed in (3, 4):
+    average: Average = []
+    for seed in (3, 4, 5):
         made = synthesizer.synthesize(request_of(seed, student))
         codes = torch.randn(8, 6, generator=torch.Generator().manual_seed(seed)).requires_grad_()
         network = fresh_network(config.generator, teacher, 0)
         network.load_state_dict(meta)
-        optimizers = [torch.optim.Adam(network.parameters(), 0.01), torch.optim.Adam([codes], 0.05)]
+        betas = (0.5, 0.999)
+        optimizers = [torch.optim.Adam(network.parameters(), 0.01, betas), torch.optim.Adam([codes], 0.05, betas)]
         for _ in range(config.iterations):
             images = network(codes) * from_canvas
-            logits, distances = statistics_by_hand(teacher.network, images)
+            logits, distances, compared = smoothed_by_hand(teacher.network, images, average, momentum)
             loss = functional.cross_entropy(logits, tiny_targets()) + 10.0 * distances
             if student is not None:
                 loss = loss + 10.0 * competition(logits, student(images), 3.0)
@@ -116,11 +145,32 @@ def test_fast_is_the_algorithm_as_one_reads_it(with_student):
         assert int((made.images.int() - expected.int()).abs().max()) <= 1 and made.targets is None
         assert ("competition" in made.losses) == with_student
         learned = synthesizer.state_dict()
+        kept = [row.split([len(mean) for mean, _ in compared]) for row in learned["statistics"]]
+        average = list(zip(*kept, strict=True))  # moves once a batch, by the statistics of its last update
+        torch.testing.assert_close(average, compared, rtol=1e-3, atol=1e-3)
         for name, value in network.state_dict().items():
             # fp32 sums in another order, which Adam makes much of where a gradient is nearly zero.
             near = (0.5 * (meta[name] + value) - learned[f"network.{name}"]).abs() <= 1e-4
             assert near.float().mean() > 0.98, name
             meta[name] = learned[f"network.{name}"]  # as the next batch makes much of the last bits
+
+
+def test_without_a_feature_term_no_statistics_are_learned():
+    weights = {"feature": 0.0, "classification": 1.0}
+    synthesizer = SYNTHESIZERS["fast"](tiny_teacher(), config_of("fast", coefficients=weights))
+    for seed in range(2):
+        synthesizer.synthesize(request_of(seed))
+    assert all(name.startswith("network.") for name in synthesizer.state_dict())
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_the_schedule_of_pixels_is_none_of_a_generator_network(method):
+    plain = SYNTHESIZERS[method](tiny_teacher(), config_of(method)).synthesize(request_of(0))
+    pixels = {"decay": "cosine", "warm_up": 3, "betas": (0.3, 0.7), "learning_rate": 9.0}
+    scheduled = SYNTHESIZERS[method](tiny_teacher(), config_of(method, **pixels)).synthesize(request_of(0))
+    assert torch.equal(plain.images, scheduled.images) and plain.curve == scheduled.curve
+    others = SYNTHESIZERS[method](tiny_teacher(), config_of(method, generator={**GENERATOR, "betas": (0.3, 0.7)}))
+    assert others.synthesize(request_of(0)).curve != plain.curve
 
 
 def test_an_outer_rate_of_1_goes_on_where_the_last_batch_ended():

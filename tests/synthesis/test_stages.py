@@ -42,6 +42,16 @@ def test_without_stages_there_is_one_at_the_teachers_size():
     assert stages_of(config, (6, 8)) == [Stage((6, 8), 7, 0.3, (0.5, 0.9), 4, "nearest")]
 
 
+@pytest.mark.parametrize(("method", "betas"), [("fast", (0.5, 0.999)), ("dafl", (0.9, 0.999))])
+def test_a_generator_network_learns_at_a_constant_rate_with_the_betas_of_its_methods_paper(method, betas):
+    pixels = {"learning_rate": 0.3, "betas": (0.1, 0.2), "decay": "cosine", "warm_up": 2}
+    config = SynthesisConfig(method=method, iterations=4, generator={"learning_rate": 0.01}, **pixels)
+    assert stages_of(config, (6, 8)) == [Stage((6, 8), 4, 0.01, betas, 2, "nearest")]
+    assert rates(config) == [0.01] * 4
+    others = SynthesisConfig(method=method, generator={"betas": (0.3, 0.4)}, **pixels)
+    assert stages_of(others, (6, 8))[0].betas == (0.3, 0.4)
+
+
 def test_what_a_stage_leaves_open_is_as_the_synthesis_says():
     config = SynthesisConfig(iterations=7, learning_rate=0.3, betas=(0.5, 0.9), jitter=4, stages=({},))
     assert stages_of(config, (6, 8)) == stages_of(SynthesisConfig(**(vars(config) | {"stages": ()})), (6, 8))

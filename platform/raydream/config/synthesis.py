@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Betas, Count, NonNegative, NonNegativeInt, Positive
+from raydream.config.fields import STRICT, Betas, Count, NonNegative, NonNegativeInt, Positive, Share
 from raydream.errors import InputError
 
 
@@ -87,6 +87,12 @@ class GeneratorNetworkConfig:
     """of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3)"""
     code_learning_rate: Positive = 0.01
     """fast: of Adam on the latent codes (FastDFKD with 10 updates a batch: 0.01)"""
+    betas: Betas | None = None
+    """decay rates of Adam's two moments; null: as the method's paper has them (fast: 0.5 and 0.999, dafl: 0.9 and
+    0.999)"""
+    statistics_momentum: Share = 0.9
+    """fast: share of the moving average over earlier batches in the feature statistics that are compared (FastDFKD:
+    0.9); the gradient of R_feature is scaled by the rest, so 0.9 makes alpha_f act like a tenth of it"""
     outer_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """fast: how far the weights from which each batch sets out go towards those at which it ends"""
     chains: Count = 1
@@ -113,12 +119,13 @@ class SynthesisConfig:
     learning_rate: Positive = 0.05
     """of Adam on the pixels, in units of 0.225 of their range (the paper: 0.05)"""
     betas: Betas = (0.9, 0.999)
-    """decay rates of Adam's two moments (FastDFKD: 0.5 and 0.999)"""
+    """decay rates of Adam's two moments, on the pixels"""
     generator: GeneratorNetworkConfig = Field(default_factory=GeneratorNetworkConfig)
     decay: Literal["constant", "cosine"] = "constant"
-    """of the learning rate over a stage's updates (the paper for CIFAR-10: constant)"""
+    """of the pixels' learning rate over a stage's updates (the paper for CIFAR-10: constant); a generator network's is
+    always constant"""
     warm_up: NonNegativeInt = 0
-    """updates over which the learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
+    """updates over which the pixels' learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
     jitter: NonNegativeInt = 2
     """each update sees the images rolled by up to so many pixels (the published code: 2)"""
     flip: bool = False
@@ -172,6 +179,11 @@ class SynthesisConfig:
             "dafl": ["one_hot", "activation", "information_entropy"],
             "fast": ["classification", "feature", "competition"],
         }[self.method]
+
+    @property
+    def generator_betas(self) -> tuple[float, float]:
+        """The decay rates of Adam's two moments on a generator network: its own, else those of the method's paper."""
+        return self.generator.betas or ((0.5, 0.999) if self.method == "fast" else (0.9, 0.999))
 
     @property
     def learns(self) -> bool:

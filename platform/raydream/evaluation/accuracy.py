@@ -1,5 +1,7 @@
 """Top-1 accuracy."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -29,6 +31,15 @@ def accuracy(
     finally:
         network.train(training)
     return hits / len(images)
+
+
+def best_step(validation: Mapping[int, float]) -> int:
+    """The step that validation images choose: that of the highest accuracy, and of equals the first.
+
+    Args:
+        validation: accuracy by step, one at least.
+    """
+    return min(validation, key=lambda step: (-validation[step], step))
 
 
 @torch.no_grad()

@@ -29,6 +29,9 @@ def keeps_statistics(network: nn.Module) -> bool:
 
 MOST_SUMMED = 2**20
 """values per channel up to which ATen's plain summing in fp32 is exact enough (a relative 1e-4 at a quarter of it)"""
+MOST_OFFSET = 20.0
+"""standard deviations that a mean may be from 0 for ATen's plain summing; the mean of 2^20 values 1,000 standard
+deviations away is off by 10 of them, and the variance by 90 times what it is"""
 
 
 def batch_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +70,11 @@ def _wide(x: Tensor) -> Tensor:
 
 
 class _FastStatistics(torch.autograd.Function):
-    """The same by ATen's batch-norm kernel: one pass, where var_mean takes several on uncompiled CPU tensors."""
+    """The same by ATen's batch-norm kernel: one pass, where var_mean takes several on uncompiled CPU tensors.
+
+    Channels whose mean is more than `MOST_OFFSET` standard deviations from 0 are done again by var_mean. An error of
+    the mean enlarges the variance by no more than its square, so such channels are found in spite of their errors.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,6 +82,10 @@ class _FastStatistics(torch.autograd.Function):
         # Running statistics of this type make it answer in this type, whatever x is; they are thrown away.
         unused = torch.zeros(2, x.shape[1], dtype=kind)
         mean, variance = torch.ops.aten.batch_norm_update_stats(x, unused[0], unused[1], 0.0)
+        excess = torch.addcmul(variance, mean, mean, value=-(MOST_OFFSET**-2))
+        if excess.min().item() < 0.0:
+            far, over = (excess < 0.0).nonzero().flatten(), [0, *range(2, x.dim())]
+            variance[far], mean[far] = torch.var_mean(_wide(x[:, far]), dim=over, correction=0)
         ctx.save_for_backward(x, mean)
         return mean, variance
 
@@ -115,14 +126,15 @@ def feature_statistics(distances: Tensor, first_bn: float) -> Tensor:
 
 
 Statistics = list[tuple[Tensor, Tensor]]
-"""mean and biased variance of what entered each BN layer, each [C], in the order of the layers"""
+"""mean and biased variance of what entered a BN layer, each [C]: layer by layer, and use by use of each layer"""
 
 
 class ObservedNetwork(nn.Module):
     """A frozen copy of a network that also tells what entered its BN layers.
 
     A copy, because its hooks stay for good (torch.compile would compile anew for each new hook), and because its
-    weights are laid out for speed; the network it was made from is left as it is.
+    weights are laid out for speed; the network it was made from is left as it is. A layer that is used several times
+    in one pass is compared at each use.
 
     Args:
         network: whose BN layers with running statistics are observed; is copied, frozen and put in eval mode, so that
@@ -145,7 +157,8 @@ class ObservedNetwork(nn.Module):
             raise ValueError("the network has no batch normalisation with running statistics to compare with")
         self.names = list(observed)
         self._layers = list(observed.values())
-        self._seen: list[tuple[Tensor, Tensor] | None] = [None] * len(observed)
+        self._seen: list[Statistics] = [[] for _ in observed]
+        self._uses = [1] * len(observed)
         for index, layer in enumerate(self._layers):
             layer.register_forward_pre_hook(self._hook(index), with_kwargs=True)
 
@@ -159,27 +172,77 @@ class ObservedNetwork(nn.Module):
             logits = self.network(x)
         finally:
             # Taken away at once: kept, they would keep the whole pass in memory until the next one.
-            found, self._seen = self._seen, [None] * len(self._seen)
-        missed = [name for name, seen in zip(self.names, found, strict=True) if seen is None]
+            found, self._seen = self._seen, [[] for _ in self._seen]
+        missed = [name for name, seen in zip(self.names, found, strict=True) if not seen]
         if missed:
             raise ValueError(f"these BN layers are not run in eval mode: {', '.join(missed)}")
-        return logits, [seen for seen in found if seen is not None]
+        self._uses = [len(seen) for seen in found]
+        return logits, [pair for seen in found for pair in seen]
 
     def distances(self, statistics: Statistics) -> Tensor:
-        """[L], how far each layer's statistics are from its running ones."""
-        return torch.stack(
-            [
-                feature_distance(mean, variance, layer.running_mean, layer.running_var)  # type: ignore[arg-type]
-                for layer, (mean, variance) in zip(self._layers, statistics, strict=True)
-            ]
-        )
+        """[L], how far the statistics of a pass are from each layer's running ones, added up over the layer's uses."""
+        left, distances = list(statistics), []
+        for layer, uses in zip(self._layers, self._uses, strict=True):
+            mine, left = left[:uses], left[uses:]
+            running = layer.running_mean, layer.running_var
+            each = [feature_distance(mean, variance, *running) for mean, variance in mine]  # type: ignore[arg-type]
+            distances.append(sum(each[1:], start=each[0]))
+        return torch.stack(distances)
 
     def _hook(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def observe(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             x = inputs[0] if inputs else next(iter(named.values()))
-            self._seen[index] = batch_statistics(x, layer.running_mean)  # type: ignore[arg-type]
+            self._seen[index].append(batch_statistics(x, layer.running_mean))  # type: ignore[arg-type]
 
         return observe
+
+
+class SmoothedNetwork(ObservedNetwork):
+    """An observed network that compares a moving average of the statistics, over batches, with the running ones.
+
+    What is compared is m * average + (1 - m) * batch, with the momentum m (FastDFKD, AAAI 2022, as its code has it).
+    The norms of eq. 5 are not squared, so the gradient of the batch is 1 - m of what it would be, whatever the
+    distance: a momentum of 0.9 weighs R_feature like a tenth of alpha_f, and lets batches make up for each other.
+
+    Args:
+        network: see `ObservedNetwork`.
+        momentum: m, in [0, 1).
+        example: images [N,C,H,W] that the network takes, from which the number of statistics is known.
+
+    Attributes:
+        compared: [2, C of all layers and uses], means and variances that were last compared: what the average is once
+            it has taken in that batch.
+    """
+
+    average: Tensor
+    weight: Tensor
+
+    def __init__(self, network: nn.Module, momentum: float, example: Tensor) -> None:
+        super().__init__(network)
+        self._momentum = momentum
+        with torch.no_grad():
+            self.compared = _stacked(self(example)[1])
+        # Buffers that are overwritten: compiled code would be compiled again for other tensors.
+        self.register_buffer("average", torch.zeros_like(self.compared))
+        self.register_buffer("weight", torch.zeros_like(self.compared[0, 0]))
+
+    def begin(self, average: Tensor | None) -> None:
+        """Set the average, [2, C of all layers and uses], that the next passes are smoothed by; None: there is none."""
+        self.weight.fill_(0.0 if average is None else self._momentum)
+        if average is not None:
+            self.average.copy_(average)
+
+    def distances(self, statistics: Statistics) -> Tensor:
+        """[L], as `ObservedNetwork.distances`, of the smoothed statistics."""
+        smoothed = torch.lerp(_stacked(statistics), self.average, self.weight)
+        self.compared = smoothed.detach()
+        widths = [len(mean) for mean, _ in statistics]
+        means, variances = (row.split(widths) for row in smoothed)
+        return super().distances(list(zip(means, variances, strict=True)))
+
+
+def _stacked(statistics: Statistics) -> Tensor:
+    return torch.stack([torch.cat([pair[part] for pair in statistics]) for part in (0, 1)])
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydream.networks.activations import activation_width
 from raydream.networks.resnet import PaddedShortcut
 
 Widths = dict[str, tuple[int, int]]
@@ -66,7 +67,10 @@ def width_of(layer: nn.Module) -> tuple[int, int] | None:
         return layer.in_features, layer.out_features
     if isinstance(layer, _BatchNorm):
         return layer.num_features, layer.num_features
-    return (layer.channels_in, len(layer.sources)) if isinstance(layer, SelectedShortcut) else None
+    if isinstance(layer, SelectedShortcut):
+        return layer.channels_in, len(layer.sources)
+    width = activation_width(layer) or 1
+    return (width, width) if width > 1 else None
 
 
 def widths_of(network: nn.Module) -> Widths:
@@ -99,10 +103,24 @@ def resize(layer: nn.Module, channels_in: int, channels_out: int) -> None:
             _renew(layer, name, (channels_out,))
     elif isinstance(layer, SelectedShortcut):
         layer.channels_in, layer.sources = channels_in, layer.sources.new_empty(channels_out)
+    elif width := activation_width(layer):
+        _resize_activation(layer, width, channels_out)
+        return
     else:
         raise ValueError(f"a {type(layer).__name__} has no channels of its own")
     reset: Callable[[], None] = layer.reset_parameters
     reset()
+
+
+def _resize_activation(layer: nn.Module, before: int, channels: int) -> None:
+    """Give each channel the parameters of the first, as most activations begin; they need no way to be reset."""
+    for name, old in list(layer.named_parameters()):
+        if old.numel() == before > 1:
+            axis = old.shape.index(before)
+            first = old.detach().narrow(axis, 0, 1).repeat_interleave(channels, axis)
+            setattr(layer, name, nn.Parameter(first, old.requires_grad))
+    if isinstance(layer, nn.PReLU):
+        layer.num_parameters = channels
 
 
 def _renew(layer: nn.Module, name: str, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydream.networks.activations import activation_width
 from raydream.networks.pruned import SelectedShortcut, is_depthwise, resize, width_of, with_selected_shortcuts
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Part:
     Attributes:
         layer: its name.
         side: out where it makes the channels, in where it mixes them into others, through where it treats each of
-            them apart (normalisation, depthwise convolutions).
+            them apart (normalisation, depthwise convolutions, activations with parameters for each channel).
         places: for each channel of the stream, its indices on that side of the layer.
     """
 
@@ -57,15 +58,34 @@ class Stream:
         return [part.layer for part in self.parts if part.side in sides]
 
 
+@dataclass(frozen=True)
+class Followed:
+    """The streams of a network.
+
+    Attributes:
+        streams: whose channels can be removed.
+        left_out: by the name of the layer that each other stream was found from, the layers or parameters that cannot
+            lose single channels, and why.
+    """
+
+    streams: list[Stream]
+    left_out: dict[str, str]
+
+
 Removed = Mapping[str, Sequence[int]]
 """by the name of a stream: which of its channels are to go"""
 
 
 def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stream]:
-    """The streams of a network whose channels can be removed.
+    """The streams of a network whose channels can be removed; see `follow`."""
+    return follow(network, input_shape).streams
 
-    The channels of the input and of the output are in none, nor are those that run through a layer which cannot lose
-    single channels (grouped convolutions, attention, parameters outside of any layer).
+
+def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> Followed:
+    """Find the streams of a network.
+
+    The channels of the input and of the output are in none. Those that run through a layer which cannot lose single
+    channels (grouped convolutions, attention, parameters outside of any layer) are left out.
 
     Args:
         network: is left alone.
@@ -74,18 +94,32 @@ def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[
     import torch_pruning  # here, as it takes a second with torchvision, and all but one job need neither
 
     traced = copy.deepcopy(network).cpu().float().requires_grad_(True)
-    _put_convolutions_for_shortcuts(traced)
+    _put_layers_that_can_be_followed(traced)
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # about parameters outside of layers, whose streams are left out below
         graph = torch_pruning.DependencyGraph().build_dependency(traced, torch.zeros(2, *input_shape), verbose=False)
-    names: dict[nn.Module, str] = {layer: name for name, layer in traced.named_modules()}
-    groups = graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Linear))
-    found = (_stream(graph, group, names) for group in groups)
-    return sorted((stream for stream in found if stream is not None), key=lambda stream: stream.name)
+    names: dict[object, str] = {layer: name for name, layer in traced.named_modules()}
+    names |= {parameter: name for name, parameter in traced.named_parameters()}
+    streams, left_out = [], {}
+    for group in graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Linear)):
+        stream, reasons = _stream(graph, group, names)
+        if reasons:
+            left_out[stream.name] = ", ".join(dict.fromkeys(reasons))
+        elif stream.layers("in"):  # what no layer takes in is the output
+            streams.append(stream)
+    return Followed(sorted(streams, key=lambda stream: stream.name), left_out)
 
 
-def _put_convolutions_for_shortcuts(network: nn.Module) -> None:
-    """What torch-pruning cannot follow becomes a convolution with as many channels on both sides, which it can."""
+def _put_layers_that_can_be_followed(network: nn.Module) -> None:
+    """Replace what torch-pruning cannot follow by what it can: shortcuts by convolutions, activations by PReLU."""
+    activations = {
+        layer: nn.PReLU(width)
+        for layer in network.modules()
+        if not isinstance(layer, nn.PReLU) and (width := activation_width(layer)) is not None
+    }
+    for name, layer in list(network.named_modules(remove_duplicate=False)):
+        if layer in activations:
+            network.set_submodule(name, activations[layer])
     for name, layer in list(with_selected_shortcuts(network).named_modules()):
         if isinstance(layer, SelectedShortcut):
             convolution = nn.Conv2d(layer.channels_in, len(layer.sources), 1, layer.stride, bias=False)
@@ -93,35 +127,40 @@ def _put_convolutions_for_shortcuts(network: nn.Module) -> None:
 
 
 def _stream(
-    graph: "torch_pruning.DependencyGraph", group: "torch_pruning.Group", names: Mapping[nn.Module, str]
-) -> Stream | None:
-    """One of torch-pruning's groups as a stream; None where it cannot be pruned."""
+    graph: "torch_pruning.DependencyGraph", group: "torch_pruning.Group", names: Mapping[object, str]
+) -> tuple[Stream, list[str]]:
+    """One of torch-pruning's groups as a stream, and what of it cannot lose single channels, in words."""
     root = group[0].dep.target.module
     channels = width_of(root)[1]  # type: ignore[index]
     parts: list[Part] = []
+    reasons: list[str] = []
     for item in group:
         layer, outwards = item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler)
-        if isinstance(layer, nn.Module) and layer not in names:
-            continue  # an addition or an activation, which has no weights
-        if not _loses_channels(layer):
-            return None
+        if layer not in names or activation_width(layer) == 1:
+            continue  # an addition or an activation, which has no weights, or one for all channels
+        if kind := _keeps_channels(layer):
+            reasons.append(f"{names[layer]}, {kind}")
+            continue
         places: list[list[int]] = [[] for _ in range(channels)]
         for place, channel in zip(item.idxs, item.root_idxs, strict=True):
             places[channel].append(int(place))
         side: Side = "through" if _is_through(layer) else "out" if outwards else "in"
         parts.append(Part(names[layer], side, tuple(map(tuple, places))))
-    stream = Stream(names[root], channels, tuple(parts))
-    return stream if stream.layers("in") else None  # what no layer takes in is the output
+    return Stream(names[root], channels, tuple(parts)), reasons
 
 
-def _loses_channels(layer: object) -> bool:
+def _keeps_channels(layer: object) -> str:
+    """What a layer or a parameter is that cannot lose single channels; empty where it can."""
+    if isinstance(layer, nn.Parameter):
+        return "a parameter outside of any layer"
     if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1 or is_depthwise(layer)
-    return isinstance(layer, nn.Linear | _BatchNorm)
+        return "" if layer.groups == 1 or is_depthwise(layer) else f"a convolution in {layer.groups} groups"
+    known = isinstance(layer, nn.Linear | _BatchNorm) or activation_width(layer) is not None
+    return "" if known else f"a {type(layer).__name__}"
 
 
 def _is_through(layer: nn.Module) -> bool:
-    return isinstance(layer, _BatchNorm) or is_depthwise(layer)
+    return isinstance(layer, _BatchNorm) or is_depthwise(layer) or activation_width(layer) is not None
 
 
 def masked(network: nn.Module, streams: Sequence[Stream], removed: Removed) -> nn.Module:
@@ -192,7 +231,12 @@ def _cut(layer: nn.Module, gone_in: set[int], gone_out: set[int]) -> None:
         moved[kept_in] = torch.arange(len(kept_in))
         state = {"sources": moved[state["sources"]][kept_out]}
     else:
-        state = {name: value[kept_out] if value.dim() else value for name, value in state.items()}
+        state = {
+            name: value.index_select(value.shape.index(channels_out), kept_out)
+            if channels_out in value.shape
+            else value
+            for name, value in state.items()
+        }
         if not _is_through(layer):
             state["weight"] = state["weight"][:, kept_in]
     resize(layer, len(kept_in), len(kept_out))

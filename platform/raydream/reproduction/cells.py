@@ -18,14 +18,14 @@ from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.config import ContinualConfig, DistillConfig, PruneConfig, TransferConfig
 from raydream.data import Dataset, Split
-from raydream.evaluation.accuracy import accuracy, logits_of
+from raydream.evaluation.accuracy import accuracy, best_step, logits_of
 from raydream.evaluation.comparison import agreement
 from raydream.evaluation.cross_model import sized
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.evaluation.quality import Seen, frechet_distance, inception_score, pairwise_distance, precision_recall
 from raydream.folders import Folder
 from raydream.records import ImageBatch
-from raydream.reproduction.sets import make_set, open_set, pixels_of
+from raydream.reproduction.sets import make_set, open_set, pixels_of, some_of
 from raydream.reproduction.tables import Cell
 from raydream.schedule import Epochs, Schedule
 from raydream.shards import ShardStore
@@ -146,11 +146,15 @@ def _verified(cell: Cell, given: Given) -> Filled:
 
 
 def _scored(cell: Cell, given: Given) -> Filled:
-    """Table 3: quality and diversity as the first verifier sees them, beside real test images."""
+    """Table 3: quality and diversity as the first verifier sees them, beside real test images.
+
+    All rows are of equally many images, as scores depend on how many there are.
+    """
     extractor, test = given.verifiers[0], given.real.test
     made = isinstance(cell.images, DistillConfig)
     batches = make_set(cell.images, given.teacher, given.images) if isinstance(cell.images, DistillConfig) else []
-    pixels = _all(batches).images if made else given.real.validation.images
+    held_out = given.real.validation.images
+    pixels = some_of(_all(batches).images if made else held_out, min(cell.count, len(held_out)), cell.seed)
     found, real = _seen(extractor, pixels), _seen(extractor, test.images)
     precision, recall = precision_recall(found.features, real.features)
     figures = {
@@ -307,8 +311,9 @@ def _accuracy(network: nn.Module, teacher: Teacher, split: Split) -> float:
 
 
 def _best(curve: list[dict[str, float]]) -> dict[str, float]:
-    """The point that validation images would choose: the first of the best."""
-    return max(curve, key=lambda point: point["validation"])
+    """The point that validation images choose, see `best_step`."""
+    best = best_step({int(point["step"]): point["validation"] for point in curve})
+    return next(point for point in curve if point["step"] == best)
 
 
 def _all(batches: list[ImageBatch]) -> Split:

@@ -43,7 +43,7 @@ NOTES = {
     3: "The Inception score is exp of the mean KL divergence of class probabilities from their mean, here of the "
     "network named below instead of Inception-v3, so that no figure can be compared with the paper's. The Fréchet "
     "distance, precision, recall and feature distance are of the same network's features, beside real test images; "
-    "the row `real` is real validation images beside them.",
+    "the row `real` is real validation images beside them. All rows are of equally many images.",
     4: "Best is chosen by validation images within the last epochs. The paper has ImageNet and a ResNet-50; its rows "
     "of other real images and of a GAN have no counterpart where none are named by --sources.",
     5: "Latency is of one image, measured in turn with the teacher while other cells may run beside: its ratio is "

@@ -29,7 +29,7 @@ from raydream.seeds import derive_seed
 from raydream.shards import ShardStore
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """of what is kept by content; another version's is not found"""
 REAL = "real"
 """names the training images of the data, without their labels"""
@@ -121,11 +121,16 @@ def pixels_of(
     if isinstance(source, DistillConfig):
         return np.concatenate([batch.images for batch in make_set(source, teacher, folder)])
     if source == REAL:
-        order = np.random.default_rng(derive_seed(seed, "share of images")).permutation(len(real.train.labels))
-        return real.train.images[np.sort(order[:count])]
+        return some_of(real.train.images, count, seed)
     whole = open_files(source, "sources", teacher.config.input_shape)
     chosen = Images.of(whole, min(1.0, count / sum(whole.parts)), seed)
     return np.concatenate([whole.read(rows) for rows in chosen.pieces()])
+
+
+def some_of(images: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """At most so many of the images, drawn by a seed and in their order."""
+    order = np.random.default_rng(derive_seed(seed, "share of images")).permutation(len(images))
+    return images[np.sort(order[:count])]
 
 
 def content_of(path: str, field: str, shape: tuple[int, int, int]) -> str:

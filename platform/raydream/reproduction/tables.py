@@ -77,6 +77,7 @@ class Cell:
         seed: of the run.
         run: its settings, resolved; teacher and verifiers go by their fingerprints.
         images: what it learns from or looks at: how a set is made, `REAL`, or a path; None: it makes its own.
+        count: of table 3: how many images are looked at, where the validation split has as many.
     """
 
     table: int
@@ -85,6 +86,7 @@ class Cell:
     seed: int
     run: Run
     images: DistillConfig | str | None = None
+    count: int = 0
 
     def __str__(self) -> str:
         return f"{' '.join(part for part in (self.row, self.column) if part)} (seed {self.seed})"
@@ -107,6 +109,7 @@ class Cell:
             self.seed,
             as_dict(self.run),
             images,
+            self.count,
             teacher.fingerprint,
             told,
             basis,
@@ -166,7 +169,8 @@ def _students(config: ReproduceConfig, row: str, seed: int) -> Iterator[Cell]:
 def _looked_at(config: ReproduceConfig, row: str, seed: int) -> Iterator[Cell]:
     images = _source(config, row, seed)
     run = DistillConfig(seed=seed, **_shared(config))
-    yield Cell(config.table, row, "", seed, images if isinstance(images, DistillConfig) else run, images)
+    count = config.new_images if config.table == 3 else 0
+    yield Cell(config.table, row, "", seed, images if isinstance(images, DistillConfig) else run, images, count)
 
 
 def _pruned(config: ReproduceConfig, row: str, seed: int) -> Iterator[Cell]:

@@ -8,7 +8,7 @@ import torch
 
 from raydream.config import DistillConfig, TransferConfig
 from raydream.data import Dataset, load_data
-from raydream.evaluation.accuracy import accuracy, logits_of
+from raydream.evaluation.accuracy import accuracy, best_step, logits_of
 from raydream.evaluation.comparison import beside
 from raydream.folders import Folder
 from raydream.networks import build_student
@@ -31,7 +31,7 @@ def final_accuracies(teacher: Teacher, real: Dataset | None, recorder: Recorder,
     if real is None:
         return {}
     test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
-    best = max(validation, key=lambda step: (validation[step], step))
+    best = best_step(validation)
     return {
         "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
         "student_accuracy": test[steps],

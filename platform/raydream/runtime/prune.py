@@ -192,6 +192,8 @@ def _run(
     config: PruneConfig, checked: CheckedPruning, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
     with recording(folder, began_at, printer(console)) as (recorder, journal):
+        if checked.note:
+            journal.note(checked.note)
         with recorder.stage("teacher"):
             recipe = (config.teacher, config.training, config.data)
             teacher = keep_teacher(checked.teacher, recipe, folder, printer(console))

@@ -23,12 +23,14 @@ class CheckedPruning:
         images: to prune with; None where they are made first.
         count: of images.
         real: the real data to measure on; None where there are none.
+        note: which layers keep all their channels; empty where all can lose some.
     """
 
     teacher: Teacher | None
     images: Images | None
     count: int
     real: Dataset | None
+    note: str
 
 
 def check_pruning(config: PruneConfig) -> CheckedPruning:
@@ -47,8 +49,8 @@ def check_pruning(config: PruneConfig) -> CheckedPruning:
     if config.additions.rounds:
         check_network(network, config.teacher, config.synthesis, trained=teacher is not None)
         check_targets(config.synthesis.targets, config.teacher.classes)
-    check_prunable(network, config)
-    return CheckedPruning(teacher, images, count, check_data(config.data, config.teacher))
+    note = check_prunable(network, config)
+    return CheckedPruning(teacher, images, count, check_data(config.data, config.teacher), note)
 
 
 def _classes(images: Images) -> int | None:

@@ -48,6 +48,7 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
     """
     space = space_of(config)
     check_metrics(config)
+    _check_batch_size(config, space)
     trials = _count(config, space)
     settle_steps = check_student(config)
     for point in _known_points(config, space, trials):
@@ -59,6 +60,15 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
         raise InputError("metric", "feature_distance", "another metric for this teacher", remedy)
     real = check_data(config.data, config.teacher)
     return CheckedSearch(loaded, load_verifiers(config.verifiers), space, trials, real)
+
+
+def _check_batch_size(config: SearchConfig, space: Space) -> None:
+    """Feature distances are of whole batches: the larger, the smaller they are; raises InputError."""
+    varied = any(each.name == "synthesis.batch_size" for each in space.dimensions)
+    for field, name in [("metric", metric_of(config)), *(("also", name) for name in config.also)]:
+        if varied and name == "feature_distance":
+            remedy = "its statistics are of a whole batch: keep synthesis.batch_size at one value, or leave it out"
+            raise InputError(field, name, "another metric where synthesis.batch_size is searched", remedy)
 
 
 def check_trial_fits(config: SearchConfig, nodes: Nodes) -> None:

@@ -132,6 +132,9 @@ class TrialAtWork:
     def reports(self) -> Iterator[dict[str, float]]:
         """What is measured after each round, or where no student is trained after each batch.
 
+        The seconds are those since the report before: what a trial took is added up in the search's notes, which know
+        of the sessions before.
+
         Raises:
             SynthesisError: the inversion diverged.
             ArithmeticError: what the trial is judged by is not a finite number.
@@ -147,6 +150,7 @@ class TrialAtWork:
                 "updates": updates_of(self._config.synthesis) * len(rounds.batches),
                 "seconds": time.perf_counter() - began,
             }
+            began = time.perf_counter()
 
     def _rounds(self) -> Iterator[Rounds]:
         schedule = self._schedule

@@ -55,4 +55,6 @@ def ablation_table(config: AblateConfig, trials: Trials, metric: str) -> pd.Data
         for name in measured:
             row |= {f"{name}_mean": same[name].mean(), f"{name}_spread": same[name].std()}
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("score", ascending=False).drop(columns="score").reset_index(drop=True)
+    return (
+        pd.DataFrame(rows).sort_values("score", ascending=False, kind="stable", ignore_index=True).drop(columns="score")
+    )

@@ -30,7 +30,7 @@ class Trial:
         point: the values of the searched settings.
         reports: what was measured at each of its reports, by name; beside the metrics: step (distillation steps),
             images, updates (of pixels, all batches together: the generators' work) and seconds, each since the trial
-            began.
+            began; work that an interruption had it do twice is not counted.
         moments: when each report came, in seconds since the epoch.
         status: running: begun, and not yet ended; done: came to its end; stopped: by the scheduler.
         reason: why it failed.
@@ -79,9 +79,15 @@ class Trials:
             self._write({"event": "begun", "trial": trial, "point": point})
 
     def report(self, trial: int, report: int, values: dict[str, float]) -> None:
-        """Note what was measured at a report, counted from 0; one that is known, or of an ended trial, stays."""
+        """Note what was measured at a report, counted from 0; one that is known, or of an ended trial, stays.
+
+        Args:
+            values: their `seconds` are those since the report before, whichever session made that.
+        """
         known = self._trials[trial]
         if report == len(known.reports) and known.status == "running":
+            before = known.reports[-1]["seconds"] if known.reports else 0.0
+            values = {**values, "seconds": before + values["seconds"]}
             self._write({"event": "report", "trial": trial, "values": values})
 
     def end(self, trial: int, status: Status, reason: str | None = None) -> None:

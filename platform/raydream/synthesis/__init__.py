@@ -10,7 +10,8 @@ from raydream.synthesis.deep_inversion import DeepInversion
 from raydream.synthesis.deepdream import DeepDream
 from raydream.synthesis.fast import Fast
 from raydream.synthesis.noise import Noise
-from raydream.synthesis.synthesizer import OnProgress, Request, Synthesis, Synthesizer
+from raydream.synthesis.request import OnProgress, Request, Synthesis
+from raydream.synthesis.synthesizer import Synthesizer
 
 SYNTHESIZERS: dict[str, type[Synthesizer]] = {
     "noise": Noise,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from raydream.synthesis.learning import LearningSynthesizer, weights_of
-from raydream.synthesis.synthesizer import Request, Synthesis
+from raydream.synthesis.request import Request, Synthesis
 
 
 class DAFL(LearningSynthesizer):

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from raydream.compute import choose_dtype, compiling_pays, counted, saved_by_compiling_s
 from raydream.config import SynthesisConfig
 from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, frozen_copy
+from raydream.losses.feature_statistics import ObservedNetwork, SmoothedNetwork, frozen_copy
 from raydream.losses.objective import Objective
 from raydream.synthesis.gradient import PixelGradient
 from raydream.synthesis.memory import Chunks
 from raydream.synthesis.stages import stages_of
-from raydream.synthesis.synthesizer import Request
 from raydream.teachers.teacher import Teacher
 
 
@@ -32,17 +31,22 @@ class Engine:
         self._gradients: dict[bool, PixelGradient] = {}
         self._student: nn.Module | None = None
         self._finished = Chunks(config.chunk_size)
+        self._network = self._observed()
 
-    def gradient(self, request: Request) -> PixelGradient:
-        """Of this request's objective; the same for all requests with a student, and for all without."""
-        competes = request.student is not None and "competition" in self._terms
-        competes = competes and self._config.coefficients.competition > 0
-        if request.student is not None and competes:
-            if self._student is None:
-                self._student = frozen_copy(request.student).to(self._teacher.device)
-            # Into the same network, as torch.compile would take another one for new code.
-            self._student.load_state_dict(request.student.state_dict())
-        return self._gradient(competes)
+    def gradient(self, student: nn.Module | None) -> PixelGradient:
+        """Of the objective; the same for all students, and for all requests without one.
+
+        Args:
+            student: to compete with; its weights are copied.
+        """
+        competes = "competition" in self._terms and self._config.coefficients.competition > 0
+        if student is None or not competes:
+            return self._gradient(competes=False)
+        if self._student is None:
+            self._student = frozen_copy(student).to(self._teacher.device)
+        # Into the same network, as torch.compile would take another one for new code.
+        self._student.load_state_dict(student.state_dict())
+        return self._gradient(competes=True)
 
     def logits(self, images: Tensor) -> Tensor:
         """What the teacher says of finished images, float32 [N,K]; in chunks where memory does not hold all of them.
@@ -54,7 +58,9 @@ class Engine:
             SynthesisError: a single image does not fit into memory.
         """
         said = self._finished.fitting(
-            lambda size: [self._teacher.logits(part) for part in images.split(size)], len(images), self._teacher.device
+            lambda size: [self._teacher.logits(part) for part in torch.split(images, size)],
+            len(images),
+            self._teacher.device,
         )
         return torch.cat(said)
 
@@ -72,15 +78,23 @@ class Engine:
             self._gradients[competes] = self._build(competes)
         return self._gradients[competes]
 
+    def begin(self, average: Tensor | None) -> None:
+        """Set the moving average of the statistics that the next gradients compare; None: there is none yet."""
+        if isinstance(self._network, SmoothedNetwork):
+            self._network.begin(average)
+
+    def compared(self) -> Tensor | None:
+        """The moving average with the statistics of the last gradient in it; None where no statistics are smoothed."""
+        return self._network.compared.clone() if isinstance(self._network, SmoothedNetwork) else None
+
     def _build(self, competes: bool) -> PixelGradient:
         config, device = self._config, self._teacher.device
         objective = Objective([term for term in self._terms if term != "competition" or competes], config)
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
-        observed = self._observed(objective)
-        from_canvas = self._teacher.normalisation.from_canvas()
-        bare = PixelGradient(objective, observed, student, from_canvas, dtype, False, None)
+        given = objective, self._network, student, self._teacher.normalisation.from_canvas(), dtype
+        bare = PixelGradient(*given, compiled=False, chunk_size=None)
         compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
-        return PixelGradient(objective, observed, student, from_canvas, dtype, compiled, config.chunk_size)
+        return PixelGradient(*given, compiled, config.chunk_size)
 
     def _saved_by_compiling_s(self, gradient: Callable[[Tensor, Tensor], object]) -> float:
         """Seconds that compiling saves in all updates of the run, each stage at the size of its images.
@@ -97,9 +111,12 @@ class Engine:
             seconds += stage.iterations * saved_s
         return self._batches * seconds
 
-    def _observed(self, objective: Objective) -> nn.Module:
-        """A copy of the teacher's network that tells what the objective asks for."""
-        network = self._teacher.network
+    def _observed(self) -> nn.Module:
+        """A copy of the teacher's network that tells what the objective asks for, with and without a student."""
+        network, objective = self._teacher.network, Objective(self._terms, self._config)
+        if objective.has("features") and self._config.learns:
+            example = torch.zeros(1, *self._teacher.config.input_shape, device=self._teacher.device)
+            return SmoothedNetwork(network, self._config.generator.statistics_momentum, example)
         if objective.has("features"):
             return ObservedNetwork(network)
         if "activation" in objective.weights:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from raydream.synthesis.learning import LearningSynthesizer, weights_of
-from raydream.synthesis.synthesizer import Request, Synthesis
+from raydream.synthesis.request import Request, Synthesis
 
 
 class Fast(LearningSynthesizer):
@@ -13,14 +13,16 @@ class Fast(LearningSynthesizer):
 
     Each batch takes a copy of G and new codes, trains both by a few updates with a fresh Adam, and is what the copy
     then makes of the codes. G itself, from which all batches set out, is what is learned: it goes a share of the way to
-    the copy (Reptile, Nichol et al. 2018), so that few updates are enough. A batch without a student is made without
-    the competition, which is eq. 8 where the paper has a KL divergence.
+    the copy (Reptile, Nichol et al. 2018), so that few updates are enough. R_feature compares a moving average of the
+    statistics over batches, which is learned, too, and takes in each batch's last update. A batch without a student is
+    made without the competition, which is eq. 8 where the paper has a KL divergence.
     """
 
     terms = ("classification", "feature", "competition")
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         network = self._network(request)
+        self.engine.begin(self._state.get("statistics"))
         start, rate = weights_of(network), self._config.generator
         codes = self._codes(request, random).requires_grad_()
         groups: list[dict[str, Any]] = [
@@ -33,5 +35,7 @@ class Fast(LearningSynthesizer):
             return None
         images = self._images(network, codes)
         end = weights_of(network)
-        self._state = {name: torch.lerp(value, end[name], rate.outer_rate) for name, value in start.items()}
+        learned = {name: torch.lerp(value, end[name], rate.outer_rate) for name, value in start.items()}
+        statistics = self.engine.compared()
+        self._state = learned if statistics is None else {**learned, "statistics": statistics}
         return self._made(images, request, recorded, restarts)

@@ -71,8 +71,7 @@ class PixelGradient:
         chunk_size: int | None,
     ) -> None:
         self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
-        self.chunks, self.compiled = Chunks(chunk_size), compiled
-        self._from_canvas = from_canvas
+        self.chunks, self.compiled, self._from_canvas = Chunks(chunk_size), compiled, from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
         self._code: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
         self._tried: set[tuple[torch.Size, int]] = set()

@@ -9,8 +9,9 @@ from torch.nn import functional
 from raydream.config import SynthesisConfig
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.recorded import Recorded
+from raydream.synthesis.request import Request, Synthesis
 from raydream.synthesis.stages import Stage, learning_rate, stages_of, updates_of
-from raydream.synthesis.synthesizer import Request, Synthesis, with_restarts
+from raydream.synthesis.synthesizer import with_restarts
 from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
 
@@ -38,7 +39,7 @@ class Inversion:
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""
-        gradient = self.engine.gradient(request)
+        gradient = self.engine.gradient(request.student)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)
         x = pixels.first(request, self._stages[0])

@@ -12,8 +12,9 @@ from raydream.seeds import derive_seed
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork, fresh_network
 from raydream.synthesis.recorded import Recorded
-from raydream.synthesis.stages import learning_rate, stages_of
-from raydream.synthesis.synthesizer import Request, Synthesis, with_restarts
+from raydream.synthesis.request import Request, Synthesis
+from raydream.synthesis.stages import stages_of
+from raydream.synthesis.synthesizer import with_restarts
 from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
 
@@ -76,16 +77,11 @@ class LearningSynthesizer:
         """Update what the optimizer holds; None where it diverged.
 
         Args:
-            optimizer: its first group's learning rate follows the configuration, and the others' its course.
             codes: the latent codes of an update.
         """
-        gradient, recorded = self.engine.gradient(request), Recorded(self._stage.iterations)
+        gradient, recorded = self.engine.gradient(request.student), Recorded(self._stage.iterations)
         targets = request.targets.to(self._teacher.device)
-        rates = [group["lr"] for group in optimizer.param_groups]
-        for iteration in range(self._stage.iterations):
-            share = learning_rate(self._config, self._stage, iteration) / self._stage.learning_rate
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = share * rate
+        for _ in range(self._stage.iterations):
             view = draw_view(self._stage.jitter, self._config.flip, random)
             with autocast(self._dtype, self._teacher.device):
                 images = network(codes())
@@ -111,7 +107,7 @@ class LearningSynthesizer:
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
     ) -> Synthesis:
         """What is told of the images."""
-        gradient = self.engine.gradient(request)
+        gradient = self.engine.gradient(request.student)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
 
 

@@ -26,9 +26,9 @@ def recipe_of(
     That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
     arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads, on a GPU also its
-    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them
-    at once. DeepInversion and an adaptive batch without a student have one recipe. Which run it is of, and who makes
-    it, are not in it.
+    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them at
+    once. DeepInversion and an adaptive batch without a student have one recipe. Which run it is of, and who makes it,
+    are not in it.
 
     Args:
         teacher: on the device that is computed on.

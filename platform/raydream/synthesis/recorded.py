@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 
 from raydream.synthesis.gradient import Evaluation
-from raydream.synthesis.synthesizer import Synthesis
+from raydream.synthesis.request import Synthesis
 
 CURVE_POINTS = 20
 

@@ -34,8 +34,9 @@ def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
         size: height and width of the teacher's images.
     """
     if not config.stages:
-        rate = config.generator.learning_rate if config.learns else config.learning_rate
-        return [Stage(size, config.iterations, rate, config.betas, config.jitter, "nearest")]
+        own = (config.generator.learning_rate, config.generator_betas)
+        rate, betas = own if config.learns else (config.learning_rate, config.betas)
+        return [Stage(size, config.iterations, rate, betas, config.jitter, "nearest")]
     return [
         Stage(
             size=stage.size or size,
@@ -55,7 +56,12 @@ def updates_of(config: SynthesisConfig) -> int:
 
 
 def learning_rate(config: SynthesisConfig, stage: Stage, iteration: int) -> float:
-    """Of a stage at one of its updates: a linear warm-up, then constant or half a cosine towards 0."""
+    """Of a stage at one of its updates: a linear warm-up, then constant or half a cosine towards 0.
+
+    That is of pixels: a generator network's is constant.
+    """
+    if config.learns:
+        return stage.learning_rate
     if iteration < config.warm_up:
         return stage.learning_rate * (iteration + 1) / config.warm_up
     if config.decay == "constant":

@@ -1,69 +1,22 @@
-"""What all synthesizers share: what they are asked for, what they answer, and when they give up."""
+"""What all synthesizers share: their interface, and when they give up."""
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
 from raydream.seeds import derive_seed
+from raydream.synthesis.engine import Engine
+from raydream.synthesis.request import Request, Synthesis
 from raydream.teachers.teacher import Teacher
-
-if TYPE_CHECKING:
-    from raydream.synthesis.engine import Engine
 
 log = logging.getLogger(__name__)
 
-OnProgress = Callable[[float], None]
-
 MAX_RESTARTS = 3
-
-
-@dataclass(frozen=True)
-class Request:
-    """One batch to make.
-
-    Attributes:
-        targets: int64 [N], the class that each image is to show.
-        seed: of the first pixels or the latent codes, the jitter and the flips.
-        student: a network to compete with, or None; its weights are copied.
-        start: uint8 [N,C,H,W] to start from, or None for N(0, 1).
-        on_progress: told after each update which share of them is done, in [0, 1].
-    """
-
-    targets: Tensor
-    seed: int
-    student: nn.Module | None = None
-    start: Tensor | None = None
-    on_progress: OnProgress = lambda share: None
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """What a synthesizer returns.
-
-    Attributes:
-        images: uint8 [N,C,H,W].
-        losses: each term's value at the last update, before its coefficient.
-        distances: feature distance of each BN layer at the last update; empty where it is not measured.
-        curve: each term over the updates of all stages, as (update, value) pairs.
-        restarts: how often the batch diverged and was started anew from another seed.
-        notes: what did not go as asked (out of memory, no compiler), in sentences.
-        targets: int64 [N], the class that the teacher sees in each image, where the classes that were asked for could
-            not be; None: those of the request.
-    """
-
-    images: Tensor
-    losses: dict[str, float]
-    distances: dict[str, float] = field(default_factory=dict)
-    curve: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
-    restarts: int = 0
-    notes: tuple[str, ...] = ()
-    targets: Tensor | None = None
 
 
 class Synthesizer(Protocol):
@@ -81,7 +34,7 @@ class Synthesizer(Protocol):
         engine: what it computes with.
     """
 
-    engine: "Engine"
+    engine: Engine
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None: ...
 
