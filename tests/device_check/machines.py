@@ -1,6 +1,7 @@
 """A machine that has torch, numpy and pydantic, with what these need, and no other package."""
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -15,8 +16,10 @@ def bare_environment() -> dict[str, str]:
     there = _with_requirements(PRESENT)
     found = importlib.metadata.packages_distributions()
     missing = [name for name, owners in found.items() if not there & {_canonical(owner) for owner in owners}]
+    # Inductor needs setuptools, which brings copies of what itself needs.
+    brought = {path.name for path in Path(str(importlib.util.find_spec("setuptools").origin)).parent.glob("_vendor/*")}
     paths = [Path(__file__).with_name("bare"), ROOT / "platform"]
-    names = ",".join(name for name in missing if name != "raydream")
+    names = ",".join(name for name in {*missing} - brought - {"raydream"})
     return {**os.environ, "MISSING_PACKAGES": names, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
