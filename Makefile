@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: install demo test test-unit test-ray test-long test-chaos test-cluster test-fuzz test-browser test-python312 faults
-.PHONY: soak check docs chromium constraints clean
+.PHONY: soak check docs figures chromium constraints clean
 
 install: $(VENV)/.installed
 
@@ -81,6 +81,10 @@ chromium:
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
+
+# Writes the figures of README and docs from benchmarks/results and docs/results, after these have changed.
+figures: $(VENV)/.installed
+	$(BIN)/python -m docs.figures
 
 MINUTES ?= 10
 SEED ?= 0

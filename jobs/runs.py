@@ -9,10 +9,14 @@ from datetime import datetime
 import yaml
 
 from raydream.command_line import run_tool
-from raydream.errors import InputError
+from raydream.errors import InputError, RaydreamError, first_line
+from raydream.folders import Folder, folder_at
 from raydream.reporting.catalogue import shown_figure
 from raydream.reporting.run_list import ListedRun, delete, find_runs, prunable, read_run
+from raydream.terminal import printable
 
+MOST_LETTERS = 100
+"""of what stands in a table, but for a run's path"""
 HEADINGS = ["run", "job", "state", "begun", "main figure", "size"]
 
 
@@ -24,13 +28,14 @@ def _list(given: argparse.Namespace) -> None:
 
 def _show(given: argparse.Namespace) -> None:
     run = read_run(given.run, "RUN")
-    rows = dict(zip(HEADINGS, _row(run), strict=True)) | {"id": run.run, "teacher": run.teacher}
+    rows = dict(zip(HEADINGS, _row(run), strict=True))
+    rows |= {"damage": run.damage, "id": run.run, "teacher": run.teacher}
     figures = {
         name: value if isinstance(value, str) else shown_figure(name, value)
         for name, value in (run.summary or {}).items()
         if isinstance(value, int | float | str)
     }
-    _table([[name, str(value)] for name, value in (rows | figures).items() if value != ""])
+    _table([[name, value] for name, value in (figures | rows).items() if value != ""])
     print(yaml.safe_dump({"settings": dict(run.config)}, sort_keys=False), end="")
 
 
@@ -38,15 +43,27 @@ def _prune(given: argparse.Namespace) -> None:
     if not given.unfinished and given.older_than is None:
         allowed = "given with --unfinished, --older-than DAYS or both"
         raise InputError("runs.py prune", given.folder, allowed, "say which runs may go")
-    going, kept = prunable(find_runs(given.folder), time.time(), given.unfinished, given.older_than, given.referred)
+    root = folder_at(given.folder, "FOLDER")
+    going, kept = prunable(find_runs(root), root, time.time(), given.unfinished, given.older_than, given.referred)
     for run, reason in kept:
-        print(f"kept: {run.where}, as {reason}")
+        print(printable(f"kept: {run.where}, as {reason}"))
     if going:
         _table([HEADINGS, *map(_row, going)])
+    deleted = [run for run in going if not given.yes or _deleted(run, root)]
     done = "deleted" if given.yes else "would be deleted; --yes does it"
-    for run in going if given.yes else []:
-        delete(run)
-    print(f"{len(going)} runs, {_size(sum(run.bytes or 0 for run in going))}: {done}")
+    print(f"{len(deleted)} runs, {_size(sum(run.bytes or 0 for run in deleted))}: {done}")
+    if len(deleted) < len(going):
+        raise RaydreamError(f"{len(going) - len(deleted)} of {len(going)} runs could not be deleted")
+
+
+def _deleted(run: ListedRun, root: Folder) -> bool:
+    """Delete a run; where that fails, say why and go on with the others."""
+    try:
+        delete(run, root)
+    except (RaydreamError, OSError) as error:
+        print(printable(f"not deleted: {run.where}: {first_line(error)}"), file=sys.stderr)
+        return False
+    return True
 
 
 def _row(run: ListedRun) -> list[str]:
@@ -64,8 +81,9 @@ def _size(count: float) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    shown = [[printable(cell, MOST_LETTERS if at else None) for at, cell in enumerate(row)] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -87,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     shows.set_defaults(does=_show)
     prunes = does.add_parser("prune", help="show which runs would be deleted, or delete them", allow_abbrev=False)
     prunes.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help=folder)
-    prunes.add_argument("--unfinished", action="store_true", help="runs that are not done, and nobody is at work on")
+    prunes.add_argument(
+        "--unfinished", action="store_true", help="runs that are not done, and no process is at work on"
+    )
     older = "runs begun longer ago than that; with --unfinished: only those of these"
     prunes.add_argument("--older-than", metavar="DAYS", type=_days, help=older)
     referred = "also runs that others in FOLDER name in their settings, as run:DIR or by a path"

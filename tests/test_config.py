@@ -94,7 +94,7 @@ RANGES = {
     "student.min_workers": ([None, 1], [0, 0.5]),
     "student.cpus": ([0.1], [0]),
     "student.gpus": ([0, 0.5], [-1]),
-    "generators.count": ([1], [0]),
+    "generators.count": ([1, "auto"], [0, 1.5, "two"]),
     "generators.min": ([1, 2], [0]),
     "generators.cpus": ([0.1], [0]),
     "generators.gpus": ([0], [-0.5]),

@@ -12,22 +12,10 @@ import raydream
 
 ROOT = Path(raydream.__file__).parent
 
+FOUNDATIONS = """errors interruption memory terminal config records seeds engine_version
+storage folders documents schedule targets shards learned"""
 LAYERS = [
-    {
-        *(
-            "errors",
-            "interruption",
-            "config",
-            "records",
-            "seeds",
-            "storage",
-            "folders",
-            "schedule",
-            "targets",
-            "shards",
-        ),
-        "learned",
-    },
+    set(FOUNDATIONS.split()),
     {"networks", "losses", "data", "compute"},
     {"teachers", "synthesis", "students", "buffer"},
     {"applications", "evaluation", "pruning", "reporting", "command_line", "search", "reproduction"},

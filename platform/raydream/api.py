@@ -41,7 +41,7 @@ from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
-from raydream.networks import build_student
+from raydream.networks import build_student, check_python
 from raydream.pruning.checks import check_prunable
 from raydream.reporting import run_folder, runs
 from raydream.schedule import Schedule
@@ -51,7 +51,7 @@ from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.tasks import tasks_of
 from raydream.targets import check_targets
 from raydream.teachers import loading
-from raydream.teachers.checkpoints import load_weights
+from raydream.teachers.checkpoints import check_values, load_weights
 from raydream.teachers.checks import check_network, check_pupil, check_shapes
 from raydream.teachers.teacher import Teacher, make_teacher
 
@@ -125,9 +125,11 @@ def load_teacher(
     settings |= {"network": name, "arguments": dict(arguments or {})}
     config = validate(TeacherConfig, runs.resolve({"teacher": settings})["teacher"])
     if isinstance(network, nn.Module):
+        check_python(network, "teacher.network", name)
         own = copy.deepcopy(network).cpu()
         if checkpoint is not None:
             load_weights(own, checkpoint, "teacher.checkpoint", name)
+        check_values(own.state_dict(), "teacher.network", name)
         teacher = make_teacher(own, replace(config, checkpoint=None))
     else:
         teacher = loading.load_teacher(config)
@@ -176,7 +178,7 @@ def synthesize(
     if generators:
         return _by_ray(config, teacher, run_dir)
     tasks, made = tasks_of(config), []
-    maker = BatchMaker("in-process", teacher, config.synthesis)
+    maker = BatchMaker("in-process", teacher, config.synthesis, batches=len(tasks))
     for index, task in enumerate(tasks.values()):
 
         def tell(share: float, index: int = index) -> None:
@@ -428,6 +430,7 @@ def _builder(
     """What makes a student's network, which has been seen to take the teacher's images; raises InputError."""
     build: Callable[[], nn.Module] = functools.partial(build_student, config.student, config.teacher)
     if isinstance(network, nn.Module):
+        check_python(network, "student.network", config.student.network)
         build = functools.partial(copy.deepcopy, network)
     check_pupil(build().cpu(), teacher.config, config.student.network)
     return build
@@ -484,5 +487,6 @@ def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> 
 
     where = run_dir or run_folder.default_path(config.experiment)
     run_folder.check_new(where)
-    run_synthesize(Command(config, where, None))
-    return ImageSet(where)
+    command = Command(config, where, None, by_default=not run_dir)
+    run_synthesize(command)
+    return ImageSet(command.run_dir)

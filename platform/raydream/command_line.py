@@ -20,13 +20,21 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from raydream.errors import InputError, RaydreamError
+from raydream.config.fields import Arguments
+from raydream.errors import InputError, RaydreamError, first_line
 from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
+from raydream.storage import yaml_text
+from raydream.terminal import printable
 
 Config = TypeVar("Config")
 
 RUN_DIR = "folder of the run, or its URL, such as s3://bucket/runs/first (default: runs/EXPERIMENT/TIME)"
+
+YAML = jsonargparse.get_loader("yaml")
+"""as the parser reads it: 1e-3 is a number"""
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
+"""what reading a file, or YAML, raises"""
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 EXIT_SIGNALED = 128
@@ -34,23 +42,34 @@ EXIT_SIGNALED = 128
 KEPT = "what was committed is kept"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Command(Generic[Config]):
     """What a user asked for.
 
     Attributes:
         config: resolved and checked field by field.
         run_dir: path or URL of where the run goes; for a resumed one, where it is.
-        resumed: the folder of a run that is gone on with.
+        resumed: the folder of a run that is resumed.
+        by_default: `run_dir` was not chosen by the user; another one takes its place where another job is faster.
     """
 
     config: Config
     run_dir: str
     resumed: run_folder.RunFolder | None
+    by_default: bool = False
 
     def folder(self) -> run_folder.RunFolder:
         """The folder of the run, which is begun here if it is new."""
-        return self.resumed or run_folder.begin(self.run_dir, as_dict(self.config))
+        if self.resumed:
+            return self.resumed
+        settings = as_dict(self.config)
+        while True:
+            try:
+                return run_folder.begin(self.run_dir, settings)
+            except run_folder.TakenError:
+                if not self.by_default:
+                    raise
+                self.run_dir = run_folder.default_path(settings["experiment"])
 
 
 Defaults = Callable[[Sequence[str]], dict[str, Any]]
@@ -82,18 +101,25 @@ def parse(
     parser.add_argument("--resume", type=str, default=None, help="go on with the run in this folder")
     parser.add_class_arguments(kind)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser.set_defaults(_leaves(defaults(given)))
+    usual = defaults(given)
+    parser.set_defaults(_leaves(usual))
     there = _resumed(given)
-    resumed = None if there is None else run_folder.resume(there)
+    resumed = None if there is None else _run_in(there)
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
+    given = _with_single_arguments(kind, given, usual)
     try:
         settings = _plain(parser.parse_args(given))
     except jsonargparse.ArgumentError as error:
         raise _explain(kind, str(error), given) from error
     except UnicodeDecodeError as error:
         raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
+    except RecursionError as error:
+        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
+        raise InputError("command line", " ".join(given), allowed, remedy) from error
+    except ValueError as error:  # of a number with thousands of digits
+        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)
@@ -104,8 +130,8 @@ def parse(
             remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
             raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
         run_folder.check_new(where)
-        return Command(config, where, None)
-    folder, stored = resumed or run_folder.resume(resume)
+        return Command(config, where, None, by_default=not run_dir)
+    folder, stored = resumed or _run_in(resume)
     config = validate(kind, stored)
     if run_dir is not None:
         raise InputError("--run-dir", run_dir, "left out beside --resume", "a run goes on in its own folder")
@@ -221,6 +247,13 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def _run_in(where: str) -> tuple[run_folder.RunFolder, dict[str, Any]]:
+    """The run to be resumed, and the configuration it was begun with; raises InputError where it cannot be."""
+    folder, stored = run_folder.resume(where)
+    run_folder.check_engine(folder)
+    return folder, stored
+
+
 def _resumed(given: Sequence[str]) -> str | None:
     """The folder that a command line says to go on with; None where it says nothing, or nothing that can be known."""
     for at, option in enumerate(given):
@@ -238,7 +271,7 @@ def _is_submitted() -> bool:
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # of a terminal that is closed
-        print(text, file=sys.stderr, flush=True)
+        print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
 def _first_error(error: ValidationError, settings: Any) -> InputError:
@@ -246,11 +279,16 @@ def _first_error(error: ValidationError, settings: Any) -> InputError:
     inner = first.get("ctx", {}).get("error")
     if isinstance(inner, InputError):
         return inner
-    path = [str(part) for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
+    path = _fields(first["loc"])
     allowed = first["msg"].removeprefix("Input should be ")
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
     return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """Where an error of pydantic's is, without what it says of the types of a union."""
+    return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
 
 
 def _explain(kind: type, message: str, given: list[str]) -> InputError:
@@ -264,7 +302,7 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
             TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join([field, *map(str, first["loc"])])
+            path = ".".join([field, *_fields(first["loc"])])
             allowed = first["msg"].removeprefix("Input should be ")
             return InputError(path, first["input"], allowed, "see --help for what it means")
     text = " ".join(message.split())
@@ -278,17 +316,62 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
     return InputError("command line", " ".join(given), "what --help describes", text.rstrip("."))
 
 
-def _given_value(given: list[str], field: str, otherwise: str) -> Any:
-    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over."""
+def _given_value(given: Sequence[str], field: str, otherwise: Any) -> Any:
+    """What was given for a field last, typed or in a file; jsonargparse tells only the part that it stumbled over.
+
+    What is no YAML is given as it is typed; a file that cannot be read is passed over, as the parser has its own words
+    for that.
+    """
     found = otherwise
     for option, following in zip(given, [*given[1:], ""], strict=True):
         name, has_value, value = option.partition("=")
         value = value if has_value else following
-        if name == f"--{field}":
-            found = yaml.safe_load(value)
-        elif name == "--config":
-            found = _value_at(yaml.safe_load(Path(value).read_text()), field.split("."), found)
+        with contextlib.suppress(*UNREADABLE):
+            if name == f"--{field}":
+                found = value
+                found = YAML(value)
+            elif name == "--config":
+                found = _value_at(YAML(Path(value).read_text()), field.split("."), found)
     return found
+
+
+def _with_single_arguments(kind: type, given: Sequence[str], usual: Mapping[str, Any]) -> list[str]:
+    """A command line in which each `--teacher.arguments.NAME VALUE` is part of one `--teacher.arguments {...}`.
+
+    jsonargparse would read such a value as text, and forget what else lies in a nested dictionary.
+
+    Args:
+        usual: settings that are taken where the command line names no others.
+
+    Raises:
+        InputError: a value is missing, or no YAML.
+    """
+    rest, values = [], {}
+    words = iter(given)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        group, _, name = option.removeprefix("--").partition(".arguments.")
+        field = f"{group}.arguments"
+        if not (option.startswith("--") and all(name.split(".")) and _annotation(kind, field) is Arguments):
+            rest.append(word)
+            continue
+        if not has_value and (value := next(words, "--")).startswith("--"):
+            raise InputError(option, None, "followed by its value", "give one, such as 8 or [5, 5]")
+        try:
+            loaded = YAML(value)
+        except UNREADABLE as error:
+            raise InputError(option, value, "a value in YAML, such as 8 or [5, 5]", first_line(error)) from error
+        if field not in values:
+            values[field] = _given_value(given, field, _value_at(usual, field.split("."), {}))
+        values[field] = _with(values[field], name.split("."), loaded)
+    return rest + [f"--{field}={yaml_text(value, flow=True)}" for field, value in values.items()]
+
+
+def _with(settings: Any, path: Sequence[str], value: Any) -> Any:
+    """Nested settings with a value at a path."""
+    first, *inner = path
+    own = settings if isinstance(settings, dict) else {}
+    return own | {first: _with(own.get(first), inner, value) if inner else value}
 
 
 def _value_at(settings: Any, path: list[str], otherwise: Any) -> Any:

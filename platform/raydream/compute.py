@@ -6,20 +6,32 @@ the bit.
 
 import contextlib
 import ctypes
+import os
 import platform
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from raydream.config import SynthesisConfig
 from raydream.errors import InputError
 
 COMPILE_S = 60.0
-"""seconds that an uncompiled batch must be worth before `auto` compiles; compiling takes 10 to 60"""
+"""seconds that compiling is taken to need; it is 10 to 60"""
+SAVED_SHARE = 1 / 3
+"""of the time that arithmetic takes uncompiled, what compiling is assumed to save (by fewer passes through memory)"""
 ASSUMED_RATE = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
 """arithmetic operations per second that an uncompiled inversion is assumed to reach, per CPU thread or device"""
+
+SAVED_LAUNCH_S = {"cpu": 6e-6, "cuda": 1e-5, "mps": 1e-5}
+"""seconds that compiling is assumed to save for each call of a kernel, as it leaves few of them: by device (an update
+of 64 digits on a CPU goes from 17.5 to 11.9 ms; no GPU has confirmed the others)"""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """glibc's names for: bytes free at the heap's end before it shrinks; blocks that may come from the kernel directly"""
@@ -30,11 +42,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def use_device(device: str, cpus: float, gpus: float) -> torch.device:
     """Set up this process to compute: max(1, cpus) threads, memory that is kept; return the device it should use.
 
-    Ray shows each process only the GPUs that it reserved, so the first one visible is its own.
+    On CUDA this is the current device, by its index. Ray shows a generator only the GPU that it reserved; the Train
+    workers of one node see the GPUs of all of them, and Ray Train has made each worker's own GPU the current one.
 
     Args:
         device: cpu, cuda or mps; auto: cuda where a GPU is reserved, else mps where there is one, else cpu.
-        cpus, gpus: that this process has reserved.
+        cpus, gpus: that this process has reserved. A fraction of a GPU is also the share of its memory that this
+            process may take, so that one process cannot starve the others on that GPU.
 
     Raises:
         InputError: the device is named and not there.
@@ -43,11 +57,66 @@ def use_device(device: str, cpus: float, gpus: float) -> torch.device:
     _keep_freed_memory()
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return torch.device("cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu")
+        device = "cuda" if gpus > 0 and there["cuda"] else "mps" if there["mps"] else "cpu"
     if not there.get(device):
         known = ", ".join(name for name, available in there.items() if available)
         raise InputError("device", device, f"one of {known}, or auto", "this machine has no such device")
-    return torch.device(device)
+    return _current_gpu(gpus) if device == "cuda" else torch.device(device)
+
+
+def _current_gpu(gpus: float) -> torch.device:
+    device = torch.device("cuda", torch.cuda.current_device())
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+    # By default, torch's fp32 convolutions are TF32. The older of two interfaces, as Inductor (2.15) reads that one.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def compute_deterministically(device: torch.device) -> None:
+    """Set all switches by which this process computes the same bits each time on a device.
+
+    To be called before anything is computed there, as cuBLAS reads its switch once. From then on torch raises
+    RuntimeError at an operation that has no deterministic form on CUDA (uncompiled, the backward pass of max pooling is
+    one). Other devices are left alone: a CPU computes the same bits anyway.
+    """
+    if device.type != "cuda":
+        return
+    import torch._inductor.config as inductor  # here, as it takes seconds
+
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.use_deterministic_algorithms(True)
+    inductor.deterministic = True  # no reduction's shape is chosen by timing
+    # Filling memory that is about to be written costs time and changes nothing here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def arithmetic(device: torch.device) -> dict[str, object]:
+    """All that decides the bits of a computation on this machine, beside what is computed: for a recipe."""
+    found: dict[str, object] = {
+        "torch": torch.__version__,
+        "device": device.type,
+        "processor": cpu_instructions(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found |= {
+            "processor": torch.cuda.get_device_name(device),
+            "driver": driver_version(),
+            "cudnn": torch.backends.cudnn.version(),
+            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+        }
+    return found
+
+
+def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """What NVIDIA's kernel module says of its version; empty where it says nothing, as outside of Linux."""
+    try:
+        return told.read_text().splitlines()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def _keep_freed_memory() -> None:
@@ -93,17 +162,61 @@ def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, dtype)
 
 
-def compiling_pays(config: SynthesisConfig, work: float, device: torch.device, threads: int) -> bool:
-    """Whether `auto` compiles: one uncompiled batch would take longer than compiling does.
+def compiling_pays(config: SynthesisConfig, saved_s: Callable[[], float]) -> bool:
+    """Whether the networks are compiled; `auto`: where that saves more time than it takes.
 
     Args:
-        work: arithmetic operations of a batch, see `operations`.
-        threads: that the device computes with, if it is a CPU.
+        saved_s: seconds that it saves in all; called for `auto` alone.
     """
     if config.compile != "auto":
         return config.compile == "on"
+    return saved_s() > COMPILE_S
+
+
+@dataclass(frozen=True)
+class Work:
+    """What some computation asks of a device.
+
+    Attributes:
+        operations: of arithmetic, in convolutions and products of matrices.
+        launches: calls of torch's kernels, each of which costs time however small it is.
+    """
+
+    operations: float
+    launches: int
+
+
+class _Counter(TorchDispatchMode):
+    """Counts what is called; `FlopCounterMode` itself cannot follow the gradient of a leaf."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations, self.launches = 0.0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.launches += 1
+        if count := flop_registry.get(func.overloadpacket):
+            self.operations += count(*args, **(kwargs or {}), out_val=made)
+        return made
+
+
+def counted(compute: Callable[[], object]) -> Work:
+    """What a computation asks for, found by doing it."""
+    with _Counter() as counter:
+        compute()
+    return Work(counter.operations, counter.launches)
+
+
+def saved_by_compiling_s(work: Work, images: int, device: torch.device, threads: int) -> float:
+    """Seconds that compiling is assumed to save; no time is measured, so that runs can be repeated to the bit.
+
+    Args:
+        work: of one image; more images are more arithmetic in as many launches.
+        threads: that the device computes with, if it is a CPU.
+    """
     rate = ASSUMED_RATE[device.type] * (threads if device.type == "cpu" else 1)
-    return work / rate > COMPILE_S
+    return SAVED_SHARE * work.operations * images / rate + work.launches * SAVED_LAUNCH_S[device.type]
 
 
 def operations(network: nn.Module, shape: tuple[int, ...], updates: int, device: torch.device) -> float:

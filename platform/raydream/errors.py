@@ -5,6 +5,10 @@ class RaydreamError(Exception):
     """Base of every error raised on purpose; a job reports it without a stack trace (exit status 1)."""
 
 
+LONGEST = 500
+"""characters of a value that a sentence repeats"""
+
+
 class InputError(RaydreamError, ValueError):
     """A value that a user gave and that cannot be used (exit status 2).
 
@@ -16,7 +20,9 @@ class InputError(RaydreamError, ValueError):
     """
 
     def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
-        super().__init__(f"{field} = {value!r}: must be {allowed}; {remedy.rstrip('.')}.")
+        shown = repr(value)
+        shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+        super().__init__(f"{field} = {shown}: must be {allowed}; {remedy.rstrip('.')}.")
         self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
@@ -34,6 +40,10 @@ class SynthesisError(DivergenceError):
 
 class ShardError(RaydreamError):
     """A shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
+
+
+class DocumentError(RaydreamError, ValueError):
+    """JSON or YAML that cannot be used: damaged, too large, or nested too deeply."""
 
 
 class DiskFullError(RaydreamError, OSError):

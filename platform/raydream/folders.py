@@ -5,6 +5,8 @@ What a run must not lose is written through these: a file is whole or absent in 
 
 import contextlib
 import errno
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from raydream.errors import InputError, first_line
+from raydream.memory import check_fits
 from raydream.storage import aside_name, patiently, write_aside, write_first
 
 Result = TypeVar("Result")
@@ -80,9 +83,18 @@ class Folder(ABC):
         """File system (None: the local one) and path, as Arrow and Ray ask for them."""
 
     def read(self, name: str) -> bytes:
-        """What is in a file; raises FileNotFoundError, or OSError as `patiently`."""
-        content: bytes = patiently(lambda: self.open(name).read())
+        """What is in a file; raises FileNotFoundError, or OSError as `patiently`, and where memory is too small."""
+        content: bytes = patiently(lambda: self._content(name))
         return content
+
+    def _content(self, name: str) -> bytes:
+        with self.open(name) as file:
+            try:
+                check_fits(file.size())
+            except ValueError as error:
+                raise OSError(errno.EFBIG, f"{name} is too large: {error}") from error
+            content: bytes = file.read()
+            return content
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,10 @@ class LocalFolder(Folder):
         return (self.path / name).is_file()
 
     def open(self, name: str) -> pa.NativeFile:
-        return pa.OSFile(str(self.path / name))
+        path = self.path / name
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return pa.OSFile(os.fsencode(path))
 
     def write(self, name: str, content: bytes) -> None:
         self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,8 @@ from raydream.errors import ShardError
 
 FORMAT_VERSION = 1
 """of image shards; a reader refuses any other"""
+BATCH_TYPES = (pa.string(), pa.dictionary(pa.int32(), pa.string()))
+"""of the column `batch`, as it is written, and as it is read so that equal text is kept once"""
 
 
 @dataclass(frozen=True, order=True)
@@ -152,14 +156,21 @@ class ImageBatch:
                 raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
             if metadata["digest"] != _digest(metadata):
                 raise ShardError("its description does not match its digest")
-            shape = tuple(json.loads(metadata["image_shape"]))
-            provenance = Provenance(**json.loads(metadata["provenance"]))
+            shape = parse_shape(metadata["image_shape"])
+            provenance = parse_provenance(metadata["provenance"])
+            classes = check_types(table.schema, shape)
             table = table.combine_chunks()
             count = len(table)
             images = _flat(table, "image", np.uint8).reshape(count, *shape)
-            logits = _flat(table, "teacher_logits", np.float32).reshape(count, -1)
+            logits = _flat(table, "teacher_logits", np.float32).reshape(count, classes)
             targets = table.column("target").to_numpy().astype(np.int64)
             BatchId.parse(provenance.batch)
+            if ((targets < 0) | (targets >= classes)).any():
+                raise ValueError(
+                    f"its targets go from {targets.min()} to {targets.max()}, and there are {classes} logits"
+                )
+            if np.isnan(logits).any():
+                raise ValueError("there are NaN among its logits")
         except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
             raise ShardError(f"not an image shard: {error}") from error
         return cls(images, targets, logits, provenance)
@@ -176,6 +187,64 @@ class Snapshot:
 
     step: int
     state: Mapping[str, np.ndarray]
+
+
+def parse_shape(text: str | bytes) -> tuple[int, int, int]:
+    """[C,H,W] as `to_table` describes it; raises ValueError for anything else."""
+    found = _parsed(text, "image_shape")
+    if not (isinstance(found, list) and len(found) == 3 and all(type(side) is int and side > 0 for side in found)):
+        raise ValueError("its image_shape is not [C,H,W] in whole numbers above 0")
+    if math.prod(found) >= 2**31:
+        raise ValueError(f"its images {found} are larger than a Parquet file can hold")
+    return found[0], found[1], found[2]
+
+
+def parse_provenance(text: str | bytes) -> Provenance:
+    """The provenance as `to_table` describes it; raises ValueError for anything else."""
+    found = _parsed(text, "provenance")
+    names = {field.name for field in fields(Provenance)}
+    if not isinstance(found, dict) or not names.issuperset(found):
+        raise ValueError("its provenance is none")
+    try:
+        return Provenance(**found)
+    except TypeError as error:
+        raise ValueError(f"its provenance is none: {error}") from error
+
+
+def check_types(schema: pa.Schema, shape: tuple[int, int, int]) -> int:
+    """See that a table has the columns of an image batch.
+
+    Args:
+        shape: [C,H,W] of its images.
+
+    Returns:
+        the number of classes.
+
+    Raises:
+        ValueError: a column is missing, of another type, or one too many.
+    """
+    found = dict(zip(schema.names, schema.types, strict=True))
+    classes = max(1, getattr(found.get("teacher_logits"), "list_size", 1))
+    wanted = {
+        "batch": BATCH_TYPES,
+        "row": (pa.int32(),),
+        "image": (pa.list_(pa.uint8(), math.prod(shape)),),
+        "target": (pa.int64(),),
+        "teacher_logits": (pa.list_(pa.float32(), classes),),
+    }
+    if sorted(schema.names) != sorted(wanted):
+        raise ValueError(f"its columns are {', '.join(schema.names)}, and not {', '.join(wanted)}")
+    for name, kinds in wanted.items():
+        if found[name] not in kinds:
+            raise ValueError(f"its column {name} is {found[name]}, and not {kinds[0]}")
+    return classes
+
+
+def _parsed(text: str | bytes, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"its {name} is nested too deep") from error
 
 
 def _digest(metadata: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.folders import Folder, folder_at
-from raydream.records import BatchId, ImageBatch, Provenance
+from raydream.memory import check_parquet_fits
+from raydream.records import BatchId, ImageBatch, Provenance, check_types, parse_provenance, parse_shape
 from raydream.storage import damaged_name, link_or_copy, write_first
 
 ENDING = ".parquet"
@@ -61,7 +61,11 @@ class ShardStore:
         except FileNotFoundError as error:
             raise self._unreadable(batch, error) from error
         try:
-            table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
+            _extent(pq.read_metadata(io.BytesIO(content)))
+            # As a dictionary, text that all rows share is kept once, whatever it is.
+            table = pq.ParquetFile(
+                io.BytesIO(content), page_checksum_verification=True, read_dictionary=["batch"]
+            ).read()
             found = ImageBatch.from_table(table)
         except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
@@ -89,21 +93,23 @@ class ShardStore:
         """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
         try:
             with self.folder.open(file_name(batch)) as file:
-                return Provenance(**json.loads(pq.read_metadata(file).metadata[b"provenance"]))
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+                return parse_provenance((pq.read_metadata(file).metadata or {})[b"provenance"])
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(batch, error) from error
 
     def rows(self, batch: BatchId) -> int:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""
         return self.extent(batch)[0]
 
-    def extent(self, batch: BatchId) -> tuple[int, ...]:
-        """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does."""
+    def extent(self, batch: BatchId) -> tuple[int, int, int, int]:
+        """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
+
+        Its columns are of the right types, and what they are said to hold fits into memory.
+        """
         try:
             with self.folder.open(file_name(batch)) as file:
-                metadata = pq.read_metadata(file)
-                return int(metadata.num_rows), *json.loads(metadata.metadata[b"image_shape"])
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+                return _extent(pq.read_metadata(file))
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise self._unreadable(batch, error) from error
 
     def set_aside_damaged(self) -> list[ShardError]:
@@ -142,3 +148,11 @@ class ShardStore:
 def file_name(batch: BatchId) -> str:
     """Of a batch's shard."""
     return f"{batch}{ENDING}"
+
+
+def _extent(metadata: pq.FileMetaData) -> tuple[int, int, int, int]:
+    """[N,C,H,W] by a shard's description; raises KeyError, ValueError or ArrowException where it cannot be one."""
+    shape = parse_shape((metadata.metadata or {})[b"image_shape"])
+    check_types(metadata.schema.to_arrow_schema(), shape)
+    check_parquet_fits(metadata)
+    return int(metadata.num_rows), *shape

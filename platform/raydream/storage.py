@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -137,9 +138,26 @@ def write_json(path: Path, value: Any) -> None:
     write_aside(path, lambda aside: aside.write_text(text))
 
 
+def yaml_text(value: Any, flow: bool = False) -> str:
+    """YAML of plain values, keys in their given order.
+
+    Args:
+        flow: in brackets, as on a command line.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text such as 1e3 in quotes, which jsonargparse and YAML 1.2 read as a number and PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+"), list("-+0123456789"))
+
+
 def write_yaml(path: Path, value: Any) -> None:
     """Write YAML aside and rename, keys in their given order; raises OSError."""
-    text = yaml.safe_dump(value, sort_keys=False)
+    text = yaml_text(value)
     write_aside(path, lambda aside: aside.write_text(text))
 
 

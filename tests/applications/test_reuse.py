@@ -18,7 +18,6 @@ from raydream.records import BatchId, ImageBatch, Order, Snapshot, _digest
 from raydream.reporting.run_folder import check_teacher, resume
 from raydream.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
-from raydream.synthesis.recipe import recipe_of
 from raydream.teachers.teacher import Teacher, to_arrays
 from tests.tiny import finished_images, shard_path, tiny_student, tiny_synthesis, tiny_teacher
 
@@ -31,7 +30,7 @@ CONFIG = tiny_synthesis(method="deep_inversion", batch_size=20)
 def recipe(
     config: SynthesisConfig = CONFIG, order: Order = ORDER, source: ImageBatch | None = None, teacher: Teacher = TEACHER
 ) -> str:
-    return recipe_of(teacher, config, order, source)
+    return BatchMaker("own", teacher, config).recipe(order, None, source)
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
         run_folder.check_new(str(path))
     (path / run_folder.BEGINNING).touch()
     assert run_folder.begin(str(path), {"experiment": "y"}).run.startswith("y-")
-    assert sorted(entry.name for entry in path.iterdir()) == ["config.yaml", "run.json"]
+    assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.yaml", "run.json"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,11 @@ def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
 
 def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
     folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
-    with run_folder.held(folder), pytest.raises(InputError, match="nobody is at work on"), run_folder.held(folder):
+    with (
+        run_folder.held(folder),
+        pytest.raises(InputError, match="no other process is at work on"),
+        run_folder.held(folder),
+    ):
         pass
     with run_folder.held(folder):
         pass

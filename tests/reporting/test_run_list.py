@@ -64,7 +64,7 @@ def test_looking_takes_no_lock(runs):
     with run_folder.held(run_folder.resume("runs/a/second")[0]):
         assert read_run("runs/a/second", "RUN").state == "running"
         with (
-            pytest.raises(InputError, match="nobody is at work"),
+            pytest.raises(InputError, match="no other process is at work"),
             run_folder.held(run_folder.resume("runs/a/second")[0]),
         ):
             pass
@@ -79,7 +79,7 @@ def test_runs_in_a_store_are_listed_too(runs):
         (f"test://{runs}/a/second", "unfinished", None),
     ]
     with pytest.raises(InputError, match="this machine"):
-        delete(found[1])
+        delete(found[1], store)
 
 
 @pytest.mark.parametrize("damage", ["run.json", "config.yaml", "summary.json"])
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_said_and_never_pruned(damage, runs):
     Path("runs/a/first", damage).write_text("{")
     run = find_runs("runs/a/first")[0]
     assert run.state == "damaged"
-    going, kept = prunable([run], time.time() + 1e9, unfinished=False, older_than_days=1)
+    going, kept = prunable([run], LocalFolder(Path("runs")), time.time() + 1e9, unfinished=False, older_than_days=1)
     assert not going and kept == [(run, "it is damaged")]
 
 
@@ -116,7 +116,7 @@ ASKED = [
 
 @pytest.mark.parametrize(("asked", "going", "kept"), ASKED)
 def test_what_may_be_deleted(asked, going, kept):
-    found = prunable(RUNS, 0.0, **asked)
+    found = prunable(RUNS, LocalFolder(Path("/runs")), 0.0, **asked)
     assert [run.run for run in found[0]] == going and [run.run for run, _ in found[1]] == kept
 
 
@@ -147,10 +147,11 @@ def test_settings_as_they_are_kept_refer(runs):
 
 def test_a_deleted_run_is_gone_and_one_at_work_stays(runs):
     first, second, third = find_runs("runs")
-    delete(second)
+    root = LocalFolder(runs)
+    delete(second, root)
     assert sorted(each.name for each in Path("runs/a").iterdir()) == ["empty", "first"]
-    with pytest.raises(InputError, match="nobody is at work"):
-        delete(third)
+    with pytest.raises(InputError, match="no other process is at work"):
+        delete(third, root)
     assert [run.where for run in find_runs("runs")] == [first.where, third.where]
 
 

@@ -6,14 +6,17 @@ from torch import Tensor
 
 from raydream.config import ViewConfig
 from raydream.students.augmentation import (
+    StudentView,
     cutout,
     mixup,
     random_affine,
     random_flip,
     random_shift,
     random_tone,
-    student_view,
 )
+from raydream.teachers.normalisation import Normalisation
+
+NORMALISATION = Normalisation((0.4, 0.5), (0.25, 0.3))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -23,6 +26,10 @@ def seeded(seed: int = 0) -> torch.Generator:
 def distinct(count: int = 6, channels: int = 2, height: int = 4, width: int = 5) -> Tensor:
     values = torch.randperm(count * channels * height * width, generator=seeded(9)).float() + 1
     return values.view(count, channels, height, width)
+
+
+def distinct_bytes() -> Tensor:
+    return distinct().to(torch.uint8)
 
 
 def slow_shift(image: Tensor, down: int, right: int, fill: list[float]) -> Tensor:
@@ -189,27 +196,34 @@ def test_a_square_is_cut_out_of_each_image_and_the_rest_is_left(side):
     ],
 )
 def test_the_view_depends_on_the_generator_alone(changes):
-    x, config, fill = distinct(), ViewConfig(**changes), torch.zeros(1, 2, 1, 1)
+    images, view = distinct_bytes(), StudentView(ViewConfig(**changes), NORMALISATION)
     torch.manual_seed(1)
-    first = student_view(x, config, fill, seeded(4))
+    first = view(images, seeded(4))
     torch.manual_seed(2)
-    assert torch.equal(student_view(x, config, fill, seeded(4)), first)
-    others = [student_view(x, config, fill, seeded(seed)) for seed in range(5, 10)]
+    assert torch.equal(view(images, seeded(4)), first)
+    others = [view(images, seeded(seed)) for seed in range(5, 10)]
     assert not all(torch.equal(other, first) for other in others)
 
 
-def test_without_augmentation_the_view_is_the_batch():
-    x = distinct()
-    assert torch.equal(student_view(x, ViewConfig(shift=0), torch.zeros(1, 2, 1, 1), seeded()), x)
+def test_without_augmentation_the_view_is_the_normalized_batch():
+    images = distinct_bytes()
+    view = StudentView(ViewConfig(shift=0), NORMALISATION)(images, seeded())
+    assert torch.allclose(view, NORMALISATION(images), rtol=1e-6, atol=1e-6)
 
 
 def test_a_view_leaves_its_images_alone():
-    x = distinct()
-    kept = x.clone()
-    student_view(
-        x,
-        ViewConfig(shift=2, flip=True, zoom=0.2, contrast=0.2, cutout=2, mixup=1.0),
-        torch.zeros(1, 2, 1, 1),
-        seeded(),
+    images = distinct_bytes()
+    kept = images.clone()
+    config = ViewConfig(shift=2, flip=True, zoom=0.2, contrast=0.2, cutout=2, mixup=1.0)
+    StudentView(config, NORMALISATION)(images, seeded())
+    assert torch.equal(images, kept)
+
+
+@pytest.mark.parametrize("std", [1 / 256, 1 / 4, 1.0])
+def test_augmentations_mean_the_same_whatever_the_std_of_the_teacher_is(std):
+    config = ViewConfig(shift=1, zoom=0.1, brightness=0.5, contrast=0.3, cutout=2, mixup=0.5)
+    view, other = (
+        StudentView(config, Normalisation((0.4, 0.5), (each, each)))(distinct_bytes(), seeded()) * each
+        for each in (std, 0.5)
     )
-    assert torch.equal(x, kept)
+    assert torch.allclose(view, other, rtol=1e-6, atol=1e-7)

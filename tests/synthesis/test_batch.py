@@ -13,6 +13,8 @@ from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.synthesis.batch import BatchMaker, Made
 from raydream.teachers.teacher import to_arrays
+from tests.synthesis.test_engine import NarrowWithoutGradients
+from tests.synthesis.test_gradient import Narrow
 from tests.tiny import tiny_network, tiny_synthesis, tiny_teacher
 
 CONFIG = DistillConfig(
@@ -161,3 +163,14 @@ def test_progress_is_told_up_to_the_end():
     shares: list[float] = []
     maker().make(order(BatchId(0, 0)), None, None, shares.append)
     assert shares == sorted(set(shares)) and shares[0] > 0.0 and shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("network", [Narrow, NarrowWithoutGradients], ids=["updates", "finished images"])
+def test_a_batch_made_in_chunks_has_a_recipe_that_says_so(network):
+    whole = maker().make(order(BatchId(0, 0)), None, None).batch.provenance.recipe
+    teacher = replace(tiny_teacher(), network=network(tiny_network().eval(), 4))
+    kept = BatchMaker("a run", teacher, CONFIG.synthesis)
+    first, second, third = (kept.make(order(BatchId(0, 0)), None, None) for _ in range(3))
+    assert first.notes and second.notes == third.notes == ()
+    assert first.batch.provenance.recipe == ""  # a part of it was made in one way, and the rest in another
+    assert second.batch.provenance.recipe == third.batch.provenance.recipe not in ("", whole)

@@ -20,7 +20,8 @@ from raydream.errors import SynthesisError
 from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers, frozen_copy
 from raydream.losses.objective import TERMS, Objective
-from raydream.synthesis.gradient import Evaluation, PixelGradient, is_out_of_memory
+from raydream.synthesis.gradient import Evaluation, PixelGradient
+from raydream.synthesis.memory import is_out_of_memory
 from tests.tiny import tiny_network
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def gradient_of(
     if "activation" in terms:
         observed = FeatureNetwork(teacher, 10)
     other = frozen_copy(student) if "competition" in terms else None
-    return PixelGradient(objective, observed, other, dtype, compiled, chunk_size)
+    return PixelGradient(objective, observed, other, torch.ones(1, 1, 1, 1), dtype, compiled, chunk_size)
 
 
 def singles() -> tuple[nn.Module, nn.Module]:
@@ -268,6 +269,90 @@ def test_compiled_equals_uncompiled():
     assert_same(compiled(-images, targets), gradient_of(ALL, networks=networks)(-images, targets), 1e-5)
 
 
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch sizes of the images that are compiled for from now on, by a compiler that costs nothing."""
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        compiled.append(len(inputs[0]))
+        return graph
+
+    monkeypatch.setattr("raydream.synthesis.gradient.BACKEND", backend)
+    return compiled
+
+
+def quick(compiled: bool = True, chunk_size: int | None = None, network: type[nn.Module] = nn.Sequential):
+    """An engine that Dynamo follows in a moment."""
+    layers = network(nn.Flatten(), nn.Linear(64, 10)).double()
+    return gradient_of(("classification",), chunk_size, (layers, layers), compiled=compiled)
+
+
+@pytest.mark.parametrize("engines", [1, 12])
+def test_a_twelfth_shape_in_a_process_is_compiled_as_the_first(monkeypatch, engines):
+    # Dynamo compiles a piece of code for 8 shapes, and runs it uncompiled from then on without a word.
+    compiled, made = counting(monkeypatch), [quick() for _ in range(engines)]
+    for index in range(12):
+        evaluate, (images, targets) = made[index % engines], some_images(3 + index)
+        for _ in range(2):
+            evaluate(images, targets)
+        assert evaluate.compiled and evaluate.take_notes() == ()
+    assert compiled == [3 + index for index in range(12)]
+
+
+def test_chunks_are_compiled_for_each_of_their_sizes(monkeypatch):
+    compiled, evaluate = counting(monkeypatch), quick(chunk_size=4)
+    for count in (6, 7):  # chunks of 4 and 2, and of 4 and 3
+        evaluate(*some_images(count))
+    assert compiled == [4, 2, 3]
+    assert evaluate.take_notes() == ()
+
+
+def test_where_compiling_for_a_later_shape_fails_it_is_noted(monkeypatch):
+    def fails_at_five(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        if len(inputs[0]) == 5:
+            raise RuntimeError("no compiler")
+        return graph
+
+    monkeypatch.setattr("raydream.synthesis.gradient.BACKEND", fails_at_five)
+    evaluate = quick()
+    evaluate(*some_images(4))
+    assert evaluate.compiled and evaluate.take_notes() == ()
+    assert evaluate(*some_images(5)).gradient.abs().max() > 0
+    (note,) = evaluate.take_notes()
+    assert note.startswith("compiling failed, going on without (")
+    assert not evaluate.compiled
+
+
+class Breaks(nn.Sequential):
+    """A network whose own code is compiled apart, as Dynamo cannot follow all of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return super().forward(x)
+
+
+def test_a_network_that_dynamo_gives_up_compiling_is_noted(monkeypatch):
+    # What lies behind a graph break is one piece of code for all shapes, of which Dynamo compiles 8.
+    counting(monkeypatch)
+    evaluate = quick(network=Breaks)
+    for count in range(1, 13):
+        evaluate(*some_images(count))
+    (note,) = evaluate.take_notes()
+    assert note.startswith("compiling failed, going on without (") and not evaluate.compiled
+
+
+@pytest.mark.long
+def test_twelve_shapes_are_compiled_by_the_real_compiler():
+    torch._dynamo.utils.counters.clear()
+    networks = small_network(0), small_network(1)
+    evaluate = gradient_of(ALL, networks=networks, compiled=True)
+    for count in range(3, 15):
+        images, targets = some_images(count, dtype=torch.float32)
+        assert_same(evaluate(images, targets), gradient_of(ALL, networks=networks)(images, targets), 1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 12
+    assert evaluate.compiled and evaluate.take_notes() == ()
+
+
 class Narrow(nn.Module):
     """A network that says that its memory ends at so many images, as torch would."""
 
@@ -300,7 +385,7 @@ def test_where_memory_ends_chunks_are_halved_until_they_fit_and_stay_so(asked, s
 
 def test_a_single_image_that_does_not_fit_is_given_up():
     evaluate = gradient_of(("classification",), networks=(Narrow(tiny_network(), 0), tiny_network()))
-    with pytest.raises(SynthesisError, match="single image"):
+    with pytest.raises(SynthesisError, match=r"single image: .*CUDA out of memory"):
         evaluate(*some_images(5, dtype=torch.float32))
 
 
@@ -358,6 +443,15 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), False),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],

@@ -189,7 +189,7 @@ def test_the_first_pixels_are_noise_of_the_first_stages_size():
     noise = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     quiet = {"iterations": 1, "learning_rate": 1e-9}
     made = synthesize(seed=3, stages=({"size": (4, 4), **quiet}, quiet))
-    expected = tiny_teacher().normalisation.quantise(noise).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = tiny_teacher().normalisation.canvas().quantise(noise).repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.equal(made.images, expected)
 
 
@@ -209,7 +209,7 @@ def test_adam_starts_afresh_in_each_stage():
     moved = synthesize(teacher=teacher, stages=(first, {"iterations": 1, "learning_rate": 0.2}), jitter=0, clip=False)
     inside = (still.images > 30) & (still.images < 225)
     steps = (moved.images.int() - still.images.int())[inside].abs()
-    whole = 0.2 * 0.35 * 255
+    whole = 0.2 * 0.225 * 255
     assert inside.sum() > 100 and float(((steps - whole).abs() <= 1.0).float().mean()) > 0.9
 
 

@@ -1,16 +1,15 @@
 """Images that an earlier run has made already: found by their recipe, and shared instead of made again."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-from raydream.errors import ShardError
+from raydream.errors import DocumentError, ShardError
 from raydream.folders import Folder, LocalFolder
 from raydream.records import BatchId
-from raydream.reporting.run_folder import MARKER
+from raydream.reporting.run_folder import Marker, read_marker
 from raydream.reporting.run_list import run_places
 from raydream.shards import ShardStore
 
@@ -73,7 +72,7 @@ class EarlierImages:
         return [ShardStore(place) for place in places if place != self._own.folder]
 
     def _is_of_teacher(self, place: Folder) -> bool:
-        return _marker(place).get("teacher") == self._teacher
+        return _marker(place).teacher == self._teacher
 
 
 def note_reused(store: ShardStore, run: str, runs: str, note: Callable[[str], None]) -> dict[str, int]:
@@ -91,16 +90,15 @@ def note_reused(store: ShardStore, run: str, runs: str, note: Callable[[str], No
     counts = Counter(each.run for each in made if each.recipe)  # without one, a batch is never shared
     del counts[run]
     if counts and runs:
-        where = {str(_marker(place).get("run")): place for place in run_places(LocalFolder(Path(runs)))}
+        where = {_marker(place).run: place for place in run_places(LocalFolder(Path(runs)))}
         for other, count in counts.items():
             lies = f" in {where[other]}" if other in where else ""
             note(f"{count} batches were not made again, as run {other}{lies} had made them")
     return dict(counts)
 
 
-def _marker(place: Folder) -> dict[str, object]:
+def _marker(place: Folder) -> Marker:
     try:
-        marker = json.loads(place.read(MARKER))
-    except (OSError, ValueError):
-        return {}
-    return marker if isinstance(marker, dict) else {}
+        return read_marker(place)
+    except (OSError, DocumentError):
+        return Marker("")

@@ -76,7 +76,7 @@ def rounds_of(
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
     keep = None if config.rounds.lockstep else 2 * config.synthesis.generator.chains
     states = None if store is None else LearnedStates(store.folder, keep)
-    maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states)
+    maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states, batches=schedule.total_batches)
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):

@@ -1,8 +1,10 @@
 """The types that fields of several components have, with the ranges that they allow."""
 
-from typing import Annotated, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from raydream.errors import InputError
 
@@ -29,6 +31,41 @@ def _on_this_machine(value: str) -> str:
 
 
 Reuse = Annotated[str, AfterValidator(_on_this_machine)]
+
+DEEPEST = 20
+"""levels of lists and dictionaries in each other that an argument may have; one that contains itself has no end"""
+
+
+def _plain(value: Any, name: str, depth: int = 0) -> Any:
+    """A value that YAML and JSON give back equal: tuples become lists."""
+    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if depth == DEEPEST:
+        raise _refused(f"it is nested more than {DEEPEST} levels deep")
+    if isinstance(value, list | tuple):
+        return [_plain(inner, f"{name}.{index}", depth + 1) for index, inner in enumerate(value)]
+    if isinstance(value, dict):
+        if wrong := [key for key in value if not isinstance(key, str)]:
+            raise _refused(f"{name or 'it'} has the name {wrong[0]!r}, which is no text")
+        return {key: _plain(inner, f"{name}.{key}".lstrip("."), depth + 1) for key, inner in value.items()}
+    kind = value if isinstance(value, float) else f"of type {type(value).__name__}"
+    raise _refused(f"{name} is {kind}")
+
+
+def _refused(reason: str) -> PydanticCustomError:
+    allowed = "text, finite numbers, true, false, null, and lists and dictionaries of these by name"
+    return PydanticCustomError("arguments", "{allowed} ({reason})", {"allowed": allowed, "reason": reason})
+
+
+def _arguments(given: Any) -> Any:
+    # Sorted by name, as their order makes no difference to a function; in a dictionary among them it may.
+    return dict(sorted(_plain(given, "").items())) if isinstance(given, dict) else given
+
+
+if TYPE_CHECKING:
+    Arguments = dict[str, Any]
+else:  # without the types of its content, by which jsonargparse would read the text '5' as a number
+    Arguments = Annotated[dict, BeforeValidator(_arguments)]
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
 """of every component: a name that is none of its fields is refused"""

@@ -1,5 +1,7 @@
 """The processes of a run, and what ties them together."""
 
+from typing import Literal
+
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, Name, NonNegative, NonNegativeInt, Positive, reserved
@@ -10,8 +12,9 @@ from raydream.errors import InputError
 class GeneratorsConfig:
     """The actors that run the synthesizer."""
 
-    count: Count = 2
-    """generator actors that are wanted; those for which there is no room yet join later"""
+    count: Count | Literal["auto"] = "auto"
+    """generator actors that are wanted; those for which there is no room yet join later; auto: where they reserve GPUs
+    of this machine, as many as there is room for beside the student; on CPUs, or on a cluster that is joined, 2"""
     min: Count = 1
     """how few of them are enough to begin"""
     cpus: Positive = 0.5
@@ -25,9 +28,14 @@ class GeneratorsConfig:
     and replaced"""
 
     def __post_init__(self) -> None:
-        if self.min > self.count:
+        if self.count != "auto" and self.min > self.count:
             allowed = f"at most generators.count ({self.count})"
             raise InputError("generators.min", self.min, allowed, "lower it, or ask for more generators")
+
+    @property
+    def number(self) -> int:
+        """Generators that are wanted; of auto, what it is where nothing is known of GPUs."""
+        return max(2, self.min) if self.count == "auto" else self.count
 
     @property
     def resources(self) -> dict[str, float]:

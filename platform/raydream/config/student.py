@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Count, Name, NonNegative, NonNegativeInt, Positive, Share, reserved
+from raydream.config.fields import (
+    STRICT,
+    Arguments,
+    Count,
+    Name,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Share,
+    reserved,
+)
 from raydream.errors import InputError
 
 
@@ -22,9 +32,9 @@ class ViewConfig:
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     """up to so many degrees each way"""
     brightness: NonNegative = 0.0
-    """up to so much added or taken away, in standard deviations (after normalisation)"""
+    """up to so much added or taken away, in units of 0.225 of the pixels' range"""
     contrast: Share = 0.0
-    """values after normalisation times 1 plus or minus up to this"""
+    """differences from the mean times 1 plus or minus up to this"""
     cutout: NonNegativeInt = 0
     """side in pixels of a square somewhere that is replaced by the mean"""
     mixup: NonNegative = 0.0
@@ -37,8 +47,9 @@ class StudentConfig:
 
     network: str = "digits"
     """a network of this project by name, torchvision:NAME, timm:NAME, or `package.module:factory` for one's own"""
-    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """keyword arguments for the network's factory"""
+    arguments: Arguments = Field(default_factory=dict)
+    """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
+    {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
     batch_size: Count = 256
     """images per distillation step, over all workers (the paper: 256)"""
     optimizer: Literal["sgd", "adamw"] = "sgd"

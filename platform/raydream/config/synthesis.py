@@ -111,7 +111,7 @@ class SynthesisConfig:
     iterations: Count = 2000
     """updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10)"""
     learning_rate: Positive = 0.05
-    """of Adam on the pixels, after normalisation (the paper: 0.05)"""
+    """of Adam on the pixels, in units of 0.225 of their range (the paper: 0.05)"""
     betas: Betas = (0.9, 0.999)
     """decay rates of Adam's two moments (FastDFKD: 0.5 and 0.999)"""
     generator: GeneratorNetworkConfig = Field(default_factory=GeneratorNetworkConfig)
@@ -124,7 +124,7 @@ class SynthesisConfig:
     flip: bool = False
     """each update sees the images mirrored half of the time; never for digits or text"""
     clip: bool = True
-    """keep pixels in the range that [0, 1] becomes after normalisation"""
+    """keep pixels between black and white"""
     stages: tuple[StageConfig, ...] = ()
     """resolutions to go through, each with what differs from the settings above; none: one stage at the teacher's"""
     start: Literal["noise", "images"] = "noise"

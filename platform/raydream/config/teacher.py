@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Count, NonNegative, NonNegativeInt, Positive
+from raydream.config.fields import STRICT, Arguments, Count, NonNegative, NonNegativeInt, Positive
 from raydream.errors import InputError
 
 TORCHVISION = "torchvision:"
@@ -20,8 +20,9 @@ class TeacherConfig:
     """a network of this project by name, torchvision:NAME, timm:NAME, `package.module:factory` for one's own, or
     run:DIR for the network that a run trained; where a student is trained on finished images: also images, for the
     teacher that these are of"""
-    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """keyword arguments for the network's factory"""
+    arguments: Arguments = Field(default_factory=dict)
+    """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
+    {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
     checkpoint: str | None = None
     """path or URL of its weights (.safetensors, or a state dict that torch.save wrote); for torchvision: also the name
     of published weights (IMAGENET1K_V1, DEFAULT), for timm: the word pretrained; null: train it on `data`"""

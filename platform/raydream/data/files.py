@@ -1,9 +1,10 @@
 """Images in files that others have made: Parquet, .npz, folders of pictures. Nothing in them is executed."""
 
 import io
-import json
+import math
+import zipfile
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 from raydream.data.sources import Source, by_part
 from raydream.errors import InputError, first_line
 from raydream.folders import Folder, file_at, folder_at
+from raydream.memory import check_fits, check_parquet_fits
+from raydream.records import parse_shape
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "png")
 LABEL_COLUMNS = ("label", "target")
@@ -20,8 +23,12 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
 KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pictures"
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """with which pictures begin in tables, and pixels hardly ever; those of other kinds are too short to tell"""
+WHOLE_NUMBERS = "labelled by whole numbers, without a gap"
 TOGETHER = 256
 """pictures that are read together"""
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""of arrays in files, by the version of NumPy's format"""
 
 Shape = tuple[int, int, int]
 Own = TypeVar("Own")
@@ -70,7 +77,7 @@ class ParquetImages:
         shape: [C,H,W] that all images must have.
         groups: folder, file and index of each row group.
         parts: rows of each.
-        column: of the images.
+        column: of the images, by its path in the file.
         label_column: None where there is none.
         stored: [C,H,W] of images that are stored as pixels.
     """
@@ -86,26 +93,32 @@ class ParquetImages:
     @classmethod
     def open(cls, place: Place, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
         """Look at the files' descriptions; raises InputError."""
-        groups, parts, columns, stored = [], [], set(), shape
+        groups, columns, stored = [], set(), shape
+        parts: list[int] = []
         for name in names:
             try:
                 with folder.open(name) as file:
                     metadata = pq.read_metadata(file)
                     schema = metadata.schema.to_arrow_schema()
+                if told := (schema.metadata or {}).get(b"image_shape"):
+                    stored = parse_shape(told)
+                column, label = _first_of(IMAGE_COLUMNS, schema.names), _first_of(LABEL_COLUMNS, schema.names)
+                path = None if column is None else _path(column, schema.field(column).type)
+                check_parquet_fits(metadata, [path or "", label or ""])
+                rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+                check_fits(math.prod(shape) * max(rows, default=0))
+                check_fits(np.dtype(np.int64).itemsize * (sum(parts) + sum(rows)))  # by which they are chosen
             except DAMAGE as error:
                 raise place.unreadable(name, error) from error
-            columns.add((_first_of(IMAGE_COLUMNS, schema.names), _first_of(LABEL_COLUMNS, schema.names)))
-            groups += [(folder, name, index) for index in range(metadata.num_row_groups)]
-            parts += [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-            column = _first_of(IMAGE_COLUMNS, schema.names)
-            if told := (schema.metadata or {}).get(b"image_shape"):
-                stored = tuple(json.loads(told))
+            columns.add((path, label))
+            groups += [(folder, name, index) for index in range(len(rows))]
+            parts += rows
             if stored != shape and not place.resize:
                 raise place.refused(f"images {shape}", f"those in {name} are {stored}")
-        if len(columns) != 1 or (column := next(iter(columns))[0]) is None:
+        if len(columns) != 1 or (path := next(iter(columns))[0]) is None:
             allowed = f"Parquet files with one of the columns {', '.join(IMAGE_COLUMNS)}, the same in all"
             raise place.refused(allowed, f"the last one has {', '.join(schema.names)}")
-        return cls(place, shape, groups, parts, column, next(iter(columns))[1], stored)
+        return cls(place, shape, groups, parts, path, next(iter(columns))[1], stored)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), *self.shape), np.uint8)
@@ -134,13 +147,23 @@ class ParquetImages:
             allowed = f"labelled, by one of the columns {', '.join(LABEL_COLUMNS)}"
             raise self.place.refused(allowed, "there is none in it")
         columns = [self._column(part, self.label_column) for part in range(len(self.groups))]
+        for column in columns:
+            if not pa.types.is_integer(getattr(column.type, "value_type", column.type)) or pa.types.is_nested(
+                column.type
+            ):
+                raise self.place.refused(WHOLE_NUMBERS, f"its labels are {column.type}")
         return _whole_numbers(self.place, np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns]))
 
     def _column(self, part: int, name: str) -> pa.Array:
         folder, file_name, index = self.groups[part]
         try:
             with folder.open(file_name) as file:
-                table = pq.ParquetFile(file, page_checksum_verification=True).read_row_group(index, columns=[name])
+                metadata = pq.read_metadata(file)
+                paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
+                # As a dictionary, bytes that many rows share are kept once, however many these are.
+                once = [name] if name in paths else []
+                opened = pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True, read_dictionary=once)
+                table = opened.read_row_group(index, columns=[name])
                 if len(table) != self.parts[part]:
                     raise ValueError(f"{len(table)} of {self.parts[part]} rows are there")
                 return table.column(0).combine_chunks()
@@ -171,15 +194,20 @@ class ArrayImages:
 
     @classmethod
     def open(cls, place: Place, shape: Shape, folder: Folder, name: str) -> "ArrayImages":
-        """Read the file once; raises InputError."""
+        """Look at the arrays' descriptions; raises InputError."""
         opened = cls(place, shape, folder, name, [0])
-        pixels = opened._array("x")
-        if pixels is None or pixels.dtype != np.uint8 or pixels.ndim not in (3, 4):
-            found = "there is none" if pixels is None else f"x is {pixels.dtype} {list(pixels.shape)}"
+        kind, sides = opened._described("x")
+        if kind != np.uint8 or len(sides) not in (3, 4):
+            found = "there is none" if kind is None else f"x is {kind} {list(sides)}"
             raise place.refused("a file with x, uint8 [N,H,W,C] or [N,H,W]", found)
-        if _channels_first(pixels).shape[1:] != shape and not place.resize:
-            raise place.refused(f"images {shape}", f"those in {name} are {_channels_first(pixels).shape[1:]}")
-        return cls(place, shape, folder, name, [len(pixels)])
+        stored = (1, *sides[1:]) if len(sides) == 3 else (sides[3], *sides[1:3])
+        if stored != shape and not place.resize:
+            raise place.refused(f"images {shape}", f"those in {name} are {stored}")
+        try:
+            check_fits(max(math.prod(sides), sides[0] * max(math.prod(shape), np.dtype(np.int64).itemsize)))
+        except ValueError as error:
+            raise place.unreadable(name, error) from error
+        return cls(place, shape, folder, name, [sides[0]])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         pixels = self._array("x")
@@ -188,10 +216,32 @@ class ArrayImages:
         return resized(images, self.shape) if self.place.resize else images
 
     def labels(self) -> np.ndarray:
-        labels = self._array("y")
-        if labels is None or labels.shape != (self.parts[0],):
+        kind, sides = self._described("y")
+        if kind is None or sides != (self.parts[0],):
             raise self.place.refused("labelled, by y [N]", "there is none, or not one for each image")
+        if not np.issubdtype(kind, np.integer):
+            raise self.place.refused(WHOLE_NUMBERS, f"its labels are {kind}")
+        labels = self._array("y")
+        assert labels is not None  # as its description has said
         return _whole_numbers(self.place, labels)
+
+    def _described(self, name: str) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
+        """Type and shape of an array by its header, before anything is unpacked; None where it is missing."""
+        try:
+            content = io.BytesIO(self.folder.read(self.name))
+            with zipfile.ZipFile(content) as file:
+                if f"{name}.npy" not in file.namelist():
+                    return None, ()
+                with file.open(f"{name}.npy") as member:
+                    read = HEADERS.get(np.lib.format.read_magic(member))
+                    if read is None:
+                        raise ValueError(f"{name} is in a format of NumPy's that no plain numbers need")
+                    shape, _, kind = read(member)
+                    if kind.hasobject:
+                        raise ValueError(f"{name} holds Python objects")
+                    return kind, shape
+        except Exception as error:  # zipfile and numpy raise many kinds
+            raise self.place.unreadable(self.name, error) from error
 
     def _array(self, name: str) -> np.ndarray | None:
         try:
@@ -351,7 +401,27 @@ def _first_of(wanted: tuple[str, ...], there: list[str]) -> str | None:
     return next((name for name in wanted if name in there), None)
 
 
+def _path(name: str, kind: pa.DataType) -> str:
+    """Of a column of images in a Parquet file; raises ValueError for one of a type that images do not have."""
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        name, kind = f"{name}.bytes", kind.field("bytes").type
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_bytes = any(
+        check(values)
+        for check in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+            pa.types.is_binary_view,
+        )
+    )
+    is_list = any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+    if not is_bytes and not (is_list and pa.types.is_integer(kind.value_type)):
+        raise ValueError(f"its column {name} is {kind}, and neither bytes nor lists of whole numbers")
+    return name
+
+
 def _whole_numbers(place: Place, labels: np.ndarray) -> np.ndarray:
     if not np.issubdtype(labels.dtype, np.integer):
-        raise place.refused("labelled by whole numbers, without a gap", f"its labels are {labels.dtype}")
+        raise place.refused(WHOLE_NUMBERS, f"its labels are {labels.dtype}")
     return labels.astype(np.int64)

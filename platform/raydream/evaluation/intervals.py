@@ -1,5 +1,6 @@
 """Figures over seeds."""
 
+import math
 import statistics
 from typing import Any
 
@@ -8,7 +9,10 @@ from scipy import stats
 
 def summarise(values: list[float]) -> dict[str, Any]:
     """Mean and the half-width of its 95 % interval (Student's t; NaN of one value), with all values."""
-    half = float("nan")
-    if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    half = half_width(statistics.stdev(values), len(values)) if len(values) > 1 else float("nan")
     return {"mean": statistics.mean(values), "interval": half, "values": values}
+
+
+def half_width(deviation: float, count: int) -> float:
+    """Half of the 95 % interval (Student's t) of the mean of `count` values, two at least, of a standard deviation."""
+    return float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)

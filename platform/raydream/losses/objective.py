@@ -19,7 +19,7 @@ class Observation:
     """All that terms may look at after one forward pass; what no term of the objective asks for may be None.
 
     Attributes:
-        images: [N,C,H,W] after normalisation, as the networks saw them (jittered, mirrored).
+        images: [N,C,H,W] on the canvas, as the networks saw them (jittered, mirrored).
         targets: int64 [N], the class that each image is to show.
         teacher_logits: [N,K].
         distances: [L], the feature distance of each BN layer.

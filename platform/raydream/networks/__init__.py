@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from raydream.config import StudentConfig, TeacherConfig
@@ -17,6 +18,7 @@ from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
 from raydream.networks.pruned import parse_widths, resized
 from raydream.networks.resnet import RESNETS
+from raydream.networks.user_code import as_declared, contained
 from raydream.networks.vgg import VGGS
 from raydream.networks.wide_resnet import WIDE_RESNETS
 
@@ -56,12 +58,13 @@ def build_network(
     Args:
         name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `PRUNED`.
         arguments: keyword arguments for the factory. A network of this project is also given `input_channels` and
-            `classes`, torchvision's `num_classes`, timm's `num_classes` and `in_chans`; somebody else's factory gets
-            `arguments` alone.
+            `classes`, torchvision's `num_classes`, timm's `num_classes` and `in_chans`; a user's own factory gets
+            `arguments` alone. It is given a copy, with tuples where it declares them (`user_code.as_declared`).
         field: the option's name, for the error.
 
     Raises:
-        InputError: unknown name, a path that cannot be imported, or arguments that the factory does not take.
+        InputError: unknown name, a path that cannot be imported, arguments that the factory does not take, a factory
+            of something else, or code that ends the process or changes its state (`user_code.contained`).
     """
     factory: Callable[..., nn.Module]
     if name in NETWORKS or name == PRUNED:
@@ -75,14 +78,27 @@ def build_network(
     else:
         factory, keywords = _import_factory(name, f"{field}.network"), dict(arguments)
     try:
-        network = factory(**keywords)
-    except Exception as error:  # whatever somebody's factory raises
+        with contained():
+            network = factory(**as_declared(factory, keywords))
+    except Exception as error:  # whatever a user's factory raises
         remedy = f"the factory says: {first_line(error)}"
         raise InputError(f"{field}.arguments", dict(arguments), f"what {name} takes", remedy) from error
     if not isinstance(network, nn.Module):
         remedy = f"it returned a {type(network).__name__}"
         raise InputError(f"{field}.network", name, "a factory of torch.nn.Module", remedy)
+    check_python(network, f"{field}.network", name)
     return network
+
+
+def check_python(network: nn.Module, field: str, name: str) -> None:
+    """Raise InputError for a network that is TorchScript: its layers cannot be observed, copied or changed.
+
+    Args:
+        field, name: of the option and the network, for the error.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        allowed = "a network that is written in Python"
+        raise InputError(field, name, allowed, "it is a ScriptModule: build the network that it was scripted from")
 
 
 def _pruned(input_channels: int, classes: int, *, of: str, widths: str, **arguments: Any) -> nn.Module:
@@ -129,8 +145,9 @@ def _import_factory(path: str, field: str) -> Callable[..., Any]:
     if not attribute:
         raise InputError(field, path, allowed, "name a known network, or where to import yours from")
     try:
-        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # whatever somebody's module raises
+        with contained():
+            factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever a user's module raises
         remedy = f"importing it failed ({first_line(error)}); is it on PYTHONPATH?"
         raise InputError(field, path, allowed, remedy) from error
     return factory

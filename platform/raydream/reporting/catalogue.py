@@ -58,6 +58,10 @@ def _best_method(summary: Mapping[str, Any]) -> Figure:
     return Figure(f"accuracy of all classes, {best}", float(reached[best]))
 
 
+def _best_value(summary: Mapping[str, Any]) -> Figure:
+    return Figure(f"best {summary['metric']}", float(summary["best_value"]))
+
+
 def _best_row(summary: Mapping[str, Any]) -> Figure:
     return Figure(f"best {summary['metric']}", float(summary["rows"][0][f"{summary['metric']}_mean"]))
 
@@ -74,7 +78,7 @@ def _best_of_table(summary: Mapping[str, Any]) -> Figure:
 
 
 KINDS = (
-    Kind("search", frozenset({"space"}), lambda summary: Figure(f"best {summary['metric']}", summary["best_value"])),
+    Kind("search", frozenset({"space"}), _best_value),
     Kind("ablate", frozenset({"rounds", "seeds", "trial"}), _best_row),
     Kind("reproduce", frozenset({"table", "scale"}), _best_of_table),
     Kind("continual", frozenset({"methods", "steps"}), _best_method),

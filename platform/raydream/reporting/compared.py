@@ -1,9 +1,9 @@
 """Earlier runs beside this one: what they reached, and in which settings they differ."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raydream.documents import read_json
 from raydream.errors import InputError, first_line
 from raydream.folders import folder_at
 from raydream.reporting.recorder import flatten
@@ -31,7 +31,7 @@ def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
     allowed = "folders of runs of this job that are done"
     _, theirs = read(run, "compare")
     try:
-        summary = json.loads(folder_at(run, "compare").read(SUMMARY))
+        summary = read_json(folder_at(run, "compare"), SUMMARY)
         kept = {"run": run, "images_of": summary["images_of"], "images": summary["images"]}
         kept |= {name: summary[name] for name in ("distillation_steps", "teacher_fingerprint")}
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from raydream.errors import InputError
+from raydream.errors import InputError, ShardError
 from raydream.folders import folder_at
 from raydream.records import ImageBatch
 from raydream.reporting import run_folder
@@ -19,6 +19,7 @@ from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, label
 from raydream.reporting.frames import differences, final_figures, method_of, metrics_frame
 from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
 from raydream.reporting.run_list import ListedRun, read_run
+from raydream.terminal import printable
 
 CURVES = {
     "accuracy/test": "accuracy, real test images",
@@ -35,7 +36,7 @@ COURSE = r"^(\w+)-\d+/accuracy/all$"
 
 
 def write_comparison(runs: Sequence[str], path: Path) -> Path:
-    """Write the page of some runs, whether they are done or not.
+    """Write the page of some runs, whether they are done or not; what cannot be read of one is left out, and named.
 
     Args:
         runs: their folders, or URLs.
@@ -46,13 +47,12 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
 
     Raises:
         InputError: one of them is no run, or is named twice.
-        ShardError: metrics or images of one cannot be read.
         OSError: the page may not be written.
     """
     listed = [read_run(run, "RUN") for run in runs]
-    names = short_names(runs)
-    metrics = metrics_frame(runs)
-    metrics["run"] = metrics["run"].map(dict(zip(map(str, runs), names, strict=True)))
+    names = [printable(name) for name in short_names(runs)]
+    damage = {name: run.damage for name, run in zip(names, listed, strict=True) if run.damage}
+    metrics, grids = _metrics(names, runs, damage), _grids(names, runs, damage)
     tiles = [
         (name, shown_figure(run.figure.name, run.figure.value), run.figure.name.replace("_", " "))
         if run.figure
@@ -72,7 +72,8 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
             Section("Settings that differ", _SETTINGS, [], _setting_rows(names, listed)),
             Section("Curves over each other", _OVER_STEPS, pictures((partial(curves, metrics, names), _CURVES))),
             Section("Loss terms over each other", _TERMS, pictures((partial(loss_terms, metrics, names), _LOSSES))),
-            Section("Pictures side by side", _PICTURES, _grids(names, runs)),
+            Section("Pictures side by side", _PICTURES, grids),
+            Section("Left out", _LEFT_OUT, [], [["run", "reason"], *map(list, damage.items())] if damage else None),
         ],
         config="",
         versions={},
@@ -100,7 +101,7 @@ def _figure_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[s
     facts = {
         "job": [run.job for run in runs],
         "state": [run.state for run in runs],
-        "begun": [f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" for run in runs],
+        "begun": [f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" if run.begun else "" for run in runs],
         "method": [method_of(run) for run in runs],
         "teacher": [run.teacher for run in runs],
         "data": [str((run.summary or {}).get("data", "")) for run in runs],
@@ -151,8 +152,9 @@ def _panels(wanted: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, wi
             line = _line(rows[rows["run"] == name])
             # A run has the same colour in all panels, whether or not it has been measured there.
             marker = "." if len(line) < 60 else ""
-            axes.plot(line.index, line, color=colormaps["tab10"](index % 10), linewidth=1.3, marker=marker, label=name)
-        axes.set_title(label, fontsize=11)
+            color = colormaps["tab10"](index % 10)
+            axes.plot(line.index, line, color=color, linewidth=1.3, marker=marker, label=_plain(name))
+        axes.set_title(_plain(label), fontsize=11)
         axes.set_xlabel(x)
         if any(word in label for word in ("accuracy", "agreement")):
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -168,12 +170,35 @@ def _line(rows: pd.DataFrame) -> "pd.Series[float]":
     return rows.drop_duplicates(["source", "batch", "step"], keep="last").groupby("step")["value"].mean()
 
 
-def _grids(names: Sequence[str], runs: Sequence[str]) -> list[Picture]:
-    """A grid for each shape of images, with a row for each run: the first batch of its last round."""
+def _plain(label: str) -> str:
+    """A label that matplotlib takes for no formula."""
+    return label.replace("$", r"\$")
+
+
+def _metrics(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> pd.DataFrame:
+    """`metrics_frame` of the runs by their short names; why that of one cannot be read is noted in `damage`."""
+    found = [metrics_frame([])]
+    for name, run in zip(names, runs, strict=True):
+        try:
+            found.append(metrics_frame([run]).assign(run=name))
+        except (InputError, ShardError) as error:
+            damage.setdefault(name, str(error))
+    filled = [frame for frame in found if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else found[0]
+
+
+def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> list[Picture]:
+    """A grid for each shape of images, with a row for each run: the first batch of its last round.
+
+    Why the images of one cannot be read is noted in `damage`.
+    """
     last: dict[tuple[int, ...], dict[str, ImageBatch]] = {}
     for name, run in zip(names, runs, strict=True):
-        for batch in grid_batches(run_folder.resume(str(run), "RUN")[0])[-1:]:
-            last.setdefault(batch.images.shape[1:], {})[name] = batch
+        try:
+            for batch in grid_batches(run_folder.resume(str(run), "RUN")[0])[-1:]:
+                last.setdefault(batch.images.shape[1:], {})[_plain(name)] = batch
+        except (InputError, ShardError) as error:
+            damage.setdefault(name, str(error))
     return [
         grid_picture(
             labelled_grid(list(of), [each.images for each in of.values()], [each.targets for each in of.values()]),
@@ -183,6 +208,7 @@ def _grids(names: Sequence[str], runs: Sequence[str]) -> list[Picture]:
     ]
 
 
+_LEFT_OUT = "What these runs hold and could not be read."
 _FIGURES = (
     "As each run's summary has them. Accuracies can be compared where data and image counts are the same, seconds "
     "where the machine is."

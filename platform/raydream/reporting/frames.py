@@ -67,7 +67,8 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def method_of(run: ListedRun) -> str:
     """Name of the synthesizer; empty where the run has none."""
-    return str((run.config.get("synthesis") or {}).get("method", ""))
+    synthesis = run.config.get("synthesis")
+    return str(synthesis.get("method", "")) if isinstance(synthesis, Mapping) else ""
 
 
 def final_figures(run: ListedRun) -> dict[str, float]:

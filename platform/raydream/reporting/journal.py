@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from raydream.documents import is_moment
 from raydream.reporting.json_lines import append_line, read_lines
 
 
@@ -40,4 +41,5 @@ class Journal:
 
 def read_journal(path: Path) -> list[Entry]:
     """All entries in order; see `read_lines`."""
-    return [Entry(**line) for line in read_lines(path) if set(line) == {"moment", "text"}]
+    entries = (Entry(**line) for line in read_lines(path) if set(line) == {"moment", "text"})
+    return [entry for entry in entries if is_moment(entry.moment) and isinstance(entry.text, str)]

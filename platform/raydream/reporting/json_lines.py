@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from raydream.documents import parse_json
+from raydream.errors import DocumentError
+
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
     """Write an entry down; raises OSError."""
@@ -19,8 +22,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = parse_json(line, path.name)
+        except DocumentError:
             continue
         if isinstance(entry, dict):
             entries.append(entry)

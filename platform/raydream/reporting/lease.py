@@ -32,7 +32,7 @@ def leased(place: Folder) -> Iterator[None]:
     """
     if is_alive(place):
         remedy = "wait for its end, or stop it"
-        raise InputError("--resume", str(place), "a run that nobody is at work on", remedy)
+        raise InputError("--resume", str(place), "a run that no other process is at work on", remedy)
     own, ended = uuid.uuid4().hex, threading.Event()
     place.write(NAME, f"{own} 0".encode())
     holder = threading.Thread(target=_renew, args=(place, own, ended), daemon=True)

@@ -70,7 +70,7 @@ def write_page(path: Path, *, sections: list[Section], **content: Any) -> Path:
     )
     shown = [section for section in sections if section.pictures or section.table]
     page = environment.get_template("report.html.j2").render(sections=shown, **content)
-    write_aside(path, lambda aside: aside.write_text(page, encoding="utf-8"))
+    write_aside(path, lambda aside: aside.write_bytes(page.encode("utf-8", "backslashreplace")))
     return path
 
 

@@ -12,11 +12,15 @@ from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
+
+from raydream.terminal import printable
 
 
 def printer(console: Console) -> Callable[[str], None]:
-    """Prints lines as they are: nothing in them is coloured, broken, or taken for markup."""
-    return partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    """Prints lines as they are: nothing in them is colored, broken, or taken for markup, and no escape gets through."""
+    show = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    return lambda text: show("\n".join(map(printable, text.split("\n"))))
 
 
 class Pace:
@@ -231,5 +235,5 @@ def result_table(rows: dict[str, str]) -> Table:
     table.add_column()
     table.add_column(overflow="fold")
     for name, text in rows.items():
-        table.add_row(name, text)
+        table.add_row(name, Text(printable(text)))
     return table

@@ -1,6 +1,5 @@
 """The report of a run: one self-contained page, made from what its folder holds."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from raydream.documents import read_json, read_yaml
 from raydream.errors import ShardError
+from raydream.folders import LocalFolder
 from raydream.records import ImageBatch
 from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import (
@@ -44,12 +44,11 @@ def write_report(folder: RunFolder) -> Path:
 
     Raises:
         ShardError: a shard that is to be shown cannot be read.
+        DocumentError: the configuration or the summary is damaged.
         OSError: a file is missing, or the folder may not be written.
     """
-    run = folder.path
-    text = (run / "config.yaml").read_text(encoding="utf-8")
-    config = yaml.safe_load(text) or {}
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    run, here = folder.path, LocalFolder(folder.path)
+    config, summary = read_yaml(here, "config.yaml") or {}, read_json(here, "summary.json")
     mended = read_journal(run / "journal.jsonl")
     try:
         metrics = read_metrics(run / "metrics.parquet")
@@ -65,7 +64,7 @@ def write_report(folder: RunFolder) -> Path:
         stages=stage_rows(summary),
         mended=mended_rows(mended),
         sections=_sections(grid_batches(folder), config, summary, metrics),
-        config=text,
+        config=(run / "config.yaml").read_text(encoding="utf-8"),
         versions=_mapping(summary, "versions"),
         machine=summary.get("machine"),
     )

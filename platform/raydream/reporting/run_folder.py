@@ -2,7 +2,8 @@
 
 import contextlib
 import fcntl
-import json
+import itertools
+import os
 import tempfile
 import time
 import uuid
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from raydream.errors import InputError, RaydreamError, first_line
+from raydream.documents import is_moment, read_json, read_yaml
+from raydream.engine_version import ENGINE_VERSION
+from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.reporting.lease import is_alive, leased
 from raydream.reporting.working_copy import WorkingCopy
@@ -31,8 +32,34 @@ NETWORK = "network.json"
 """describes the student's network where the configuration does not: a pruned one, or one with new classes"""
 LOCK = ".lock"
 """held by the process that is at work in a folder"""
+TRIAL = ".writable-"
+"""begins the name of a folder that shows that a folder may be written"""
 BEGINNING = f".begin{ASIDE}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
+
+
+class TakenError(InputError):
+    """A folder in which a run cannot be begun, as it holds one already, or something else."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What run.json says of a run.
+
+    Attributes:
+        run: its id.
+        begun: seconds since the epoch; 0 where that was not noted.
+        teacher: fingerprint of the teacher; empty where none was noted.
+        working_directory: of the process that began the run, to which paths in its configuration are relative; empty
+            where that was not noted (version 0.1).
+        engine: version of the mathematics; 1 where that was not noted (version 0.1).
+    """
+
+    run: str
+    begun: float = 0.0
+    teacher: str = ""
+    working_directory: str = ""
+    engine: int = 1
 
 
 @dataclass(frozen=True)
@@ -118,22 +145,22 @@ class RunFolder:
 
 
 def default_path(experiment: str) -> str:
-    """runs/<experiment>/<timestamp>."""
-    return str(Path("runs") / experiment / time.strftime("%Y%m%d-%H%M%S"))
+    """runs/<experiment>/<timestamp>, and -2, -3, ... after it where that exists already."""
+    first = Path("runs") / experiment / time.strftime("%Y%m%d-%H%M%S")
+    later = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return str(next(path for path in itertools.chain([first], later) if not os.path.lexists(path)))
 
 
 def check_new(where: str) -> None:
     """Refuse a path or URL where a run cannot be begun; nothing is left there.
 
     Raises:
-        InputError: it exists and is not an empty folder, or may not be written.
+        TakenError: it exists and is not an empty folder.
+        InputError: it may not be written.
     """
     place = folder_at(where, "--run-dir")
     try:
-        there = [*place.names(), *place.folders()]
-        if there and (place.has(MARKER) or not _killed_in_beginning(place, there)):
-            remedy = "name another folder, or go on with the run in it by --resume"
-            raise InputError("--run-dir", where, "new or empty", remedy)
+        _check_free(place, where)
         # Access bits say nothing to root, nor on read-only or full file systems, nor in a store: try it.
         if isinstance(place, LocalFolder):
             _try_writing(place.path)
@@ -145,8 +172,18 @@ def check_new(where: str) -> None:
         raise InputError("--run-dir", where, allowed, f"name another one ({first_line(error)})") from error
 
 
-def _killed_in_beginning(place: Folder, there: list[str]) -> bool:
-    return BEGINNING in there if isinstance(place, LocalFolder) else set(there) <= {BEGINNING, "config.yaml"}
+def _check_free(place: Folder, where: str) -> None:
+    there = [*place.names(), *place.folders()]
+    if not there or (not place.has(MARKER) and _may_be_begun_again(place, there)):
+        return
+    raise TakenError("--run-dir", where, "new or empty", "name another folder, or resume the run in it by --resume")
+
+
+def _may_be_begun_again(place: Folder, there: list[str]) -> bool:
+    """Whether a folder holds no more than a process that was killed, or is at that very point, has left in it."""
+    if isinstance(place, LocalFolder):
+        return BEGINNING in there or all(name == LOCK or name.startswith(TRIAL) for name in there)
+    return set(there) <= {BEGINNING, "config.yaml"}
 
 
 def _try_writing(path: Path) -> None:
@@ -155,7 +192,7 @@ def _try_writing(path: Path) -> None:
         raise InputError("--run-dir", str(path), "a folder", remedy)
     while not path.exists():
         path = path.parent
-    with tempfile.TemporaryDirectory(dir=path):
+    with tempfile.TemporaryDirectory(dir=path, prefix=TRIAL):
         pass
 
 
@@ -170,17 +207,26 @@ def is_begun(where: str) -> bool:
 def begin(where: str, config: dict[str, Any]) -> RunFolder:
     """Make the folder of a new run and write its resolved configuration.
 
+    Of several processes that begin a run in one folder at the same time, one succeeds. A store has no locks: there, two
+    that do so within the same second may both succeed, and the lease ends one of them.
+
     Raises:
+        TakenError: another process has begun, or is beginning, a run in it; see `check_new`.
         InputError: see `check_new`.
     """
-    check_new(where)
+    check_new(where)  # before anything is made: a folder of another kind is left as it is
+    taken = TakenError("--run-dir", where, "new or empty", "another process is beginning a run in it: name another one")
+    noted: dict[str, Any] = {"format": FORMAT_VERSION, "run": f"{config['experiment']}-{uuid.uuid4().hex[:8]}"}
+    noted |= {"engine": ENGINE_VERSION, "begun": time.time(), "working_directory": str(Path.cwd())}
     try:
-        folder = _opened(folder_at(where), f"{config['experiment']}-{uuid.uuid4().hex[:8]}")
+        folder = _opened(folder_at(where), noted["run"])
         folder.path.mkdir(parents=True, exist_ok=True)
-        (folder.path / BEGINNING).touch()
-        write_yaml(folder.config, config)
-        write_json(folder.path / MARKER, {"format": FORMAT_VERSION, "run": folder.run, "begun": time.time()})
-        (folder.path / BEGINNING).unlink()
+        with _alone(folder.path, taken) if folder.copy is None else contextlib.nullcontext():
+            _check_free(folder.place, where)  # what another process has begun since
+            (folder.path / BEGINNING).touch()
+            write_yaml(folder.config, config)
+            write_json(folder.path / MARKER, noted)
+            (folder.path / BEGINNING).unlink()
         folder.save()
     except OSError as error:
         remedy = f"writing failed: {first_line(error)}"
@@ -222,16 +268,39 @@ def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     allowed = f"the folder of a run (format {FORMAT_VERSION})"
     place = folder_at(where, field)
     try:
-        marker, config = json.loads(place.read(MARKER)), yaml.safe_load(place.read("config.yaml"))
-        if marker["format"] != FORMAT_VERSION:
-            raise InputError(field, str(where), allowed, f"it is of format {marker['format']}: use that version")
-        if not isinstance(config, dict):
-            raise TypeError("config.yaml holds no settings")
-        return str(marker["run"]), config
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(field, str(where), allowed, f"reading it failed: {error}") from error
+        return read_marker(place).run, read_config(place)
+    except (OSError, DocumentError) as error:
+        raise InputError(field, str(where), allowed, f"reading it failed: {first_line(error)}") from error
+
+
+def read_marker(place: Folder) -> Marker:
+    """What run.json in a folder says.
+
+    Raises:
+        DocumentError: it is damaged, or of another format.
+        OSError: it cannot be read, or there is none.
+    """
+    noted = read_json(place, MARKER)
+    if not isinstance(noted, dict):
+        raise DocumentError(f"{MARKER} describes no run")
+    if (version := noted.get("format")) != FORMAT_VERSION:
+        raise DocumentError(f"{MARKER} is of format {version}, not {FORMAT_VERSION}: use that version of raydream")
+    known = {name: noted[name] for name in Marker.__dataclass_fields__ if name in noted}
+    texts = (known.get("run"), known.get("teacher", ""), known.get("working_directory", ""))
+    engine = known.get("engine", 1)
+    if not (
+        all(isinstance(text, str) for text in texts) and type(engine) is int and is_moment(known.get("begun", 0.0))
+    ):
+        raise DocumentError(f"{MARKER} holds values of other types, or a moment outside of the years 1970 to 2242")
+    return Marker(**known)
+
+
+def read_config(place: Folder) -> dict[str, Any]:
+    """The configuration that a run was begun with; raises as `read_marker`."""
+    config = read_yaml(place, "config.yaml")
+    if not isinstance(config, dict):
+        raise DocumentError("config.yaml holds no settings")
+    return config
 
 
 def _opened(place: Folder, run: str) -> RunFolder:
@@ -258,13 +327,24 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with (path / LOCK).open("w") as lock:
+def _alone(path: Path, refused: InputError) -> Iterator[None]:
+    """Hold a folder's lock for a `with` block, or raise `refused` where another process holds it."""
+    # Neither what a link leads to is touched, nor a pipe waited for.
+    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            remedy = "wait for its end, or stop it"
-            raise InputError("--resume", str(path), "a run that nobody is at work on", remedy) from error
+            raise refused from error
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    remedy = "wait for its end, or stop it"
+    with _alone(path, InputError("--resume", str(path), "a run that no other process is at work on", remedy)):
         remove_leftovers(path)
         try:
             yield
@@ -273,15 +353,36 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def is_held(place: Folder) -> bool:
-    """Whether a process is at work in a run's folder; in a store, a holder that was killed takes a while to tell."""
+    """Whether a process is at work in a run's folder; in a store, a holder that was killed takes a while to tell.
+
+    Raises:
+        OSError: its lock, or the store, cannot be read.
+    """
     if not isinstance(place, LocalFolder):
         return is_alive(place)
-    with contextlib.suppress(FileNotFoundError), (place.path / LOCK).open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    try:
+        lock = os.open(place.path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
     return False
+
+
+def check_engine(folder: RunFolder) -> None:
+    """Refuse to resume an unfinished run that another version of the mathematics began; a finished one is read.
+
+    Raises:
+        InputError: the rest of its images would not fit those that it has.
+    """
+    begun_with = read_marker(LocalFolder(folder.path)).engine
+    if begun_with != ENGINE_VERSION and not folder.summary.exists():
+        remedy = f"version {begun_with} began it: resume it with the raydream that began it, or begin a new run"
+        raise InputError("--resume", folder.shown(), f"a run of engine version {ENGINE_VERSION}", remedy)
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:
@@ -290,13 +391,12 @@ def check_teacher(folder: RunFolder, fingerprint: str) -> None:
     Raises:
         InputError: the weights are not those of the first session.
     """
-    path = folder.path / MARKER
-    marker = json.loads(path.read_text())
-    begun_with = marker.setdefault("teacher", fingerprint)
+    here = LocalFolder(folder.path)
+    begun_with = read_marker(here).teacher or fingerprint
     if begun_with != fingerprint:
         remedy = "the checkpoint has changed since: restore it, or begin a new run"
         raise InputError("--resume", folder.shown(), f"a run of the teacher {fingerprint}, not {begun_with}", remedy)
-    write_json(path, marker)
+    write_json(folder.path / MARKER, read_json(here, MARKER) | {"teacher": fingerprint})
 
 
 def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
@@ -319,11 +419,11 @@ def read_summary(folder: RunFolder) -> dict[str, Any] | None:
         RaydreamError: the file is there and damaged.
     """
     try:
-        summary: dict[str, Any] = json.loads(folder.summary.read_text())
+        summary = read_json(LocalFolder(folder.path), SUMMARY)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise RaydreamError(
-            f"{folder.shown(folder.summary.name)} is damaged ({error}); delete it and resume"
-        ) from error
+    except DocumentError as error:
+        raise RaydreamError(f"{folder.shown(SUMMARY)} is damaged ({error}); delete it and resume") from error
+    if not isinstance(summary, dict):
+        raise RaydreamError(f"{folder.shown(SUMMARY)} holds no figures; delete it and resume")
     return summary

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from raydream.config import DataConfig
-from raydream.errors import InputError, first_line
+from raydream.documents import parse_yaml
+from raydream.errors import DocumentError, InputError, first_line
 from raydream.folders import folder_at
 from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
 
@@ -92,7 +91,16 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
     place, trained = folder_at(run, field), STUDENT if "student" in config else TEACHER
     if not place.has(trained):
         raise InputError(field, name, "a run that is done", f"there is no {trained} in it (yet)")
-    own = json.loads(place.read(NETWORK)) if place.has(NETWORK) else config.get("student", teacher)
+    own = config.get("student", teacher)
+    if place.has(NETWORK):
+        try:
+            own = json.loads(place.read(NETWORK))
+        except (OSError, ValueError, RecursionError) as error:
+            remedy = f"reading its {NETWORK} failed: {first_line(error)}"
+            raise InputError(field, name, "a run that trained a network", remedy) from error
+    if not isinstance(own, dict):
+        source = NETWORK if place.has(NETWORK) else "configuration"
+        raise InputError(field, name, "a run that trained a network", f"its {source} describes none")
     described = {key: own[key] for key in ("network", "arguments", "classes") if key in own}
     return teacher | described | {"checkpoint": f"{place}/{trained}"}
 
@@ -100,8 +108,8 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
 def _space(path: str) -> dict[str, Any]:
     allowed = "a YAML file with the key `search`"
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(Path(path).read_bytes(), path)
+    except (OSError, DocumentError) as error:
         raise InputError("space", path, allowed, f"reading it failed: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError("space", path, allowed, "it holds no settings")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydream.documents import read_json
 from raydream.evaluation.intervals import summarise
 from raydream.folders import Folder
 from raydream.reproduction.cells import Filled
@@ -47,7 +48,7 @@ class Results:
     def read(self, key: str) -> Filled | None:
         """What is kept by a key; None where nothing is, or it is damaged."""
         try:
-            entry = json.loads(self._folder.read(f"{key}.json"))
+            entry = read_json(self._folder, f"{key}.json")
             return Filled(**{name: entry[name] for name in Filled.__dataclass_fields__})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None

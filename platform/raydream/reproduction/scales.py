@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from raydream.documents import parse_yaml
+from raydream.errors import DocumentError
 from raydream.search.space import merged
 
 SCALES = ("digits", "cifar", "paper")
@@ -49,7 +51,7 @@ def defaults_for(given: Sequence[str]) -> dict[str, Any]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = parse_yaml(Path(path).read_bytes(), path)
+    except (OSError, DocumentError):
         return {}
     return content if isinstance(content, dict) else {}

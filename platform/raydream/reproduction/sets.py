@@ -21,6 +21,7 @@ from raydream.config import (
 from raydream.data import Dataset
 from raydream.data.files import open_files
 from raydream.data.sources import Images
+from raydream.engine_version import ENGINE_VERSION
 from raydream.folders import Folder
 from raydream.records import ImageBatch
 from raydream.schedule import Schedule
@@ -64,7 +65,7 @@ def making(
 def key_of(config: DistillConfig, teacher: Teacher) -> str:
     """What a set is found by: a fingerprint of all that decides what its images are."""
     described = as_dict(replace(config.teacher, checkpoint=None))  # the fingerprint knows of the weights alone
-    decides: list[Any] = [FORMAT_VERSION, torch.__version__, teacher.fingerprint, described]
+    decides: list[Any] = [FORMAT_VERSION, ENGINE_VERSION, torch.__version__, teacher.fingerprint, described]
     decides += [config.seed, as_dict(config.synthesis)]
     decides += [config.rounds.initial_batches, config.rounds.count, config.rounds.batches]
     if config.synthesis.competes:

@@ -19,6 +19,7 @@ from raydream.config import (
     TransferConfig,
 )
 from raydream.config.continual import ALL_METHODS
+from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import InputError
 from raydream.reproduction.sets import FORMAT_VERSION, REAL, key_of, making
 from raydream.teachers.teacher import Teacher, fingerprint_of
@@ -99,6 +100,7 @@ class Cell:
         told = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
         decides = [
             FORMAT_VERSION,
+            ENGINE_VERSION,
             __version__,
             self.table,
             self.row,

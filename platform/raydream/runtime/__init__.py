@@ -9,7 +9,7 @@ _SETTINGS = {
     # Processes here reserve fractions of CPUs, so that there are more of them than Ray expects, and warns of.
     "RAY_worker_maximum_startup_concurrency": str(max(8, os.cpu_count() or 1)),
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default, without its warning
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a process that reserves no GPU sees none
 }
 if not os.environ.get("RAY_ADDRESS"):
     _SETTINGS["RAY_AUTH_MODE"] = "token"  # what a private cluster does by itself, with a warning

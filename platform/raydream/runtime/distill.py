@@ -76,7 +76,7 @@ def _run(
     schedule = checked.schedule
     images = schedule.total_batches * schedule.batch_images
     with (
-        Display(State(schedule.rounds, schedule.total_steps, images, config.generators.count), console) as display,
+        Display(State(schedule.rounds, schedule.total_steps, images, config.generators.number), console) as display,
         recording(folder, began_at, display.say) as (recorder, journal),
     ):
         display.say(f"run {folder.run} in {folder.shown()}")
@@ -129,13 +129,13 @@ def _summarise(
         "data": config.data.name,
         **final_accuracies(teacher, checked.data, recorder, schedule.total_steps),
         "rounds": schedule.rounds,
-        "generators": config.generators.count,
+        "generators": config.generators.number,
         "images": schedule.total_batches * schedule.batch_images,
         "distillation_steps": schedule.total_steps,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
         **hours(
-            (recorder.seconds_by_stage()["rounds"], config.generators.count, config.generators),
+            (recorder.seconds_by_stage()["rounds"], config.generators.number, config.generators),
             (recorder.seconds_by_stage()["rounds"], config.student.workers, config.student),
         ),
         "overlap_share": overlap_share(recorder.table()),

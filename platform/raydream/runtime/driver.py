@@ -128,7 +128,8 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
             reuse=config.reuse and str(Path(config.reuse).absolute()),
-            keeps_all_learned=config.rounds.lockstep,
+            batches=schedule.total_batches,
+            lockstep=config.rounds.lockstep,
         )
         self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})

@@ -11,7 +11,7 @@ import ray
 from ray.util.queue import Queue
 
 from raydream.applications.reuse import EarlierImages
-from raydream.compute import use_device
+from raydream.compute import compute_deterministically, use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from raydream.folders import Folder
 from raydream.learned import LearnedStates
@@ -37,7 +37,9 @@ class GeneratorPlan:
         shards: folder to commit to.
         sources: folder of the shards to start from.
         reuse: absolute path of a folder of earlier runs, whose images are taken where they are the same; empty: none.
-        keeps_all_learned: whether what is learned is kept for all batches, so that any can be made again to the bit.
+        batches: that the whole run makes.
+        lockstep: whether any batch can be made again to the bit: all that is learned is kept, and a GPU computes
+            deterministically.
     """
 
     run: str
@@ -49,7 +51,8 @@ class GeneratorPlan:
     shards: Folder
     sources: Folder
     reuse: str = ""
-    keeps_all_learned: bool = False
+    batches: int = 1
+    lockstep: bool = False
 
 
 class Generator:
@@ -62,6 +65,8 @@ class Generator:
     def __init__(self, index: int, plan: GeneratorPlan) -> None:
         name_logs("generator", index)
         self._device = use_device(plan.device, plan.generators.cpus, plan.generators.gpus)
+        if plan.lockstep:
+            compute_deterministically(self._device)
         self._index, self._plan = index, plan
         self._maker: BatchMaker | None = None
         self._earlier: EarlierImages | None = None
@@ -121,7 +126,7 @@ class Generator:
         plan, student = self._plan, self._plan.student
         teacher = teacher_from_arrays(plan.teacher, weights).to(self._device)
         build = None if student is None else lambda: build_student(student, plan.teacher)
-        keep = None if plan.keeps_all_learned else 2 * plan.synthesis.generator.chains
+        keep = None if plan.lockstep else 2 * plan.synthesis.generator.chains
         states = LearnedStates(plan.shards, keep)
         self._earlier = EarlierImages(plan.reuse, self._store, teacher.fingerprint)
-        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states)
+        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states, plan.batches)

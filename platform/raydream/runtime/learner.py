@@ -17,7 +17,7 @@ import ray.train.torch
 import torch
 from ray.util.queue import Queue
 
-from raydream.compute import use_device
+from raydream.compute import compute_deterministically, use_device
 from raydream.config import DistillConfig, TransferConfig
 from raydream.folders import Folder, LocalFolder
 from raydream.networks import build_student
@@ -61,7 +61,7 @@ class Learner:
         context = ray.train.get_context()
         rank, workers = context.get_world_rank(), context.get_world_size()
         name_logs("student", rank)
-        device = use_device(config.device, config.student.cpus, config.student.gpus)
+        device = device_of(config)
         whom = teacher_from_arrays(config.teacher, ray.get(teacher)).to(device)
         torch.manual_seed(derive_seed(config.seed, "student weights"))
         student = build_student(config.student, config.teacher)
@@ -148,6 +148,14 @@ class Reporter:
             )
             self._reports.put(report)
         self._first_step, self._noted = step, []
+
+
+def device_of(config: DistillConfig | TransferConfig) -> torch.device:
+    """What this Train worker computes on, set up as its run asks for."""
+    device = use_device(config.device, config.student.cpus, config.student.gpus)
+    if isinstance(config, DistillConfig) and config.rounds.lockstep:
+        compute_deterministically(device)
+    return device
 
 
 def read_checkpoint(folder: Folder) -> dict[str, Any]:

@@ -152,7 +152,7 @@ class GeneratorPool:
         if self._demand:
             lacking = missing(self._config, nodes)
             self._demand.ask(lacking if more else lacking | {"generators": Wanted({}, 0)})
-        for index in range(wanted.count if more else 0):
+        for index in range(wanted.number if more else 0):
             if len(self._actors) < room and index not in self._actors and index not in self._roster.retired:
                 options = actor_options(wanted.resources)
                 actor = _GeneratorActor.options(name=f"generator-{index}", **options)
@@ -161,8 +161,8 @@ class GeneratorPool:
         while len(self._actors) > room and (surplus := self._surplus()) is not None:
             ray.kill(self._actors.pop(surplus))
         self._crowded = len(self._actors) > room  # by generators at work, which get no further orders
-        if len(self._actors) != before and (before or len(self._actors) < wanted.count):
-            self._note(f"there is room for {len(self._actors)} of {wanted.count} generators now")
+        if len(self._actors) != before and (before or len(self._actors) < wanted.number):
+            self._note(f"there is room for {len(self._actors)} of {wanted.number} generators now")
 
     def _surplus(self) -> int | None:
         """A generator that nothing is lost with: one that has not answered, else one that is idle."""
@@ -177,8 +177,8 @@ class GeneratorPool:
         if time.monotonic() - self._alive_at > NOBODY_S:
             wanted = self._plan.generators
             raise StallError(
-                f"no generator was there for {NOBODY_S:g} s: {self.absent} of {wanted.count} have been asked for, with "
-                f"{wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
+                f"no generator was there for {NOBODY_S:g} s: {self.absent} of {wanted.number} have been asked for, "
+                f"with {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
             )
 
     def _await(self, index: int) -> None:

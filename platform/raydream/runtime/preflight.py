@@ -188,7 +188,7 @@ def missing(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> dict[str,
         nodes: that there are.
     """
     generators = config.generators
-    asked = {"generators": Wanted(generators.resources, generators.count - generators_that_fit(config, nodes))}
+    asked = {"generators": Wanted(generators.resources, generators.number - generators_that_fit(config, nodes))}
     if isinstance(config, DistillConfig):
         student = config.student
         asked["student"] = Wanted(student.resources, student.workers - student_workers_that_fit(config, nodes))
@@ -199,7 +199,7 @@ def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, n
     generators, student = config.generators, getattr(config, "student", None)
     if not _share_nodes(config):
         workers = 0
-    most = generators.count
+    most = generators.number
     for kind, there in _offered(generators, nodes).items():
         each, taken = getattr(generators, kind), workers * getattr(student, kind, 0.0)
         if each:
@@ -350,11 +350,19 @@ def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> S
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
     try:
         extents = [store.extent(batch) for batch in store.committed()]
+        logits = {
+            len(store.read(batch).teacher_logits[0]) for batch in evenly_spread(store.committed(), PIECES_LOOKED_AT)
+        }
     except ShardError as error:
         raise InputError("images", config.images, whole, f"{error}: resume it") from error
     if other := {extent[1:] for extent in extents} - {shape}:
         allowed = f"a run with images {shape}, as teacher.input_shape says"
         raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
+    described = run_folder.read(place, "images")[1].get("teacher") if place.has(run_folder.MARKER) else None
+    classes = described.get("classes") if isinstance(described, dict) else min(logits)
+    if other_logits := logits - {classes}:
+        allowed = f"a run with {classes} logits for each image, as its teacher has classes"
+        raise InputError("images", config.images, allowed, f"there are {other_logits.pop()}")
     return Shards(store, store.committed(), [extent[0] for extent in extents])
 
 

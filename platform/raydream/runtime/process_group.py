@@ -18,6 +18,11 @@ from ray.train.torch.config import TorchConfig, _TorchBackend
 from raydream.runtime.session import on_loopback
 
 
+def backend_for(gpus: float) -> str:
+    """By what workers talk that reserve so many GPUs each: NCCL where each has one of its own, which it asks for."""
+    return "nccl" if gpus >= 1 else "gloo"
+
+
 @dataclass
 class StudentGroup(TorchConfig):  # type: ignore[misc]  # Ray has no types
     """No group for one worker; on a private Ray one that meets in a file; on a cluster Ray Train's own."""
@@ -37,10 +42,9 @@ class _StudentBackend(_TorchBackend):  # type: ignore[misc]
             return
         context = ray.get_runtime_context()
         meeting = Path(context.get_temp_dir(), context.get_session_name(), f"process_group_{uuid.uuid4().hex}")
-        backend = "nccl" if worker_group.get_resources_per_worker().get("GPU", 0) else "gloo"
         joined = [
             worker_group.execute_single_async(
-                rank, _join, backend, f"file://{meeting}", rank, count, backend_config.timeout_s
+                rank, _join, backend_config.backend, f"file://{meeting}", rank, count, backend_config.timeout_s
             )
             for rank in range(count)
         ]

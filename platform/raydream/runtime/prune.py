@@ -381,7 +381,7 @@ def _summarise(
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
         **hours(
-            (recorder.seconds_by_stage().get("images", 0.0), config.generators.count, config.generators),
+            (recorder.seconds_by_stage().get("images", 0.0), config.generators.number, config.generators),
             (recorder.seconds_by_stage()["pruning"], 1, config.student),
         ),
         "teacher_fingerprint": teacher.fingerprint,

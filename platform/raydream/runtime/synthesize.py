@@ -111,7 +111,7 @@ def make_all(
     made = images - sum(sizes[batch] for batch in pending)
     if not pending:
         return
-    plan = _plan(config, folder)
+    plan = _plan(config, folder, len(tasks))
     with (
         ray_session(partial(check_cluster, config), [config.generators], folder.run),
         Counter("images", made, images, console) as counter,
@@ -145,7 +145,7 @@ def make_all(
             metrics.tell()
 
 
-def _plan(config: SynthesizeConfig, folder: RunFolder) -> GeneratorPlan:
+def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> GeneratorPlan:
     return GeneratorPlan(
         folder.run,
         config.device,
@@ -156,6 +156,7 @@ def _plan(config: SynthesizeConfig, folder: RunFolder) -> GeneratorPlan:
         shards=folder.images,
         sources=open_shards(config.start_from).folder if config.start_from else folder.images,
         reuse=config.reuse and str(Path(config.reuse).absolute()),
+        batches=batches,
     )
 
 
@@ -181,7 +182,7 @@ def _summarise(config: SynthesizeConfig, folder: RunFolder, recorder: Recorder) 
         "restarts": sum(batch.provenance.restarts for batch in batches),
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
-        **hours((recorder.seconds_by_stage()["images"], config.generators.count, config.generators)),
+        **hours((recorder.seconds_by_stage()["images"], config.generators.number, config.generators)),
         "teacher_fingerprint": batches[0].provenance.teacher,
         **machine_text(),
     }

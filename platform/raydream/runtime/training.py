@@ -18,7 +18,7 @@ from raydream.runtime.learner import read_checkpoint
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
 from raydream.runtime.preflight import Nodes
-from raydream.runtime.process_group import StudentGroup
+from raydream.runtime.process_group import StudentGroup, backend_for
 from raydream.runtime.session import can_be_placed, cluster_nodes
 from raydream.storage import damaged_name
 
@@ -111,7 +111,7 @@ def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> ray.train.torch.
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan},
-        torch_config=StudentGroup(),
+        torch_config=StudentGroup(backend_for(config.gpus)),
         datasets=plan.datasets(steps_saved(storage)),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources

@@ -157,9 +157,10 @@ class TrialAtWork:
 
     def _images_alone(self) -> Iterator[Rounds]:
         states = LearnedStates(self._store.folder, 2 * self._config.synthesis.generator.chains)
-        maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states)
+        ids = self._schedule.batches_of(0)
+        maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states, batches=len(ids))
         batches: list[ImageBatch] = []
-        for batch in self._schedule.batches_of(0):
+        for batch in ids:
             if not self._store.has(batch):
                 self._store.write(maker.make(self._schedule.order(batch, self._config), None, None).batch)
             batches.append(self._store.read(batch))

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raydream.config import ViewConfig
+from raydream.teachers.normalisation import Normalisation
 
 
 def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Generator) -> Tensor:
@@ -15,7 +16,7 @@ def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Gener
     Args:
         x: [N,C,H,W].
         most: pixels >= 0.
-        fill: what black pixels look like after normalisation, broadcastable to [1,C,1,1].
+        fill: what black pixels are in `x`, broadcastable to [1,C,1,1].
     """
     if most == 0:
         return x
@@ -94,17 +95,32 @@ def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
     return weight * x + (1.0 - weight) * x[order]
 
 
-def student_view(x: Tensor, config: ViewConfig, fill: Tensor, random: torch.Generator) -> Tensor:
-    """The view of images [N,C,H,W], after normalisation, that teacher and student both see in one distillation step."""
-    x = random_shift(x, config.shift, fill, random)
-    if config.flip:
-        x = random_flip(x, random)
-    x = random_affine(x, config.zoom, config.rotation, random)
-    x = random_tone(x, config.brightness, config.contrast, random)
-    x = cutout(x, config.cutout, random)
-    if config.mixup:
-        x = mixup(x, config.mixup, random)
-    return x
+class StudentView:
+    """The view of images that teacher and student both see in one distillation step.
+
+    Images are augmented on the canvas (see `Normalisation.canvas`), so that brightness means the same for all teachers.
+
+    Args:
+        config: which augmentations, and how much of each.
+        normalisation: the teacher's.
+    """
+
+    def __init__(self, config: ViewConfig, normalisation: Normalisation) -> None:
+        self._config, self._canvas = config, normalisation.canvas()
+        self._black, self._from_canvas = self._canvas.valid_range()[0], normalisation.from_canvas()
+
+    def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
+        """A view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""
+        config = self._config
+        x = random_shift(self._canvas(images), config.shift, self._black, random)
+        if config.flip:
+            x = random_flip(x, random)
+        x = random_affine(x, config.zoom, config.rotation, random)
+        x = random_tone(x, config.brightness, config.contrast, random)
+        x = cutout(x, config.cutout, random)
+        if config.mixup:
+            x = mixup(x, config.mixup, random)
+        return x * self._from_canvas
 
 
 def _even(count: int, random: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from raydream.errors import DivergenceError
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.seeds import derive_seed, generator
-from raydream.students.augmentation import student_view
+from raydream.students.augmentation import StudentView
 from raydream.teachers.teacher import Teacher
 
 
@@ -53,7 +53,7 @@ class Distiller:
         self.student = student
         self._teacher, self._config = teacher, config
         self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
-        self._fill = teacher.normalisation.valid_range()[0]
+        self._view = StudentView(config.view, teacher.normalisation)
         self._dtype = choose_dtype(config.precision, teacher.device)
         self.optimizer = make_optimizer(student, config)
         self._network = student.module if isinstance(student, DistributedDataParallel) else student
@@ -71,8 +71,7 @@ class Distiller:
         """
         self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         random = generator(self._run_seed, "view", step, self._rank)
-        view = student_view(self._teacher.normalisation(images), self._config.view, self._fill, random)
-        view = view.contiguous(memory_format=torch.channels_last)
+        view = self._view(images, random).contiguous(memory_format=torch.channels_last)
         self.student.train()
         torch.manual_seed(derive_seed(self._run_seed, "dropout", step, self._rank))  # of students that have any
         with autocast(self._dtype, view.device):

@@ -40,6 +40,7 @@ class BatchMaker:
         build_student: builds the student that snapshots are of; None where nobody competes.
         generator: index of this maker, for the record only.
         states: where what is learned from batch to batch is kept; None: in memory, for a maker of all batches.
+        batches: that the whole run makes, see `Synthesizer`.
     """
 
     def __init__(
@@ -50,10 +51,11 @@ class BatchMaker:
         build_student: Callable[[], nn.Module] | None = None,
         generator: int = 0,
         states: LearnedStates | None = None,
+        batches: int = 1,
     ) -> None:
         self._run, self._teacher, self._config, self._generator = run, teacher, config, generator
         self._build_student = build_student
-        self._synthesizer = SYNTHESIZERS[config.method](teacher, config)
+        self._synthesizer = SYNTHESIZERS[config.method](teacher, config, batches)
         self._states = states or LearnedStates(None, 2 * config.generator.chains)
 
     def make(
@@ -87,19 +89,21 @@ class BatchMaker:
         self._synthesizer.load_state_dict(
             {name: torch.from_numpy(np.array(value)) for name, value in learned.state.items()}
         )
+        recipe = self.recipe(order, snapshot, source)
         made = self._synthesizer.synthesize(request)
         if self._config.learns:
             state = self._synthesizer.state_dict()
             self._states.commit(order.batch, {name: value.cpu().numpy() for name, value in state.items()})
         if made.targets is not None:
             targets = made.targets.numpy()
-        logits = self._teacher.logits(made.images).cpu().numpy()
+        logits = self._synthesizer.engine.logits(made.images).cpu().numpy()
         provenance = self._provenance(
             order, made, snapshot, source, learned, float((logits.argmax(1) == targets).mean())
         )
-        recipe = "" if made.notes else self.recipe(order, snapshot, source)
-        provenance = replace(provenance, recipe=recipe)
-        notes = (*made.notes, *([learned.note] if learned.note else []))
+        # Where memory or the compiler gave way meanwhile, a part was made in one way and the rest in another.
+        if recipe == self.recipe(order, snapshot, source):
+            provenance = replace(provenance, recipe=recipe)
+        notes = (*made.notes, *self._synthesizer.engine.take_notes(), *([learned.note] if learned.note else []))
         return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
 
     def recipe(self, order: Order, snapshot: Snapshot | None, source: ImageBatch | None) -> str:
@@ -110,7 +114,7 @@ class BatchMaker:
         """
         if self._config.learns or (self._config.competes and snapshot is not None):
             return ""
-        return recipe_of(self._teacher, self._config, order, source)
+        return recipe_of(self._teacher, self._config, order, source, self._synthesizer.engine.way())
 
     def _provenance(
         self,

@@ -27,7 +27,7 @@ class DAFL(LearningSynthesizer):
             return None
         images = self._images(network, self._codes(request, random))
         self._state = weights_of(network) | _moments_of(optimizer)
-        targets = self._teacher.logits(images).argmax(dim=1).cpu()
+        targets = self.engine.logits(images).argmax(dim=1).cpu()
         return self._made(images, request, recorded, restarts, targets)
 
     def _restore(self, optimizer: torch.optim.Adam) -> None:

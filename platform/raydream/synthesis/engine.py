@@ -1,32 +1,37 @@
 """The objective's gradient for a synthesizer's requests: one for those with a student, one for those without."""
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
-from raydream.compute import choose_dtype, compiling_pays, operations
+import torch
+from torch import Tensor, nn
+
+from raydream.compute import choose_dtype, compiling_pays, counted, saved_by_compiling_s
 from raydream.config import SynthesisConfig
 from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, frozen_copy
 from raydream.losses.objective import Objective
 from raydream.synthesis.gradient import PixelGradient
-from raydream.synthesis.stages import updates_of
+from raydream.synthesis.memory import Chunks
+from raydream.synthesis.stages import stages_of
 from raydream.synthesis.synthesizer import Request
 from raydream.teachers.teacher import Teacher
 
 
 class Engine:
-    """Keeps what was compiled, and the chunk size that memory allowed, from request to request.
+    """Keeps what was compiled, and the chunk sizes that memory allowed, from request to request.
 
     Args:
         teacher: frozen and in eval mode; is left as it is.
         config: of the synthesis; `coefficients` are read for the terms.
         terms: keys of `TERMS`; a competition is left out where a request has no student.
+        batches: that the whole run makes, by which is decided whether compiling pays.
     """
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig, terms: tuple[str, ...]) -> None:
-        self._teacher, self._config, self._terms = teacher, config, terms
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, terms: tuple[str, ...], batches: int) -> None:
+        self._teacher, self._config, self._terms, self._batches = teacher, config, terms, batches
         self._gradients: dict[bool, PixelGradient] = {}
         self._student: nn.Module | None = None
+        self._finished = Chunks(config.chunk_size)
 
     def gradient(self, request: Request) -> PixelGradient:
         """Of this request's objective; the same for all requests with a student, and for all without."""
@@ -37,27 +42,60 @@ class Engine:
                 self._student = frozen_copy(request.student).to(self._teacher.device)
             # Into the same network, as torch.compile would take another one for new code.
             self._student.load_state_dict(request.student.state_dict())
+        return self._gradient(competes)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """What the teacher says of finished images, float32 [N,K]; in chunks where memory does not hold all of them.
+
+        Args:
+            images: uint8 [N,C,H,W].
+
+        Raises:
+            SynthesisError: a single image does not fit into memory.
+        """
+        said = self._finished.fitting(
+            lambda size: [self._teacher.logits(part) for part in images.split(size)], len(images), self._teacher.device
+        )
+        return torch.cat(said)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What did not go as asked in `logits` since this was last called, in sentences."""
+        return self._finished.take_notes()
+
+    def way(self) -> dict[str, object]:
+        """How this process computes images for which nobody competes: all that it decides itself, for a recipe."""
+        gradient = self._gradient(competes=False)
+        return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size]}
+
+    def _gradient(self, competes: bool) -> PixelGradient:
         if competes not in self._gradients:
-            self._gradients[competes] = self._build(len(request.targets), competes)
+            self._gradients[competes] = self._build(competes)
         return self._gradients[competes]
 
-    def _build(self, count: int, competes: bool) -> PixelGradient:
+    def _build(self, competes: bool) -> PixelGradient:
         config, device = self._config, self._teacher.device
         objective = Objective([term for term in self._terms if term != "competition" or competes], config)
-        student = self._student if competes else None
-        shape = (count, *self._teacher.config.input_shape)
-        updates = updates_of(config)
-        networks = [self._teacher.network, *([student] if student is not None else [])]
-        work = sum(operations(network, shape, updates, device) for network in networks)
-        compiled = compiling_pays(config, work, device, torch.get_num_threads())
-        return PixelGradient(
-            objective,
-            self._observed(objective),
-            student,
-            choose_dtype(config.precision, device),
-            compiled,
-            config.chunk_size,
-        )
+        student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
+        observed = self._observed(objective)
+        from_canvas = self._teacher.normalisation.from_canvas()
+        bare = PixelGradient(objective, observed, student, from_canvas, dtype, False, None)
+        compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
+        return PixelGradient(objective, observed, student, from_canvas, dtype, compiled, config.chunk_size)
+
+    def _saved_by_compiling_s(self, gradient: Callable[[Tensor, Tensor], object]) -> float:
+        """Seconds that compiling saves in all updates of the run, each stage at the size of its images.
+
+        Of the whole run and not of this process's share of it: in lockstep the number of generators must not decide
+        which bits come out.
+        """
+        device, (channels, *size) = self._teacher.device, self._teacher.config.input_shape
+        target, seconds = torch.zeros(1, dtype=torch.long, device=device), 0.0
+        for stage in stages_of(self._config, (size[0], size[1])):
+            image = torch.zeros(1, channels, *stage.size, device=device)
+            work = counted(lambda: gradient(image, target))  # noqa: B023
+            saved_s = saved_by_compiling_s(work, self._config.batch_size, device, torch.get_num_threads())
+            seconds += stage.iterations * saved_s
+        return self._batches * seconds
 
     def _observed(self, objective: Objective) -> nn.Module:
         """A copy of the teacher's network that tells what the objective asks for."""

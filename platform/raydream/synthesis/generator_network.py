@@ -15,7 +15,7 @@ LARGEST_BASE = 8
 
 
 class GeneratorNetwork(nn.Module):
-    """Latent codes [N,Z] to images [N,C,H,W] after normalisation, whose pixels are those of real ones.
+    """Latent codes [N,Z] to images [N,C,H,W] on the canvas, whose pixels are those of real ones.
 
     As DAFL and FastDFKD have it: BN after the linear layer and after each convolution, a leaky ReLU of slope 0.2, and a
     sigmoid that makes pixel values in [0, 1]. BN uses the batch's own statistics at all times, as images are made in
@@ -44,7 +44,7 @@ class GeneratorNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(_norm(width) for width in widths[1:])
         self.last = nn.Conv2d(config.width, channels, 3, 1, 1)
-        low, high = teacher.normalisation.valid_range()
+        low, high = teacher.normalisation.canvas().valid_range()
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 

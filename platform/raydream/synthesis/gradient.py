@@ -1,19 +1,22 @@
 """One update's worth of mathematics: the objective's value at the images and its gradient with respect to them."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from raydream.compute import autocast
-from raydream.errors import SynthesisError, first_line
+from raydream.errors import first_line
 from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, Statistics
 from raydream.losses.objective import Objective, Observation
+from raydream.synthesis.memory import Chunks, is_out_of_memory
 
-log = logging.getLogger(__name__)
+BACKEND: str | Callable[..., Any] = "inductor"
+"""torch.compile's"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,16 @@ class PixelGradient:
         teacher: an `ObservedNetwork` where the objective has a term of features, a `FeatureNetwork` where it has one of
             activations, else any frozen network.
         student: a frozen network, where the objective has a competition.
+        from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
+            images themselves (see `Normalisation.canvas`).
         dtype: of the networks' arithmetic.
-        compiled: whether to use torch.compile. If that fails, the networks run uncompiled, and a note says so.
+        compiled: whether to use torch.compile. If that fails, for whichever shape, the networks run uncompiled from
+            then on, and a note says so.
         chunk_size: images that pass through the networks at once; None: all.
 
     Attributes:
+        compiled: whether torch.compile is used; False once that has failed.
+        chunks: how many images pass through the networks at once, as memory has allowed.
         layers: names of the BN layers whose feature distances are told; none where the objective has no such term.
     """
 
@@ -57,92 +65,87 @@ class PixelGradient:
         objective: Objective,
         teacher: nn.Module,
         student: nn.Module | None,
+        from_canvas: Tensor,
         dtype: torch.dtype,
         compiled: bool,
         chunk_size: int | None,
     ) -> None:
         self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
-        self._notes: list[str] = []
-        self._chunk_size = chunk_size
+        self.chunks, self.compiled = Chunks(chunk_size), compiled
+        self._from_canvas = from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
-        self._whole: Callable[..., tuple[Tensor, dict[str, Tensor], Tensor | None]] = self._all_at_once
-        self._chunk: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._one_chunk
-        self._untried = compiled
-        if compiled:
-            self._whole = torch.compile(self._all_at_once, dynamic=False)
-            self._chunk = torch.compile(self._one_chunk, dynamic=False)
+        self._code: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
+        self._tried: set[tuple[torch.Size, int]] = set()
 
     def __call__(self, images: Tensor, targets: Tensor) -> Evaluation:
         """Evaluate; if memory runs out, again in chunks of half the size.
 
         Args:
-            images: [N,C,H,W] after normalisation.
+            images: float [N,C,H,W], on the canvas.
             targets: int64 [N].
 
         Raises:
             SynthesisError: a single image does not fit into memory.
         """
         images = images.contiguous(memory_format=torch.channels_last)
-        while True:
-            try:
-                return self._evaluate(images, targets)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                tried = min(self._chunk_size or len(images), len(images))
-            # Outside of the handler: the error's stack frames hold on to the tensors that were too large.
-            if tried == 1:
-                raise SynthesisError("out of memory at a single image: choose a larger device or smaller images")
-            self._chunk_size = (tried + 1) // 2
-            self._note(f"out of memory with {tried} images at once: going on with {self._chunk_size}")
-            if images.device.type == "cuda":
-                torch.cuda.empty_cache()
+        return self.chunks.fitting(lambda size: self._evaluate(images, targets, size), len(images), images.device)
 
     def take_notes(self) -> tuple[str, ...]:
         """What did not go as asked since this was last called, in sentences."""
-        notes, self._notes = tuple(self._notes), []
-        return notes
+        return self.chunks.take_notes()
 
-    def _evaluate(self, images: Tensor, targets: Tensor) -> Evaluation:
-        if not self._untried:
-            return self._evaluate_either(images, targets)
+    def _evaluate(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
+        shapes = images.shape, size
+        if not self.compiled or shapes in self._tried:
+            return self._evaluate_either(images, targets, size)
         try:
-            evaluation = self._evaluate_either(images, targets)
+            # Where Dynamo gives up on a piece of code, it is to say so.
+            with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+                evaluation = self._evaluate_either(images, targets, size)
         except Exception as error:  # whatever a missing or failing compiler raises
             if is_out_of_memory(error):
                 raise
-            self._whole, self._chunk = self._all_at_once, self._one_chunk
-            self._untried = False
-            self._note(f"compiling failed, going on without ({type(error).__name__}: {first_line(error)})")
-            evaluation = self._evaluate_either(images, targets)
-        self._untried = False
+            self.compiled = False
+            self.chunks.note(f"compiling failed, going on without ({type(error).__name__}: {first_line(error)})")
+            evaluation = self._evaluate_either(images, targets, size)
+        self._tried.add(shapes)
         return evaluation
 
-    def _evaluate_either(self, images: Tensor, targets: Tensor) -> Evaluation:
-        if self._chunk_size is None or self._chunk_size >= len(images):
-            x = images.detach().requires_grad_(True)
-            total, values, distances = self._whole(x, targets)
-            scale = self._scale(len(images))
-            (gradient,) = torch.autograd.grad(total * scale, x)
-            distances = None if distances is None else distances.detach()
-            return Evaluation(gradient / scale, total.detach(), _detached(values), distances)
-        return self._in_chunks(images, targets, self._chunk_size)
+    def _evaluate_either(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
+        if size < len(images):
+            return self._in_chunks(images, targets, size)
+        x = images.detach().requires_grad_(True)
+        total, values, distances = self._code_for(self._all_at_once, x)(x, targets)
+        scale = self._scale(len(images))
+        (gradient,) = torch.autograd.grad(total * scale, x)
+        distances = None if distances is None else distances.detach()
+        return Evaluation(gradient / scale, total.detach(), _detached(values), distances)
+
+    def _code_for(self, method: Any, x: Tensor) -> Callable[..., Any]:
+        """A method of this object, compiled for images of one shape where this compiles."""
+        if not self.compiled:
+            return method  # type: ignore[no-any-return]
+        key = method.__name__, x.shape
+        if key not in self._code:
+            self._code[key] = torch.compile(_own_code(method), dynamic=False, backend=BACKEND)
+        return self._code[key]
 
     def _scale(self, count: int) -> float:
         """What keeps fp16 gradients from vanishing: a power of two, for the 1/N that the mean over images brings."""
         return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
 
     def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
+        seen_images = images * self._from_canvas
         with autocast(self._dtype, images.device):
             statistics: Statistics = []
             activations = None
             if isinstance(self._teacher, ObservedNetwork):
-                logits, statistics = self._teacher(images)
+                logits, statistics = self._teacher(seen_images)
             elif isinstance(self._teacher, FeatureNetwork):
-                logits, activations = self._teacher(images)
+                logits, activations = self._teacher(seen_images)
             else:
-                logits = self._teacher(images)
-            student_logits = None if self._student is None else self._student(images).to(images.dtype)
+                logits = self._teacher(seen_images)
+            student_logits = None if self._student is None else self._student(seen_images).to(images.dtype)
         logits = logits.to(images.dtype)
         activations = None if activations is None else activations.to(images.dtype)
         prediction = logits.softmax(dim=1).mean(0) if self._objective.has("prediction") else None
@@ -187,7 +190,7 @@ class PixelGradient:
             rows = slice(first, first + size)
             x = images[rows].detach().requires_grad_(True)
             share = len(x) / len(images)
-            pulled, found = self._chunk(x, targets[rows], means, pulls, of_prediction)
+            pulled, found = self._code_for(self._one_chunk, x)(x, targets[rows], means, pulls, of_prediction)
             (part,) = torch.autograd.grad(share * pulled * scale, x)
             gradient[rows] += part / scale
             for name, value in found.items():
@@ -247,9 +250,16 @@ class PixelGradient:
             found = found + len(chunk) / len(images) * prediction
         return found
 
-    def _note(self, text: str) -> None:
-        log.warning("%s", text)
-        self._notes.append(text)
+
+def _own_code(method: Any) -> Any:
+    """The same method, with a code object of its own.
+
+    Dynamo counts by code object what it has compiled. All engines of a process share a method's, and after eight
+    shapes the ninth would run uncompiled.
+    """
+    function = method.__func__
+    copied = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
+    return MethodType(copied, method.__self__)
 
 
 def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:
@@ -267,11 +277,3 @@ def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Obser
 
 def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in values.items()}
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; each device has its own way to."""
-    told = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
-    )

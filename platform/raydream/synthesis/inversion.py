@@ -20,10 +20,10 @@ class Inversion:
 
     terms: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None:
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None:
         self._teacher, self._config = teacher, config
         self._stages = stages_of(config, teacher.config.input_shape[1:])
-        self._engine = Engine(teacher, config, self.terms)
+        self.engine = Engine(teacher, config, self.terms, batches)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the synthesizer has learned from batch to batch: nothing."""
@@ -38,7 +38,7 @@ class Inversion:
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         """One attempt; None where it diverged."""
-        gradient = self._engine.gradient(request)
+        gradient = self.engine.gradient(request)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)
         x = pixels.first(request, self._stages[0])
@@ -58,23 +58,25 @@ class Inversion:
                     return None
                 request.on_progress(recorded.share)
                 recorded.update += 1
-        images = self._teacher.normalisation.quantise(x)
+        images = pixels.quantise(x)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
 
 
 class _Pixels:
-    """The images of one attempt, from their first values on."""
+    """The images of one attempt on the canvas (see `Normalisation.canvas`), from their first values on."""
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, random: torch.Generator) -> None:
         self._teacher, self._random = teacher, random
-        self._bounds = teacher.normalisation.valid_range() if config.clip else None
+        self._canvas = teacher.normalisation.canvas()
+        self.quantise = self._canvas.quantise
+        self._bounds = self._canvas.valid_range() if config.clip else None
 
     def first(self, request: Request, stage: Stage) -> Tensor:
         channels = self._teacher.config.input_shape[0]
         if request.start is None:
             noise = torch.randn(len(request.targets), channels, *stage.size, generator=self._random)
             return noise.to(self._teacher.device)
-        started: Tensor = self._teacher.normalisation(request.start)
+        started: Tensor = self._canvas(request.start)
         if started.shape[2:] == stage.size:
             return started
         return functional.interpolate(started, stage.size, mode="bilinear", antialias=True)

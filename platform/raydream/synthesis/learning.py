@@ -26,10 +26,10 @@ class LearningSynthesizer:
 
     terms: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None:
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None:
         self._teacher, self._config = teacher, config
         (self._stage,) = stages_of(config, teacher.config.input_shape[1:])
-        self._engine = Engine(teacher, config, self.terms)
+        self.engine = Engine(teacher, config, self.terms, batches)
         dtype = choose_dtype(config.precision, teacher.device)
         self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
         self._state: dict[str, Tensor] = {}
@@ -79,7 +79,7 @@ class LearningSynthesizer:
             optimizer: its first group's learning rate follows the configuration, and the others' its course.
             codes: the latent codes of an update.
         """
-        gradient, recorded = self._engine.gradient(request), Recorded(self._stage.iterations)
+        gradient, recorded = self.engine.gradient(request), Recorded(self._stage.iterations)
         targets = request.targets.to(self._teacher.device)
         rates = [group["lr"] for group in optimizer.param_groups]
         for iteration in range(self._stage.iterations):
@@ -105,13 +105,13 @@ class LearningSynthesizer:
         """What the network makes of latent codes, uint8 [N,C,H,W]."""
         with autocast(self._dtype, self._teacher.device):
             images = network(codes)
-        return self._teacher.normalisation.quantise(images)
+        return self._teacher.normalisation.canvas().quantise(images)
 
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
     ) -> Synthesis:
         """What is told of the images."""
-        gradient = self._engine.gradient(request)
+        gradient = self.engine.gradient(request)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
 
 

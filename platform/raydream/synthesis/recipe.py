@@ -2,46 +2,52 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
-import torch
-
-from raydream.compute import choose_dtype, cpu_instructions
+from raydream.compute import arithmetic, choose_dtype
 from raydream.config import SynthesisConfig
+from raydream.engine_version import ENGINE_VERSION
 from raydream.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
-ELSEWHERE = ("method", "coefficients", "targets", "generator", "start", "competition_temperature", "precision")
+ELSEWHERE = (
+    *("method", "coefficients", "targets", "generator", "start", "competition_temperature"),
+    *("precision", "compile", "chunk_size"),
+)
 """settings that are in a recipe by what they come to, or decide nothing where nobody competes and nothing is learned"""
 
 
-def recipe_of(teacher: Teacher, config: SynthesisConfig, order: Order, source: ImageBatch | None) -> str:
+def recipe_of(
+    teacher: Teacher, config: SynthesisConfig, order: Order, source: ImageBatch | None, way: Mapping[str, object]
+) -> str:
     """16 hexadecimal digits over all that decides a batch for which nobody competes and nothing was learned.
 
     That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
-    arithmetic: version of torch, kind of processor, type of numbers, threads. DeepInversion and an adaptive batch
-    without a student have one recipe. Which run it is of, and who makes it, are not in it; nor is a chunk size to
-    which memory has forced a process, which changes a result by no more than rounding.
+    arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads, on a GPU also its
+    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them
+    at once. DeepInversion and an adaptive batch without a student have one recipe. Which run it is of, and who makes
+    it, are not in it.
 
     Args:
         teacher: on the device that is computed on.
         source: images to start from, or None for noise.
+        way: what the process decides itself, see `Engine.way`.
     """
     device, described = teacher.device, teacher.config
-    cuda = device.type == "cuda"
+    arguments = json.dumps(described.arguments)  # text, as the order of a nested dictionary can make a difference
     content = {
-        "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
+        "engine": ENGINE_VERSION,
+        "teacher": [teacher.fingerprint, described.network, arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},
         "terms": {name: getattr(config.coefficients, name) for name in config.terms if name != "competition"},
         "seed": order.seed,
         "targets": (order.targets if source is None else source.targets).tolist(),
         "source": None if source is None else hashlib.blake2b(source.images.tobytes(), digest_size=8).hexdigest(),
-        "torch": torch.__version__,
-        "processor": torch.cuda.get_device_name(device) if cuda else cpu_instructions(),
-        "device": device.type,
         "numbers": str(choose_dtype(config.precision, device)),
-        "threads": torch.get_num_threads(),
+        "way": way,
+        **arithmetic(device),
     }
     return fingerprint_of([json.dumps(content, sort_keys=True, default=str).encode()])

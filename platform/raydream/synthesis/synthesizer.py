@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,9 @@ from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
 from raydream.seeds import derive_seed
 from raydream.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from raydream.synthesis.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +75,15 @@ class Synthesizer(Protocol):
     Args:
         teacher: frozen and in eval mode; is left as it is.
         config: of the synthesis.
+        batches: that the run makes, by which is decided whether compiling pays.
+
+    Attributes:
+        engine: what it computes with.
     """
 
-    def __init__(self, teacher: Teacher, config: SynthesisConfig) -> None: ...
+    engine: "Engine"
+
+    def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None: ...
 
     def state_dict(self) -> dict[str, Tensor]:
         """What has been learned from batch to batch; empty where nothing is."""

@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from raydream.errors import InputError, first_line
 from raydream.folders import file_at
+from raydream.memory import in_words
 from raydream.storage import write_aside
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
@@ -20,6 +22,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """that wrappers put before every name: DataParallel, torch.compile, training frameworks"""
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """what only training needs"""
+COMPRESSED = 2**26
+"""bytes that a zip file may be larger unpacked: code in it is compressed, weights never are"""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
 """heads of Inception and GoogLeNet that only training runs, and that torchvision's checkpoints hold"""
 
@@ -34,8 +38,8 @@ def load_weights(network: nn.Module, path: str | Path, field: str, name: str) ->
         name: of the network, for the error.
 
     Raises:
-        InputError: no such file, not a state dict of plain tensors, or one of another network; it lists what is
-            missing, unexpected and wrongly shaped.
+        InputError: no such file, not a state dict of plain tensors, one of another network, or one of values that
+            no network can have (`check_values`); it lists what is missing, unexpected and wrongly shaped.
     """
     fit_weights(network, read_state(path, field), field, str(path), name)
 
@@ -59,7 +63,56 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
         remedy = f"it does not fit ({told}): name its network in {described}.network and {described}.arguments"
         raise InputError(field, value, f"a checkpoint of {name}", remedy)
     fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
+    numbers = {key: each for key, each in fitting.items() if not key.endswith(COUNTERS)}
+    types = [f"{key} {_kind(each)} for {_kind(own[key])}" for key, each in numbers.items() if not _fits(each, own[key])]
+    if types:
+        allowed, remedy = (
+            f"a checkpoint of {name} in its types of numbers",
+            f"it holds {_some(types)}: save them as these",
+        )
+        raise InputError(field, value, allowed, remedy)
+    check_values({key: each.to(own[key].dtype) for key, each in numbers.items()}, field, value)
     network.load_state_dict(fitting, strict=False)
+
+
+def check_values(state: Mapping[str, Tensor], field: str, value: str) -> None:
+    """See that a network's weights are ones that it can compute with.
+
+    Args:
+        field, value: what to blame.
+
+    Raises:
+        InputError: there are NaN or infinity, negative variances, complex numbers, or nothing but zeros.
+    """
+    problem = next((f"{key} {wrong}" for key, each in state.items() if (wrong := _wrong(key, each))), "")
+    numbers = [each for each in state.values() if each.is_floating_point()]
+    if not problem and numbers and not any(each.any() for each in numbers):
+        problem = "it holds nothing but zeros"
+    if problem:
+        raise InputError(field, value, "of finite real weights, and variances >= 0", f"{problem}: take another one")
+
+
+def _wrong(key: str, value: Tensor) -> str:
+    if value.is_complex():
+        return f"is {_kind(value)}"
+    if not value.isfinite().all():
+        return "holds NaN or infinity"
+    return "holds negative variances" if key.endswith("running_var") and (value < 0).any() else ""
+
+
+def _fits(value: Tensor, own: Tensor) -> bool:
+    """Whether numbers of one type stand for those of another: reals for reals, whole numbers for whole numbers."""
+    if value.is_complex() != own.is_complex() or value.is_floating_point() != own.is_floating_point():
+        return False
+    try:
+        value.flatten()[:1].to(own.dtype)
+    except (RuntimeError, NotImplementedError):  # several numbers packed into one
+        return False
+    return True
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
@@ -73,6 +126,7 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
         if name.endswith(".safetensors"):
             found: Any = safetensors.torch.load(content)
         else:
+            _check_unpacked(content)
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except InputError:
         raise
@@ -84,11 +138,15 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
                 "it with weights_only=False and save its state dict alone"
             )
         raise InputError(field, str(path), allowed, remedy) from error
+    outer: list[Any] = []
     while isinstance(found, Mapping):
-        inner = next((found[key] for key in NESTINGS if isinstance(found.get(key), Mapping)), None)
-        if inner is None:
+        key = next((key for key in NESTINGS if isinstance(found.get(key), Mapping)), None)
+        if key is None:
             break
-        found = inner
+        outer.append(found)
+        found = found[key]
+        if any(found is each for each in outer):
+            raise InputError(field, str(path), allowed, f"it holds {key}: a dictionary that it lies in itself")
     if not isinstance(found, Mapping) or not found or not all(_is_plain(v) for v in found.values()):
         kind = "nothing" if isinstance(found, Mapping) and not found else f"something else ({_told(found)})"
         raise InputError(field, str(path), allowed, f"it holds {kind}")
@@ -112,16 +170,39 @@ def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str
     return state
 
 
+def _check_unpacked(content: bytes) -> None:
+    """Raise ValueError for a zip file that is far larger unpacked, which none is that torch.save has written."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        unpacked = sum(info.file_size for info in file.infolist())
+    if unpacked > len(content) + COMPRESSED:
+        raise ValueError(
+            f"it unpacks to {in_words(unpacked)} from {in_words(len(content))}, and torch.save does not compress: "
+            "save its state dict again"
+        )
+
+
 def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor with all its values; there are sparse ones, and some without any data."""
-    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+    """Whether it is a tensor with all its values, one by one."""
+    return isinstance(value, Tensor) and not _peculiarity(value)
+
+
+def _peculiarity(value: Tensor) -> str:
+    if value.is_quantized:
+        return "a quantized tensor"
+    return "a tensor without values" if value.is_meta else "" if value.layout == torch.strided else "a sparse tensor"
 
 
 def _told(found: Any) -> str:
     if isinstance(found, Mapping):
         others = {name: value for name, value in found.items() if not _is_plain(value)}
-        return _some([f"{name}: {type(value).__name__}" for name, value in others.items()])
+        return _some([f"{name}: {_called(value)}" for name, value in others.items()])
     return type(found).__name__
+
+
+def _called(value: Any) -> str:
+    return _peculiarity(value) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _reason(error: Exception) -> str:

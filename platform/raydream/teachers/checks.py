@@ -1,7 +1,8 @@
 """Can this network be this teacher, and be inverted? Asked before anything starts."""
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from raydream.config import SynthesisConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.losses.dafl import FeatureNetwork
 from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
+from raydream.networks.user_code import contained
 from raydream.synthesis.stages import stages_of
 
 NEED_STATISTICS = ("deep_inversion", "adaptive", "fast")
@@ -22,10 +24,11 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
         trained: whether its weights are loaded; fresh ones have fresh BN statistics.
 
     Raises:
-        InputError: its input or output is not as described, or it has no BN layers with running statistics of real
-            data for a method that needs them.
+        InputError: its input or output is not as described, it has no gradient at its images, or no BN layers with
+            running statistics of real data for a method that needs them.
     """
     check_shapes(network, config)
+    _check_gradient(network, config, trained)
     for index, stage in enumerate(stages_of(synthesis, config.input_shape[1:])):
         if stage.size != config.input_shape[1:]:
             field = f"synthesis.stages.{index}.size"
@@ -69,31 +72,86 @@ def probe(
     training: bool,
     size: tuple[int, int] | None = None,
 ) -> tuple[int, ...]:
-    """The shape of a network's answer to two black images; leaves no trace in the network.
+    """The shape of a network's answer to two images of noise; leaves no trace in the network.
 
     Args:
         field, value: what to blame.
-        training: in which mode.
+        training: in which mode; in eval mode it is given one image as well, and answers as for two.
         size: height and width of the images; None: the teacher's.
 
     Raises:
-        InputError: it raised, or answered with something else than a tensor.
+        InputError: it raised, ended the process or changed its state (`user_code.contained`), or answered with
+            something else than a tensor of finite real numbers, which its weights have a part in while it trains.
     """
     copied = copy.deepcopy(network) if training else network
     modes = [(module, module.training) for module in network.modules()]
     shape = (config.input_shape[0], *(size or config.input_shape[1:]))
-    allowed = f"of a network that maps images {shape} to logits"
+    refused = functools.partial(InputError, field, value, f"of a network that maps images {shape} to logits")
     try:
-        with torch.no_grad():
-            answer = copied.train(training)(torch.zeros(2, *shape))
-    except Exception as error:  # whatever somebody's network raises
-        raise InputError(field, value, allowed, f"a probe failed: {first_line(error)}") from error
+        answer = _answer(copied.train(training), _noise(2, shape), "a probe", refused)
+        if training and not answer.requires_grad:
+            raise refused("its answer is detached from its weights, which can learn nothing")
+        if not training and answer.shape[:1] == (2,):
+            one = _answer(copied, _noise(1, shape), "a probe of one image", refused)
+            if one.shape != (1, *answer.shape[1:]):
+                raise refused(f"a probe of one image gave {tuple(one.shape)}")
     finally:
         for module, mode in modes:
             module.training = mode
-    if not isinstance(answer, Tensor):
-        raise InputError(field, value, allowed, f"a probe gave a {type(answer).__name__}")
     return tuple(answer.shape)
+
+
+def _noise(count: int, shape: tuple[int, ...]) -> Tensor:
+    """[N,C,H,W] of N(0, 1), which inversions start from; the same at each call."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def _answer(network: nn.Module, images: Tensor, what: str, refused: Callable[[str], InputError]) -> Tensor:
+    """What a network answers to images, with a graph for gradients; raises InputError as `probe` does."""
+    try:
+        with torch.enable_grad(), contained():
+            answer = network(images)
+    except Exception as error:  # whatever a user's network raises
+        raise refused(f"{what} failed: {first_line(error)}") from error
+    if not isinstance(answer, Tensor):
+        raise refused(f"{what} gave a {type(answer).__name__}")
+    if not answer.is_floating_point():
+        raise refused(f"{what} gave {str(answer.dtype).removeprefix('torch.')} numbers")
+    if not answer.isfinite().all():
+        raise refused(f"{what} gave NaN or infinity")
+    return answer
+
+
+def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) -> None:
+    """See that noise can be moved by what a network says of it.
+
+    Args:
+        trained: whether there has to be a gradient; fresh networks may begin with a last layer of zeros.
+
+    Raises:
+        InputError: the answer is detached from the images, or its gradient there is not finite, or zero.
+    """
+    refused = functools.partial(
+        InputError, "teacher.network", config.network, "a network whose answers have a gradient at its images"
+    )
+    images = _noise(2, config.input_shape).requires_grad_()
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        answer = _answer(network.eval(), images.clone(), "a probe", refused)  # a copy, to be changed in place
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not answer.requires_grad:
+        raise refused("its answer is detached from the images")
+    try:
+        with contained():
+            (gradient,) = torch.autograd.grad((answer * _noise(2, answer.shape[1:])).sum(), images)
+    except Exception as error:  # whatever a user's own backward raises
+        raise refused(f"its gradient failed: {first_line(error)}") from error
+    if not gradient.isfinite().all():
+        raise refused("its gradient holds NaN or infinity")
+    if trained and not gradient.any():
+        raise refused("its gradient is zero everywhere")
 
 
 def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, trained: bool) -> None:

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+CANVAS_STD = 0.225
+"""standard deviation of the canvas, of pixel values in [0, 1]: about that of the ImageNet normalization, on which the
+paper chose its settings"""
+
 
 class Normalisation(nn.Module):
     """The teacher's input normalisation.
@@ -33,3 +37,16 @@ class Normalisation(nn.Module):
     def valid_range(self) -> tuple[Tensor, Tensor]:
         """What pixel values 0 and 1 become: lowest and highest, each [1,C,1,1] (the paper's image clipping)."""
         return -self.mean / self.std, (1.0 - self.mean) / self.std
+
+    def canvas(self) -> "Normalisation":
+        """The normalization in which pixels are optimized and augmented: this mean, and `CANVAS_STD`.
+
+        Start, learning rate, image prior and brightness are in its units. They therefore mean the same for all
+        teachers, whichever std those were trained with. What a network sees is the canvas times `from_canvas`.
+        """
+        std = [CANVAS_STD] * self.mean.numel()
+        return Normalisation(self.mean.flatten().tolist(), std).to(self.mean.device)
+
+    def from_canvas(self) -> Tensor:
+        """What values of the canvas are multiplied by to be what the network sees, [1,C,1,1]."""
+        return CANVAS_STD / self.std

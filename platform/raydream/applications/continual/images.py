@@ -56,7 +56,7 @@ def invert(
         SynthesisError: see `Inversion.synthesize`.
     """
     batches = np.array_split(np.arange(count) % teacher.config.classes, -(-count // config.batch_size))
-    synthesizer, made = SYNTHESIZERS[config.method](teacher, replace(config, start="noise")), []
+    synthesizer, made = SYNTHESIZERS[config.method](teacher, replace(config, start="noise"), len(batches)), []
     for index, targets in enumerate(batches):
 
         def tell(share: float, index: int = index) -> None:

@@ -17,7 +17,7 @@ from raydream.config import ContinualConfig, StudentConfig
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError
 from raydream.seeds import derive_seed, generator
-from raydream.students.augmentation import student_view
+from raydream.students.augmentation import StudentView
 from raydream.students.distillation import learning_rate, make_optimizer
 from raydream.teachers.teacher import Teacher
 
@@ -49,7 +49,7 @@ class Learner:
         self._optimizer = make_optimizer(self.network, config)
         self._steps = -(-len(new.labels) // config.batch_size)
         self._epochs, self._dtype = epochs, choose_dtype(config.precision, old.device)
-        self._fill = old.normalisation.valid_range()[0]
+        self._view = StudentView(config.view, old.normalisation)
         self.step = 0
 
     def learn(self, until: int, old_images: Split | None, on_epoch: OnEpoch = lambda *_: None) -> None:
@@ -82,7 +82,7 @@ class Learner:
         parts = [part for part in (old, new) if part is not None]
         images = torch.from_numpy(np.concatenate([part.images for part in parts])).to(self._old.device)
         random = generator(self._seed, "view", self.step)
-        view = student_view(self._old.normalisation(images), self._config.view, self._fill, random)
+        view = self._view(images, random)
         view = view.contiguous(memory_format=torch.channels_last)
         self.network.train()
         torch.manual_seed(derive_seed(self._seed, "dropout", self.step))  # of networks that have any

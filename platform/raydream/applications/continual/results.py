@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raydream.applications.continual.course import Learned
 from raydream.applications.continual.measures import Accuracies, accuracies, forgetting
+from raydream.documents import read_json
 from raydream.folders import Folder
 from raydream.teachers.teacher import fingerprint, to_arrays
 
@@ -66,7 +67,7 @@ class Results:
         while True:
             name = f"{_name(method, seed, len(found) + 1)}.json"
             try:
-                entry = json.loads(self._folder.read(name)) if self._folder.has(name) else None
+                entry = read_json(self._folder, name) if self._folder.has(name) else None
             except ValueError:
                 entry = None
             if not isinstance(entry, dict):

@@ -1,0 +1,81 @@
+"""How many images pass through the networks at once: fewer whenever memory runs out."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from raydream.errors import SynthesisError, first_line
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+LIBRARIES = ("cublas_status_", "cudnn_status_")
+SAID_BY_LIBRARIES = ("alloc_failed", "not_initialized", "allocation_failed")
+"""how cuBLAS and cuDNN end where they find no memory, for a workspace or for themselves"""
+
+
+class Chunks:
+    """The number of images that are worked on at once.
+
+    Args:
+        size: to begin with; None: all images of a batch.
+
+    Attributes:
+        size: as memory has allowed so far.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        self.size = size
+        self._notes: list[str] = []
+
+    def fitting(self, work: Callable[[int], Result], count: int, device: torch.device) -> Result:
+        """Do some work; if memory runs out, again in chunks of half the size.
+
+        Args:
+            work: with so many images at once; it is called with at most `count`.
+            count: images in all.
+            device: that the work is done on.
+
+        Raises:
+            SynthesisError: a single image does not fit into memory.
+        """
+        while True:
+            tried = min(self.size or count, count)
+            try:
+                return work(tried)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                said = first_line(error)
+            # Outside of the handler: the error's stack frames hold on to the tensors that were too large.
+            if tried == 1:
+                remedy = "choose a larger device or smaller images"
+                raise SynthesisError(f"out of memory at a single image: {remedy} ({said})")
+            self.size = (tried + 1) // 2
+            self.note(f"out of memory with {tried} images at once: going on with {self.size}")
+            if device.type != "cpu":
+                torch.get_device_module(device).empty_cache()
+
+    def note(self, text: str) -> None:
+        """Keep a sentence on what did not go as asked."""
+        log.warning("%s", text)
+        self._notes.append(text)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What did not go as asked since this was last called, in sentences."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out; each device and library has its own way to."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    told = str(error).lower()
+    library = any(name in told for name in LIBRARIES) and any(end in told for end in SAID_BY_LIBRARIES)
+    return isinstance(error, RuntimeError) and (
+        library or "out of memory" in told or "can't allocate memory" in told or "unable to find an engine" in told
+    )

@@ -1,0 +1,126 @@
+"""A run folder is begun by one process, and what is read of it later is of the right types."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from raydream.command_line import Command, parse
+from raydream.config import SynthesizeConfig
+from raydream.errors import DocumentError, InputError, RaydreamError
+from raydream.folders import LocalFolder
+from raydream.reporting import run_folder
+
+
+def begun_together(path: Path, count: int) -> list[run_folder.RunFolder]:
+    """The folders that so many threads get which begin a run in one at the same moment."""
+    start, begun = threading.Barrier(count), []
+
+    def begin() -> None:
+        start.wait()
+        try:
+            begun.append(run_folder.begin(str(path), {"experiment": "x", "pad": "y" * 10_000}))
+        except InputError as error:
+            assert "new or empty" in str(error)
+
+    threads = [threading.Thread(target=begin) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return begun
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["a new folder", "an empty one"])
+def test_of_those_that_begin_at_the_same_moment_one_succeeds(there, tmp_path):
+    for turn in range(10):
+        path = tmp_path / str(turn)
+        if there:
+            path.mkdir()
+        begun = begun_together(path, 3)
+        assert len(begun) == 1
+        assert json.loads((path / "run.json").read_text())["run"] == begun[0].run
+        with run_folder.held(begun[0]):
+            pass
+
+
+def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "20260101-120000")
+    options = ["--teacher.checkpoint", "w.pt", "--experiment", "x"]
+    commands = [parse(SynthesizeConfig, "", options) for _ in range(3)]
+    assert len({command.run_dir for command in commands}) == 1
+    folders = [command.folder() for command in commands]
+    names = ["20260101-120000", "20260101-120000-2", "20260101-120000-3"]
+    assert [folder.path.name for folder in folders] == names
+    assert [command.run_dir for command in commands] == [f"runs/x/{name}" for name in names]
+    assert parse(SynthesizeConfig, "", options).run_dir == "runs/x/20260101-120000-4"
+
+
+def test_a_folder_that_was_named_gets_no_suffix(tmp_path):
+    command = Command(SynthesizeConfig(), str(tmp_path / "run"), None)
+    assert run_folder.begin(command.run_dir, {"experiment": "x"})
+    with pytest.raises(InputError, match="new or empty"):
+        command.folder()
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_process_that_was_killed_in_beginning_leaves_is_no_hindrance(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".writable-x").mkdir()
+    assert run_folder.begin(str(tmp_path), {"experiment": "x"}).run.startswith("x-")
+
+
+def test_a_lock_leads_nowhere(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    (folder.path / ".lock").unlink()
+    (folder.path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"), run_folder.held(folder):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_marker_tells_what_was_noted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = run_folder.begin("run", {"experiment": "x"})
+    run_folder.check_teacher(folder, "f00d")
+    marker = run_folder.read_marker(folder.place)
+    assert (marker.run, marker.teacher, marker.working_directory) == (folder.run, "f00d", str(tmp_path))
+
+
+MARKERS = [
+    ("null", "describes no run"),
+    ('{"format": 2, "run": "x"}', "format 2, not 1"),
+    ('{"format": 1}', "other types"),
+    ('{"format": 1, "run": 3}', "other types"),
+    ('{"format": 1, "run": "x", "begun": "today"}', "other types"),
+    ('{"format": 1, "run": "x", "begun": -1}', "1970 to 2242"),
+    ('{"format": 1, "run": "x", "begun": 1e10}', "1970 to 2242"),
+    ('{"format": 1, "run": "x", "teacher": null}', "other types"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), MARKERS)
+def test_a_marker_of_other_types_is_damaged(content, says, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "config.yaml").write_text("experiment: x")
+    with pytest.raises(DocumentError, match=says):
+        run_folder.read_marker(LocalFolder(tmp_path))
+    with pytest.raises(InputError, match=says):
+        run_folder.resume(str(tmp_path))
+
+
+def test_a_marker_without_what_version_01_did_not_note_is_whole(tmp_path):
+    (tmp_path / "run.json").write_text('{"format": 1, "run": "x"}')
+    assert run_folder.read_marker(LocalFolder(tmp_path)) == run_folder.Marker("x", 0.0, "", "")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_a_damaged_summary_is_one_sentence(content, tmp_path):
+    folder = run_folder.begin(str(tmp_path), {"experiment": "x"})
+    assert run_folder.read_summary(folder) is None
+    folder.summary.write_text(content)
+    with pytest.raises(RaydreamError, match="delete it and resume"):
+        run_folder.read_summary(folder)
