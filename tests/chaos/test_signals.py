@@ -32,8 +32,7 @@ def synthesize(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 def assert_interrupted(process: subprocess.Popen[str], status: int, run_dir: Path) -> None:
     out, error = process.communicate(timeout=60)
     assert process.returncode == status, out + error
-    assert f"--resume {run_dir}" in error and error.count("\n") == 2, error
-    assert "Traceback" not in out and "SIG" not in out
+    assert f"--resume {run_dir}" in error.splitlines()[-1] and "Traceback" not in out + error, out + error
 
 
 def test_a_run_that_is_ended_while_ray_starts_leaves_nothing(
