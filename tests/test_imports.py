@@ -77,12 +77,14 @@ def test_the_package_the_command_line_and_the_buffer_import_without_torch():
 @pytest.mark.long
 def test_processes_load_nothing_that_they_do_not_need():
     stages = {
+        "inversion": "import sys\nsys.path.insert(0, 'benchmarks')\nimport inversion",
         "pruning": "import raydream.pruning.checks",
         "processes": "import raydream.runtime.student, raydream.runtime.generator, raydream.runtime.evaluator",
         "jobs": all_of("runtime"),
         "api": "import raydream\nraydream.accuracy",
     }
     loaded = dict(zip(stages, imported(*stages.values()), strict=True))
+    assert "raydream.device_check.plain_loop" in loaded["inversion"] and "ray" not in packages(loaded["inversion"])
     assert not {"torch_pruning", "torchvision", "onnx", "ray"} & packages(loaded["pruning"])
     assert "matplotlib" not in packages(loaded["processes"])
     # torchvision takes two seconds, and each process of a run imports the job's module.
