@@ -153,3 +153,10 @@ def clock_equal_steps() -> str:
     step = runs["adaptive"]["step"]
     (ours,) = (point["accuracy"] for point in runs["deep_inversion"]["curve"] if point["step"] == step)
     return f"{step}: {percent(runs['adaptive']['accuracy'])}, DeepInversion {percent(ours)}"
+
+
+@figure
+def unit_students() -> str:
+    """Phrase: digits students before and after the change of the unit that pixels are optimized in."""
+    before, after = (results(f"digits_unit_{when}")["rows"] for when in ("before", "after"))
+    return "; ".join(f"{label(name)} {mean(before[name])}, then {mean(after[name])}" for name in before)
