@@ -166,11 +166,20 @@ def test_weights_at_the_boundary_are_taken(what: str, tmp_path: Path) -> None:
     distill(teacher={"checkpoint": str(tmp_path / "weights.pt")})
 
 
+class Remembering(nn.Conv2d):
+    """A layer whose state is more than tensors."""
+
+    def get_extra_state(self) -> list[int]:
+        return [1]
+
+
 MODULES: dict[str, tuple[Callable[[nn.Module], object], str]] = {
     "NaN": (lambda network: network[0].weight.data.fill_(float("nan")), "0.weight holds NaN or infinity"),
     "a negative variance": (lambda network: network[1].running_var.fill_(-1.0), "1.running_var holds negative"),
     "all zeros": (lambda network: [value.zero_() for value in network.state_dict().values()], "nothing but zeros"),
     "complex": (lambda network: network[0].to(torch.complex64), "0.weight is complex64"),
+    "no values": (lambda network: network.to("meta"), "0.weight is a tensor without values"),
+    "other things": (lambda network: setattr(network[0], "__class__", Remembering), "0._extra_state is list"),
 }
 
 
@@ -510,7 +519,7 @@ def test_shards_of_other_types_or_values_are_refused(what: str, run_dir: Path, t
     damage(run_dir)
     error = refusal(lambda: transfer(tmp_path, run_dir))
     assert error.field == "images" and says in str(error), str(error)
-    if what != "three logits":  # which are right, but for another teacher
+    if what != "three logits":  # which are those of another teacher
         with pytest.raises(ShardError, match="r0000-b0001"):
             ShardStore(run_dir / "images").read(BatchId(0, 1))
 
@@ -590,16 +599,24 @@ HUGE = 2**34
 """images: 1 TiB of digits"""
 
 
-@pytest.mark.parametrize("shape", [(HUGE, 8, 8), (HUGE, 8, 8, 1), (2**62, 8, 8), (2**62, 2**62, 8, 1)])
+@pytest.mark.parametrize("shape", [(HUGE, 8, 8), (HUGE, 8, 8, 1), (2**62, 8, 8)])
 def test_an_array_larger_than_memory_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
     path = npz_bomb(tmp_path, *shape)
-    assert "a.npz" in str(refusal(lambda: transfer(tmp_path, path)))
+    assert "of memory, of which" in str(refusal(lambda: transfer(tmp_path, path)))
 
 
-def test_an_array_of_another_shape_or_type_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
-    for shape, kind in (((HUGE, 9, 8), "|u1"), ((HUGE, 8, 8), "<f8"), ((HUGE,), "|u1"), ((), "|u1")):
-        path = npz_bomb(tmp_path, *shape, kind=kind)
-        assert refusal(lambda path=path: transfer(tmp_path, path)).field == "images"
+OTHER_ARRAYS = [
+    ((HUGE, 9, 8), "|u1", "those in a.npz are (1, 9, 8)"),
+    ((HUGE, 8, 8), "<f8", f"x is float64 [{HUGE}, 8, 8]"),
+    ((HUGE,), "|u1", f"x is uint8 [{HUGE}]"),
+    ((), "|u1", "x is uint8 []"),
+]
+
+
+@pytest.mark.parametrize(("shape", "kind", "says"), OTHER_ARRAYS)
+def test_an_array_of_another_shape_or_type_is_refused_before_it_is_unpacked(shape, kind, says, tmp_path: Path) -> None:
+    path = npz_bomb(tmp_path, *shape, kind=kind)
+    assert says in str(refusal(lambda: transfer(tmp_path, path)))
 
 
 def test_a_checkpoint_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path: Path) -> None:
@@ -614,12 +631,9 @@ def test_a_file_larger_than_memory_is_refused(name: str, tmp_path: Path) -> None
     (tmp_path / name).parent.mkdir(exist_ok=True)
     path = hole(tmp_path / name)
     where = path if "/" not in name else path.parent
-    check = (
-        (lambda: distill(teacher={"checkpoint": str(path)}))
-        if name.endswith(("pt", "safetensors"))
-        else lambda: transfer(tmp_path, where)
-    )
-    refusal(check)
+    is_checkpoint = name.endswith(("pt", "safetensors"))
+    error = refusal(lambda: distill(teacher={"checkpoint": str(path)}) if is_checkpoint else transfer(tmp_path, where))
+    assert "of memory, of which" in str(error) or name == "a.parquet", str(error)
 
 
 def zeros(kind: str) -> pa.Array:
