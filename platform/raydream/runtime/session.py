@@ -22,10 +22,12 @@ from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig
 from raydream.interruption import ENDING
 from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
+from raydream.runtime.gpus import share_to_measure_on, uses_gpus
 from raydream.runtime.preflight import Nodes
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
@@ -108,6 +110,31 @@ def actor_options(resources: dict[str, float]) -> dict[str, Any]:
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:
     """For what a run cannot do without: no other node's loss ends it."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def share_of_gpu_left(device: str, processes: Sequence[float]) -> float:
+    """The share of a GPU to measure on, see `share_to_measure_on`; to be asked before the run's own processes start.
+
+    On a cluster of several nodes it is 0: which of them will have something left is not known.
+
+    Args:
+        device: as the run's settings name it.
+        processes: the GPUs that each of the run's processes reserves.
+    """
+    nodes = list(available_resources_per_node().values())
+    return share_to_measure_on(device, int(nodes[0].get("GPU", 0.0)), processes) if len(nodes) == 1 else 0.0
+
+
+def device_of_driver(device: str, processes: Sequence[float]) -> torch.device:
+    """What this process computes on while the run's own processes do not: a GPU of this machine, if these use GPUs.
+
+    Args:
+        device: as the run's settings name it.
+        processes: the GPUs that each of the run's processes reserves.
+    """
+    if is_local() and torch.cuda.is_available() and uses_gpus(device, processes):
+        return use_device("cuda", torch.get_num_threads(), torch.cuda.device_count())
+    return torch.device("cpu")
 
 
 def object_store_bytes() -> int:
