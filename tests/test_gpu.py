@@ -305,6 +305,12 @@ def test_auto_is_two_generators_on_cpus_and_no_more_than_chains_on_gpus():
         ("auto", 1, [0.45, 0.45], 0.1),
         ("cuda", 1, [0.7], 0.3),
         ("auto", 2, [1.0], 1.0),
+        ("auto", 4, [1.0, 1.0, 1.0], 1.0),
+        ("auto", 4, [2.0, 1.0, 1.0], 0.0),
+        ("auto", 4, [0.45] * 8, 0.1),
+        ("auto", 2, [0.45] * 3, 0.55),
+        ("auto", 2, [0.45, 0.6, 0.45], 0.0),  # with 0.4 taken, 0.45 and 0.45 may come to lie where 0.6 has to
+        ("auto", 1, [0.6, 0.6], 0.0),
         ("auto", 1, [0.5, 0.5], 0.0),
         ("auto", 1, [0.995], 0.0),
         ("auto", 0, [0.5], 0.0),

@@ -153,3 +153,35 @@ def clock_equal_steps() -> str:
     step = runs["adaptive"]["step"]
     (ours,) = (point["accuracy"] for point in runs["deep_inversion"]["curve"] if point["step"] == step)
     return f"{step}: {percent(runs['adaptive']['accuracy'])}, DeepInversion {percent(ours)}"
+
+
+@figure
+def unit_students() -> str:
+    """Phrase: digits students before and after the change of the unit that pixels are optimized in."""
+    before, after = (results(f"digits_unit_{when}")["rows"] for when in ("before", "after"))
+    return "; ".join(f"{label(name)} {mean(before[name])}, then {mean(after[name])}" for name in before)
+
+
+GENERATOR_BATCHES = {
+    "version_0.1.0": "version 0.1.0: cosine, β₁ 0.9, no momentum",
+    "momentum_0": "constant rate, β₁ 0.5, no momentum",
+    "momentum_0_alpha_f_0.1": "as above, a tenth of α_f",
+    "momentum_0.9": "momentum 0.9, which `fast` has now",
+}
+
+
+@figure
+def generator_batches() -> str:
+    """Table: what the momentum of the statistics does to the images of `fast`."""
+    rows, lines = results("digits_generator_batches")["rows"], []
+    for name, words in GENERATOR_BATCHES.items():
+        distance = mean(rows[name]["feature_distance"], unit="", scale=1)
+        lines.append([words, mean(rows[name]["target_share"]), distance])
+    return table("variant | on target | R_feature of the stored images", lines)
+
+
+@figure
+def momentum_gain() -> str:
+    """Phrase: the share of images on target before and with the momentum."""
+    rows = results("digits_generator_batches")["rows"]
+    return " → ".join(mean(rows[name]["target_share"]) for name in ("version_0.1.0", "momentum_0.9"))

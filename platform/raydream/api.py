@@ -112,8 +112,8 @@ def load_teacher(
         device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
 
     Raises:
-        InputError: an argument is missing or out of range, the weights cannot be had or are of another network, or the
-            network does not map images of that shape to K logits.
+        InputError: an argument is missing or out of range, the weights cannot be had, are of another network or none
+            that it can compute with, or the network does not map images of that shape to K logits.
     """
     given = {"input_shape": input_shape, "mean": mean, "std": std, "classes": classes, "checkpoint": checkpoint}
     by_name = isinstance(network, str)
@@ -129,10 +129,11 @@ def load_teacher(
     config = validate(TeacherConfig, runs.resolve({"teacher": settings})["teacher"])
     if isinstance(network, nn.Module):
         check_python(network, "teacher.network", name)
+        if checkpoint is None:
+            check_values(network.state_dict(), "teacher.network", name)
         own = copy.deepcopy(network).cpu()
         if checkpoint is not None:
             load_weights(own, checkpoint, "teacher.checkpoint", name)
-        check_values(own.state_dict(), "teacher.network", name)
         teacher = make_teacher(own, replace(config, checkpoint=None))
     else:
         teacher = loading.load_teacher(config)

@@ -195,7 +195,7 @@ def run_tool(parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace
         tool: is given the arguments; it imports what is heavy itself.
 
     Returns:
-        as `run_job`.
+        0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C.
 
     Raises:
         SystemExit: after `--help` (status 0), or an unknown option (status 2).

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -149,22 +149,14 @@ class ImageBatch:
         Raises:
             ShardError: the table is not an image batch, or of another format version.
         """
+        shape, provenance = parse_description(table.schema.metadata)
         try:
-            metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-            version = metadata.get("raydream_format")
-            if version != str(FORMAT_VERSION):
-                raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
-            if metadata["digest"] != _digest(metadata):
-                raise ShardError("its description does not match its digest")
-            shape = parse_shape(metadata["image_shape"])
-            provenance = parse_provenance(metadata["provenance"])
             classes = check_types(table.schema, shape)
             table = table.combine_chunks()
             count = len(table)
             images = _flat(table, "image", np.uint8).reshape(count, *shape)
             logits = _flat(table, "teacher_logits", np.float32).reshape(count, classes)
             targets = table.column("target").to_numpy().astype(np.int64)
-            BatchId.parse(provenance.batch)
             if ((targets < 0) | (targets >= classes)).any():
                 raise ValueError(
                     f"its targets go from {targets.min()} to {targets.max()}, and there are {classes} logits"
@@ -199,16 +191,24 @@ def parse_shape(text: str | bytes) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
-def parse_provenance(text: str | bytes) -> Provenance:
-    """The provenance as `to_table` describes it; raises ValueError for anything else."""
-    found = _parsed(text, "provenance")
-    names = {field.name for field in fields(Provenance)}
-    if not isinstance(found, dict) or not names.issuperset(found):
-        raise ValueError("its provenance is none")
+def parse_description(metadata: Mapping[bytes, bytes] | None) -> tuple[tuple[int, int, int], Provenance]:
+    """[C,H,W] of the images, and where they came from, by the metadata of a table; see `ImageBatch.to_table`.
+
+    Raises:
+        ShardError: it is none of an image batch, damaged, or of another format version.
+    """
     try:
-        return Provenance(**found)
-    except TypeError as error:
-        raise ValueError(f"its provenance is none: {error}") from error
+        described = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+        version = described.get("raydream_format")
+        if version != str(FORMAT_VERSION):
+            raise ShardError(f"not an image shard of format {FORMAT_VERSION} (it says {version!r})")
+        if described["digest"] != _digest(described):
+            raise ShardError("its description does not match its digest")
+        provenance = Provenance(**_parsed(described["provenance"], "provenance"))
+        BatchId.parse(provenance.batch)
+        return parse_shape(described["image_shape"]), provenance
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ShardError(f"not an image shard: {error}") from error
 
 
 def check_types(schema: pa.Schema, shape: tuple[int, int, int]) -> int:

@@ -2,18 +2,22 @@
 
 import contextlib
 import io
+import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.folders import Folder, folder_at
-from raydream.memory import check_parquet_fits
-from raydream.records import BatchId, ImageBatch, Provenance, check_types, parse_provenance, parse_shape
+from raydream.memory import check_fits
+from raydream.records import BatchId, ImageBatch, Provenance, check_types, parse_description
 from raydream.storage import damaged_name, link_or_copy, write_first
 
 ENDING = ".parquet"
+ROWS_TOGETHER = 256
+"""that are unpacked together"""
 
 
 class ShardStore:
@@ -61,11 +65,12 @@ class ShardStore:
         except FileNotFoundError as error:
             raise self._unreadable(batch, error) from error
         try:
-            _extent(pq.read_metadata(io.BytesIO(content)))
-            # As a dictionary, text that all rows share is kept once, whatever it is.
-            table = pq.ParquetFile(
-                io.BytesIO(content), page_checksum_verification=True, read_dictionary=["batch"]
-            ).read()
+            rows, *_ = _extent(pq.read_metadata(io.BytesIO(content)))
+            # Some rows at a time, and text that they share once, so that no more is unpacked than a batch has.
+            file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True, read_dictionary=["batch"])
+            table = pa.Table.from_batches(file.iter_batches(ROWS_TOGETHER), file.schema_arrow)
+            if len(table) != rows:
+                raise ValueError(f"{len(table)} of {rows} rows are there")
             found = ImageBatch.from_table(table)
         except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
@@ -93,8 +98,8 @@ class ShardStore:
         """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
         try:
             with self.folder.open(file_name(batch)) as file:
-                return parse_provenance((pq.read_metadata(file).metadata or {})[b"provenance"])
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+                return parse_description(pq.read_metadata(file).metadata)[1]
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
 
     def rows(self, batch: BatchId) -> int:
@@ -109,7 +114,7 @@ class ShardStore:
         try:
             with self.folder.open(file_name(batch)) as file:
                 return _extent(pq.read_metadata(file))
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
 
     def set_aside_damaged(self) -> list[ShardError]:
@@ -151,8 +156,8 @@ def file_name(batch: BatchId) -> str:
 
 
 def _extent(metadata: pq.FileMetaData) -> tuple[int, int, int, int]:
-    """[N,C,H,W] by a shard's description; raises KeyError, ValueError or ArrowException where it cannot be one."""
-    shape = parse_shape((metadata.metadata or {})[b"image_shape"])
-    check_types(metadata.schema.to_arrow_schema(), shape)
-    check_parquet_fits(metadata)
-    return int(metadata.num_rows), *shape
+    """[N,C,H,W] by a shard's description; raises ShardError, ValueError or ArrowException where it cannot be one."""
+    shape, _ = parse_description(metadata.metadata)
+    classes, rows = check_types(metadata.schema.to_arrow_schema(), shape), int(metadata.num_rows)
+    check_fits(rows * (math.prod(shape) + classes * np.dtype(np.float32).itemsize + np.dtype(np.int64).itemsize))
+    return rows, *shape

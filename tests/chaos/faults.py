@@ -32,8 +32,13 @@ def noted(run_dir: Path) -> str:
 def assert_nothing_left(run_dir: Path, processes: dict[int, str], patience_s: float = 20.0) -> None:
     """Neither half-written files, nor (soon) any of the processes that were seen at work."""
     assert not list(run_dir.rglob("*.aside"))
+    assert_ended(processes, patience_s)
+
+
+def assert_ended(processes: dict[int, str], patience_s: float) -> None:
+    """None of these processes, by id with their command lines, is there after so many seconds."""
     deadline = time.monotonic() + patience_s
     seen = {pid: command[:8] for pid, command in processes.items() if command}  # the dead have no command line
     while left := [pid for pid, command in seen.items() if (command_of(pid) or "").startswith(command)]:
-        assert time.monotonic() < deadline, left
+        assert time.monotonic() < deadline, {pid: processes[pid] for pid in left}
         time.sleep(0.2)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,9 @@ def look(command: Command[DistillConfig]) -> None:
     folder = command.folder()
     with run_folder.held(folder):
         assert run_folder.read_summary(folder) is None
-        keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, print)
+        keep_teacher(
+            checked.teacher, (config.teacher, config.training, config.data), folder, print, torch.device("cpu")
+        )
         Recorder(folder.metrics, folder.tensorboard, time.time()).close()
         read_journal(folder.journal)
         ShardStore(folder.images).set_aside_damaged()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
 from raydream.command_line import validate
 from raydream.config import DistillConfig
 from raydream.teachers.loading import trained_teacher
+from tests.chaos.faults import assert_ended, assert_nothing_left
 from tests.conftest import Job
 from tests.jobs import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 
@@ -86,8 +89,11 @@ def test_a_run_whose_driver_is_killed_early_is_resumed(
     run_dir = tmp_path / "run"
     process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
+    late = re.compile("Agent|default_worker")  # Ray's two agents, and what is just starting, stay for a minute
+    seen = {pid: each for pid, each in descendants(process.pid).items() if not late.search(each)}
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    assert_ended(seen, patience_s=15.0)
     kept = images_of(run_dir)
     done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,15 +102,18 @@ def test_a_run_whose_driver_is_killed_early_is_resumed(
 
 
 @pytest.mark.chaos
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, library: Path, job: Job) -> None:
+def test_a_run_that_is_ended_says_how_to_go_on(tmp_path: Path, library: Path, job: Job) -> None:
+    """By SIGTERM to all of its processes, as by systemd, Slurm and `timeout`; Ctrl-C: tests/runtime/test_search.py."""
     run_dir = tmp_path / "run"
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=300)
+    seen = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, error = process.communicate(timeout=300)
     kept = images_of(run_dir)
-    assert process.returncode == 130, error
-    assert f"--resume {run_dir}" in error and "Traceback" not in error
+    assert process.returncode == 143, out + error
+    assert f"--resume {run_dir}" in error.splitlines()[-1] and "Traceback" not in out + error, out + error
+    assert_nothing_left(run_dir, seen, patience_s=10.0)
     done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     whole = images_of(run_dir)

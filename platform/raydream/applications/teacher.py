@@ -4,13 +4,16 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import torch
 from rich.console import Console
 from torch import nn
 
 from raydream.command_line import Command
+from raydream.compute import use_device
 from raydream.config import TeacherJobConfig
 from raydream.data import Dataset, check_data
-from raydream.evaluation.accuracy import accuracy
+from raydream.data.splits import Split
+from raydream.evaluation.accuracy import accuracy_on
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.progress import Pace, result_table, time_text
@@ -53,9 +56,13 @@ def _train(
 ) -> dict[str, Any]:
     recorder = Recorder(folder.metrics, folder.tensorboard, began_at)
     normalisation, pace = Normalisation(config.teacher.mean, config.teacher.std), Pace(config.training.epochs)
+    device = use_device(config.device, torch.get_num_threads(), torch.cuda.device_count())
+
+    def measured(network: nn.Module, split: Split) -> float:
+        return accuracy_on(device, network, normalisation, split.images, split.labels)
 
     def on_epoch(epoch: int, loss: float, network: nn.Module) -> None:
-        share = accuracy(network, normalisation, real.validation.images, real.validation.labels)
+        share = measured(network, real.validation)
         recorder.point(time.time(), "driver", "teacher/loss", loss, step=epoch)
         recorder.point(time.time(), "driver", "accuracy/validation", share, step=epoch)
         console.print(
@@ -65,14 +72,14 @@ def _train(
         )
 
     with recorder.stage("teacher"):
-        network = train_teacher(config.teacher, config.training, real.train, on_epoch)
+        network = train_teacher(config.teacher, config.training, real.train, on_epoch, device)
     save_network(network, folder.teacher)
     kept = library_path(config.teacher, config.training, config.data)
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_network(network, kept)
     summary: dict[str, Any] = {
-        "teacher_accuracy": accuracy(network, normalisation, real.test.images, real.test.labels),
-        "teacher_accuracy_validation": accuracy(network, normalisation, real.validation.images, real.validation.labels),
+        "teacher_accuracy": measured(network, real.test),
+        "teacher_accuracy_validation": measured(network, real.validation),
         "data": config.data.name,
         "train_images": len(real.train.labels),
         "test_images": len(real.test.labels),

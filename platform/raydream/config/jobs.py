@@ -21,6 +21,8 @@ class TeacherJobConfig:
 
     experiment: Name = "teacher"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
+    device: Device = "auto"
+    """what the network computes on; auto: cuda or mps where there is one, else cpu"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)

@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from raydream.data.sources import Source, by_part
 from raydream.errors import InputError, first_line
 from raydream.folders import Folder, file_at, folder_at
-from raydream.memory import check_fits, check_parquet_fits
+from raydream.memory import check_fits
 from raydream.records import parse_shape
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "png")
@@ -24,6 +25,8 @@ KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pict
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """with which pictures begin in tables, and pixels hardly ever; those of other kinds are too short to tell"""
 WHOLE_NUMBERS = "labelled by whole numbers, without a gap"
+UNPACKED = 2**29
+"""bytes that are unpacked together, unless one image is larger"""
 TOGETHER = 256
 """pictures that are read together"""
 
@@ -104,9 +107,11 @@ class ParquetImages:
                     stored = parse_shape(told)
                 column, label = _first_of(IMAGE_COLUMNS, schema.names), _first_of(LABEL_COLUMNS, schema.names)
                 path = None if column is None else _path(column, schema.field(column).type)
-                check_parquet_fits(metadata, [path or "", label or ""])
-                rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-                check_fits(math.prod(shape) * max(rows, default=0))
+                # Not `column`, which ends the process where a description is damaged.
+                row_groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+                rows = [each.num_rows for each in row_groups]
+                for each in row_groups:
+                    check_fits(max(each.total_byte_size, each.num_rows * math.prod(shape)))
                 check_fits(np.dtype(np.int64).itemsize * (sum(parts) + sum(rows)))  # by which they are chosen
             except DAMAGE as error:
                 raise place.unreadable(name, error) from error
@@ -124,16 +129,20 @@ class ParquetImages:
         images = np.empty((len(rows), *self.shape), np.uint8)
         filled = 0
         for part, inner in by_part(self.parts, rows):
-            column = self._column(part, self.column).take(pa.array(inner))
-            if pa.types.is_struct(column.type):
-                column = column.field("bytes")
-            for row, value in zip(inner, column, strict=True):
-                content = value.as_py() if value.is_valid else None
-                try:
-                    images[filled] = self._decoded(bytes(content or b""))
-                except DAMAGE as error:
-                    raise self._wrong(part, int(row), error) from error
-                filled += 1
+            for first, column in self._pieces(part, self.column):
+                chosen = inner[np.searchsorted(inner, first) : np.searchsorted(inner, first + len(column))]
+                if not len(chosen):
+                    continue
+                column = column.take(pa.array(chosen - first))
+                if pa.types.is_struct(column.type):
+                    column = column.field("bytes")
+                for row, value in zip(chosen, column, strict=True):
+                    content = value.as_py() if value.is_valid else None
+                    try:
+                        images[filled] = self._decoded(bytes(content or b""))
+                    except DAMAGE as error:
+                        raise self._wrong(part, int(row), error) from error
+                    filled += 1
         return images
 
     def _decoded(self, content: bytes) -> np.ndarray:
@@ -146,27 +155,37 @@ class ParquetImages:
         if self.label_column is None:
             allowed = f"labelled, by one of the columns {', '.join(LABEL_COLUMNS)}"
             raise self.place.refused(allowed, "there is none in it")
-        columns = [self._column(part, self.label_column) for part in range(len(self.groups))]
-        for column in columns:
-            if not pa.types.is_integer(getattr(column.type, "value_type", column.type)) or pa.types.is_nested(
-                column.type
-            ):
-                raise self.place.refused(WHOLE_NUMBERS, f"its labels are {column.type}")
-        return _whole_numbers(self.place, np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns]))
+        labels = []
+        for part in range(len(self.groups)):
+            for _, column in self._pieces(part, self.label_column):
+                if not pa.types.is_integer(getattr(column.type, "value_type", column.type)):  # before text is unpacked
+                    raise self.place.refused(WHOLE_NUMBERS, f"its labels are {column.type}")
+                labels.append(column.to_numpy(zero_copy_only=False))
+        return _whole_numbers(self.place, np.concatenate(labels))
 
-    def _column(self, part: int, name: str) -> pa.Array:
+    def _pieces(self, part: int, name: str) -> Iterator[tuple[int, pa.Array]]:
+        """A column some rows at a time, each with the number of its first row in the part; raises InputError.
+
+        So few rows that they are not large even if each has all the bytes of the part, as rows can share a value.
+        """
         folder, file_name, index = self.groups[part]
         try:
             with folder.open(file_name) as file:
                 metadata = pq.read_metadata(file)
-                paths = [metadata.schema.column(column).path for column in range(metadata.num_columns)]
-                # As a dictionary, bytes that many rows share are kept once, however many these are.
-                once = [name] if name in paths else []
+                group = metadata.row_group(index)
+                # Fewer bytes than pixels are pictures, or shared values: as a dictionary, each value is unpacked once.
+                are_pixels = name == self.column and group.total_byte_size >= group.num_rows * math.prod(self.stored)
+                is_list = name not in [metadata.schema.column(at).path for at in range(metadata.num_columns)]
+                once = [] if is_list or are_pixels else [name]
+                small = is_list or not are_pixels
+                together = TOGETHER if small else min(TOGETHER, max(1, UNPACKED // max(1, group.total_byte_size)))
                 opened = pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True, read_dictionary=once)
-                table = opened.read_row_group(index, columns=[name])
-                if len(table) != self.parts[part]:
-                    raise ValueError(f"{len(table)} of {self.parts[part]} rows are there")
-                return table.column(0).combine_chunks()
+                first = 0
+                for piece in opened.iter_batches(together, row_groups=[index], columns=[name]):
+                    yield first, piece.column(0)
+                    first += len(piece)
+                if first != self.parts[part]:
+                    raise ValueError(f"{first} of {self.parts[part]} rows are there")
         except DAMAGE as error:
             raise self.place.unreadable(file_name, error) from error
 
@@ -409,6 +428,7 @@ def _path(name: str, kind: pa.DataType) -> str:
     is_bytes = any(
         check(values)
         for check in (
+            pa.types.is_null,
             pa.types.is_binary,
             pa.types.is_large_binary,
             pa.types.is_fixed_size_binary,

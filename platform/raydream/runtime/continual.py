@@ -33,10 +33,11 @@ from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.continual_preflight import CheckedContinual, check_continual
+from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.preflight import check_workers
-from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.storage import write_aside, write_json
@@ -101,7 +102,10 @@ def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
     """
     began_at, config, console = time.time(), command.config, Console()
     if is_local():
-        check_workers(config, 0.0, machine_nodes([config.student]))
+        nodes = machine_nodes([config.student])
+        check_workers(config, 0.0, nodes)
+        if notice := idle_gpus(config.device, {"student.gpus": config.student.gpus}, nodes):
+            printer(console)(notice)
     checked = check_continual(config, with_kept_teacher(config.teacher, command.resumed))
     folder = command.folder()
     with run_folder.held(folder):
@@ -118,7 +122,11 @@ def _run(
     config: ContinualConfig, checked: CheckedContinual, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
     say = printer(console)
-    teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
+    device, recipe = (
+        device_of_driver(config.device, [config.student.gpus]),
+        (config.teacher, config.training, config.data),
+    )
+    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
     with recording(folder, began_at, say) as (recorder, journal):
         with contextlib.ExitStack() as session:
             with recorder.stage("start"):

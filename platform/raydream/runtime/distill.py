@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from raydream.applications.reuse import note_reused
 from raydream.command_line import Command, as_dict
+from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
 from raydream.networks import build_student
 from raydream.records import Snapshot
@@ -26,9 +28,10 @@ from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.driver import Driver
 from raydream.runtime.evaluator import final_accuracies
+from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.preflight import Checked, check_cluster, check_device, check_machine, check_run
-from raydream.runtime.session import is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.shards import ShardStore
 from raydream.storage import write_json
@@ -46,7 +49,9 @@ def distill(command: Command[DistillConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     check_device(config)
     if is_local():
-        check_machine(config, machine_nodes([config.student, config.generators]))
+        nodes = machine_nodes([config.student, config.generators])
+        check_machine(config, nodes)
+        config = on_machine(config, config, nodes, printer(console))
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_run(replace(config, teacher=teacher))
     folder = command.folder()
@@ -83,13 +88,16 @@ def _run(
         with recorder.stage("teacher"):
             display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
             recipe = (config.teacher, config.training, config.data)
-            teacher = keep_teacher(checked.teacher, recipe, folder, display.say)
+            device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
+            if config.rounds.lockstep:
+                compute_deterministically(device)
+            teacher = keep_teacher(checked.teacher, recipe, folder, display.say, device)
         session = partial(_session, config, checked, teacher, folder, recorder, display, journal)
         snapshot = with_whole_shards(ShardStore(folder.images), session, journal.note)
         student = build_student(config.student, config.teacher)
         load_arrays(student, snapshot.state)
         save_network(student, folder.student)
-        summary = _summarise(config, checked, teacher, recorder)
+        summary = _summarise(config, checked, teacher, recorder, device)
         summary["reused"] = note_reused(ShardStore(folder.images), folder.run, config.reuse, journal.note)
         recorder.hyper_parameters(as_dict(config), summary)
     write_json(folder.summary, summary)
@@ -120,6 +128,7 @@ def _summarise(
     checked: Checked,
     teacher: Teacher,
     recorder: Recorder,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The final figures; accuracies are shares in [0, 1], absent where there are no real data to measure on."""
     schedule = checked.schedule
@@ -127,7 +136,7 @@ def _summarise(
         "method": config.synthesis.method,
         "seed": config.seed,
         "data": config.data.name,
-        **final_accuracies(teacher, checked.data, recorder, schedule.total_steps),
+        **final_accuracies(teacher, checked.data, recorder, schedule.total_steps, device),
         "rounds": schedule.rounds,
         "generators": config.generators.number,
         "images": schedule.total_batches * schedule.batch_images,

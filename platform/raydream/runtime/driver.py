@@ -24,7 +24,7 @@ from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import Checked, batches_that_fit
-from raydream.runtime.session import beside_the_driver, object_store_bytes
+from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train
 from raydream.shards import ShardStore
@@ -131,7 +131,10 @@ class Driver:
             batches=schedule.total_batches,
             lockstep=config.rounds.lockstep,
         )
-        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, self._folder.images)
+        processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
+        gpus = share_of_gpu_left(config.device, processes)
+        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
+        self._evaluator = evaluator.remote(config, self._folder.images, gpus)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from raydream.compute import use_device
 from raydream.config import DistillConfig, TransferConfig
 from raydream.data import Dataset, load_data
-from raydream.evaluation.accuracy import accuracy, best_step, logits_of
+from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
 from raydream.folders import Folder
 from raydream.networks import build_student
@@ -20,20 +21,25 @@ from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
 
-def final_accuracies(teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int) -> dict[str, Any]:
+def final_accuracies(
+    teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int, device: torch.device
+) -> dict[str, Any]:
     """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
 
     Args:
         real: data to measure on.
         recorder: holds what the evaluator measured.
         steps: distillation steps of the whole run.
+        device: to measure the teacher on.
     """
     if real is None:
         return {}
     test, validation = recorder.latest("accuracy/test"), recorder.latest("accuracy/validation")
     best = best_step(validation)
     return {
-        "teacher_accuracy": accuracy(teacher.network, teacher.normalisation, real.test.images, real.test.labels),
+        "teacher_accuracy": accuracy_on(
+            device, teacher.network, teacher.normalisation, real.test.images, real.test.labels
+        ),
         "student_accuracy": test[steps],
         "student_accuracy_best": test[best],
         "student_accuracy_best_step": best,
@@ -47,16 +53,17 @@ class Evaluator:
 
     Args:
         shards: folder of the committed shards.
+        gpus: that this process has reserved; 0: it measures on the CPU.
     """
 
-    def __init__(self, config: DistillConfig | TransferConfig, shards: Folder) -> None:
+    def __init__(self, config: DistillConfig | TransferConfig, shards: Folder, gpus: float) -> None:
         name_logs("evaluator")
-        torch.set_num_threads(1)
+        self._device = use_device("auto" if gpus else "cpu", 1, gpus)
         self._config = config
         self._data = load_data(config.data, config.teacher)
         self._store = ShardStore(shards)
-        self._normalisation = Normalisation(config.teacher.mean, config.teacher.std)
-        self._student = build_student(config.student, config.teacher)
+        self._normalisation = Normalisation(config.teacher.mean, config.teacher.std).to(self._device)
+        self._student = build_student(config.student, config.teacher).to(self._device)
 
     def measure(self, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
         """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data."""
@@ -86,7 +93,7 @@ class Evaluator:
         if self._data is None:
             return {}
         load_arrays(self._student, snapshot.state)
-        network = teacher_from_arrays(self._config.teacher, teacher).network
+        network = teacher_from_arrays(self._config.teacher, teacher).to(self._device).network
         images, labels = self._data.test.images, self._data.test.labels
         return beside(
             logits_of(self._student, self._normalisation, images),

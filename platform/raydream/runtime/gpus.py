@@ -1,7 +1,7 @@
 """Which GPUs a run uses: how many generators share them, what is left to measure on, and which stand idle."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -53,20 +53,43 @@ def with_generators(config: Config, making: DistillConfig | SynthesizeConfig, no
     return replace(config, generators=replace(config.generators, count=max(1, generators.min, fits)))
 
 
+def on_machine(
+    config: Config, making: DistillConfig | SynthesizeConfig | None, nodes: Nodes, say: Callable[[str], None]
+) -> Config:
+    """A run's settings on this machine, see `with_generators`; says where its GPUs stand idle.
+
+    Args:
+        making: how the images are made; None where they are there already.
+    """
+    roles = {"generators": making and making.generators, "student": getattr(config, "student", None)}
+    shares = {f"{name}.gpus": role.gpus for name, role in roles.items() if role}
+    if notice := idle_gpus(config.device, shares, nodes):
+        say(notice)
+    return with_generators(config, making, nodes) if making else config
+
+
+def uses_gpus(device: str, processes: Sequence[float]) -> bool:
+    """Whether any of a run's processes computes on GPUs, of which each reserves so much."""
+    return device in ("auto", "cuda") and any(processes)
+
+
 def share_to_measure_on(device: str, gpus: int, processes: Sequence[float]) -> float:
     """The share of one GPU that a process may reserve to measure on: what a run's own processes leave, or 0.
 
-    It is 0 for runs that compute on CPUs, even beside an idle GPU, which is another user's.
+    These still find their places in whatever order Ray starts them: one that reserves at most `each` fails to only
+    where every GPU holds as many as fit of that size. A run that computes on CPUs gets no GPU that stands idle.
 
     Args:
         device: as the run's settings name it.
         gpus: that are free before the run's processes start.
         processes: the GPUs that each of them reserves.
     """
-    if device not in ("auto", "cuda") or not any(processes):
+    if not uses_gpus(device, processes) or not gpus:
         return 0.0
-    most = max(free_shares(gpus, processes), default=0.0)
-    return math.floor(most * 1e4 + 1e-6) / 1e4 if most >= SMALLEST_SHARE else 0.0  # Ray counts in ten-thousandths
+    each, count = min(1.0, max(processes)), sum(math.ceil(share) for share in processes)
+    beside = max(0, count - (gpus - 1) * math.floor(1 / each + 1e-9))
+    left = round(1.0 - beside * each, 4)  # Ray counts in ten-thousandths
+    return left if left >= SMALLEST_SHARE else 0.0
 
 
 def idle_gpus(device: str, processes: dict[str, float], nodes: Nodes) -> str | None:

@@ -350,19 +350,15 @@ def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> S
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
     try:
         extents = [store.extent(batch) for batch in store.committed()]
-        logits = {
-            len(store.read(batch).teacher_logits[0]) for batch in evenly_spread(store.committed(), PIECES_LOOKED_AT)
-        }
+        looked_at = [store.read(batch) for batch in evenly_spread(store.committed(), PIECES_LOOKED_AT)]
     except ShardError as error:
         raise InputError("images", config.images, whole, f"{error}: resume it") from error
     if other := {extent[1:] for extent in extents} - {shape}:
         allowed = f"a run with images {shape}, as teacher.input_shape says"
         raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
-    described = run_folder.read(place, "images")[1].get("teacher") if place.has(run_folder.MARKER) else None
-    classes = described.get("classes") if isinstance(described, dict) else min(logits)
-    if other_logits := logits - {classes}:
-        allowed = f"a run with {classes} logits for each image, as its teacher has classes"
-        raise InputError("images", config.images, allowed, f"there are {other_logits.pop()}")
+    if len(logits := {batch.teacher_logits.shape[1] for batch in looked_at}) > 1:
+        remedy = f"there are {min(logits)} and {max(logits)} logits an image: name the images of one run"
+        raise InputError("images", config.images, "images of one teacher", remedy)
     return Shards(store, store.committed(), [extent[0] for extent in extents])
 
 

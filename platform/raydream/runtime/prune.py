@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.util.queue import Queue
 from rich.console import Console
 from torch import nn
@@ -20,8 +21,9 @@ from raydream.compute import use_device
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.data import load_data
 from raydream.data.sources import Images
+from raydream.data.splits import Split
 from raydream.errors import StallError
-from raydream.evaluation.accuracy import accuracy
+from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
 from raydream.folders import Folder
 from raydream.networks import PRUNED, build_teacher, parameters_of
@@ -37,6 +39,7 @@ from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.failures import own_error
+from raydream.runtime.gpus import on_machine
 from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import PruningReport, StepsDone, Teller, drain
@@ -46,10 +49,12 @@ from raydream.runtime.prune_preflight import CheckedPruning, check_pruning
 from raydream.runtime.session import (
     actor_options,
     beside_the_driver,
+    device_of_driver,
     is_local,
     machine_nodes,
     machine_text,
     ray_session,
+    share_of_gpu_left,
 )
 from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
@@ -130,10 +135,15 @@ _prune_task = ray.remote(max_retries=3)(_prune)
 
 
 class Judge:
-    """Measures what a pruning has left, on real images, which the pruning itself never sees."""
+    """Measures what a pruning has left, on real images, which the pruning itself never sees.
 
-    def __init__(self, config: PruneConfig) -> None:
+    Args:
+        gpus: that this process has reserved; 0: it measures on the CPU.
+    """
+
+    def __init__(self, config: PruneConfig, gpus: float) -> None:
         name_logs("evaluator")
+        self._device = use_device("auto" if gpus else "cpu", 1, gpus)
         self._data, self._config = load_data(config.data, config.teacher), config
 
     def measure(self, report: PruningReport) -> dict[str, float]:
@@ -143,7 +153,10 @@ class Judge:
         network = _rebuilt(self._config.teacher, report.widths, report.snapshot)
         normalisation = Normalisation(self._config.teacher.mean, self._config.teacher.std)
         splits = {"validation": self._data.validation, "test": self._data.test}
-        return {name: accuracy(network, normalisation, split.images, split.labels) for name, split in splits.items()}
+        return {
+            name: accuracy_on(self._device, network, normalisation, split.images, split.labels)
+            for name, split in splits.items()
+        }
 
 
 _JudgeActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Judge)
@@ -165,6 +178,9 @@ def prune(command: Command[PruneConfig]) -> dict[str, Any]:
     """
     began_at, config, console = time.time(), command.config, Console()
     check_machines(config)
+    if is_local():
+        making = None if config.images else config.making
+        config = on_machine(config, making, machine_nodes([config.student, config.generators]), printer(console))
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_pruning(replace(config, teacher=teacher))
     folder = command.folder()
@@ -188,6 +204,11 @@ def check_machines(config: PruneConfig) -> None:
             check_machine(config.making, machine_nodes([config.generators]))
 
 
+def _device(config: PruneConfig) -> torch.device:
+    """What the driver computes on."""
+    return device_of_driver(config.device, [config.student.gpus, 0.0 if config.images else config.generators.gpus])
+
+
 def _run(
     config: PruneConfig, checked: CheckedPruning, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
@@ -196,7 +217,7 @@ def _run(
             journal.note(checked.note)
         with recorder.stage("teacher"):
             recipe = (config.teacher, config.training, config.data)
-            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console))
+            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console), _device(config))
         session = partial(_session, config, checked, teacher, folder, recorder, journal, console)
         pruned = with_whole_shards(ShardStore(folder.images), session, journal.note)
         with recorder.stage("export"):
@@ -253,7 +274,8 @@ class _Run:
         self._steps, self._step, self._metrics = total_steps(config, len(images)), 0, RunMetrics(folder.run)
         here = {"scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._judge = _JudgeActor.options(name="evaluator", **here).remote(config)
+        gpus = share_of_gpu_left(config.device, [config.student.gpus])
+        self._judge = _JudgeActor.options(name="evaluator", num_gpus=gpus, **here).remote(config, gpus)
         arrays = [ray.put(to_arrays(teacher.network))]
         # The path of the tables is the user's, wherever the process starts that prunes.
         tables = str(Path(config.pruning.latency_tables).absolute())
@@ -363,7 +385,7 @@ def _summarise(
         "seed": config.seed,
         "criterion": config.pruning.criterion,
         "data": config.data.name,
-        **_accuracies(checked, teacher, network),
+        **_accuracies(checked, teacher, network, _device(config)),
         "filters_ratio": filters[1] / filters[0],
         "parameters_ratio": parameters[1] / parameters[0],
         "flops_ratio": flops[1] / flops[0],
@@ -391,16 +413,19 @@ def _summarise(
     }
 
 
-def _accuracies(checked: CheckedPruning, teacher: Teacher, network: nn.Module) -> dict[str, Any]:
+def _accuracies(checked: CheckedPruning, teacher: Teacher, network: nn.Module, device: torch.device) -> dict[str, Any]:
     real, normalisation = checked.real, teacher.normalisation
     if real is None:
         return {}
-    test = real.test
+
+    def measured(which: nn.Module, split: Split) -> float:
+        return accuracy_on(device, which, normalisation, split.images, split.labels)
+
     return {
-        "teacher_accuracy": accuracy(teacher.network, normalisation, test.images, test.labels),
-        "pruned_accuracy": accuracy(network, normalisation, test.images, test.labels),
-        "pruned_accuracy_validation": accuracy(network, normalisation, real.validation.images, real.validation.labels),
-        "test_images": len(test.labels),
+        "teacher_accuracy": measured(teacher.network, real.test),
+        "pruned_accuracy": measured(network, real.test),
+        "pruned_accuracy_validation": measured(network, real.validation),
+        "test_images": len(real.test.labels),
     }
 
 

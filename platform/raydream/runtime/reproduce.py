@@ -32,6 +32,7 @@ from raydream.reproduction.report import write_table
 from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
 from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
+from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.reproduce_preflight import (
@@ -43,7 +44,7 @@ from raydream.runtime.reproduce_preflight import (
     make_library,
     verifiers_of,
 )
-from raydream.runtime.session import actor_options, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
@@ -185,7 +186,10 @@ def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
         if config.estimate:
             return None
     if is_local():
-        check_room(config, machine_nodes([]))
+        nodes = machine_nodes([])
+        check_room(config, nodes)
+        if notice := idle_gpus(config.device, {"gpus": config.gpus}, nodes):
+            say(notice)
     checked = check_table(config, cells, with_kept_teacher(config.teacher, command.resumed))
     if config.library is not None:
         make_library(config.library)
@@ -209,9 +213,10 @@ def _run(
     console: Console,
 ) -> dict[str, Any]:
     say = printer(console)
-    teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
+    device, recipe = device_of_driver(config.device, [config.gpus]), (config.teacher, config.training, config.data)
+    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
     verifiers = [
-        loaded or trained_teacher(described, _training(config, index), config.data)[0]
+        loaded or trained_teacher(described, _training(config, index), config.data, device=device)[0]
         for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.verifiers, strict=True))
     ]
     with recording(folder, began_at, say) as (recorder, journal):

@@ -21,8 +21,9 @@ from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.run_folder import RunFolder
 from raydream.reporting.search_report import write_search_report
 from raydream.runtime.exam import make_exam
+from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.search_preflight import CheckedSearch, check_search, check_trial_fits
-from raydream.runtime.session import is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
@@ -75,7 +76,10 @@ def carry_out(command: Command[Any], config: SearchConfig, job: Job) -> dict[str
     """
     began_at, console = time.time(), Console()
     if is_local():
-        check_trial_fits(config, machine_nodes([]))
+        nodes = machine_nodes([])
+        check_trial_fits(config, nodes)
+        if notice := idle_gpus(config.device, {"trial.gpus": config.trial.gpus}, nodes):
+            printer(console)(notice)
     checked = check_search(config, with_kept_teacher(config.teacher, command.resumed))
     folder = command.folder()
     with run_folder.held(folder):
@@ -98,7 +102,11 @@ def _run(
 ) -> None:
     say = printer(console)
     say(f"search {folder.run} in {folder.shown()}")
-    teacher = keep_teacher(checked.teacher, (config.teacher, config.training, config.data), folder, say)
+    device, recipe = (
+        device_of_driver(config.device, [config.trial.gpus]),
+        (config.teacher, config.training, config.data),
+    )
+    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
     (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by who writes it, and its parent is not
     with contextlib.ExitStack() as session:
         session.enter_context(ray_session(partial(check_trial_fits, config), [], folder.run))

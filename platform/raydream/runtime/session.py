@@ -7,23 +7,27 @@ import os
 import platform
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import ray
 import torch
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig
 from raydream.interruption import ENDING
 from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
+from raydream.runtime.gpus import share_to_measure_on, uses_gpus
 from raydream.runtime.preflight import Nodes
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
@@ -48,7 +52,7 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     try:
-        with contextlib.nullcontext() if address else _on_loopback(), signals_held(), _keeping_sigterm():
+        with signals_held(), _started_as_here(private=not address):
             ray.init(
                 address=address or "local",
                 namespace=namespace,
@@ -108,6 +112,31 @@ def beside_the_driver() -> NodeAffinitySchedulingStrategy:
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
+def share_of_gpu_left(device: str, processes: Sequence[float]) -> float:
+    """The share of a GPU to measure on, see `share_to_measure_on`; to be asked before the run's own processes start.
+
+    On a cluster of several nodes it is 0: which of them will have something left is not known.
+
+    Args:
+        device: as the run's settings name it.
+        processes: the GPUs that each of the run's processes reserves.
+    """
+    nodes = list(available_resources_per_node().values())
+    return share_to_measure_on(device, int(nodes[0].get("GPU", 0.0)), processes) if len(nodes) == 1 else 0.0
+
+
+def device_of_driver(device: str, processes: Sequence[float]) -> torch.device:
+    """What this process computes on while the run's own processes do not: a GPU of this machine, if these use GPUs.
+
+    Args:
+        device: as the run's settings name it.
+        processes: the GPUs that each of the run's processes reserves.
+    """
+    if is_local() and torch.cuda.is_available() and uses_gpus(device, processes):
+        return use_device("cuda", torch.get_num_threads(), torch.cuda.device_count())
+    return torch.device("cpu")
+
+
 def object_store_bytes() -> int:
     """Of the node whose object store is the smallest; whatever all processes share has to fit there."""
     return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))
@@ -131,30 +160,36 @@ def is_local() -> bool:
     return not os.environ.get("RAY_ADDRESS")
 
 
-def _on_loopback() -> contextlib.AbstractContextManager[None]:
-    """Ray started in here takes 127.0.0.1 as its node's address, as it always does on macOS and Windows.
-
-    Ray replaces that address where `ray.init` is given it, and RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which is read when
-    Ray is imported, would also hold for every `ray start` of this process.
-    """
-    return _with(ray_constants, "ENABLE_RAY_CLUSTER", False)
-
-
 @contextlib.contextmanager
-def _keeping_sigterm() -> Iterator[None]:
-    """Ray started in here leaves the process's own handler of SIGTERM in place, if there is one.
+def _started_as_here(private: bool) -> Iterator[None]:
+    """Ray is started, or joined, in here as its settings do not provide for.
 
-    Ray replaces it twice: in Python by one that raises SystemExit, on which a call of Ray's aborts the process, and in
-    C++ by one that prints a trace; `ray.shutdown` then installs the system's.
+    Args:
+        private: whether it is started.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    changes: list[tuple[ModuleType, str, Any]] = []
+    if private:
+        # 127.0.0.1 is the node's address, as always on macOS and Windows. Ray replaces that address where `ray.init` is
+        # given it, and RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which is read when Ray is imported, would also hold for every
+        # `ray start` of this process.
+        changes.append((ray_constants, "ENABLE_RAY_CLUSTER", False))
+    if private and sys.platform == "linux":
+        # A signal to this process's group, as by a terminal or `timeout`, is for this process to answer: where the
+        # raylet ends first, Ray ends this process, too, without a word. The kernel ends them with this process.
+        changes.append((services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)))
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        # Ray replaces a handler of SIGTERM twice: in Python by one that raises SystemExit, on which a call of Ray's
+        # aborts the process, and in C++ by one that prints a trace; `ray.shutdown` then installs the system's.
+        changes.append((ray._private.utils, "set_sigterm_handler", lambda handler: None))
+        changes.append((ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True))
+    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
+    try:
+        for module, name, value in changes:
+            setattr(module, name, value)
         yield
-        return
-    with (
-        _with(ray._private.utils, "set_sigterm_handler", lambda handler: None),
-        _with(ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True),
-    ):
-        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 @contextlib.contextmanager
@@ -178,17 +213,6 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
-
-
-@contextlib.contextmanager
-def _with(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """What is called by this name in a module of Ray's is another thing for a `with` block."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 def _tighten_token() -> None:

@@ -28,12 +28,20 @@ from raydream.reporting.recorder import Recorder
 from raydream.reporting.recording import recording
 from raydream.reporting.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.preflight import check_cluster, check_device, check_machine, check_teacher
-from raydream.runtime.session import beside_the_driver, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import (
+    beside_the_driver,
+    device_of_driver,
+    is_local,
+    machine_nodes,
+    machine_text,
+    ray_session,
+)
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.shards import ShardStore
 from raydream.storage import write_json
@@ -54,14 +62,17 @@ def synthesize(command: Command[SynthesizeConfig]) -> dict[str, Any]:
     began_at, config, console = time.time(), command.config, Console()
     check_device(config)
     if is_local():
-        check_machine(config, machine_nodes([config.generators]))
+        nodes = machine_nodes([config.generators])
+        check_machine(config, nodes)
+        config = on_machine(config, config, nodes, printer(console))
     kept = with_kept_teacher(config.teacher, command.resumed)
     loaded, tasks = check_teacher(replace(config, teacher=kept)), tasks_of(config)
     folder = command.folder()
     with run_folder.held(folder):
         printer(console)(f"run {folder.run} in {folder.shown()}")
         recipe = (config.teacher, config.training, config.data)
-        teacher = keep_teacher(loaded, recipe, folder, printer(console))
+        device = device_of_driver(config.device, [config.generators.gpus])
+        teacher = keep_teacher(loaded, recipe, folder, printer(console), device)
         summary, store = run_folder.read_summary(folder), ShardStore(folder.images)
         with recording(folder, began_at, printer(console)) as (recorder, journal):
             set_damaged_aside(store, journal.note)

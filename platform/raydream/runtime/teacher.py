@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.reporting import run_folder
 from raydream.reporting.run_folder import RunFolder
@@ -21,19 +23,21 @@ def keep_teacher(
     recipe: tuple[TeacherConfig, TrainingConfig, DataConfig],
     folder: RunFolder,
     say: Callable[[str], None],
+    device: torch.device,
 ) -> Teacher:
     """The run's teacher, with a copy of its weights in the run's folder.
 
     Args:
         loaded: from its checkpoint; None where it is to be found in the library or trained by the recipe.
         say: told where it came from.
+        device: to train on, where it is trained.
 
     Raises:
         InputError: it is not the one that the run was begun with.
     """
     teacher = loaded
     if teacher is None:
-        teacher, found = trained_teacher(*recipe)
+        teacher, found = trained_teacher(*recipe, device=device)
         told = "found in" if found else "trained and kept in"
         say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
     keep(teacher, folder)

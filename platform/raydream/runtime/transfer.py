@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 import ray.data
+import torch
 from ray.util.queue import Queue
 from rich.console import Console
 from torch import nn
@@ -31,6 +32,7 @@ from raydream.runtime.chronicle import record_student
 from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
+from raydream.runtime.gpus import on_machine
 from raydream.runtime.learner import Learner, Reporter
 from raydream.runtime.messages import Notice, StepsDone, StudentReport, Teller, drain
 from raydream.runtime.metrics import RunMetrics
@@ -46,11 +48,13 @@ from raydream.runtime.preflight import (
 from raydream.runtime.session import (
     beside_the_driver,
     cluster_nodes,
+    device_of_driver,
     is_local,
     machine_nodes,
     machine_text,
     object_store_bytes,
     ray_session,
+    share_of_gpu_left,
 )
 from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
@@ -126,6 +130,9 @@ def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
     """
     began_at, config, console = time.time(), command.config, Console()
     check_machines(config)
+    if is_local():
+        making = None if config.images else config.making
+        config = on_machine(config, making, machine_nodes([config.student, config.generators]), printer(console))
     teacher = with_kept_teacher(config.teacher, command.resumed)
     checked = check_transfer(replace(config, teacher=teacher))
     folder = command.folder()
@@ -150,13 +157,18 @@ def check_machines(config: TransferConfig) -> None:
             check_machine(config.making, machine_nodes([config.generators]))
 
 
+def _device(config: TransferConfig) -> torch.device:
+    """What the driver computes on."""
+    return device_of_driver(config.device, [config.student.gpus, 0.0 if config.images else config.generators.gpus])
+
+
 def _run(
     config: TransferConfig, checked: CheckedTransfer, folder: RunFolder, began_at: float, console: Console
 ) -> dict[str, Any]:
     with recording(folder, began_at, printer(console)) as (recorder, journal):
         with recorder.stage("teacher"):
             recipe = (config.teacher, config.training, config.data)
-            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console))
+            teacher = keep_teacher(checked.teacher, recipe, folder, printer(console), _device(config))
         images = checked.images
         if images is None:
             with recorder.stage("images"):
@@ -207,7 +219,9 @@ class _Training:
         self._metrics.set("images", epochs.images)
         here = {"scheduling_strategy": beside_the_driver()}
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._evaluator = _EvaluatorActor.options(name="evaluator", **here).remote(config, folder.images)
+        gpus = share_of_gpu_left(config.device, [config.student.gpus] * config.student.workers)
+        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
+        self._evaluator = evaluator.remote(config, folder.images, gpus)
         if damage := set_damaged_checkpoints_aside(folder.checkpoints):
             journal.note(f"{damage}, and the student starts anew")
         self._step = steps_saved(folder.checkpoints)
@@ -319,7 +333,7 @@ def _summarise(
     return {
         "seed": config.seed,
         "data": config.data.name,
-        **final_accuracies(teacher, checked.data, recorder, epochs.total_steps),
+        **final_accuracies(teacher, checked.data, recorder, epochs.total_steps, _device(config)),
         "images": epochs.images,
         "images_of": config.images or f"this run, by {config.synthesis.method}",
         "share": config.share,

@@ -82,17 +82,19 @@ def check_values(state: Mapping[str, Tensor], field: str, value: str) -> None:
         field, value: what to blame.
 
     Raises:
-        InputError: there are NaN or infinity, negative variances, complex numbers, or nothing but zeros.
+        InputError: there are NaN or infinity, negative variances, complex or quantized numbers, or nothing but zeros.
     """
     problem = next((f"{key} {wrong}" for key, each in state.items() if (wrong := _wrong(key, each))), "")
-    numbers = [each for each in state.values() if each.is_floating_point()]
+    numbers = [each for each in state.values() if isinstance(each, Tensor) and each.is_floating_point()]
     if not problem and numbers and not any(each.any() for each in numbers):
         problem = "it holds nothing but zeros"
     if problem:
         raise InputError(field, value, "of finite real weights, and variances >= 0", f"{problem}: take another one")
 
 
-def _wrong(key: str, value: Tensor) -> str:
+def _wrong(key: str, value: Any) -> str:
+    if not _is_plain(value):
+        return f"is {_called(value)}"
     if value.is_complex():
         return f"is {_kind(value)}"
     if not value.isfinite().all():

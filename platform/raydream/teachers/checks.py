@@ -28,13 +28,13 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
             running statistics of real data for a method that needs them.
     """
     check_shapes(network, config)
-    _check_gradient(network, config, trained)
     for index, stage in enumerate(stages_of(synthesis, config.input_shape[1:])):
         if stage.size != config.input_shape[1:]:
             field = f"synthesis.stages.{index}.size"
             probe(network, config, field, list(stage.size), training=False, size=stage.size)
     if synthesis.method in NEED_STATISTICS:
         _check_statistics(network, config, synthesis.method, trained)
+    _check_gradient(network, config, trained)
     if "activation" in synthesis.terms and synthesis.coefficients.activation:
         _check_last_layer(network, config, synthesis.coefficients.activation)
 

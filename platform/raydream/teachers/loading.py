@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
@@ -11,7 +12,7 @@ from raydream.errors import InputError, first_line
 from raydream.networks import TIMM, TORCHVISION, build_teacher
 from raydream.teachers.checkpoints import fit_weights, load_weights, save_network
 from raydream.teachers.teacher import Teacher, fingerprint_of, make_teacher
-from raydream.teachers.training import OnEpoch, train_teacher
+from raydream.teachers.training import CPU, OnEpoch, train_teacher
 
 
 def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
@@ -63,9 +64,16 @@ def _load_published(network: nn.Module, name: str, weights: str, field: str) -> 
 
 
 def trained_teacher(
-    config: TeacherConfig, training: TrainingConfig, data: DataConfig, on_epoch: OnEpoch = lambda *_: None
+    config: TeacherConfig,
+    training: TrainingConfig,
+    data: DataConfig,
+    on_epoch: OnEpoch = lambda *_: None,
+    device: torch.device = CPU,
 ) -> tuple[Teacher, bool]:
     """The teacher that this recipe makes: from the library where it was trained before, else trained now.
+
+    Args:
+        on_epoch, device: see `train_teacher`.
 
     Returns:
         the teacher, and whether it was found.
@@ -76,7 +84,7 @@ def trained_teacher(
     real = load_data(data, config)
     if real is None:
         raise ValueError("there are no real data to train a teacher on")
-    network = train_teacher(config, training, real.train, on_epoch)
+    network = train_teacher(config, training, real.train, on_epoch, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_network(network, path)
     return make_teacher(network, config), False

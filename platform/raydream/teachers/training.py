@@ -15,24 +15,31 @@ from raydream.teachers.normalisation import Normalisation
 
 OnEpoch = Callable[[int, float, nn.Module], None]
 
+CPU = torch.device("cpu")
+
 
 def train_teacher(
     teacher: TeacherConfig,
     training: TrainingConfig,
     train: Split,
     on_epoch: OnEpoch = lambda epoch, loss, network: None,
+    device: torch.device = CPU,
 ) -> nn.Module:
     """Train a network from scratch with cross-entropy, AdamW and a one-cycle schedule.
 
     Args:
         train: labelled real images.
-        on_epoch: called with (epoch from 1, mean loss, network) after each.
+        on_epoch: called with (epoch from 1, mean loss, network on the device) after each.
+        device: to train on; all images lie in its memory.
+
+    Returns:
+        the network in eval mode, on the CPU.
     """
     torch.manual_seed(derive_seed(training.seed, "teacher weights"))
-    network = build_teacher(teacher)
-    normalisation = Normalisation(teacher.mean, teacher.std)
+    network = build_teacher(teacher).to(device)
+    normalisation = Normalisation(teacher.mean, teacher.std).to(device)
     black = normalisation.valid_range()[0]
-    x, labels = normalisation(torch.from_numpy(train.images)), torch.from_numpy(train.labels)
+    x, labels = normalisation(torch.from_numpy(train.images)), torch.from_numpy(train.labels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=training.weight_decay)
     steps = training.epochs * -(-len(x) // training.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)
@@ -49,4 +56,4 @@ def train_teacher(
             schedule.step()
             losses.append(loss.detach())
         on_epoch(epoch, torch.stack(losses).mean().item(), network)
-    return network.eval()
+    return network.cpu().eval()
