@@ -1,5 +1,6 @@
 """Which networks can be a teacher, and be inverted: all kinds of batch normalisation, and all that have none."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -317,3 +318,24 @@ class Flat(nn.Flatten):
         if self.training:
             raise RuntimeError("no training")
         return super().forward(x)
+
+
+class Keeping(nn.Module):
+    """A network that keeps what it has computed of its weights in eval mode, as timm's LeViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.scale, self.kept = tiny_network(), nn.Parameter(torch.ones(10)), {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.body(x) * self.scale.exp()
+        self.kept.setdefault("scale", self.scale.exp())
+        return self.body(x) * self.kept["scale"]
+
+
+def test_what_a_network_keeps_of_its_weights_has_no_graph():
+    network = Keeping()
+    check_network(network, DIGITS, tiny_synthesis(), trained=True)
+    assert not copy.deepcopy(network).kept["scale"].requires_grad
+    assert all(weight.requires_grad for weight in network.parameters()) and network.training

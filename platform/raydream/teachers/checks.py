@@ -1,8 +1,9 @@
 """Can this network be this teacher, and be inverted? Asked before anything starts."""
 
+import contextlib
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -83,22 +84,35 @@ def probe(
         InputError: it raised, ended the process or changed its state (`user_code.contained`), or answered with
             something else than a tensor of finite real numbers, which its weights have a part in while it trains.
     """
-    copied = copy.deepcopy(network) if training else network
-    modes = [(module, module.training) for module in network.modules()]
     shape = (config.input_shape[0], *(size or config.input_shape[1:]))
     refused = functools.partial(InputError, field, value, f"of a network that maps images {shape} to logits")
-    try:
-        answer = _answer(copied.train(training), _noise(2, shape), "a probe", refused)
-        if training and not answer.requires_grad:
+    if training:
+        answer = _answer(copy.deepcopy(network).train(), _noise(2, shape), "a probe", refused)
+        if not answer.requires_grad:
             raise refused("its answer is detached from its weights, which can learn nothing")
-        if not training and answer.shape[:1] == (2,):
-            one = _answer(copied, _noise(1, shape), "a probe of one image", refused)
+        return tuple(answer.shape)
+    with _frozen(network):
+        answer = _answer(network, _noise(2, shape), "a probe", refused)
+        if answer.shape[:1] == (2,):
+            one = _answer(network, _noise(1, shape), "a probe of one image", refused)
             if one.shape != (1, *answer.shape[1:]):
                 raise refused(f"a probe of one image gave {tuple(one.shape)}")
+    return tuple(answer.shape)
+
+
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients of weights for a `with` block: what a network keeps of its weights has no graph."""
+    modes = [(module, module.training) for module in network.modules()]
+    asked = [(weight, weight.requires_grad) for weight in network.parameters()]
+    try:
+        network.eval().requires_grad_(False)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    return tuple(answer.shape)
+        for weight, wanted in asked:
+            weight.requires_grad_(wanted)
 
 
 def _noise(count: int, shape: tuple[int, ...]) -> Tensor:
@@ -135,12 +149,8 @@ def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) ->
         InputError, "teacher.network", config.network, "a network whose answers have a gradient at its images"
     )
     images = _noise(2, config.input_shape).requires_grad_()
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        answer = _answer(network.eval(), images.clone(), "a probe", refused)  # a copy, to be changed in place
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with _frozen(network):
+        answer = _answer(network, images.clone(), "a probe", refused)  # a copy, to be changed in place
     if not answer.requires_grad:
         raise refused("its answer is detached from the images")
     try:
