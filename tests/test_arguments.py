@@ -130,7 +130,7 @@ def test_fingerprints_and_comparisons_follow_from_the_arguments() -> None:
 
     def recipe(arguments: dict[str, Any]) -> str:
         described = replace(teacher, config=replace(teacher.config, arguments=arguments))
-        return recipe_of(described, tiny_synthesis(), order, None)
+        return recipe_of(described, tiny_synthesis(), order, None, {})
 
     def path(arguments: dict[str, Any]) -> Path:
         return library_path(TeacherConfig(arguments=arguments), TrainingConfig(), DataConfig())

@@ -34,6 +34,7 @@ from raydream.networks import build_teacher
 from raydream.runtime import generator, learner
 from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, with_generators
 from raydream.runtime.process_group import backend_for
+from raydream.runtime.session import device_of_driver
 from raydream.students.augmentation import StudentView
 from raydream.students.distillation import update_average
 from raydream.synthesis.engine import Engine
@@ -41,8 +42,10 @@ from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher
+from tests.jobs import call
 
 ROOT = Path(__file__).parents[1]
+CPU, GPU_IN_USE = torch.device("cpu"), torch.device("cuda", 1)
 
 
 class Recorded:
@@ -76,7 +79,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_the_device_has_the_index_that_prepare_model_asks_for(cuda, device):
     # Ray Train has made it current by then: the workers of a node see all GPUs of the node's workers.
-    assert use_device(device, 1.0, 1.0) == torch.device("cuda", 1)
+    assert use_device(device, 1.0, 1.0) == GPU_IN_USE
 
 
 def test_fp32_is_not_tf32(cuda):
@@ -88,7 +91,7 @@ def test_fp32_is_not_tf32(cuda):
 @pytest.mark.parametrize(("gpus", "limited"), [(0.25, [0.25]), (0.9, [0.9]), (1.0, []), (4.0, [])])
 def test_a_process_with_a_fraction_of_a_gpu_takes_no_more_of_its_memory(cuda, gpus, limited):
     use_device("auto", 1.0, gpus)
-    assert cuda.fractions == [(share, torch.device("cuda", 1)) for share in limited]
+    assert cuda.fractions == [(share, GPU_IN_USE) for share in limited]
 
 
 def test_a_process_that_reserves_no_gpu_leaves_them_alone(cuda):
@@ -161,8 +164,8 @@ def test_every_process_of_lockstep_computes_deterministically(cuda, monkeypatch,
         "run", "auto", config.teacher, config.synthesis, None, config.generators, place, place, lockstep=lockstep
     )
     generator.Generator(0, plan)
-    assert told == (2 * [torch.device("cuda", 1)] if lockstep else [])
-    assert learner.device_of(TransferConfig(images="x", student={"gpus": 1.0})) == torch.device("cuda", 1)
+    assert told == (2 * [GPU_IN_USE] if lockstep else [])
+    assert learner.device_of(TransferConfig(images="x", student={"gpus": 1.0})) == GPU_IN_USE
 
 
 GPU = torch.device("cuda", 0)
@@ -341,3 +344,45 @@ def test_gpus_that_nobody_reserves_are_noticed(device, gpus, shares, told):
 def test_workers_that_may_share_a_gpu_meet_by_gloo(gpus, backend):
     # NCCL refuses two ranks on one GPU.
     assert backend_for(gpus) == backend
+
+
+@pytest.mark.parametrize(
+    ("device", "processes", "address", "expected"),
+    [
+        ("auto", [0.0, 0.5], "", GPU_IN_USE),
+        ("cuda", [1.0], "", GPU_IN_USE),
+        ("auto", [0.0, 0.0], "", CPU),
+        ("cpu", [0.5], "", CPU),
+        ("auto", [0.5], "127.0.0.1:6379", CPU),  # on a cluster, a driver has reserved nothing
+    ],
+)
+def test_the_driver_trains_and_measures_on_a_gpu_where_the_run_uses_them(
+    cuda, monkeypatch, device, processes, address, expected
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert device_of_driver(device, processes) == expected
+    assert cuda.fractions == []
+
+
+MISSING = ["--teacher.network", "digits", "--teacher.checkpoint", "nowhere.pt"]
+
+
+@pytest.mark.parametrize(
+    ("job", "options"),
+    [
+        ("distill", MISSING),
+        ("synthesize", MISSING),
+        ("transfer", MISSING),
+        ("prune", MISSING),
+        ("continual", ["--config", "configs/digits_continual.yaml", *MISSING]),
+        ("search", ["--config", "tests/tiny.yaml", "--space", "tests/tiny_space.yaml", *MISSING[2:]]),
+        ("reproduce", ["--table", "1", "--scale", "digits", *MISSING[2:]]),
+    ],
+)
+def test_each_job_notices_an_idle_gpu_before_it_starts(cuda, monkeypatch, tmp_path, job, options):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    done = call(job, *options, "--run-dir", tmp_path / "run")
+    assert "nowhere.pt" in done.stderr and done.returncode == 2  # it went no further
+    assert "2 GPUs are left idle, as no process reserves any: --" in done.stdout
+    quiet = call(job, *options, "--device", "cpu", "--run-dir", tmp_path / "run")
+    assert "nowhere.pt" in quiet.stderr and "idle" not in quiet.stdout

@@ -144,8 +144,8 @@ class SynthesisConfig:
     """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
     statistics and losses are always fp32, and with fp16 so is the generator network"""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: where a batch takes long enough to pay for compiling; without a compiler it runs uncompiled
-    and says so"""
+    """torch.compile; auto: where the batches of the run take long enough to pay for compiling; without a compiler they
+    are made uncompiled, and a note says so"""
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
     def __post_init__(self) -> None:
