@@ -38,7 +38,7 @@ from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
 

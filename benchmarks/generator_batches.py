@@ -22,7 +22,7 @@ from raydream.evaluation.data_free import feature_distance
 from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule
 from raydream.search.space import merged
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import trained_teacher
 

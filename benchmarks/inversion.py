@@ -34,7 +34,7 @@ from raydream.losses.feature_statistics import frozen_copy
 from raydream.machine import machine_cpus
 from raydream.networks import build_teacher
 from raydream.search.space import merged
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.stages import Stage, stages_of
 from raydream.teachers.loading import load_teacher

@@ -28,7 +28,7 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule
 from raydream.search.space import settings_at
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.loading import trained_teacher
 
 METHODS = "noise,deepdream,deep_inversion,adaptive,dafl,fast"

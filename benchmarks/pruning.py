@@ -47,8 +47,8 @@ from raydream.networks.pruned import SelectedShortcut
 from raydream.schedule import Schedule
 from raydream.search.space import merged
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher

@@ -31,10 +31,10 @@ from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.evaluation.intervals import summarise
-from raydream.folders import LocalFolder
 from raydream.networks import parameters_of
 from raydream.reproduction.sets import making, pixels_of
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import LocalFolder
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
 

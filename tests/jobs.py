@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from raydream.records import ImageBatch
-from raydream.shards import ShardStore
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 
 ROOT = Path(__file__).parents[1]
 TINY = Path(__file__).with_name("tiny.yaml")

@@ -27,7 +27,6 @@ from raydream.config import (
     TransferConfig,
     ViewConfig,
 )
-from raydream.folders import LocalFolder
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import ObservedNetwork
 from raydream.networks import build_teacher
@@ -35,6 +34,7 @@ from raydream.runtime import generator, learner
 from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, with_generators
 from raydream.runtime.process_group import backend_for
 from raydream.runtime.session import device_of_driver
+from raydream.store.folders import LocalFolder
 from raydream.students.augmentation import StudentView
 from raydream.students.distillation import update_average
 from raydream.synthesis.engine import Engine

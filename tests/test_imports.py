@@ -66,7 +66,7 @@ def test_everything_but_runtime_imports_without_ray():
 
 
 def test_the_package_the_command_line_and_the_buffer_import_without_torch():
-    stages = ("import raydream", "import raydream.command_line", "import raydream.schedule, raydream.shards")
+    stages = ("import raydream", "import raydream.command_line", "import raydream.schedule, raydream.store.shards")
     package, command_line, buffer = imported(*stages[:2], f"{stages[2]}\n{all_of('buffer')}")
     assert not {name for name in package if name.startswith("raydream.")}, "until a name of it is used"
     assert "raydream.command_line" in command_line and {"raydream.schedule", "raydream.buffer.limiter"} <= buffer

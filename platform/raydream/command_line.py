@@ -24,8 +24,8 @@ from raydream.config.fields import Arguments
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.interruption import Interruption
 from raydream.reporting import run_folder, runs
+from raydream.store.yaml_files import yaml_text
 from raydream.terminal import printable
-from raydream.yaml_files import yaml_text
 
 Config = TypeVar("Config")
 

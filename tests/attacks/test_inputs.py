@@ -30,10 +30,10 @@ from raydream.config import DistillConfig, TransferConfig
 from raydream.data import check_data, files
 from raydream.errors import InputError, ShardError
 from raydream.networks.user_code import STATE
-from raydream.records import BatchId
 from raydream.reporting import runs
 from raydream.runtime.preflight import check_student, check_teacher, check_transfer
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from tests.tiny import finished_images, shard_path, tiny_network
 
@@ -473,7 +473,7 @@ def described_as(**changes: object) -> Callable[[pa.Table], pa.Table]:
     """The table with another description, and the digest of that."""
 
     def change(table: pa.Table) -> pa.Table:
-        from raydream.records import _digest
+        from raydream.store.records import _digest
 
         metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
         metadata |= {key: value if isinstance(value, str) else json.dumps(value) for key, value in changes.items()}

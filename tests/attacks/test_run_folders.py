@@ -17,7 +17,7 @@ import yaml
 
 from raydream.reporting import run_folder
 from raydream.reporting.run_list import find_runs, mounts_below
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from tests.jobs import call
 
 GOOD, BAD = Path("runs/good"), Path("runs/bad")

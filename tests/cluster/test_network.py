@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import command_of, descendants
-from raydream.folders import folder_at
 from raydream.runtime.training import steps_saved
+from raydream.store.folders import folder_at
 from tests.chaos.faults import assert_nothing_left, noted
 from tests.cluster.conftest import BIN, ENV
 from tests.cluster.hosts import Network, NoHostsError, network

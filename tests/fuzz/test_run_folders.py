@@ -22,7 +22,7 @@ from raydream.runtime.distill import distill
 from raydream.runtime.preflight import check_run
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated
 

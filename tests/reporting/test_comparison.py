@@ -10,7 +10,7 @@ from raydream.errors import InputError
 from raydream.reporting.comparison import curves, short_names, write_comparison
 from raydream.reporting.figures import NARROW, WIDE
 from raydream.reporting.frames import metrics_frame
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from tests.jobs import call
 from tests.reporting.test_figures import make_batch
 from tests.reporting.test_frames import make_comparable, runs  # noqa: F401

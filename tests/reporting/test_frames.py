@@ -11,8 +11,8 @@ from raydream.config import CoefficientsConfig, DistillConfig, SynthesisConfig
 from raydream.errors import InputError, ShardError
 from raydream.reporting import metrics_frame, runs_frame
 from raydream.reporting.run_folder import begin, check_teacher
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
 from tests.reporting.test_figures import make_batch, make_metrics
 from tests.test_imports import imported, packages
 

@@ -9,8 +9,8 @@ import pytest
 from raydream.command_line import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
-from raydream.folders import LocalFolder
 from raydream.reporting import run_folder
+from raydream.store.folders import LocalFolder
 
 
 def begun_together(path: Path, count: int) -> list[run_folder.RunFolder]:

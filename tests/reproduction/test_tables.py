@@ -14,7 +14,6 @@ from raydream.data import load_data
 from raydream.data.digits import load_digits
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError, InputError
-from raydream.folders import LocalFolder
 from raydream.networks.digits import digits_network
 from raydream.reporting import run_folder
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
@@ -27,7 +26,8 @@ from raydream.reproduction.tables import Cell, cells_of
 from raydream.runtime.reproduce import library_of
 from raydream.runtime.reproduce_preflight import bases_of, check_table
 from raydream.search.space import merged
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import make_teacher
 from tests.tiny import tiny_teacher
 

@@ -29,7 +29,7 @@ from raydream.reporting.journal import Journal
 from raydream.reporting.runs import resolve
 from raydream.runtime.prune import save
 from raydream.runtime.prune_preflight import check_pruning
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
 from tests.conftest import Job

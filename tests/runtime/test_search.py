@@ -17,7 +17,6 @@ from torch import nn
 from raydream.command_line import parse, validate
 from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.errors import InputError
-from raydream.folders import folder_at
 from raydream.reporting.runs import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
 from raydream.runtime.session import machine_nodes
@@ -26,6 +25,7 @@ from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler, random_points
 from raydream.search.space import space_of
 from raydream.search.trials import Trials
+from raydream.store.folders import folder_at
 from raydream.teachers.teacher import make_teacher, to_arrays
 from tests.conftest import Job
 from tests.jobs import ROOT, TINY, call, start, wait_until

@@ -13,8 +13,8 @@ import ray.data
 import yaml
 
 from raydream.data import ImageSet
-from raydream.records import BatchId
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from tests.conftest import Job
 from tests.jobs import assert_same_images, call, images_of, start, wait_until
 from tests.tiny import finished_images

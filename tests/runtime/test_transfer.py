@@ -29,14 +29,14 @@ from raydream.data.sources import Images
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
-from raydream.folders import folder_at
 from raydream.machine import machine_cpus
 from raydream.networks import build_network, build_student
 from raydream.reporting.runs import resolve
 from raydream.runtime.preflight import check_transfer, check_workers, workers_beside_reading
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
-from raydream.shards import ShardStore
+from raydream.store.folders import folder_at
+from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill, noted
 from tests.conftest import Job

@@ -15,7 +15,7 @@ from raydream.errors import InputError
 from raydream.evaluation.cross_model import target_shares
 from raydream.reporting import run_folder
 from raydream.reporting.progress import result_table
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.verifiers import load_verifiers
 
 

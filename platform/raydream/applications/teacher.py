@@ -20,7 +20,7 @@ from raydream.reporting.progress import Pace, result_table, time_text
 from raydream.reporting.recorder import Recorder
 from raydream.reporting.report import write_report
 from raydream.reporting.run_folder import RunFolder
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import library_path, load_teacher

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raydream.documents import read_json
 from raydream.errors import InputError, first_line
-from raydream.folders import folder_at
 from raydream.reporting.recorder import flatten
 from raydream.reporting.run_folder import SUMMARY, read
+from raydream.store.documents import read_json
+from raydream.store.folders import folder_at
 
 FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
 UNLIKE = ("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training")

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from raydream.documents import is_moment
-from raydream.reporting.json_lines import append_line, read_lines
+from raydream.store.documents import is_moment
+from raydream.store.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 
 from raydream.errors import InputError
-from raydream.folders import Folder
+from raydream.store.folders import Folder
 
 NAME = ".lease"
 RENEW_S = 5.0

@@ -15,7 +15,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from raydream.errors import ShardError, first_line
-from raydream.storage import patiently, set_aside, write_aside
+from raydream.store.atomic import patiently, set_aside, write_aside
 
 COLUMNS = {
     "time_s": "float64",

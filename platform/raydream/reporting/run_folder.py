@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydream.documents import is_moment, read_json, read_yaml
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
-from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.reporting.lease import is_alive, leased
 from raydream.reporting.working_copy import WorkingCopy
-from raydream.storage import ASIDE, remove_leftovers, write_json
-from raydream.yaml_files import write_yaml
+from raydream.store.atomic import ASIDE, remove_leftovers, write_json
+from raydream.store.documents import is_moment, read_json, read_yaml
+from raydream.store.folders import Folder, LocalFolder, folder_at
+from raydream.store.yaml_files import write_yaml
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""

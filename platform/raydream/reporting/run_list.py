@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 
 from pyarrow import ArrowException, fs
 
-from raydream.documents import read_json
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
-from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.reporting import run_folder
 from raydream.reporting.catalogue import Figure, kind_of, main_figure
 from raydream.reporting.run_folder import MARKER, SUMMARY, Marker, RunFolder
 from raydream.reporting.runs import OF_RUN
-from raydream.storage import aside_name
+from raydream.store.atomic import aside_name
+from raydream.store.documents import read_json
+from raydream.store.folders import Folder, LocalFolder, folder_at
 
 Part = TypeVar("Part")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from raydream.config import DataConfig
-from raydream.documents import parse_yaml
 from raydream.errors import DocumentError, InputError, first_line
-from raydream.folders import folder_at
 from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
+from raydream.store.documents import parse_yaml
+from raydream.store.folders import folder_at
 
 OF_RUN = "run:"
 OF_IMAGES = "images"

@@ -15,7 +15,7 @@ from raydream.search.importance import importances
 from raydream.search.metrics import MEASURES, metric_of
 from raydream.search.space import Space, shown
 from raydream.search.trials import Trials, images_of
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 
 BEST_SHOWN = 12
 """trials in the table of the best"""

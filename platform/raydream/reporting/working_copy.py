@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from raydream.folders import Folder
+from raydream.store.folders import Folder
 
 
 class WorkingCopy:

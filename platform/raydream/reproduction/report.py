@@ -23,7 +23,7 @@ from raydream.reproduction.results import (
     shown_table,
 )
 from raydream.reproduction.tables import Cell
-from raydream.storage import write_aside, write_json
+from raydream.store.atomic import write_aside, write_json
 
 TITLES = {
     1: "Students by method",

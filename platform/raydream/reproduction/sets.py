@@ -22,11 +22,11 @@ from raydream.data import Dataset
 from raydream.data.files import open_files
 from raydream.data.sources import Images
 from raydream.engine_version import ENGINE_VERSION
-from raydream.folders import Folder
-from raydream.records import ImageBatch
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 FORMAT_VERSION = 3

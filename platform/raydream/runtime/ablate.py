@@ -13,7 +13,7 @@ from raydream.runtime.search import Job, carry_out, spent
 from raydream.search.ablation import ablation_table, search_of
 from raydream.search.metrics import metric_of
 from raydream.search.trials import Trials
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
 
 
 def ablate(command: Command[AblateConfig]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import time
 
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
-from raydream.records import BatchId
 from raydream.reporting.progress import Display
 from raydream.reporting.recorder import Place, Recorder
 from raydream.reporting.run_folder import RunFolder
@@ -12,7 +11,8 @@ from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from raydream.synthesis.stages import learning_rate_at, updates_of
 
 TOLD_WHOLE = 8

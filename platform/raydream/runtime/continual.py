@@ -22,7 +22,6 @@ from raydream.command_line import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
 from raydream.errors import DivergenceError, RaydreamError, first_line
-from raydream.folders import Folder
 from raydream.networks import build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
@@ -40,7 +39,8 @@ from raydream.runtime.preflight import check_workers
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
-from raydream.storage import write_aside, write_json
+from raydream.store.atomic import write_aside, write_json
+from raydream.store.folders import Folder
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 

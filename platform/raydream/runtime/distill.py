@@ -16,7 +16,6 @@ from raydream.command_line import Command, as_dict
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
 from raydream.networks import build_student
-from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.figures import save_image_grid
@@ -33,8 +32,9 @@ from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.preflight import Checked, check_cluster, check_device, check_machine, check_run
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.records import Snapshot
+from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays
 

@@ -11,7 +11,6 @@ from ray.util.queue import Queue
 from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
-from raydream.records import BatchId, Snapshot
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display
 from raydream.reporting.recorder import Recorder
@@ -27,7 +26,8 @@ from raydream.runtime.preflight import Checked, batches_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId, Snapshot
+from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.teachers.teacher import Teacher, to_arrays
 

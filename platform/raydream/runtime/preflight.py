@@ -23,12 +23,12 @@ from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
 from raydream.data.sources import Images, Shards, evenly_spread
 from raydream.errors import InputError, ShardError, first_line
-from raydream.folders import Folder, folder_at
 from raydream.networks import build_student, build_teacher
 from raydream.reporting import run_folder
 from raydream.reporting.compared import compared
 from raydream.schedule import Epochs, Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder, folder_at
+from raydream.store.shards import ShardStore
 from raydream.students.distillation import steps_to_settle
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_network, check_pupil, check_shapes

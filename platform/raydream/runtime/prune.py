@@ -25,11 +25,9 @@ from raydream.data.splits import Split
 from raydream.errors import StallError
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
-from raydream.folders import Folder
 from raydream.networks import PRUNED, build_teacher, parameters_of
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text
 from raydream.pruning.export import export_onnx, export_program
-from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.journal import Journal
@@ -58,8 +56,10 @@ from raydream.runtime.session import (
 )
 from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import Folder
+from raydream.store.records import Snapshot
+from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays, to_arrays

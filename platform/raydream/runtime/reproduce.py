@@ -19,7 +19,6 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig, ReproduceConfig, TrainingConfig
 from raydream.data import Dataset, Split
 from raydream.errors import DivergenceError, RaydreamError, SynthesisError, first_line
-from raydream.folders import Folder, folder_at
 from raydream.reporting import run_folder
 from raydream.reporting.journal import Journal
 from raydream.reporting.progress import printer
@@ -48,6 +47,7 @@ from raydream.runtime.session import actor_options, device_of_driver, is_local, 
 from raydream.runtime.tasks import Tasks
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
+from raydream.store.folders import Folder, folder_at
 from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 

@@ -19,7 +19,6 @@ from raydream.config import (
 )
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError, first_line
-from raydream.folders import Folder, LocalFolder, folder_at
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
 from raydream.reproduction.sets import REAL, content_of
@@ -27,6 +26,7 @@ from raydream.reproduction.tables import Cell
 from raydream.runtime.continual_preflight import check_continual
 from raydream.runtime.preflight import Nodes, check_batch, check_student
 from raydream.schedule import Schedule
+from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_network, check_shapes
 from raydream.teachers.loading import load_teacher

@@ -31,9 +31,9 @@ from raydream.search.candidates import make_sampler
 from raydream.search.metrics import MEASURES, measured, metric_of
 from raydream.search.space import Space, experiment, full_scale, shown
 from raydream.search.trials import Trials
-from raydream.storage import write_aside, write_json
+from raydream.store.atomic import write_aside, write_json
+from raydream.store.yaml_files import write_yaml
 from raydream.teachers.teacher import Teacher, to_arrays
-from raydream.yaml_files import write_yaml
 
 BEST = "best.yaml"
 """the experiment with the best trial's settings, as jobs/distill.py takes it"""

@@ -17,7 +17,6 @@ from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
 from raydream.data.sources import Images, Shards
-from raydream.records import BatchId
 from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.data_card import write_card
@@ -43,8 +42,9 @@ from raydream.runtime.session import (
     ray_session,
 )
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from raydream.synthesis.stages import updates_of
 from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays

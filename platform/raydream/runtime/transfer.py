@@ -18,7 +18,6 @@ from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
-from raydream.records import Snapshot
 from raydream.reporting import run_folder
 from raydream.reporting.compared import with_teachers
 from raydream.reporting.cost import cost_rows, hours
@@ -60,8 +59,9 @@ from raydream.runtime.synthesize import images_made
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.records import Snapshot
+from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
 

@@ -26,16 +26,16 @@ from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
-from raydream.folders import Folder
-from raydream.learned import LearnedStates
 from raydream.losses.feature_statistics import keeps_statistics
-from raydream.records import ImageBatch
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.metrics import score_of
 from raydream.search.trials import images_of
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.learned import LearnedStates
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.stages import updates_of
 from raydream.teachers.teacher import Teacher, teacher_from_arrays

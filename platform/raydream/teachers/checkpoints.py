@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from raydream.errors import InputError, first_line
-from raydream.folders import file_at
 from raydream.memory import in_words
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
+from raydream.store.folders import file_at
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
 """under which a state dict may lie in a checkpoint; the first that is there counts"""

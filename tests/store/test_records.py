@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydream.errors import ShardError
-from raydream.records import BatchId, ImageBatch
+from raydream.store.records import BatchId, ImageBatch
 from tests.tiny import some_batch
 
 ids = st.builds(BatchId, st.integers(0, 10**6), st.integers(0, 10**6))

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from raydream.documents import parse_json
 from raydream.errors import DocumentError
+from raydream.store.documents import parse_json
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:

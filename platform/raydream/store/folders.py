@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from raydream.errors import InputError, first_line
 from raydream.memory import check_fits
-from raydream.storage import aside_name, patiently, write_aside, write_first
+from raydream.store.atomic import aside_name, patiently, write_aside, write_first
 
 Result = TypeVar("Result")
 

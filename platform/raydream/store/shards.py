@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
-from raydream.folders import Folder, folder_at
 from raydream.memory import check_fits
-from raydream.records import BatchId, ImageBatch, Provenance, check_types, parse_description
-from raydream.storage import damaged_name, link_or_copy, write_first
+from raydream.store.atomic import damaged_name, link_or_copy, write_first
+from raydream.store.folders import Folder, folder_at
+from raydream.store.records import BatchId, ImageBatch, Provenance, check_types, parse_description
 
 ENDING = ".parquet"
 ROWS_TOGETHER = 256

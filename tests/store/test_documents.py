@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raydream import documents
-from raydream.documents import is_moment, parse_json, parse_yaml, read_json, read_yaml
 from raydream.errors import DocumentError
-from raydream.folders import LocalFolder
+from raydream.store import documents
+from raydream.store.documents import is_moment, parse_json, parse_yaml, read_json, read_yaml
+from raydream.store.folders import LocalFolder
 
 WHOLE = [
     ("json", '{"a": [1, 2.5, null, true, "x"]}', {"a": [1, 2.5, None, True, "x"]}),

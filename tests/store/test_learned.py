@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydream.folders import LocalFolder
-from raydream.learned import LearnedStates
-from raydream.records import BatchId
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.learned import LearnedStates
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
 
 BATCHES = [BatchId(0, 0), BatchId(0, 1), BatchId(1, 0), BatchId(1, 1), BatchId(2, 0)]

@@ -1,4 +1,4 @@
-"""YAML as raydream writes it; apart from `storage.py`, so that a process without YAML needs no package for it."""
+"""YAML as raydream writes it; apart from `store/atomic.py`, so that a process without YAML needs no package for it."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
 
 
 def yaml_text(value: Any, flow: bool = False) -> str:

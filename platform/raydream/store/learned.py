@@ -12,8 +12,8 @@ import safetensors
 import safetensors.numpy
 
 from raydream.errors import ShardError
-from raydream.folders import Folder
-from raydream.records import BatchId
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId
 
 log = logging.getLogger(__name__)
 

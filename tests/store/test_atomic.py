@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream import storage
 from raydream.errors import DiskFullError
-from raydream.shards import ShardStore
-from raydream.storage import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json
-from raydream.yaml_files import write_yaml
+from raydream.store import atomic as storage
+from raydream.store.atomic import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json
+from raydream.store.shards import ShardStore
+from raydream.store.yaml_files import write_yaml
 from tests.tiny import some_batch
 
 

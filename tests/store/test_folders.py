@@ -12,12 +12,12 @@ from pyarrow import fs
 
 from raydream.data import ImageSet
 from raydream.errors import InputError
-from raydream.folders import Folder, LocalFolder, RemoteFolder, folder_at
 from raydream.reporting import lease, run_folder
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder, LocalFolder, RemoteFolder, folder_at
+from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import load_weights
+from tests.store.test_shards import some_batch
 from tests.stores import new_bucket, s3_server
-from tests.test_shards import some_batch
 from tests.tiny import tiny_network
 
 

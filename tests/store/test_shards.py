@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raydream.errors import ShardError
-from raydream.records import BatchId, ImageBatch
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId, ImageBatch
+from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch
 
 
@@ -214,7 +214,7 @@ def test_a_damaged_shard_can_be_written_anew_once_it_is_set_aside(store, shard):
 DISK_FULL = """
 import pickle, resource, sys
 from pathlib import Path
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 
 store, batch = ShardStore(Path(sys.argv[1])), pickle.loads(Path(sys.argv[2]).read_bytes())
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # a file that grows further fails as on a full disk

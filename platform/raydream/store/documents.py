@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from raydream.errors import DocumentError, first_line
-from raydream.folders import Folder
-from raydream.storage import patiently
+from raydream.store.atomic import patiently
+from raydream.store.folders import Folder
 
 MOST_JSON_BYTES = 32 * 2**20
 MOST_YAML_BYTES = 2**19
