@@ -14,8 +14,8 @@ from raydream.command_line import as_dict, parse, validate
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
 from raydream.networks import build_network
-from raydream.reporting.frames import differences
-from raydream.reporting.run_folder import first_difference
+from raydream.runs.frames import differences
+from raydream.runs.run_folder import first_difference
 from raydream.store.records import BatchId, Order
 from raydream.store.yaml_files import write_yaml
 from raydream.synthesis.recipe import recipe_of

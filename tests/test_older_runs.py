@@ -10,10 +10,10 @@ import pytest
 from raydream.command_line import validate
 from raydream.config import TeacherConfig
 from raydream.engine_version import ENGINE_VERSION
-from raydream.reporting.catalogue import KINDS
-from raydream.reporting.run_folder import begin
-from raydream.reporting.run_list import find_runs
-from raydream.reporting.runs import resolve
+from raydream.runs.catalogue import KINDS
+from raydream.runs.references import resolve
+from raydream.runs.run_folder import begin
+from raydream.runs.run_list import find_runs
 from raydream.teachers.loading import load_teacher
 from tests.jobs import call, images_of
 

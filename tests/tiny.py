@@ -13,7 +13,7 @@ from torch.nn import functional
 from raydream.command_line import as_dict
 from raydream.config import SynthesisConfig, SynthesizeConfig, TeacherConfig
 from raydream.networks.digits import digits_network
-from raydream.reporting.run_folder import RunFolder, begin
+from raydream.runs.run_folder import RunFolder, begin
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder
 from raydream.store.records import BatchId, ImageBatch, Order, Provenance

@@ -44,7 +44,8 @@ from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
 from raydream.networks import build_student, check_python
 from raydream.pruning.checks import check_prunable
-from raydream.reporting import run_folder, runs
+from raydream.runs import references as runs
+from raydream.runs import run_folder
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import check_finite, steps_to_settle

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 from raydream.config.fields import Arguments
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.interruption import Interruption
-from raydream.reporting import run_folder, runs
+from raydream.runs import references as runs
+from raydream.runs import run_folder
 from raydream.store.yaml_files import yaml_text
 from raydream.terminal import printable
 

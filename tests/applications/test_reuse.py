@@ -13,7 +13,7 @@ from pyarrow import fs
 from raydream.applications.reuse import EarlierImages, note_reused
 from raydream.config import CoefficientsConfig, SynthesisConfig
 from raydream.errors import ShardError
-from raydream.reporting.run_folder import check_teacher, resume
+from raydream.runs.run_folder import check_teacher, resume
 from raydream.store.folders import LocalFolder, RemoteFolder
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot, _digest
 from raydream.store.shards import ShardStore

@@ -19,10 +19,10 @@ from raydream.evaluation.comparison import beside
 from raydream.evaluation.latency import measure_latencies
 from raydream.networks.digits import digits_network
 from raydream.reporting.continual_report import write_continual_report
-from raydream.reporting.journal import Journal
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder, begin
 from raydream.reporting.search_report import write_search_report
+from raydream.runs.journal import Journal
+from raydream.runs.run_folder import RunFolder, begin
 from raydream.search.space import space_of
 from raydream.search.trials import Trials, images_of
 from raydream.store.atomic import write_json

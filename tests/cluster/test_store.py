@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 import pytest
 
-from raydream.reporting.lease import LAPSE_S
+from raydream.runs.lease import LAPSE_S
 from raydream.store.folders import Folder, folder_at
 from raydream.store.shards import ShardStore
 from tests.jobs import TINY, run, start, wait_until

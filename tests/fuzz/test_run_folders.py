@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from raydream.command_line import Command, run_job
 from raydream.config import DistillConfig
-from raydream.reporting import run_folder
-from raydream.reporting.journal import Journal, read_journal
-from raydream.reporting.recorder import Recorder
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal, read_journal
+from raydream.runs.recorder import Recorder
 from raydream.runtime.distill import distill
 from raydream.runtime.preflight import check_run
 from raydream.runtime.teacher import keep_teacher, with_kept_teacher

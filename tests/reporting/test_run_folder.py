@@ -9,7 +9,7 @@ import pytest
 from raydream.command_line import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
-from raydream.reporting import run_folder
+from raydream.runs import run_folder
 from raydream.store.folders import LocalFolder
 
 

@@ -15,7 +15,6 @@ from raydream.data.digits import load_digits
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError, InputError
 from raydream.networks.digits import digits_network
-from raydream.reporting import run_folder
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
@@ -23,6 +22,7 @@ from raydream.reproduction.results import Results, as_frame, in_summary, rows_of
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
+from raydream.runs import run_folder
 from raydream.runtime.reproduce import library_of
 from raydream.runtime.reproduce_preflight import bases_of, check_table
 from raydream.search.space import merged

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data import load_data
-from raydream.reporting.recorder import Recorder
+from raydream.runs.recorder import Recorder
 from raydream.runtime.evaluator import final_accuracies
 from tests.tiny import tiny_teacher
 

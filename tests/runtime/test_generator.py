@@ -9,7 +9,7 @@ import ray
 from ray.util.queue import Queue
 
 from raydream.config import DistillConfig
-from raydream.reporting.run_folder import check_teacher, resume
+from raydream.runs.run_folder import check_teacher, resume
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.schedule import Schedule
 from raydream.store.folders import LocalFolder

@@ -25,8 +25,8 @@ from raydream.evaluation.latency import filters_of
 from raydream.networks import build_teacher
 from raydream.pruning import load_pruned
 from raydream.pruning.streams import find_streams, remove
-from raydream.reporting.journal import Journal
-from raydream.reporting.runs import resolve
+from raydream.runs.journal import Journal
+from raydream.runs.references import resolve
 from raydream.runtime.prune import save
 from raydream.runtime.prune_preflight import check_pruning
 from raydream.store.shards import ShardStore

@@ -17,7 +17,7 @@ from torch import nn
 from raydream.command_line import parse, validate
 from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.errors import InputError
-from raydream.reporting.runs import resolve
+from raydream.runs.references import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits
 from raydream.runtime.session import machine_nodes
 from raydream.runtime.trial import TrialAtWork, TrialPlan

@@ -31,7 +31,7 @@ from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.machine import machine_cpus
 from raydream.networks import build_network, build_student
-from raydream.reporting.runs import resolve
+from raydream.runs.references import resolve
 from raydream.runtime.preflight import check_transfer, check_workers, workers_beside_reading
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs

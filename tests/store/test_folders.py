@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from raydream.data import ImageSet
 from raydream.errors import InputError
-from raydream.reporting import lease, run_folder
+from raydream.runs import lease, run_folder
 from raydream.store.folders import Folder, LocalFolder, RemoteFolder, folder_at
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import load_weights

@@ -13,8 +13,8 @@ from raydream.config import EvaluateConfig, TeacherConfig
 from raydream.data.image_set import ImageSet
 from raydream.errors import InputError
 from raydream.evaluation.cross_model import target_shares
-from raydream.reporting import run_folder
 from raydream.reporting.progress import result_table
+from raydream.runs import run_folder
 from raydream.store.atomic import write_json
 from raydream.teachers.verifiers import load_verifiers
 

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from raydream.errors import DocumentError, ShardError
-from raydream.reporting.run_folder import Marker, read_marker
-from raydream.reporting.run_list import run_places
+from raydream.runs.run_folder import Marker, read_marker
+from raydream.runs.run_list import run_places
 from raydream.store.folders import Folder, LocalFolder
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore

@@ -15,11 +15,11 @@ from raydream.data import Dataset, check_data
 from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.networks import build_teacher
-from raydream.reporting import run_folder
 from raydream.reporting.progress import Pace, result_table, time_text
-from raydream.reporting.recorder import Recorder
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.recorder import Recorder
+from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_json
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.checks import check_shapes

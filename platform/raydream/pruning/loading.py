@@ -2,7 +2,7 @@
 
 from raydream.command_line import validate
 from raydream.config import TeacherConfig
-from raydream.reporting import runs
+from raydream.runs import references as runs
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 

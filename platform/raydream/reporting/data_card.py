@@ -6,7 +6,7 @@ import yaml
 
 from raydream.command_line import as_dict
 from raydream.config import SynthesizeConfig
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_aside
 
 OPENING = """\

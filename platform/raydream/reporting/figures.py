@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_aside
 from raydream.store.records import BatchId, ImageBatch
 from raydream.store.shards import ShardStore

@@ -5,8 +5,8 @@ import time
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
 from raydream.reporting.progress import Display
-from raydream.reporting.recorder import Place, Recorder
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.recorder import Place, Recorder
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool

@@ -23,14 +23,14 @@ from raydream.compute import use_device
 from raydream.config import ContinualConfig
 from raydream.errors import DivergenceError, RaydreamError, first_line
 from raydream.networks import build_teacher
-from raydream.reporting import run_folder
 from raydream.reporting.continual_report import write_continual_report
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import printer, result_table
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.recording import recording
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.continual_preflight import CheckedContinual, check_continual
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs

@@ -16,15 +16,15 @@ from raydream.command_line import Command, as_dict
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
 from raydream.networks import build_student
-from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display, State, accuracy_rows, printer, result_table
-from raydream.reporting.recorder import Recorder, overlap_share
-from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder, overlap_share
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.driver import Driver
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.gpus import on_machine

@@ -11,10 +11,10 @@ from ray.util.queue import Queue
 from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Display
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.chronicle import Chronicle
 from raydream.runtime.evaluator import Evaluator

@@ -12,7 +12,7 @@ from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
 from raydream.networks import build_student
-from raydream.reporting.recorder import Recorder
+from raydream.runs.recorder import Recorder
 from raydream.runtime.logs import name_logs
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId, Snapshot

@@ -24,8 +24,8 @@ from raydream.data.image_set import open_shards
 from raydream.data.sources import Images, Shards, evenly_spread
 from raydream.errors import InputError, ShardError, first_line
 from raydream.networks import build_student, build_teacher
-from raydream.reporting import run_folder
-from raydream.reporting.compared import compared
+from raydream.runs import run_folder
+from raydream.runs.compared import compared
 from raydream.schedule import Epochs, Schedule
 from raydream.store.folders import Folder, folder_at
 from raydream.store.shards import ShardStore
@@ -261,7 +261,7 @@ class CheckedTransfer:
         images: to learn from; None where they are made first.
         epochs: over them.
         data: real ones, to measure on.
-        compared: earlier runs, see `reporting/compared.py`.
+        compared: earlier runs, see `runs/compared.py`.
     """
 
     teacher: Teacher | None

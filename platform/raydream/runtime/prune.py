@@ -28,14 +28,14 @@ from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_l
 from raydream.networks import PRUNED, build_teacher, parameters_of
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text
 from raydream.pruning.export import export_onnx, export_program
-from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.failures import own_error
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.logs import name_logs

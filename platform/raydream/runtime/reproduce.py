@@ -19,18 +19,18 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig, ReproduceConfig, TrainingConfig
 from raydream.data import Dataset, Split
 from raydream.errors import DivergenceError, RaydreamError, SynthesisError, first_line
-from raydream.reporting import run_folder
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import printer
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.recording import recording
-from raydream.reporting.run_folder import RunFolder
 from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
 from raydream.reproduction.estimate import estimated
 from raydream.reproduction.report import write_table
 from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
 from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller

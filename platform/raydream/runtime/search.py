@@ -14,12 +14,12 @@ from rich.console import Console
 from raydream.command_line import Command
 from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
-from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.hyper_parameters import write_hyper_parameters
 from raydream.reporting.progress import Counter, printer, result_table
-from raydream.reporting.run_folder import RunFolder
 from raydream.reporting.search_report import write_search_report
+from raydream.runs import run_folder
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.exam import make_exam
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.search_preflight import CheckedSearch, check_search, check_trial_fits

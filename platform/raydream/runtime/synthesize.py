@@ -17,15 +17,15 @@ from raydream.command_line import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
 from raydream.data.sources import Images, Shards
-from raydream.reporting import run_folder
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, printer, result_table
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.recording import recording
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
-from raydream.reporting import run_folder
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.run_folder import RunFolder
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher

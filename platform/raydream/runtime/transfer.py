@@ -18,15 +18,15 @@ from raydream.command_line import Command, as_dict
 from raydream.config import TransferConfig
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
-from raydream.reporting import run_folder
-from raydream.reporting.compared import with_teachers
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.journal import Journal
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.recording import recording
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs import run_folder
+from raydream.runs.compared import with_teachers
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
 from raydream.runtime.chronicle import record_student
 from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error

@@ -1,6 +1,6 @@
 import time
 
-from raydream.reporting.journal import Journal, read_journal
+from raydream.runs.journal import Journal, read_journal
 
 
 def test_what_is_noted_is_shown_and_kept_beyond_the_session(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 from raydream.command_line import as_dict
 from raydream.config import CoefficientsConfig, DistillConfig, SynthesisConfig
 from raydream.errors import InputError, ShardError
-from raydream.reporting import metrics_frame, runs_frame
-from raydream.reporting.run_folder import begin, check_teacher
+from raydream.runs import metrics_frame, runs_frame
+from raydream.runs.run_folder import begin, check_teacher
 from raydream.store.atomic import write_json
 from raydream.store.shards import ShardStore
 from tests.reporting.test_figures import make_batch, make_metrics
@@ -86,6 +86,6 @@ def test_what_is_no_run_and_what_is_damaged(runs, tmp_path):
 
 
 def test_reporting_is_imported_without_pandas():
-    package, listing = imported("import raydream.reporting", "import raydream.reporting.run_list")
+    package, listing = imported("import raydream.reporting", "import raydream.runs.run_list")
     assert not {"torch", "pandas", "matplotlib"} & packages(package)
     assert "torch" not in packages(listing), "jobs/runs.py answers at once"

@@ -8,7 +8,7 @@ import yaml
 from raydream.command_line import as_dict, validate
 from raydream.config import TransferConfig
 from raydream.errors import InputError
-from raydream.reporting.compared import compared, with_teachers
+from raydream.runs.compared import compared, with_teachers
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 
 SUMMARY: dict[str, Any] = {

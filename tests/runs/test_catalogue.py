@@ -19,7 +19,7 @@ from raydream.config import (
     TeacherJobConfig,
     TransferConfig,
 )
-from raydream.reporting.catalogue import KINDS, Figure, kind_of, main_figure
+from raydream.runs.catalogue import KINDS, Figure, kind_of, main_figure
 
 TEACHER = TeacherConfig()
 CONFIGS = {

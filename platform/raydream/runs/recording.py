@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from raydream.reporting.journal import Journal
-from raydream.reporting.recorder import Recorder
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.run_folder import RunFolder
 
 
 @contextlib.contextmanager

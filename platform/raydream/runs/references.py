@@ -6,7 +6,7 @@ from typing import Any
 
 from raydream.config import DataConfig
 from raydream.errors import DocumentError, InputError, first_line
-from raydream.reporting.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
+from raydream.runs.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
 from raydream.store.documents import parse_yaml
 from raydream.store.folders import folder_at
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from raydream.reporting import run_folder
-from raydream.reporting.recorder import COLUMNS, flatten, read_metrics
-from raydream.reporting.run_list import ListedRun, read_run
+from raydream.runs import run_folder
+from raydream.runs.recorder import COLUMNS, flatten, read_metrics
+from raydream.runs.run_list import ListedRun, read_run
 
 SETTING = "config."
 """begins the columns that are settings: some of them have the name of a final figure"""

@@ -13,8 +13,8 @@ from pyarrow import fs
 from raydream.command_line import as_dict
 from raydream.config import DistillConfig, SynthesizeConfig, TeacherConfig, TransferConfig
 from raydream.errors import InputError
-from raydream.reporting import run_folder
-from raydream.reporting.run_list import ListedRun, delete, find_runs, prunable, read_run, references
+from raydream.runs import run_folder
+from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder, RemoteFolder
 from tests.jobs import ROOT, call

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydream.errors import InputError, first_line
-from raydream.reporting.recorder import flatten
-from raydream.reporting.run_folder import SUMMARY, read
+from raydream.runs.recorder import flatten
+from raydream.runs.run_folder import SUMMARY, read
 from raydream.store.documents import read_json
 from raydream.store.folders import folder_at
 

@@ -10,8 +10,8 @@ import yaml
 from raydream.command_line import as_dict, parse
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
 from raydream.errors import InputError
-from raydream.reporting.run_folder import begin
-from raydream.reporting.runs import resolve
+from raydream.runs.run_folder import begin
+from raydream.runs.references import resolve
 
 TEACHER = TeacherConfig(network="cifar_vgg11_bn", input_shape=(3, 32, 48), mean=(0.1,) * 3, std=(0.2,) * 3, classes=7)
 

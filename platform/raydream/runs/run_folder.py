@@ -14,8 +14,8 @@ from typing import Any
 
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
-from raydream.reporting.lease import is_alive, leased
-from raydream.reporting.working_copy import WorkingCopy
+from raydream.runs.lease import is_alive, leased
+from raydream.runs.working_copy import WorkingCopy
 from raydream.store.atomic import ASIDE, remove_leftovers, write_json
 from raydream.store.documents import is_moment, read_json, read_yaml
 from raydream.store.folders import Folder, LocalFolder, folder_at
@@ -105,7 +105,7 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        """What went wrong and was mended; see `reporting/journal.py`."""
+        """What went wrong and was mended; see `runs/journal.py`."""
         return self.path / "journal.jsonl"
 
     @property
