@@ -32,7 +32,7 @@ from matplotlib.ticker import LogLocator
 from students import merged
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.data import load_data

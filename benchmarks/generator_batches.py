@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import DistillConfig
 from raydream.evaluation.data_free import feature_distance
 from raydream.evaluation.intervals import summarise

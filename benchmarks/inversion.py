@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
 from raydream.device_check.plain_loop import PlainLoop

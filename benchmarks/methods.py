@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import as_dict, validate
+from raydream.cli import as_dict, validate
 from raydream.config import DistillConfig
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy

@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from raydream.applications.pruning import Pruning, Stage, Told
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, PruneConfig
 from raydream.data import Split, load_data

@@ -32,7 +32,7 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import gather
 from raydream.buffer.limiter import SamplesPerInsert
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
 from raydream.machine import machine_cpus

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import as_dict, validate
+from raydream.cli import as_dict, validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
 from raydream.evaluation.accuracy import accuracy

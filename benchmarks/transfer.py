@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from raydream.applications.transfer import run_epochs
-from raydream.command_line import as_dict, validate
+from raydream.cli import as_dict, validate
 from raydream.config import BufferConfig, DistillConfig, SynthesisConfig, TransferConfig
 from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of

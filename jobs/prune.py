@@ -2,7 +2,7 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import PruneConfig
 
 

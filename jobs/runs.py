@@ -8,7 +8,7 @@ from datetime import datetime
 
 import yaml
 
-from raydream.command_line import run_tool
+from raydream.cli import run_tool
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.runs.catalogue import shown_figure
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import nn
 
-from raydream.command_line import as_dict, parse, validate
+from raydream.cli import as_dict, parse, validate
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
 from raydream.networks import build_network

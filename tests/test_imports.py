@@ -61,15 +61,15 @@ modules(raydream, "raydream.")
 @pytest.mark.long
 def test_everything_but_runtime_imports_without_ray():
     (loaded,) = imported(IMPORT_ALL)
-    assert {"raydream.losses.objective", "raydream.applications.rounds", "raydream.command_line"} <= loaded
+    assert {"raydream.losses.objective", "raydream.applications.rounds", "raydream.cli"} <= loaded
     assert "ray" not in packages(loaded) and not {name for name in loaded if name.startswith("raydream.runtime")}
 
 
 def test_the_package_the_command_line_and_the_buffer_import_without_torch():
-    stages = ("import raydream", "import raydream.command_line", "import raydream.schedule, raydream.store.shards")
+    stages = ("import raydream", "import raydream.cli", "import raydream.schedule, raydream.store.shards")
     package, command_line, buffer = imported(*stages[:2], f"{stages[2]}\n{all_of('buffer')}")
     assert not {name for name in package if name.startswith("raydream.")}, "until a name of it is used"
-    assert "raydream.command_line" in command_line and {"raydream.schedule", "raydream.buffer.limiter"} <= buffer
+    assert "raydream.cli" in command_line and {"raydream.schedule", "raydream.buffer.limiter"} <= buffer
     for loaded in (package, command_line, buffer):
         assert not {"torch", "ray"} & packages(loaded)
 

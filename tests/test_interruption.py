@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raydream import interruption
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError, RaydreamError
 from tests.jobs import TINY

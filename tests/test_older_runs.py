@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import TeacherConfig
 from raydream.engine_version import ENGINE_VERSION
 from raydream.runs.catalogue import KINDS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import (
     ContinualConfig,
     DistillConfig,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import SynthesisConfig, SynthesizeConfig, TeacherConfig
 from raydream.networks.digits import digits_network
 from raydream.runs.run_folder import RunFolder, begin

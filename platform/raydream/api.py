@@ -27,7 +27,7 @@ from raydream.applications.pruning import Pruning, described, total_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.buffer.limiter import make_limiter
-from raydream.command_line import Command, as_dict, validate
+from raydream.cli import Command, as_dict, validate
 from raydream.compute import use_device
 from raydream.config import (
     ContinualConfig,

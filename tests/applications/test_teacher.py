@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from raydream.applications.teacher import train
-from raydream.command_line import parse
+from raydream.cli import parse
 from raydream.config import TeacherConfig, TeacherJobConfig
 from raydream.data.digits import load_digits
 from raydream.errors import InputError

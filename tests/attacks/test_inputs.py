@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import raydream
 from raydream import memory
-from raydream.command_line import parse, validate
+from raydream.cli import parse, validate
 from raydream.config import DistillConfig, TransferConfig
 from raydream.data import check_data, files
 from raydream.errors import InputError, ShardError

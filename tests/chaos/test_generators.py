@@ -10,7 +10,7 @@ import yaml
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import DistillConfig
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher

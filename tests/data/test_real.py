@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data import check_data, load_data
 from raydream.errors import InputError

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal, read_journal

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raydream.command_line import Command, parse
+from raydream.cli import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
 from raydream.runs import run_folder

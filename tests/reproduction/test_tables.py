@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from raydream.applications.continual.course import load_groups
-from raydream.command_line import as_dict, validate
+from raydream.cli import as_dict, validate
 from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
 from raydream.data import load_data
 from raydream.data.digits import load_digits

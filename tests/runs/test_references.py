@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.command_line import as_dict, parse
+from raydream.cli import as_dict, parse
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
 from raydream.errors import InputError
 from raydream.runs.run_folder import begin

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydream.command_line import Command, parse, run_job, validate
+from raydream.cli import Command, parse, run_job, validate
 from raydream.config import DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
@@ -328,7 +328,7 @@ def test_so_many_batches_are_kept_in_memory(memory_mb: float | None, fit: int) -
 
 def test_a_wrong_field_is_found_before_torch_and_ray_are_loaded(tmp_path: Path) -> None:
     program = (
-        "import sys; from raydream.command_line import run_job; from raydream.config import DistillConfig; "
+        "import sys; from raydream.cli import run_job; from raydream.config import DistillConfig; "
         "status = run_job(DistillConfig, '', print); print(status, {'torch', 'ray'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", program, "--config", str(TINY), "--generators.count", "0"]

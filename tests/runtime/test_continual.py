@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from raydream.applications.continual.course import Course, load_groups
-from raydream.command_line import parse, validate
+from raydream.cli import parse, validate
 from raydream.config import ContinualConfig, DistillConfig
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import DistillConfig
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import assert_ended, assert_nothing_left

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from raydream.applications.pruning import CHECKPOINT, Pruning
-from raydream.command_line import parse, validate
+from raydream.cli import parse, validate
 from raydream.config import DataConfig, PruneConfig, TeacherConfig
 from raydream.data import ImageSet, load_data
 from raydream.errors import InputError

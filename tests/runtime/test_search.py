@@ -14,7 +14,7 @@ from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_objects
 from torch import nn
 
-from raydream.command_line import parse, validate
+from raydream.cli import parse, validate
 from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.errors import InputError
 from raydream.runs.references import resolve

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from raydream.applications.transfer import run_epochs
-from raydream.command_line import parse, validate
+from raydream.cli import parse, validate
 from raydream.config import TransferConfig
 from raydream.data import ImageSet, load_data
 from raydream.data.files import open_files

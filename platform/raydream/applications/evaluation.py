@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import EvaluateConfig, TeacherConfig
 from raydream.data.image_set import ImageSet

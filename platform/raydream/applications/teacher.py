@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import TeacherJobConfig
 from raydream.data import Dataset, check_data

@@ -1,6 +1,6 @@
 """The network that a pruning left, by one call."""
 
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.config import TeacherConfig
 from raydream.runs import references as runs
 from raydream.teachers.loading import load_teacher

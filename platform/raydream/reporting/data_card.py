@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import SynthesizeConfig
 from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_aside

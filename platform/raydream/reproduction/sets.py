@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import (
     BufferConfig,
     DistillConfig,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raydream import __version__
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import (
     ContinualConfig,
     DistillConfig,

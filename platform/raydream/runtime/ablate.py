@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.config import AblateConfig, SearchConfig
 from raydream.reporting.search_report import write_ablation_report
 from raydream.runs.run_folder import RunFolder

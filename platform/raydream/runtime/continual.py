@@ -18,7 +18,7 @@ from rich.console import Console
 from raydream.applications.continual.course import Course
 from raydream.applications.continual.measures import accuracies, confusion_matrix
 from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
-from raydream.command_line import Command, as_dict
+from raydream.cli import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
 from raydream.errors import DivergenceError, RaydreamError, first_line

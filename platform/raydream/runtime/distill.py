@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from raydream.applications.reuse import note_reused
-from raydream.command_line import Command, as_dict
+from raydream.cli import Command, as_dict
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
 from raydream.networks import build_student

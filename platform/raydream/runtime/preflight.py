@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import (
     ContinualConfig,
     DistillConfig,

@@ -16,7 +16,7 @@ from torch import nn
 
 from raydream.applications.pruning import Pruning, Told, described, total_steps
 from raydream.applications.reuse import note_reused
-from raydream.command_line import Command, as_dict
+from raydream.cli import Command, as_dict
 from raydream.compute import use_device
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.data import load_data

@@ -14,7 +14,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.applications.continual.course import Group
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import DistillConfig, ReproduceConfig, TrainingConfig
 from raydream.data import Dataset, Split

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
 from raydream.reporting.cost import cost_rows, hours

@@ -13,7 +13,7 @@ from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.applications.reuse import note_reused
-from raydream.command_line import Command
+from raydream.cli import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
 from raydream.data.sources import Images, Shards

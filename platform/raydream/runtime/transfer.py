@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from raydream.applications.reuse import note_reused
-from raydream.command_line import Command, as_dict
+from raydream.cli import Command, as_dict
 from raydream.config import TransferConfig
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of

@@ -18,7 +18,7 @@ from ray import tune
 from torch import nn
 
 from raydream.applications.rounds import Rounds, rounds_of
-from raydream.command_line import validate
+from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, TeacherConfig
 from raydream.data import Split

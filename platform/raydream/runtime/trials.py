@@ -14,7 +14,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from raydream.command_line import as_dict
+from raydream.cli import as_dict
 from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import InputError
 from raydream.runtime.failures import last_line

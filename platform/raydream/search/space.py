@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from raydream.command_line import as_dict, validate
+from raydream.cli import as_dict, validate
 from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import InputError
 
