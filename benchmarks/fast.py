@@ -32,9 +32,9 @@ from matplotlib.ticker import LogLocator
 from students import merged
 
 from raydream.applications.rounds import rounds_of
-from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import yaml
 
-from raydream.cli import validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.evaluation.data_free import feature_distance
 from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 import yaml
 
-from raydream.cli import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
+from raydream.config.conversion import validate
 from raydream.device_check.plain_loop import PlainLoop
 from raydream.losses.feature_statistics import frozen_copy
 from raydream.machine import machine_cpus

@@ -21,8 +21,8 @@ import torch
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.cli import as_dict, validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise

@@ -34,9 +34,9 @@ from torch.nn import functional
 
 from raydream.applications.pruning import Pruning, Stage, Told
 from raydream.applications.rounds import run_rounds
-from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, PruneConfig
+from raydream.config.conversion import validate
 from raydream.data import Split, load_data
 from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy

@@ -32,9 +32,9 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import gather
 from raydream.buffer.limiter import SamplesPerInsert
-from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
+from raydream.config.conversion import validate
 from raydream.machine import machine_cpus
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan

@@ -21,9 +21,9 @@ import numpy as np
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.cli import as_dict, validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.search.space import merged

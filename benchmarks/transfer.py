@@ -25,8 +25,8 @@ import torch
 import yaml
 
 from raydream.applications.transfer import run_epochs
-from raydream.cli import as_dict, validate
 from raydream.config import BufferConfig, DistillConfig, SynthesisConfig, TransferConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside

@@ -10,8 +10,9 @@ import torch
 import yaml
 from torch import nn
 
-from raydream.cli import as_dict, parse, validate
+from raydream.cli import parse
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TrainingConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError
 from raydream.networks import build_network
 from raydream.runs.frames import differences

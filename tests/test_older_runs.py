@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raydream.cli import validate
 from raydream.config import TeacherConfig
+from raydream.config.conversion import validate
 from raydream.engine_version import ENGINE_VERSION
 from raydream.runs.catalogue import KINDS
 from raydream.runs.references import resolve

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raydream.cli import as_dict
 from raydream.config import SynthesisConfig, SynthesizeConfig, TeacherConfig
+from raydream.config.conversion import as_dict
 from raydream.networks.digits import digits_network
 from raydream.runs.run_folder import RunFolder, begin
 from raydream.store.atomic import write_json

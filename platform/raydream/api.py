@@ -27,7 +27,7 @@ from raydream.applications.pruning import Pruning, described, total_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.buffer.limiter import make_limiter
-from raydream.cli import Command, as_dict, validate
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import (
     ContinualConfig,
@@ -38,6 +38,7 @@ from raydream.config import (
     TeacherConfig,
     TransferConfig,
 )
+from raydream.config.conversion import as_dict, validate
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError

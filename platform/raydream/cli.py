@@ -20,6 +20,7 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from raydream.config.conversion import as_dict, field_path, validate
 from raydream.config.fields import Arguments
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.interruption import Interruption
@@ -144,20 +145,6 @@ def parse(
     return Command(config, resume, folder)
 
 
-def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
-    """Settings as nested dictionaries to a checked configuration; raises InputError for the first wrong field."""
-    try:
-        return TypeAdapter(kind).validate_python(settings)
-    except ValidationError as error:
-        raise _first_error(error, settings) from error
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """The inverse of `validate`, in the plain types of YAML and JSON."""
-    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
-    return values
-
-
 def run_job(
     kind: type[Config],
     description: str | None,
@@ -275,23 +262,6 @@ def _say(text: str) -> None:
         print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr, flush=True)
 
 
-def _first_error(error: ValidationError, settings: Any) -> InputError:
-    first = error.errors()[0]
-    inner = first.get("ctx", {}).get("error")
-    if isinstance(inner, InputError):
-        return inner
-    path = _fields(first["loc"])
-    allowed = first["msg"].removeprefix("Input should be ")
-    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
-    return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
-
-
-def _fields(place: tuple[int | str, ...]) -> list[str]:
-    """Where an error of pydantic's is, without what it says of the types of a union."""
-    return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
-
-
 def _explain(kind: type, message: str, given: list[str]) -> InputError:
     """An error of jsonargparse, which has its own wording, as one of ours."""
     found = re.search(r'Parser key "([^"]+)":(?:.|\n)*(?:Got|Given) value: (.*)', message)
@@ -303,7 +273,7 @@ def _explain(kind: type, message: str, given: list[str]) -> InputError:
             TypeAdapter(annotation).validate_python(value)
         except ValidationError as error:
             first = error.errors()[0]
-            path = ".".join([field, *_fields(first["loc"])])
+            path = ".".join([field, *field_path(first["loc"])])
             allowed = first["msg"].removeprefix("Input should be ")
             return InputError(path, first["input"], allowed, "see --help for what it means")
     text = " ".join(message.split())

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 import raydream
 from raydream import memory
-from raydream.cli import parse, validate
+from raydream.cli import parse
 from raydream.config import DistillConfig, TransferConfig
+from raydream.config.conversion import validate
 from raydream.data import check_data, files
 from raydream.errors import InputError, ShardError
 from raydream.networks.user_code import STATE

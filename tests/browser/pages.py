@@ -11,8 +11,8 @@ from raydream.applications.continual.course import Course, load_groups
 from raydream.applications.continual.measures import confusion_matrix
 from raydream.applications.continual.results import Results, figures_of, summarised
 from raydream.applications.rounds import run_rounds
-from raydream.cli import as_dict
 from raydream.config import ContinualConfig, DistillConfig, PruneConfig, SearchConfig, TeacherJobConfig, TransferConfig
+from raydream.config.conversion import as_dict
 from raydream.data.digits import load_digits
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside

@@ -10,8 +10,8 @@ import yaml
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.cli import validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import kill, noted

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydream.cli import validate
 from raydream.config import DataConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.data import check_data, load_data
 from raydream.errors import InputError
 from raydream.store.shards import ShardStore

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from raydream.cli import as_dict
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
+from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text
 from raydream.runs.run_folder import begin

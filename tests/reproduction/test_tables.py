@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from raydream.applications.continual.course import load_groups
-from raydream.cli import as_dict, validate
 from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.data.digits import load_digits
 from raydream.data.splits import Split

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raydream.cli import as_dict
+from raydream.config.conversion import as_dict
 from raydream.config import (
     AblateConfig,
     ContinualConfig,

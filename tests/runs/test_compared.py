@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from raydream.cli import as_dict, validate
+from raydream.config.conversion import as_dict, validate
 from raydream.config import TransferConfig
 from raydream.errors import InputError
 from raydream.runs.compared import compared, with_teachers

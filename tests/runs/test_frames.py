@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from raydream.cli import as_dict
+from raydream.config.conversion import as_dict
 from raydream.config import CoefficientsConfig, DistillConfig, SynthesisConfig
 from raydream.errors import InputError, ShardError
 from raydream.runs import metrics_frame, runs_frame

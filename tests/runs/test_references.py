@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.cli import as_dict, parse
+from raydream.cli import parse
+from raydream.config.conversion import as_dict
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
 from raydream.errors import InputError
 from raydream.runs.run_folder import begin

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from raydream.cli import as_dict
+from raydream.config.conversion import as_dict
 from raydream.config import DistillConfig, SynthesizeConfig, TeacherConfig, TransferConfig
 from raydream.errors import InputError
 from raydream.runs import run_folder

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydream.cli import Command, parse, run_job, validate
+from raydream.cli import Command, parse, run_job
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.preflight import (

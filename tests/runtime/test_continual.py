@@ -14,8 +14,9 @@ import torch
 import yaml
 
 from raydream.applications.continual.course import Course, load_groups
-from raydream.cli import parse, validate
+from raydream.cli import parse
 from raydream.config import ContinualConfig, DistillConfig
+from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
 from raydream.runtime.continual_preflight import check_continual

@@ -15,8 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.cli import validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import assert_ended, assert_nothing_left
 from tests.conftest import Job

@@ -16,8 +16,9 @@ import torch
 import yaml
 
 from raydream.applications.pruning import CHECKPOINT, Pruning
-from raydream.cli import parse, validate
+from raydream.cli import parse
 from raydream.config import DataConfig, PruneConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.data import ImageSet, load_data
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy

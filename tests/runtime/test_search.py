@@ -14,8 +14,9 @@ from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_objects
 from torch import nn
 
-from raydream.cli import parse, validate
+from raydream.cli import parse
 from raydream.config import DistillConfig, SearchConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.runs.references import resolve
 from raydream.runtime.search_preflight import check_search, check_trial_fits

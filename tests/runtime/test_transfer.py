@@ -21,8 +21,9 @@ import yaml
 from PIL import Image
 
 from raydream.applications.transfer import run_epochs
-from raydream.cli import parse, validate
+from raydream.cli import parse
 from raydream.config import TransferConfig
+from raydream.config.conversion import validate
 from raydream.data import ImageSet, load_data
 from raydream.data.files import open_files
 from raydream.data.sources import Images

@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
-from raydream.cli import as_dict
 from raydream.config import SynthesizeConfig
+from raydream.config.conversion import as_dict
 from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_aside
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from raydream.applications.rounds import run_rounds
-from raydream.cli import as_dict
 from raydream.config import (
     BufferConfig,
     DistillConfig,
@@ -18,6 +17,7 @@ from raydream.config import (
     SynthesisConfig,
     TeacherConfig,
 )
+from raydream.config.conversion import as_dict
 from raydream.data import Dataset
 from raydream.data.files import open_files
 from raydream.data.sources import Images

@@ -18,9 +18,10 @@ from rich.console import Console
 from raydream.applications.continual.course import Course
 from raydream.applications.continual.measures import accuracies, confusion_matrix
 from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
-from raydream.cli import Command, as_dict
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import DivergenceError, RaydreamError, first_line
 from raydream.networks import build_teacher
 from raydream.reporting.continual_report import write_continual_report

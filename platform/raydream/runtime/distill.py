@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 
 from raydream.applications.reuse import note_reused
-from raydream.cli import Command, as_dict
+from raydream.cli import Command
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict
 from raydream.networks import build_student
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.figures import save_image_grid

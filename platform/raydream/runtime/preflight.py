@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from raydream.buffer.limiter import Limiter, make_limiter
-from raydream.cli import as_dict
 from raydream.config import (
     ContinualConfig,
     DistillConfig,
@@ -18,6 +17,7 @@ from raydream.config import (
     SynthesizeConfig,
     TransferConfig,
 )
+from raydream.config.conversion import as_dict
 from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards

@@ -16,9 +16,10 @@ from torch import nn
 
 from raydream.applications.pruning import Pruning, Told, described, total_steps
 from raydream.applications.reuse import note_reused
-from raydream.cli import Command, as_dict
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import PruneConfig, TeacherConfig
+from raydream.config.conversion import as_dict
 from raydream.data import load_data
 from raydream.data.sources import Images
 from raydream.data.splits import Split

@@ -14,8 +14,9 @@ from rich.console import Console
 from torch import nn
 
 from raydream.applications.reuse import note_reused
-from raydream.cli import Command, as_dict
+from raydream.cli import Command
 from raydream.config import TransferConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import StallError
 from raydream.networks import build_student, parameters_of
 from raydream.reporting.cost import cost_rows, hours

@@ -18,9 +18,9 @@ from ray import tune
 from torch import nn
 
 from raydream.applications.rounds import Rounds, rounds_of
-from raydream.cli import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.data import Split
 from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
