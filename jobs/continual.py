@@ -7,7 +7,7 @@ from raydream.config import ContinualConfig
 
 
 def _learn(command: Command[ContinualConfig]) -> None:
-    from raydream.runtime.continual import learn  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.extend import learn  # here: bad input is answered before torch and Ray are loaded
 
     learn(command)
 

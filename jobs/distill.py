@@ -7,7 +7,7 @@ from raydream.config import DistillConfig
 
 
 def _distill(command: Command[DistillConfig]) -> None:
-    from raydream.runtime.distill import distill  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.distill import distill  # here: bad input is answered before torch and Ray are loaded
 
     distill(command)
 

@@ -7,7 +7,7 @@ from raydream.config import EvaluateConfig
 
 
 def _evaluate(command: Command[EvaluateConfig]) -> None:
-    from raydream.applications.evaluation import evaluate  # here: bad input is answered before torch is loaded
+    from raydream.jobs.evaluate import evaluate  # here: bad input is answered before torch is loaded
 
     evaluate(command)
 

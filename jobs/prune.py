@@ -7,7 +7,7 @@ from raydream.config import PruneConfig
 
 
 def _prune(command: Command[PruneConfig]) -> None:
-    from raydream.runtime.prune import prune  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.prune import prune  # here: bad input is answered before torch and Ray are loaded
 
     prune(command)
 

@@ -8,7 +8,7 @@ from raydream.reproduction.scales import defaults_for
 
 
 def _reproduce(command: Command[ReproduceConfig]) -> None:
-    from raydream.runtime.reproduce import reproduce  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.reproduce import reproduce  # here: bad input is answered before torch and Ray are loaded
 
     reproduce(command)
 

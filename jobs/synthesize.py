@@ -7,7 +7,7 @@ from raydream.config import SynthesizeConfig
 
 
 def _synthesize(command: Command[SynthesizeConfig]) -> None:
-    from raydream.runtime.synthesize import synthesize  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.synthesize import synthesize  # here: bad input is answered before torch and Ray are loaded
 
     synthesize(command)
 

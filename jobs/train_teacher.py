@@ -7,7 +7,7 @@ from raydream.config import TeacherJobConfig
 
 
 def _train(command: Command[TeacherJobConfig]) -> None:
-    from raydream.applications.teacher import train  # here: bad input is answered before torch is loaded
+    from raydream.jobs.train import train  # here: bad input is answered before torch is loaded
 
     train(command)
 

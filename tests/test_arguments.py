@@ -21,7 +21,7 @@ from raydream.store.records import BatchId, Order
 from raydream.store.yaml_files import write_yaml
 from raydream.synthesis.recipe import recipe_of
 from raydream.teachers.loading import library_path
-from tests.jobs import TINY
+from tests.calls import TINY
 from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
 
 WRITTEN = {

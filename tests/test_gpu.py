@@ -42,7 +42,7 @@ from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher
-from tests.jobs import call
+from tests.calls import call
 
 ROOT = Path(__file__).parents[1]
 CPU, GPU_IN_USE = torch.device("cpu"), torch.device("cuda", 1)

@@ -88,7 +88,7 @@ def test_processes_load_nothing_that_they_do_not_need():
     assert not {"torch_pruning", "torchvision", "onnx", "ray"} & packages(loaded["pruning"])
     assert "matplotlib" not in packages(loaded["processes"])
     # torchvision takes two seconds, and each process of a run imports the job's module.
-    assert "raydream.runtime.distill" in loaded["jobs"] and "torchvision" not in packages(loaded["jobs"])
+    assert "raydream.jobs.distill" in loaded["jobs"] and "torchvision" not in packages(loaded["jobs"])
     assert "raydream.api" in loaded["api"] - loaded["jobs"]
 
 

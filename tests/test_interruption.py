@@ -12,7 +12,7 @@ from raydream import interruption
 from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError, RaydreamError
-from tests.jobs import TINY
+from tests.calls import TINY
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 

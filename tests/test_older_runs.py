@@ -15,7 +15,7 @@ from raydream.runs.references import resolve
 from raydream.runs.run_folder import begin
 from raydream.runs.run_list import find_runs
 from raydream.teachers.loading import load_teacher
-from tests.jobs import call, images_of
+from tests.calls import call, images_of
 
 ARCHIVES = sorted((Path(__file__).parent / "older").glob("*.tar.xz"))
 JOBS = sorted(kind.job for kind in KINDS)

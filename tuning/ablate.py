@@ -7,7 +7,7 @@ from raydream.config import AblateConfig
 
 
 def _ablate(command: Command[AblateConfig]) -> None:
-    from raydream.runtime.ablate import ablate  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.ablate import ablate  # here: bad input is answered before torch and Ray are loaded
 
     ablate(command)
 

@@ -490,7 +490,7 @@ def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> 
         allowed = "0 for a teacher that only this process has"
         remedy = "load it by a name (package.module:factory) with a checkpoint, from which other processes can build it"
         raise InputError("generators", config.generators.count, allowed, remedy)
-    from raydream.runtime.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
+    from raydream.jobs.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
 
     where = run_dir or run_folder.default_path(config.experiment)
     run_folder.check_new(where)

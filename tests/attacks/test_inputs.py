@@ -32,7 +32,7 @@ from raydream.data import check_data, files
 from raydream.errors import InputError, ShardError
 from raydream.networks.user_code import STATE
 from raydream.runs import references as runs
-from raydream.runtime.preflight import check_student, check_teacher, check_transfer
+from raydream.jobs.checks.preflight import check_student, check_teacher, check_transfer
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network

@@ -18,7 +18,7 @@ import yaml
 from raydream.runs import run_folder
 from raydream.runs.run_list import find_runs, mounts_below
 from raydream.store.atomic import write_json
-from tests.jobs import call
+from tests.calls import call
 
 GOOD, BAD = Path("runs/good"), Path("runs/bad")
 DISTILL = {"experiment": "x", "rounds": {"count": 1}, "buffer": {}}

@@ -17,7 +17,7 @@ from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
 from tests.conftest import Job
-from tests.jobs import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
+from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos

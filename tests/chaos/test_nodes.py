@@ -12,7 +12,7 @@ from benchmarks.processes import descendants
 from raydream.runtime.training import steps_saved
 from raydream.store.folders import folder_at
 from tests.chaos.faults import assert_nothing_left, noted
-from tests.jobs import TINY, images_of, start, wait_until
+from tests.calls import TINY, images_of, start, wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import ENV, Head
-from tests.jobs import assert_same_images, images_of
+from tests.calls import assert_same_images, images_of
 from tests.tiny import finished_images
 
 pytestmark = pytest.mark.cluster

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from tests.cluster.conftest import Head
-from tests.jobs import TINY, start, wait_until
+from tests.calls import TINY, start, wait_until
 
 pytestmark = [
     pytest.mark.cluster,

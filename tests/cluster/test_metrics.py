@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from raydream.runtime.metrics import GAUGES
 from tests.cluster.conftest import Head
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 pytestmark = pytest.mark.cluster
 

@@ -26,7 +26,7 @@ from raydream.store.folders import folder_at
 from tests.chaos.faults import assert_nothing_left, noted
 from tests.cluster.conftest import BIN, ENV
 from tests.cluster.hosts import Network, NoHostsError, network
-from tests.jobs import ROOT, TINY, images_of, wait_until
+from tests.calls import ROOT, TINY, images_of, wait_until
 
 pytestmark = pytest.mark.cluster
 

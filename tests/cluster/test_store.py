@@ -11,7 +11,7 @@ import pytest
 from raydream.runs.lease import LAPSE_S
 from raydream.store.folders import Folder, folder_at
 from raydream.store.shards import ShardStore
-from tests.jobs import TINY, run, start, wait_until
+from tests.calls import TINY, run, start, wait_until
 from tests.stores import new_bucket, s3_server
 
 pytestmark = pytest.mark.cluster

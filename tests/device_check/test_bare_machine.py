@@ -8,7 +8,7 @@ import pytest
 
 from raydream.device_check.steps import STEPS
 from tests.device_check.machines import bare_environment
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 NEEDED = ["synthesis", "students.distillation", "networks", "teachers.teacher", "evaluation.latency", "storage"]
 TARGETS = sorted({step.target.partition(":")[0] for step in STEPS if "ray" not in step.needs})

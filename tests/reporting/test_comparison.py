@@ -11,7 +11,7 @@ from raydream.reporting.comparison import curves, short_names, write_comparison
 from raydream.reporting.figures import NARROW, WIDE
 from raydream.runs.frames import metrics_frame
 from raydream.store.shards import ShardStore
-from tests.jobs import call
+from tests.calls import call
 from tests.reporting.test_figures import make_batch
 from tests.reporting.test_report import Page
 from tests.runs.test_frames import make_comparable, runs  # noqa: F401

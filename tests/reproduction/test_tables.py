@@ -23,8 +23,8 @@ from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.runs import run_folder
-from raydream.runtime.reproduce import library_of
-from raydream.runtime.reproduce_preflight import bases_of, check_table
+from raydream.jobs.reproduce import library_of
+from raydream.jobs.checks.reproduce import bases_of, check_table
 from raydream.search.space import merged
 from raydream.store.folders import LocalFolder
 from raydream.store.shards import ShardStore

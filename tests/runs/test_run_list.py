@@ -17,7 +17,7 @@ from raydream.runs import run_folder
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder, RemoteFolder
-from tests.jobs import ROOT, call
+from tests.calls import ROOT, call
 
 DAY = 86_400.0
 

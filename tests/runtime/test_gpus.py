@@ -15,7 +15,7 @@ from raydream.runtime.session import share_of_gpu_left
 from raydream.store.folders import LocalFolder
 from raydream.store.records import Snapshot
 from raydream.teachers.teacher import to_arrays
-from tests.jobs import TINY, call, images_of
+from tests.calls import TINY, call, images_of
 from tests.tiny import tiny_network
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from raydream.runtime.preflight import Wanted
+from raydream.jobs.checks.preflight import Wanted
 
 
 class Demand:

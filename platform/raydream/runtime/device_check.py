@@ -21,7 +21,7 @@ from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.learner import Learner
 from raydream.runtime.messages import drain
 from raydream.runtime.pool import Finished, GeneratorPool
-from raydream.runtime.preflight import Nodes
+from raydream.jobs.checks.preflight import Nodes
 from raydream.runtime.session import ray_session
 from raydream.runtime.training import train
 from raydream.store.folders import folder_at

@@ -22,7 +22,7 @@ from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import Checked, batches_that_fit
+from raydream.jobs.checks.preflight import Checked, batches_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train

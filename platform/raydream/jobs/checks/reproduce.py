@@ -23,8 +23,8 @@ from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
 from raydream.reproduction.sets import REAL, content_of
 from raydream.reproduction.tables import Cell
-from raydream.runtime.continual_preflight import check_continual
-from raydream.runtime.preflight import Nodes, check_batch, check_student
+from raydream.jobs.checks.extend import check_continual
+from raydream.jobs.checks.preflight import Nodes, check_batch, check_student
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.targets import check_targets

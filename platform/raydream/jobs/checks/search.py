@@ -8,7 +8,7 @@ from raydream.data import Dataset, check_data
 from raydream.errors import InputError
 from raydream.losses.feature_statistics import keeps_statistics
 from raydream.networks import build_teacher
-from raydream.runtime.preflight import Nodes, check_student, check_teacher
+from raydream.jobs.checks.preflight import Nodes, check_student, check_teacher
 from raydream.schedule import Schedule
 from raydream.search.candidates import Listed, make_sampler
 from raydream.search.metrics import check_metrics, metric_of

@@ -22,9 +22,9 @@ from raydream.runs import run_folder
 from raydream.runs.run_folder import RunFolder
 from raydream.runtime.exam import make_exam
 from raydream.runtime.gpus import idle_gpus
-from raydream.runtime.search_preflight import CheckedSearch, check_search, check_trial_fits
+from raydream.jobs.checks.search import CheckedSearch, check_search, check_trial_fits
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler

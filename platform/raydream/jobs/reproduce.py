@@ -34,7 +34,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
-from raydream.runtime.reproduce_preflight import (
+from raydream.jobs.checks.reproduce import (
     CheckedTable,
     bases_of,
     check_room,
@@ -45,7 +45,7 @@ from raydream.runtime.reproduce_preflight import (
 )
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, folder_at
 from raydream.teachers.loading import trained_teacher

@@ -17,7 +17,7 @@ from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
-from raydream.runtime.preflight import (
+from raydream.jobs.checks.preflight import (
     Wanted,
     batches_that_fit,
     check_machine,
@@ -26,7 +26,7 @@ from raydream.runtime.preflight import (
     missing,
     student_workers_that_fit,
 )
-from tests.jobs import TINY, call, run
+from tests.calls import TINY, call, run
 from tests.tiny import tiny_network
 
 FIELDS = [

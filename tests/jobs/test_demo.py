@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import call, run
+from tests.calls import call, run
 
 
 def test_a_teacher_is_trained_and_kept(tmp_path: Path) -> None:

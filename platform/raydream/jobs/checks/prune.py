@@ -8,7 +8,7 @@ from raydream.data.sources import Images, Shards
 from raydream.errors import InputError
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
-from raydream.runtime.preflight import find_images, find_teacher
+from raydream.jobs.checks.preflight import find_images, find_teacher
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_network
 from raydream.teachers.teacher import Teacher

@@ -19,7 +19,7 @@ from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.runs.references import resolve
-from raydream.runtime.search_preflight import check_search, check_trial_fits
+from raydream.jobs.checks.search import check_search, check_trial_fits
 from raydream.runtime.session import machine_nodes
 from raydream.runtime.trial import TrialAtWork, TrialPlan
 from raydream.runtime.trials import Search, run_trials
@@ -29,7 +29,7 @@ from raydream.search.trials import Trials
 from raydream.store.folders import folder_at
 from raydream.teachers.teacher import make_teacher, to_arrays
 from tests.conftest import Job
-from tests.jobs import ROOT, TINY, call, start, wait_until
+from tests.calls import ROOT, TINY, call, start, wait_until
 from tests.tiny import tiny_synthesis, tiny_teacher
 
 SPACE = yaml.safe_load(Path(__file__).parents[1].joinpath("tiny_space.yaml").read_text())
@@ -249,7 +249,7 @@ def linear_network(input_channels: int = 1, classes: int = 10) -> nn.Module:
 
 
 def test_a_teacher_without_batch_normalisation_is_searched_by_what_it_has(tmp_path: Path) -> None:
-    teacher = make_teacher(linear_network(), TeacherConfig(network="tests.runtime.test_search:linear_network"))
+    teacher = make_teacher(linear_network(), TeacherConfig(network="tests.jobs.test_search:linear_network"))
     (tmp_path / "trials").mkdir()
     arrays, place = to_arrays(teacher.network), folder_at(str(tmp_path))
     plan = TrialPlan((teacher.config, arrays), (), place, None, frozenset(), "target_share", None, True, 1.0, 0.0)

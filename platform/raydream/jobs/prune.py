@@ -43,8 +43,8 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import PruningReport, StepsDone, Teller, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.preflight import check_device, check_machine, check_workers
-from raydream.runtime.prune_preflight import CheckedPruning, check_pruning
+from raydream.jobs.checks.preflight import check_device, check_machine, check_workers
+from raydream.jobs.checks.prune import CheckedPruning, check_pruning
 from raydream.runtime.session import (
     actor_options,
     beside_the_driver,
@@ -55,8 +55,8 @@ from raydream.runtime.session import (
     ray_session,
     share_of_gpu_left,
 )
-from raydream.runtime.synthesize import images_made
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.synthesize import images_made
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot

@@ -32,7 +32,7 @@ from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.preflight import check_cluster, check_device, check_machine, check_teacher
+from raydream.jobs.checks.preflight import check_cluster, check_device, check_machine, check_teacher
 from raydream.runtime.session import (
     beside_the_driver,
     device_of_driver,
@@ -41,7 +41,7 @@ from raydream.runtime.session import (
     machine_text,
     ray_session,
 )
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydream.applications.teacher import train
+from raydream.jobs.train import train
 from raydream.cli import parse
 from raydream.config import TeacherConfig, TeacherJobConfig
 from raydream.data.digits import load_digits

@@ -20,7 +20,7 @@ from raydream.config.conversion import validate
 from raydream.teachers.loading import trained_teacher
 from tests.chaos.faults import assert_ended, assert_nothing_left
 from tests.conftest import Job
-from tests.jobs import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
+from tests.calls import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 
 
 def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path, job: Job) -> None:
@@ -103,7 +103,7 @@ def test_a_run_whose_driver_is_killed_early_is_resumed(
 
 @pytest.mark.chaos
 def test_a_run_that_is_ended_says_how_to_go_on(tmp_path: Path, library: Path, job: Job) -> None:
-    """By SIGTERM to all of its processes, as by systemd, Slurm and `timeout`; Ctrl-C: tests/runtime/test_search.py."""
+    """By SIGTERM to all of its processes, as by systemd, Slurm and `timeout`; Ctrl-C: tests/jobs/test_search.py."""
     run_dir = tmp_path / "run"
     process = start("distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0001-b0000.parquet").exists, process)

@@ -19,11 +19,11 @@ from raydream.config import ContinualConfig, DistillConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.networks.digits import digits_network
-from raydream.runtime.continual_preflight import check_continual
+from raydream.jobs.checks.extend import check_continual
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher
 from tests.conftest import Job
-from tests.jobs import ROOT, call, start, wait_until
+from tests.calls import ROOT, call, start, wait_until
 
 METHODS, SEEDS, STEPS = ["deep_inversion", "lwf_mc", "oracle_classify"], 2, 2
 TINY = {

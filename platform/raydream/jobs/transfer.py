@@ -36,7 +36,7 @@ from raydream.runtime.gpus import on_machine
 from raydream.runtime.learner import Learner, Reporter
 from raydream.runtime.messages import Notice, StepsDone, StudentReport, Teller, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.preflight import (
+from raydream.jobs.checks.preflight import (
     CheckedTransfer,
     Nodes,
     check_device,
@@ -56,8 +56,8 @@ from raydream.runtime.session import (
     ray_session,
     share_of_gpu_left,
 )
-from raydream.runtime.synthesize import images_made
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.synthesize import images_made
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
 from raydream.store.atomic import write_json

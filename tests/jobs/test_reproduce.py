@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Job
-from tests.jobs import call, start, wait_until
+from tests.calls import call, start, wait_until
 
 TINY = Path(__file__).parents[1] / "reproduction" / "tiny_table.yaml"
 ROWS = ["deep_inversion", "real"]

@@ -30,9 +30,9 @@ from raydream.runtime.driver import Driver
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
-from raydream.runtime.preflight import Checked, check_cluster, check_device, check_machine, check_run
+from raydream.jobs.checks.preflight import Checked, check_cluster, check_device, check_machine, check_run
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.records import Snapshot
 from raydream.store.shards import ShardStore

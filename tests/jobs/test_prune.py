@@ -28,13 +28,13 @@ from raydream.pruning import load_pruned
 from raydream.pruning.streams import find_streams, remove
 from raydream.runs.journal import Journal
 from raydream.runs.references import resolve
-from raydream.runtime.prune import save
-from raydream.runtime.prune_preflight import check_pruning
+from raydream.jobs.prune import save
+from raydream.jobs.checks.prune import check_pruning
 from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from tests.chaos.faults import kill
 from tests.conftest import Job
-from tests.jobs import call, start, wait_until
+from tests.calls import call, start, wait_until
 from tests.tiny import finished_images, some_batch
 
 
@@ -323,7 +323,7 @@ def test_networks_that_cannot_be_pruned_are_told(
 ) -> None:
     safetensors.torch.save_file(factory().state_dict(), tmp_path / "weights.safetensors")
     given = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")]).config
-    name = f"tests.runtime.test_prune:{factory.__name__}"
+    name = f"tests.jobs.test_prune:{factory.__name__}"
     teacher = replace(given.teacher, network=name, arguments={}, checkpoint=str(tmp_path / "weights.safetensors"))
     pruning, additions = replace(given.pruning, ratio=ratio), replace(given.additions, rounds=0)
     with pytest.raises(InputError, match=says):
@@ -334,7 +334,7 @@ def test_a_network_some_of_whose_layers_keep_their_channels_is_pruned_with_a_not
     safetensors.torch.save_file(half_normed_network().state_dict(), tmp_path / "weights.safetensors")
     given = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")]).config
     assert check_pruning(given).note == ""
-    name, weights = "tests.runtime.test_prune:half_normed_network", str(tmp_path / "weights.safetensors")
+    name, weights = "tests.jobs.test_prune:half_normed_network", str(tmp_path / "weights.safetensors")
     teacher = replace(given.teacher, network=name, arguments={}, checkpoint=weights)
     pruning, additions = replace(given.pruning, ratio=0.2), replace(given.additions, rounds=0)
     checked = check_pruning(replace(given, teacher=teacher, pruning=pruning, additions=additions))
