@@ -30,9 +30,10 @@ from raydream.config import DistillConfig, TransferConfig
 from raydream.config.conversion import validate
 from raydream.data import check_data, files
 from raydream.errors import InputError, ShardError
+from raydream.jobs.checks.networks import check_student, check_teacher
+from raydream.jobs.checks.transfer import check_transfer
 from raydream.networks.user_code import STATE
 from raydream.runs import references as runs
-from raydream.jobs.checks.preflight import check_student, check_teacher, check_transfer
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network

@@ -11,8 +11,8 @@ from ray.cluster_utils import Cluster
 from benchmarks.processes import descendants
 from raydream.runtime.training import steps_saved
 from raydream.store.folders import folder_at
-from tests.chaos.faults import assert_nothing_left, noted
 from tests.calls import TINY, images_of, start, wait_until
+from tests.chaos.faults import assert_nothing_left, noted
 
 pytestmark = pytest.mark.chaos
 

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from raydream.device_check.steps import STEPS
-from tests.device_check.machines import bare_environment
 from tests.calls import ROOT
+from tests.device_check.machines import bare_environment
 
 NEEDED = ["synthesis", "students.distillation", "networks", "teachers.teacher", "evaluation.latency", "storage"]
 TARGETS = sorted({step.target.partition(":")[0] for step in STEPS if "ray" not in step.needs})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
-from raydream.jobs.checks.preflight import check_machine
+from raydream.runtime.placement import check_machine
 from raydream.schedule import Schedule
 
 pytestmark = pytest.mark.fuzz

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
+from raydream.jobs.checks.distill import check_run
+from raydream.jobs.distill import distill
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal, read_journal
 from raydream.runs.recorder import Recorder
-from raydream.jobs.distill import distill
-from raydream.jobs.checks.preflight import check_run
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot

@@ -16,12 +16,12 @@ from raydream.cli import Command, parse, run_job
 from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
+from raydream.jobs.checks.distill import check_run
 from raydream.networks.digits import digits_network
-from raydream.jobs.checks.preflight import (
+from raydream.runtime.placement import (
     Wanted,
     batches_that_fit,
     check_machine,
-    check_run,
     generators_that_fit,
     missing,
     student_workers_that_fit,

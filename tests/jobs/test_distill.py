@@ -18,9 +18,9 @@ from raydream.applications.rounds import run_rounds
 from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.teachers.loading import trained_teacher
+from tests.calls import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import assert_ended, assert_nothing_left
 from tests.conftest import Job
-from tests.calls import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 
 
 def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library: Path, job: Job) -> None:

@@ -18,12 +18,12 @@ from raydream.cli import parse
 from raydream.config import ContinualConfig, DistillConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
-from raydream.networks.digits import digits_network
 from raydream.jobs.checks.extend import check_continual
+from raydream.networks.digits import digits_network
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher
-from tests.conftest import Job
 from tests.calls import ROOT, call, start, wait_until
+from tests.conftest import Job
 
 METHODS, SEEDS, STEPS = ["deep_inversion", "lwf_mc", "oracle_classify"], 2, 2
 TINY = {

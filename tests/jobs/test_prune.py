@@ -23,18 +23,18 @@ from raydream.data import ImageSet, load_data
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.latency import filters_of
+from raydream.jobs.checks.prune import check_pruning
+from raydream.jobs.prune import save
 from raydream.networks import build_teacher
 from raydream.pruning import load_pruned
 from raydream.pruning.streams import find_streams, remove
 from raydream.runs.journal import Journal
 from raydream.runs.references import resolve
-from raydream.jobs.prune import save
-from raydream.jobs.checks.prune import check_pruning
 from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
+from tests.calls import call, start, wait_until
 from tests.chaos.faults import kill
 from tests.conftest import Job
-from tests.calls import call, start, wait_until
 from tests.tiny import finished_images, some_batch
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import Job
 from tests.calls import call, start, wait_until
+from tests.conftest import Job
 
 TINY = Path(__file__).parents[1] / "reproduction" / "tiny_table.yaml"
 ROWS = ["deep_inversion", "real"]

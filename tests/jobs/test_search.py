@@ -18,8 +18,8 @@ from raydream.cli import parse
 from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
-from raydream.runs.references import resolve
 from raydream.jobs.checks.search import check_search, check_trial_fits
+from raydream.runs.references import resolve
 from raydream.runtime.session import machine_nodes
 from raydream.runtime.trial import TrialAtWork, TrialPlan
 from raydream.runtime.trials import Search, run_trials
@@ -28,8 +28,8 @@ from raydream.search.space import space_of
 from raydream.search.trials import Trials
 from raydream.store.folders import folder_at
 from raydream.teachers.teacher import make_teacher, to_arrays
-from tests.conftest import Job
 from tests.calls import ROOT, TINY, call, start, wait_until
+from tests.conftest import Job
 from tests.tiny import tiny_synthesis, tiny_teacher
 
 SPACE = yaml.safe_load(Path(__file__).parents[1].joinpath("tiny_space.yaml").read_text())

@@ -15,8 +15,8 @@ import yaml
 from raydream.data import ImageSet
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
-from tests.conftest import Job
 from tests.calls import assert_same_images, call, images_of, start, wait_until
+from tests.conftest import Job
 from tests.tiny import finished_images
 
 SETTINGS = {

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydream.jobs.train import train
 from raydream.cli import parse
 from raydream.config import TeacherConfig, TeacherJobConfig
 from raydream.data.digits import load_digits
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import accuracy
+from raydream.jobs.train import train
 from raydream.teachers.loading import load_teacher
 
 

@@ -30,18 +30,19 @@ from raydream.data.sources import Images
 from raydream.errors import InputError
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
+from raydream.jobs.checks.transfer import check_transfer
 from raydream.machine import machine_cpus
 from raydream.networks import build_network, build_student
 from raydream.runs.references import resolve
-from raydream.jobs.checks.preflight import check_transfer, check_workers, workers_beside_reading
+from raydream.runtime.placement import check_workers, workers_beside_reading
 from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
 from raydream.store.folders import folder_at
 from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
+from tests.calls import call, run, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.conftest import Job
-from tests.calls import call, run, start, wait_until
 from tests.tiny import finished_images, some_batch
 
 EPOCHS = Epochs(images=50, batch_size=20, count=3)  # steps of 17, 17 and 16

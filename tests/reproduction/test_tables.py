@@ -14,6 +14,8 @@ from raydream.data import load_data
 from raydream.data.digits import load_digits
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError, InputError
+from raydream.jobs.checks.reproduce import bases_of, check_table
+from raydream.jobs.reproduce import library_of
 from raydream.networks.digits import digits_network
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
@@ -23,8 +25,6 @@ from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.runs import run_folder
-from raydream.jobs.reproduce import library_of
-from raydream.jobs.checks.reproduce import bases_of, check_table
 from raydream.search.space import merged
 from raydream.store.folders import LocalFolder
 from raydream.store.shards import ShardStore

@@ -7,9 +7,9 @@ import pandas as pd
 
 from raydream.cli import Command
 from raydream.config import AblateConfig, SearchConfig
+from raydream.jobs.search import Job, carry_out, spent
 from raydream.reporting.search_report import write_ablation_report
 from raydream.runs.run_folder import RunFolder
-from raydream.jobs.search import Job, carry_out, spent
 from raydream.search.ablation import ablation_table, search_of
 from raydream.search.metrics import metric_of
 from raydream.search.trials import Trials

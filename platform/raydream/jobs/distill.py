@@ -16,6 +16,9 @@ from raydream.cli import Command
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
 from raydream.config.conversion import as_dict
+from raydream.jobs.checks.distill import Checked, check_run
+from raydream.jobs.driver import Driver
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.networks import build_student
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.figures import save_image_grid
@@ -26,13 +29,11 @@ from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder, overlap_share
 from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
-from raydream.runtime.driver import Driver
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
-from raydream.jobs.checks.preflight import Checked, check_cluster, check_device, check_machine, check_run
+from raydream.runtime.placement import check_cluster, check_device, check_machine
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.records import Snapshot
 from raydream.store.shards import ShardStore

@@ -23,6 +23,8 @@ from raydream.compute import use_device
 from raydream.config import ContinualConfig
 from raydream.config.conversion import as_dict
 from raydream.errors import DivergenceError, RaydreamError, first_line
+from raydream.jobs.checks.extend import CheckedContinual, check_continual
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.networks import build_teacher
 from raydream.reporting.continual_report import write_continual_report
 from raydream.reporting.cost import cost_rows, hours
@@ -32,14 +34,12 @@ from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
-from raydream.jobs.checks.extend import CheckedContinual, check_continual
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
-from raydream.jobs.checks.preflight import check_workers
+from raydream.runtime.placement import check_workers
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_aside, write_json
 from raydream.store.folders import Folder
 from raydream.teachers.checkpoints import save_network

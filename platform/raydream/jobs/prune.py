@@ -26,6 +26,9 @@ from raydream.data.splits import Split
 from raydream.errors import StallError
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
+from raydream.jobs.checks.prune import CheckedPruning, check_pruning
+from raydream.jobs.synthesize import images_made
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.networks import PRUNED, build_teacher, parameters_of
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text
 from raydream.pruning.export import export_onnx, export_program
@@ -43,8 +46,7 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import PruningReport, StepsDone, Teller, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.jobs.checks.preflight import check_device, check_machine, check_workers
-from raydream.jobs.checks.prune import CheckedPruning, check_pruning
+from raydream.runtime.placement import check_device, check_machine, check_workers
 from raydream.runtime.session import (
     actor_options,
     beside_the_driver,
@@ -55,8 +57,6 @@ from raydream.runtime.session import (
     ray_session,
     share_of_gpu_left,
 )
-from raydream.jobs.synthesize import images_made
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot

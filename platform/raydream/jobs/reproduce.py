@@ -19,6 +19,16 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig, ReproduceConfig, TrainingConfig
 from raydream.data import Dataset, Split
 from raydream.errors import DivergenceError, RaydreamError, SynthesisError, first_line
+from raydream.jobs.checks.reproduce import (
+    CheckedTable,
+    bases_of,
+    check_room,
+    check_table,
+    learns_from_real,
+    make_library,
+    verifiers_of,
+)
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.reporting.progress import printer
 from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
 from raydream.reproduction.estimate import estimated
@@ -34,18 +44,8 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
-from raydream.jobs.checks.reproduce import (
-    CheckedTable,
-    bases_of,
-    check_room,
-    check_table,
-    learns_from_real,
-    make_library,
-    verifiers_of,
-)
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
 from raydream.runtime.tasks import Tasks
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, folder_at
 from raydream.teachers.loading import trained_teacher

@@ -14,6 +14,8 @@ from rich.console import Console
 from raydream.cli import Command
 from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
+from raydream.jobs.checks.search import CheckedSearch, check_search, check_trial_fits
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.hyper_parameters import write_hyper_parameters
 from raydream.reporting.progress import Counter, printer, result_table
@@ -22,9 +24,7 @@ from raydream.runs import run_folder
 from raydream.runs.run_folder import RunFolder
 from raydream.runtime.exam import make_exam
 from raydream.runtime.gpus import idle_gpus
-from raydream.jobs.checks.search import CheckedSearch, check_search, check_trial_fits
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler

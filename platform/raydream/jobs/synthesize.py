@@ -17,6 +17,8 @@ from raydream.cli import Command
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import ImageSet, export_folder, open_shards
 from raydream.data.sources import Images, Shards
+from raydream.jobs.checks.networks import check_teacher
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
@@ -31,8 +33,8 @@ from raydream.runtime.gpus import on_machine
 from raydream.runtime.mending import set_damaged_aside, with_whole_shards
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
+from raydream.runtime.placement import check_cluster, check_device, check_machine
 from raydream.runtime.pool import GeneratorPool
-from raydream.jobs.checks.preflight import check_cluster, check_device, check_machine, check_teacher
 from raydream.runtime.session import (
     beside_the_driver,
     device_of_driver,
@@ -41,7 +43,6 @@ from raydream.runtime.session import (
     machine_text,
     ray_session,
 )
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.store.atomic import write_json
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore

@@ -18,6 +18,10 @@ from raydream.cli import Command
 from raydream.config import TransferConfig
 from raydream.config.conversion import as_dict
 from raydream.errors import StallError
+from raydream.jobs.checks.transfer import CheckedTransfer, check_transfer
+from raydream.jobs.run_log import record_student
+from raydream.jobs.synthesize import images_made
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.networks import build_student, parameters_of
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, accuracy_rows, printer, result_table
@@ -28,7 +32,6 @@ from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
-from raydream.runtime.chronicle import record_student
 from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
@@ -36,15 +39,7 @@ from raydream.runtime.gpus import on_machine
 from raydream.runtime.learner import Learner, Reporter
 from raydream.runtime.messages import Notice, StepsDone, StudentReport, Teller, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.jobs.checks.preflight import (
-    CheckedTransfer,
-    Nodes,
-    check_device,
-    check_machine,
-    check_transfer,
-    check_workers,
-    workers_beside_reading,
-)
+from raydream.runtime.placement import Nodes, check_device, check_machine, check_workers, workers_beside_reading
 from raydream.runtime.session import (
     beside_the_driver,
     cluster_nodes,
@@ -56,8 +51,6 @@ from raydream.runtime.session import (
     ray_session,
     share_of_gpu_left,
 )
-from raydream.jobs.synthesize import images_made
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
 from raydream.schedule import Epochs
 from raydream.store.atomic import write_json

@@ -20,8 +20,8 @@ from raydream.device_check.subjects import find_subject
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.learner import Learner
 from raydream.runtime.messages import drain
+from raydream.runtime.placement import Nodes
 from raydream.runtime.pool import Finished, GeneratorPool
-from raydream.jobs.checks.preflight import Nodes
 from raydream.runtime.session import ray_session
 from raydream.runtime.training import train
 from raydream.store.folders import folder_at

@@ -14,7 +14,7 @@ from raydream.runtime.demand import Demand
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
-from raydream.jobs.checks.preflight import Wanted, generators_that_fit, missing
+from raydream.runtime.placement import Wanted, generators_that_fit, missing
 from raydream.runtime.roster import Roster
 from raydream.runtime.session import actor_options, cluster_nodes
 from raydream.store.records import BatchId, Order

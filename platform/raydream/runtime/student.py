@@ -13,7 +13,7 @@ from ray.util.queue import Queue
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig
 from raydream.runtime.learner import Learner, Reporter, Waits
-from raydream.jobs.checks.preflight import Nodes, student_workers_that_fit
+from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder

@@ -16,7 +16,7 @@ from raydream.runtime.failures import Attempts
 from raydream.runtime.learner import read_checkpoint
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
-from raydream.jobs.checks.preflight import Nodes
+from raydream.runtime.placement import Nodes
 from raydream.runtime.process_group import StudentGroup, backend_for
 from raydream.runtime.session import can_be_placed, cluster_nodes
 from raydream.store.atomic import damaged_name

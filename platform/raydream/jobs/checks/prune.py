@@ -6,9 +6,9 @@ from raydream.config import PruneConfig
 from raydream.data import Dataset, check_data
 from raydream.data.sources import Images, Shards
 from raydream.errors import InputError
+from raydream.jobs.checks.images import find_images, find_teacher
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
-from raydream.jobs.checks.preflight import find_images, find_teacher
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_network
 from raydream.teachers.teacher import Teacher

@@ -19,12 +19,14 @@ from raydream.config import (
 )
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError, first_line
+from raydream.jobs.checks.extend import check_continual
+from raydream.jobs.checks.images import check_batch
+from raydream.jobs.checks.networks import check_student
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
 from raydream.reproduction.sets import REAL, content_of
 from raydream.reproduction.tables import Cell
-from raydream.jobs.checks.extend import check_continual
-from raydream.jobs.checks.preflight import Nodes, check_batch, check_student
+from raydream.runtime.placement import Nodes
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.targets import check_targets

@@ -11,18 +11,19 @@ from ray.util.queue import Queue
 from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
+from raydream.jobs.checks.distill import Checked
+from raydream.jobs.run_log import Chronicle
 from raydream.reporting.progress import Display
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
-from raydream.runtime.chronicle import Chronicle
 from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
+from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
-from raydream.jobs.checks.preflight import Checked, batches_that_fit
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train
@@ -45,7 +46,7 @@ class Driver:
 
     Args:
         config: of the run.
-        checked: what the preflight found.
+        checked: what `check_run` found.
         teacher: to invert.
         folder: of the run.
         recorder, display: where to tell what happens.

@@ -1,13 +1,9 @@
-"""What is checked before Ray starts: do the networks fit, can the limiter work, is the machine large enough?"""
+"""Do the processes of a run fit onto these nodes, and how many of them? Arithmetic; nothing here imports Ray."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
-from raydream.buffer.limiter import Limiter, make_limiter
 from raydream.config import (
     ContinualConfig,
     DistillConfig,
@@ -17,44 +13,7 @@ from raydream.config import (
     SynthesizeConfig,
     TransferConfig,
 )
-from raydream.config.conversion import as_dict
-from raydream.data import Dataset, check_data
-from raydream.data.files import open_files
-from raydream.data.image_set import open_shards
-from raydream.data.sources import Images, Shards, evenly_spread
-from raydream.errors import InputError, ShardError, first_line
-from raydream.networks import build_student, build_teacher
-from raydream.runs import run_folder
-from raydream.runs.compared import compared
-from raydream.schedule import Epochs, Schedule
-from raydream.store.folders import Folder, folder_at
-from raydream.store.shards import ShardStore
-from raydream.students.distillation import steps_to_settle
-from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, check_pupil, check_shapes
-from raydream.teachers.loading import load_teacher
-from raydream.teachers.teacher import Teacher
-
-PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
-"""of other people's images, before a run begins: parts of a set at most, and images of each"""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What the checks found out, for the run to use.
-
-    Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
-        settle_steps: training steps until the student's BN statistics may be competed with.
-        data: real ones, to measure on.
-    """
-
-    teacher: Teacher | None
-    schedule: Schedule
-    limiter: Limiter
-    settle_steps: int
-    data: Dataset | None
-
+from raydream.errors import InputError
 
 Nodes = Sequence[Mapping[str, float]]
 """what each node of a machine or cluster offers, whoever holds it, by Ray's names: CPU, GPU, custom ones"""
@@ -219,149 +178,6 @@ def batches_that_fit(config: DistillConfig, object_store: int) -> int:
     return max(1, int((object_store / 2 if memory is None else memory * 2**20) / bytes_each))
 
 
-def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
-    """Load and probe the teacher, and see that it can be inverted as asked.
-
-    Returns:
-        the teacher; None where it is to be trained.
-
-    Raises:
-        InputError: a checkpoint, network, method, stage or target that cannot work.
-    """
-    if config.teacher.checkpoint is None:
-        teacher, network = None, build_teacher(config.teacher)
-        check_data(config.data, config.teacher, train=True)
-    else:
-        teacher = load_teacher(config.teacher)
-        network = teacher.network
-    check_network(network, config.teacher, config.synthesis, trained=teacher is not None)
-    check_targets(config.synthesis.targets, config.teacher.classes)
-    return teacher
-
-
-def check_run(config: DistillConfig) -> Checked:
-    """Load and probe the networks, read the real data, and build the limiter.
-
-    Raises:
-        InputError: a checkpoint, network, method or schedule that cannot work, or data that cannot be had.
-    """
-    schedule = Schedule.of(config)
-    teacher = check_teacher(config)
-    settle_steps = check_student(config)
-    data = check_data(config.data, config.teacher)
-    return Checked(teacher, schedule, make_limiter(config, schedule, settle_steps), settle_steps, data)
-
-
-@dataclass(frozen=True)
-class CheckedTransfer:
-    """What the checks of a transfer found out.
-
-    Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
-        images: to learn from; None where they are made first.
-        epochs: over them.
-        data: real ones, to measure on.
-        compared: earlier runs, see `runs/compared.py`.
-    """
-
-    teacher: Teacher | None
-    images: Images | None
-    epochs: Epochs
-    data: Dataset | None
-    compared: list[dict[str, Any]]
-
-
-def check_transfer(config: TransferConfig) -> CheckedTransfer:
-    """Load and probe the networks, and see that images and real data are what they take.
-
-    Raises:
-        InputError: a checkpoint, a network, a set of images, real data or an earlier run that do not fit.
-    """
-    images, count = find_images(config)
-    teacher = find_teacher(config, images)
-    check_student(config)
-    data, earlier = check_data(config.data, config.teacher), compared(as_dict(config), config.compare)
-    return CheckedTransfer(teacher, images, Epochs(count, config.student.batch_size, config.epochs), data, earlier)
-
-
-def find_images(config: TransferConfig | PruneConfig) -> tuple[Images | None, int]:
-    """What a student is to learn from, None where that is made first; and how many images that are.
-
-    Raises:
-        InputError: see `open_images`; or there are less than a step takes.
-    """
-    images = open_images(config) if config.images else None
-    count = config.new_images if images is None else len(images)
-    check_batch(config, count)
-    return images, count
-
-
-def check_batch(config: TransferConfig | PruneConfig, count: int) -> None:
-    """See that there are images for a step; raises InputError."""
-    if config.student.batch_size > count:
-        allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
-        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
-
-
-def find_teacher(config: TransferConfig | PruneConfig, images: Images | None) -> Teacher | None:
-    """The teacher of a run that is given its images or makes them; None where it is to be trained.
-
-    Raises:
-        InputError: a checkpoint, a network or data to train it on that do not fit.
-    """
-    teacher = None
-    if images is None:
-        teacher = check_teacher(config.making)
-    elif config.teacher.checkpoint is None:
-        check_data(config.data, config.teacher, train=True)
-    else:
-        teacher = load_teacher(config.teacher)
-    check_shapes(build_teacher(config.teacher) if teacher is None else teacher.network, config.teacher)
-    return teacher
-
-
-def open_images(config: TransferConfig | PruneConfig) -> Images:
-    """The share of the images named that a student is to learn from; some of them have been looked at.
-
-    Raises:
-        InputError: there are none, of another shape, they cannot be read, or their run is not done.
-    """
-    place, shape = folder_at(config.images, "images"), config.teacher.input_shape
-    if _holds_shards(place, config.images):
-        return Images.of(_images_of_run(config, open_shards(config.images)), config.share, config.seed)
-    chosen = Images.of(open_files(config.images, "images", shape), config.share, config.seed)
-    for rows in evenly_spread(chosen.pieces(), PIECES_LOOKED_AT):
-        chosen.source.read(np.array(evenly_spread(rows.tolist(), ROWS_LOOKED_AT)))
-    return chosen
-
-
-def _holds_shards(place: Folder, where: str) -> bool:
-    """Whether a folder is a run's, or one of a run's shards."""
-    try:
-        store = ShardStore(place / "images" if "images" in place.folders() else place)
-        return place.has(run_folder.MARKER) or bool(store.committed())
-    except OSError as error:
-        raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
-
-
-def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> Shards:
-    whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
-    if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
-        raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
-    try:
-        extents = [store.extent(batch) for batch in store.committed()]
-        looked_at = [store.read(batch) for batch in evenly_spread(store.committed(), PIECES_LOOKED_AT)]
-    except ShardError as error:
-        raise InputError("images", config.images, whole, f"{error}: resume it") from error
-    if other := {extent[1:] for extent in extents} - {shape}:
-        allowed = f"a run with images {shape}, as teacher.input_shape says"
-        raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
-    if len(logits := {batch.teacher_logits.shape[1] for batch in looked_at}) > 1:
-        remedy = f"there are {min(logits)} and {max(logits)} logits an image: name the images of one run"
-        raise InputError("images", config.images, "images of one teacher", remedy)
-    return Shards(store, store.committed(), [extent[0] for extent in extents])
-
-
 def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
@@ -409,17 +225,3 @@ def workers_beside_reading(
         if workers * student.cpus + read_cpus <= cpus + 1e-9 and workers * student.gpus <= gpus + 1e-9
     )
     return next(fits, 0)
-
-
-def check_student(config: DistillConfig | TransferConfig) -> int:
-    """See that the student takes the teacher's images and has its classes.
-
-    Returns:
-        training steps until its BN statistics may be competed with.
-
-    Raises:
-        InputError: it does not.
-    """
-    student = build_student(config.student, config.teacher)
-    check_pupil(student, config.teacher, config.student.network)
-    return steps_to_settle(student)
