@@ -35,8 +35,8 @@ from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, w
 from raydream.runtime.process_group import backend_for
 from raydream.runtime.session import device_of_driver
 from raydream.store.folders import LocalFolder
-from raydream.students.augmentation import StudentView
 from raydream.students.distillation import update_average
+from raydream.students.view import StudentView
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View

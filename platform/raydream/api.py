@@ -51,11 +51,12 @@ from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import check_finite, steps_to_settle
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.checks import check_network
 from raydream.synthesis.tasks import tasks_of
 from raydream.targets import check_targets
 from raydream.teachers import loading
 from raydream.teachers.checkpoints import check_values, load_weights
-from raydream.teachers.checks import check_network, check_pupil, check_shapes
+from raydream.teachers.checks import check_pupil, check_shapes
 from raydream.teachers.teacher import Teacher, make_teacher
 
 __all__ = [

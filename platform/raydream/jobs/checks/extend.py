@@ -13,7 +13,8 @@ from raydream.config import ContinualConfig, TeacherConfig
 from raydream.data import check_data
 from raydream.errors import InputError
 from raydream.networks import build_teacher
-from raydream.teachers.checks import check_network, check_shapes
+from raydream.synthesis.checks import check_network
+from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 

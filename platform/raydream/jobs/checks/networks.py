@@ -8,8 +8,9 @@ from raydream.config import (
 from raydream.data import check_data
 from raydream.networks import build_student, build_teacher
 from raydream.students.distillation import steps_to_settle
+from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, check_pupil
+from raydream.teachers.checks import check_pupil
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 

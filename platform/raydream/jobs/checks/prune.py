@@ -9,8 +9,8 @@ from raydream.errors import InputError
 from raydream.jobs.checks.images import find_images, find_teacher
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
+from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network
 from raydream.teachers.teacher import Teacher
 
 

@@ -29,8 +29,9 @@ from raydream.reproduction.tables import Cell
 from raydream.runtime.placement import Nodes
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, LocalFolder, folder_at
+from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
-from raydream.teachers.checks import check_network, check_shapes
+from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher, fingerprint_of
 

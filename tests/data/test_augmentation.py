@@ -5,15 +5,8 @@ import torch
 from torch import Tensor
 
 from raydream.config import ViewConfig
-from raydream.students.augmentation import (
-    StudentView,
-    cutout,
-    mixup,
-    random_affine,
-    random_flip,
-    random_shift,
-    random_tone,
-)
+from raydream.data.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
+from raydream.students.view import StudentView
 from raydream.teachers.normalisation import Normalisation
 
 NORMALISATION = Normalisation((0.4, 0.5), (0.25, 0.3))

@@ -6,9 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raydream.config import ViewConfig
-from raydream.teachers.normalisation import Normalisation
-
 
 def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Generator) -> Tensor:
     """Each image shifted by up to `most` pixels each way, with `fill` moving in at the edge.
@@ -93,34 +90,6 @@ def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
     weight = float(gammas[0] / gammas.sum())
     order = torch.randperm(len(x), generator=random).to(x.device)
     return weight * x + (1.0 - weight) * x[order]
-
-
-class StudentView:
-    """The view of images that teacher and student both see in one distillation step.
-
-    Images are augmented on the canvas (see `Normalisation.canvas`), so that brightness means the same for all teachers.
-
-    Args:
-        config: which augmentations, and how much of each.
-        normalisation: the teacher's.
-    """
-
-    def __init__(self, config: ViewConfig, normalisation: Normalisation) -> None:
-        self._config, self._canvas = config, normalisation.canvas()
-        self._black, self._from_canvas = self._canvas.valid_range()[0], normalisation.from_canvas()
-
-    def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """A view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""
-        config = self._config
-        x = random_shift(self._canvas(images), config.shift, self._black, random)
-        if config.flip:
-            x = random_flip(x, random)
-        x = random_affine(x, config.zoom, config.rotation, random)
-        x = random_tone(x, config.brightness, config.contrast, random)
-        x = cutout(x, config.cutout, random)
-        if config.mixup:
-            x = mixup(x, config.mixup, random)
-        return x * self._from_canvas
 
 
 def _even(count: int, random: torch.Generator) -> Tensor:
