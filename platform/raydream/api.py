@@ -133,7 +133,7 @@ def load_teacher(
     if isinstance(network, nn.Module):
         check_python(network, "teacher.network", name)
         if checkpoint is None:
-            check_values(network.state_dict(), "teacher.network", name)
+            check_values(network, network.state_dict(), "teacher.network", name)
         own = copy.deepcopy(network).cpu()
         if checkpoint is not None:
             load_weights(own, checkpoint, "teacher.checkpoint", name)

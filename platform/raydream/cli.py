@@ -110,18 +110,7 @@ def parse(
     if resumed and not any(option.startswith("--config") for option in given):
         # What is not said stays as it was, so that only what is said is compared below.
         given = ["--config", str(resumed[0].config), *given]
-    given = _with_single_arguments(kind, given, usual)
-    try:
-        settings = _plain(parser.parse_args(given))
-    except jsonargparse.ArgumentError as error:
-        raise _explain(kind, str(error), given) from error
-    except UnicodeDecodeError as error:
-        raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
-    except RecursionError as error:
-        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
-        raise InputError("command line", " ".join(given), allowed, remedy) from error
-    except ValueError as error:  # of a number with thousands of digits
-        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
+    settings = _settings(parser, kind, _with_single_arguments(kind, given, usual))
     run_dir, resume = settings.pop("run_dir"), settings.pop("resume")
     settings.pop("config", None)
     settings = runs.resolve(settings)
@@ -143,6 +132,22 @@ def parse(
         remedy = "a run goes on as it was begun: leave the option out, or begin a new run"
         raise InputError(field, here, f"{there!r}, as in {folder.shown('config.yaml')}", remedy)
     return Command(config, resume, folder)
+
+
+def _settings(parser: jsonargparse.ArgumentParser, kind: type, given: list[str]) -> dict[str, Any]:
+    """What a command line says, as nested dictionaries; raises InputError, and SystemExit as `parse` does."""
+    try:
+        settings: dict[str, Any] = _plain(parser.parse_args(given))
+        return settings
+    except jsonargparse.ArgumentError as error:
+        raise _explain(kind, str(error), given) from error
+    except UnicodeDecodeError as error:
+        raise InputError("--config", " ".join(given), "a YAML file in UTF-8", f"reading it failed: {error}") from error
+    except RecursionError as error:
+        allowed, remedy = "settings that are nested a few levels deep", "one contains itself, or has too many levels"
+        raise InputError("command line", " ".join(given), allowed, remedy) from error
+    except ValueError as error:  # of a number with thousands of digits
+        raise InputError("command line", " ".join(given), "what --help describes", first_line(error)) from error
 
 
 def run_job(
