@@ -15,7 +15,7 @@ ROOT = Path(raydream.__file__).parent
 ROWS = [
     "errors interruption memory machine terminal engine_version seeds",
     "config store",
-    "compute data losses networks runs search targets",
+    "augmentation compute data losses networks runs search targets",
     "cli schedule teachers",
     "students synthesis buffer evaluation",
     "pruning device_check",

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from raydream.config.conversion import as_dict
 from raydream.config import (
     AblateConfig,
     ContinualConfig,
@@ -19,6 +18,7 @@ from raydream.config import (
     TeacherJobConfig,
     TransferConfig,
 )
+from raydream.config.conversion import as_dict
 from raydream.runs.catalogue import KINDS, Figure, kind_of, main_figure
 
 TEACHER = TeacherConfig()

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
-from raydream.config.conversion import as_dict, validate
 from raydream.config import TransferConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError
-from raydream.runs.compared import compared, with_teachers
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
+from raydream.runs.compared import compared, with_teachers
 
 SUMMARY: dict[str, Any] = {
     "images_of": "this run, by noise",

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from raydream.config.conversion import as_dict
 from raydream.config import CoefficientsConfig, DistillConfig, SynthesisConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import InputError, ShardError
 from raydream.runs import metrics_frame, runs_frame
 from raydream.runs.run_folder import begin, check_teacher

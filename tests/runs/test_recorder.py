@@ -10,8 +10,8 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raydream.errors import InputError
-from raydream.runs import run_folder
 from raydream.reporting.progress import Display, State
+from raydream.runs import run_folder
 from raydream.runs.recorder import COLUMNS, Place, Recorder, flatten, overlap_share, union_length
 
 

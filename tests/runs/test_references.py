@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from raydream.cli import parse
-from raydream.config.conversion import as_dict
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import InputError
-from raydream.runs.run_folder import begin
 from raydream.runs.references import resolve
+from raydream.runs.run_folder import begin
 
 TEACHER = TeacherConfig(network="cifar_vgg11_bn", input_shape=(3, 32, 48), mean=(0.1,) * 3, std=(0.2,) * 3, classes=7)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from raydream.config.conversion import as_dict
 from raydream.config import DistillConfig, SynthesizeConfig, TeacherConfig, TransferConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import InputError
 from raydream.runs import run_folder
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references

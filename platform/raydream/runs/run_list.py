@@ -15,8 +15,8 @@ from pyarrow import ArrowException, fs
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.runs import run_folder
 from raydream.runs.catalogue import Figure, kind_of, main_figure
-from raydream.runs.run_folder import MARKER, SUMMARY, Marker, RunFolder
 from raydream.runs.references import OF_RUN
+from raydream.runs.run_folder import MARKER, SUMMARY, Marker, RunFolder
 from raydream.store.atomic import aside_name
 from raydream.store.documents import read_json
 from raydream.store.folders import Folder, LocalFolder, folder_at

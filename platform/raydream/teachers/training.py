@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raydream.augmentation import random_shift
 from raydream.config import TeacherConfig, TrainingConfig
-from raydream.data.augmentation import random_shift
 from raydream.data.splits import Split
 from raydream.networks import build_teacher
 from raydream.seeds import derive_seed, generator

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from raydream.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
 from raydream.config import ViewConfig
-from raydream.data.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
 from raydream.students.view import StudentView
 from raydream.teachers.normalisation import Normalisation
 
