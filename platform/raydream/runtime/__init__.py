@@ -1,4 +1,4 @@
-"""The runtime: the only folder that imports ray. Actors, the Ray Train function and the driver, all of them thin."""
+"""What a process of Ray's is made of: actors, Ray Train's function, the session, the pool, placement; all of them thin."""
 
 import os
 
