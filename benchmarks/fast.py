@@ -32,13 +32,13 @@ from matplotlib.ticker import LogLocator
 from students import merged
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
 

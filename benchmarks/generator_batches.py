@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import yaml
 
-from raydream.command_line import validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.evaluation.data_free import feature_distance
 from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule
 from raydream.search.space import merged
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import trained_teacher
 

@@ -26,15 +26,15 @@ from typing import Any
 import torch
 import yaml
 
-from raydream.command_line import validate
 from raydream.compute import DTYPES, autocast, operations, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
+from raydream.config.conversion import validate
 from raydream.device_check.plain_loop import PlainLoop
 from raydream.losses.feature_statistics import frozen_copy
 from raydream.machine import machine_cpus
 from raydream.networks import build_teacher
 from raydream.search.space import merged
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.stages import Stage, stages_of
 from raydream.teachers.loading import load_teacher

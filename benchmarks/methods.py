@@ -21,14 +21,14 @@ import torch
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarise
 from raydream.schedule import Schedule
 from raydream.search.space import settings_at
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 from raydream.teachers.loading import trained_teacher
 
 METHODS = "noise,deepdream,deep_inversion,adaptive,dafl,fast"

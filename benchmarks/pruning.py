@@ -34,9 +34,9 @@ from torch.nn import functional
 
 from raydream.applications.pruning import Pruning, Stage, Told
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, PruneConfig
+from raydream.config.conversion import validate
 from raydream.data import Split, load_data
 from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy
@@ -47,8 +47,8 @@ from raydream.networks.pruned import SelectedShortcut
 from raydream.schedule import Schedule
 from raydream.search.space import merged
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher

@@ -24,8 +24,8 @@ from typing import Any
 import safetensors.numpy
 
 from raydream.runtime.session import machine_text
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import fingerprint
 
 ROOT = Path(__file__).parents[1]

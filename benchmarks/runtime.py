@@ -32,20 +32,20 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import gather
 from raydream.buffer.limiter import SamplesPerInsert
-from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
-from raydream.folders import folder_at
+from raydream.config.conversion import validate
 from raydream.machine import machine_cpus
-from raydream.records import BatchId, ImageBatch, Order, Provenance
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.learner import Waits
 from raydream.runtime.session import machine_text
 from raydream.runtime.student import Feed, StudentPlan
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore, file_name
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import folder_at
+from raydream.store.records import BatchId, ImageBatch, Order, Provenance
+from raydream.store.shards import ShardStore, file_name
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays

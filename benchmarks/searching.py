@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from raydream.search.metrics import MEASURES
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 
 FREE = [name for name in MEASURES if name != "accuracy"]
 RESAMPLES = 2000

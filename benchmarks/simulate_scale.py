@@ -23,14 +23,14 @@ from rich.console import Console
 from rich.table import Table
 
 from raydream.buffer.limiter import SamplesPerInsert
-from raydream.folders import LocalFolder
-from raydream.records import BatchId
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.roster import Roster
 from raydream.runtime.session import machine_text
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore, file_name
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import LocalFolder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore, file_name
 
 BATCH_IMAGES, DRAW, BLOCK_STEPS, ROUNDS = 84, 256, 5, 100
 BATCH_S = 30.0

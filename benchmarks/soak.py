@@ -24,11 +24,11 @@ from typing import Any
 import pandas as pd
 from processes import descendants
 
-from raydream.folders import folder_at
 from raydream.runtime.session import machine_text
 from raydream.runtime.training import steps_saved
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import folder_at
+from raydream.store.shards import ShardStore
 
 ROOT = Path(__file__).parents[1]
 EVERY_S = 20.0

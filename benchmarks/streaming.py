@@ -30,13 +30,13 @@ from raydream.config import StudentConfig, TeacherConfig
 from raydream.data.sources import Images, Shards
 from raydream.machine import machine_cpus
 from raydream.networks import build_student, build_teacher
-from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.runtime.feeds import Feed, make_feed
 from raydream.runtime.learner import Waits
 from raydream.runtime.session import machine_text, object_store_bytes
 from raydream.schedule import Epochs
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.records import BatchId, ImageBatch, Provenance
+from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import make_teacher
 

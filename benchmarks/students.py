@@ -21,14 +21,14 @@ import numpy as np
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.command_line import as_dict, validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.search.space import merged
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher, fingerprint_of
 

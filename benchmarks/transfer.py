@@ -25,16 +25,16 @@ import torch
 import yaml
 
 from raydream.applications.transfer import run_epochs
-from raydream.command_line import as_dict, validate
 from raydream.config import BufferConfig, DistillConfig, SynthesisConfig, TransferConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.evaluation.intervals import summarise
-from raydream.folders import LocalFolder
 from raydream.networks import parameters_of
 from raydream.reproduction.sets import making, pixels_of
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.folders import LocalFolder
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
 

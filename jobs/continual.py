@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import ContinualConfig
 
 
 def _learn(command: Command[ContinualConfig]) -> None:
-    from raydream.runtime.continual import learn  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.extend import learn  # here: bad input is answered before torch and Ray are loaded
 
     learn(command)
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 
 
 def _distill(command: Command[DistillConfig]) -> None:
-    from raydream.runtime.distill import distill  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.distill import distill  # here: bad input is answered before torch and Ray are loaded
 
     distill(command)
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import EvaluateConfig
 
 
 def _evaluate(command: Command[EvaluateConfig]) -> None:
-    from raydream.applications.evaluation import evaluate  # here: bad input is answered before torch is loaded
+    from raydream.jobs.evaluate import evaluate  # here: bad input is answered before torch is loaded
 
     evaluate(command)
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import PruneConfig
 
 
 def _prune(command: Command[PruneConfig]) -> None:
-    from raydream.runtime.prune import prune  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.prune import prune  # here: bad input is answered before torch and Ray are loaded
 
     prune(command)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from raydream.command_line import run_tool
+from raydream.cli import run_tool
 
 
 def _report(given: argparse.Namespace) -> None:

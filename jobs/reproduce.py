@@ -2,13 +2,13 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import ReproduceConfig
 from raydream.reproduction.scales import defaults_for
 
 
 def _reproduce(command: Command[ReproduceConfig]) -> None:
-    from raydream.runtime.reproduce import reproduce  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.reproduce import reproduce  # here: bad input is answered before torch and Ray are loaded
 
     reproduce(command)
 

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import yaml
 
-from raydream.command_line import run_tool
+from raydream.cli import run_tool
 from raydream.errors import InputError, RaydreamError, first_line
-from raydream.folders import Folder, folder_at
-from raydream.reporting.catalogue import shown_figure
-from raydream.reporting.run_list import ListedRun, delete, find_runs, prunable, read_run
+from raydream.runs.catalogue import shown_figure
+from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run
+from raydream.store.folders import Folder, folder_at
 from raydream.terminal import printable
 
 MOST_LETTERS = 100

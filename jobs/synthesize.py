@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import SynthesizeConfig
 
 
 def _synthesize(command: Command[SynthesizeConfig]) -> None:
-    from raydream.runtime.synthesize import synthesize  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.synthesize import synthesize  # here: bad input is answered before torch and Ray are loaded
 
     synthesize(command)
 

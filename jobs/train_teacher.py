@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import TeacherJobConfig
 
 
 def _train(command: Command[TeacherJobConfig]) -> None:
-    from raydream.applications.teacher import train  # here: bad input is answered before torch is loaded
+    from raydream.jobs.train import train  # here: bad input is answered before torch is loaded
 
     train(command)
 

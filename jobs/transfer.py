@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import TransferConfig
 
 
 def _transfer(command: Command[TransferConfig]) -> None:
-    from raydream.runtime.transfer import transfer  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.transfer import transfer  # here: bad input is answered before torch and Ray are loaded
 
     transfer(command)
 

@@ -12,7 +12,7 @@ import pytest
 
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
 from tests import ledger
-from tests.jobs import STARTED, call, lockstep_options, run
+from tests.calls import STARTED, call, lockstep_options, run
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,17 +10,18 @@ import torch
 import yaml
 from torch import nn
 
-from raydream.command_line import as_dict, parse, validate
+from raydream.cli import parse
 from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TrainingConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError
 from raydream.networks import build_network
-from raydream.records import BatchId, Order
-from raydream.reporting.frames import differences
-from raydream.reporting.run_folder import first_difference
+from raydream.runs.frames import differences
+from raydream.runs.run_folder import first_difference
+from raydream.store.records import BatchId, Order
+from raydream.store.yaml_files import write_yaml
 from raydream.synthesis.recipe import recipe_of
 from raydream.teachers.loading import library_path
-from raydream.yaml_files import write_yaml
-from tests.jobs import TINY
+from tests.calls import TINY
 from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
 
 WRITTEN = {

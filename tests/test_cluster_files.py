@@ -13,7 +13,7 @@ from packaging.version import Version
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 CLUSTER = (ROOT / "cluster.yaml").read_text()
 RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text()

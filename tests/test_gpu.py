@@ -27,7 +27,6 @@ from raydream.config import (
     TransferConfig,
     ViewConfig,
 )
-from raydream.folders import LocalFolder
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import ObservedNetwork
 from raydream.networks import build_teacher
@@ -35,14 +34,15 @@ from raydream.runtime import generator, learner
 from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, with_generators
 from raydream.runtime.process_group import backend_for
 from raydream.runtime.session import device_of_driver
-from raydream.students.augmentation import StudentView
+from raydream.store.folders import LocalFolder
 from raydream.students.distillation import update_average
+from raydream.students.view import StudentView
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher
-from tests.jobs import call
+from tests.calls import call
 
 ROOT = Path(__file__).parents[1]
 CPU, GPU_IN_USE = torch.device("cpu"), torch.device("cuda", 1)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from raydream import interruption
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError, RaydreamError
-from tests.jobs import TINY
+from tests.calls import TINY
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 

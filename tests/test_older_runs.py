@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from raydream.command_line import validate
 from raydream.config import TeacherConfig
+from raydream.config.conversion import validate
 from raydream.engine_version import ENGINE_VERSION
-from raydream.reporting.catalogue import KINDS
-from raydream.reporting.run_folder import begin
-from raydream.reporting.run_list import find_runs
-from raydream.reporting.runs import resolve
+from raydream.runs.catalogue import KINDS
+from raydream.runs.references import resolve
+from raydream.runs.run_folder import begin
+from raydream.runs.run_list import find_runs
 from raydream.teachers.loading import load_teacher
-from tests.jobs import call, images_of
+from tests.calls import call, images_of
 
 ARCHIVES = sorted((Path(__file__).parent / "older").glob("*.tar.xz"))
 JOBS = sorted(kind.job for kind in KINDS)

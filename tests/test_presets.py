@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.command_line import validate
 from raydream.config import (
     ContinualConfig,
     DistillConfig,
@@ -16,6 +15,7 @@ from raydream.config import (
     TeacherJobConfig,
     TransferConfig,
 )
+from raydream.config.conversion import validate
 from raydream.networks import build_student, build_teacher, parameters_of
 from raydream.reproduction.scales import settings_of
 from raydream.synthesis.stages import stages_of, updates_of

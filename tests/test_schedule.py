@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydream.config import DistillConfig
-from raydream.records import BatchId
 from raydream.schedule import Epochs, Schedule, even_sizes
+from raydream.store.records import BatchId
 
 schedules = st.builds(
     Schedule,

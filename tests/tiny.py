@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raydream.command_line import as_dict
 from raydream.config import SynthesisConfig, SynthesizeConfig, TeacherConfig
-from raydream.folders import LocalFolder
+from raydream.config.conversion import as_dict
 from raydream.networks.digits import digits_network
-from raydream.records import BatchId, ImageBatch, Order, Provenance
-from raydream.reporting.run_folder import RunFolder, begin
-from raydream.shards import ShardStore, file_name
-from raydream.storage import write_json
+from raydream.runs.run_folder import RunFolder, begin
+from raydream.store.atomic import write_json
+from raydream.store.folders import LocalFolder
+from raydream.store.records import BatchId, ImageBatch, Order, Provenance
+from raydream.store.shards import ShardStore, file_name
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, freeze, make_teacher

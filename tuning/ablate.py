@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import AblateConfig
 
 
 def _ablate(command: Command[AblateConfig]) -> None:
-    from raydream.runtime.ablate import ablate  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.ablate import ablate  # here: bad input is answered before torch and Ray are loaded
 
     ablate(command)
 

@@ -2,12 +2,12 @@
 
 import sys
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import SearchConfig
 
 
 def _search(command: Command[SearchConfig]) -> None:
-    from raydream.runtime.search import search  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.search import search  # here: bad input is answered before torch and Ray are loaded
 
     search(command)
 

@@ -27,7 +27,7 @@ from raydream.applications.pruning import Pruning, described, total_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.buffer.limiter import make_limiter
-from raydream.command_line import Command, as_dict, validate
+from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import (
     ContinualConfig,
@@ -38,22 +38,25 @@ from raydream.config import (
     TeacherConfig,
     TransferConfig,
 )
+from raydream.config.conversion import as_dict, validate
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
 from raydream.networks import build_student, check_python
 from raydream.pruning.checks import check_prunable
-from raydream.reporting import run_folder, runs
+from raydream.runs import references as runs
+from raydream.runs import run_folder
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
 from raydream.students.distillation import check_finite, steps_to_settle
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.checks import check_network
 from raydream.synthesis.tasks import tasks_of
 from raydream.targets import check_targets
 from raydream.teachers import loading
 from raydream.teachers.checkpoints import check_values, load_weights
-from raydream.teachers.checks import check_network, check_pupil, check_shapes
+from raydream.teachers.checks import check_pupil, check_shapes
 from raydream.teachers.teacher import Teacher, make_teacher
 
 __all__ = [
@@ -130,7 +133,7 @@ def load_teacher(
     if isinstance(network, nn.Module):
         check_python(network, "teacher.network", name)
         if checkpoint is None:
-            check_values(network.state_dict(), "teacher.network", name)
+            check_values(network, network.state_dict(), "teacher.network", name)
         own = copy.deepcopy(network).cpu()
         if checkpoint is not None:
             load_weights(own, checkpoint, "teacher.checkpoint", name)
@@ -488,7 +491,7 @@ def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> 
         allowed = "0 for a teacher that only this process has"
         remedy = "load it by a name (package.module:factory) with a checkpoint, from which other processes can build it"
         raise InputError("generators", config.generators.count, allowed, remedy)
-    from raydream.runtime.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
+    from raydream.jobs.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
 
     where = run_dir or run_folder.default_path(config.experiment)
     run_folder.check_new(where)

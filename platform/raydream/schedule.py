@@ -8,8 +8,8 @@ the final steps. Everything here is decided from the configuration alone.
 from dataclasses import dataclass
 
 from raydream.config import DistillConfig
-from raydream.records import BatchId, Order
 from raydream.seeds import derive_seed
+from raydream.store.records import BatchId, Order
 from raydream.targets import choose_targets
 
 

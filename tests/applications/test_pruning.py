@@ -9,9 +9,9 @@ import torch
 from raydream.applications.pruning import CHECKPOINT, Pruning, Stage, Told, described, stages_of, total_steps
 from raydream.config import AdditionsConfig, PruneConfig, PruningConfig, StudentConfig
 from raydream.evaluation.latency import Latency, filters_of, flops_of
-from raydream.folders import LocalFolder
 from raydream.networks import build_teacher
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import make_teacher
 from tests.tiny import WIDTH, tiny_synthesis, tiny_teacher
 

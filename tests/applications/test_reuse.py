@@ -13,10 +13,10 @@ from pyarrow import fs
 from raydream.applications.reuse import EarlierImages, note_reused
 from raydream.config import CoefficientsConfig, SynthesisConfig
 from raydream.errors import ShardError
-from raydream.folders import LocalFolder, RemoteFolder
-from raydream.records import BatchId, ImageBatch, Order, Snapshot, _digest
-from raydream.reporting.run_folder import check_teacher, resume
-from raydream.shards import ShardStore
+from raydream.runs.run_folder import check_teacher, resume
+from raydream.store.folders import LocalFolder, RemoteFolder
+from raydream.store.records import BatchId, ImageBatch, Order, Snapshot, _digest
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, to_arrays
 from tests.tiny import finished_images, shard_path, tiny_student, tiny_synthesis, tiny_teacher

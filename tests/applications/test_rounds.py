@@ -6,8 +6,8 @@ import torch
 
 from raydream.applications.rounds import Rounds, rounds_of, run_rounds
 from raydream.config import DistillConfig
-from raydream.records import BatchId
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import shard_path, tiny_synthesis, tiny_teacher
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from raydream.reporting import run_folder
-from raydream.reporting.run_list import find_runs, mounts_below
-from raydream.storage import write_json
-from tests.jobs import call
+from raydream.runs import run_folder
+from raydream.runs.run_list import find_runs, mounts_below
+from raydream.store.atomic import write_json
+from tests.calls import call
 
 GOOD, BAD = Path("runs/good"), Path("runs/bad")
 DISTILL = {"experiment": "x", "rounds": {"count": 1}, "buffer": {}}
@@ -263,7 +263,7 @@ def test_what_is_mounted_is_left_alone(place, tmp_path, monkeypatch):
     make(Path("runs/group/other"))
     mounted = (mounted or Path("runs/group")).absolute()
     monkeypatch.setattr(
-        "raydream.reporting.run_list.MOUNTS", tmp_path / "mountinfo"
+        "raydream.runs.run_list.MOUNTS", tmp_path / "mountinfo"
     )  # as the kernel tells it, spaces in octal
     line = f"42 27 254:0 /else {str(mounted).replace(' ', chr(92) + '040')} rw,relatime - ext4 /dev/vda rw\n"
     (tmp_path / "mountinfo").write_text(line)
@@ -373,6 +373,6 @@ def test_a_run_that_ended_after_it_was_looked_at_is_no_longer_unfinished(monkeyp
     make(BAD, done=False)
     (found,) = [run for run in find_runs("runs") if run.state == "unfinished"]
     write_json(BAD / "summary.json", {})
-    monkeypatch.setattr("raydream.reporting.run_list.read_run", lambda *_: found)
+    monkeypatch.setattr("raydream.runs.run_list.read_run", lambda *_: found)
     done = tool("prune", BAD, "--unfinished", "--yes")
     assert done.returncode == 1 and BAD.exists()

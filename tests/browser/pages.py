@@ -11,23 +11,23 @@ from raydream.applications.continual.course import Course, load_groups
 from raydream.applications.continual.measures import confusion_matrix
 from raydream.applications.continual.results import Results, figures_of, summarised
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import as_dict
 from raydream.config import ContinualConfig, DistillConfig, PruneConfig, SearchConfig, TeacherJobConfig, TransferConfig
+from raydream.config.conversion import as_dict
 from raydream.data.digits import load_digits
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.evaluation.latency import measure_latencies
 from raydream.networks.digits import digits_network
-from raydream.records import ImageBatch
 from raydream.reporting.continual_report import write_continual_report
-from raydream.reporting.journal import Journal
 from raydream.reporting.report import write_report
-from raydream.reporting.run_folder import RunFolder, begin
 from raydream.reporting.search_report import write_search_report
+from raydream.runs.journal import Journal
+from raydream.runs.run_folder import RunFolder, begin
 from raydream.search.space import space_of
 from raydream.search.trials import Trials, images_of
-from raydream.shards import ShardStore
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import make_teacher
 from tests.reporting.test_figures import make_metrics
 from tests.reporting.test_report import SUMMARY

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydream.buffer.index import BufferIndex, gather
-from raydream.records import BatchId
+from raydream.store.records import BatchId
 
 ids = st.builds(BatchId, st.integers(0, 4), st.integers(0, 5))
 

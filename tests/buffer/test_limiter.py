@@ -5,8 +5,8 @@ import pytest
 from raydream.buffer.limiter import Lockstep, Progress, SamplesPerInsert, first_snapshot, make_limiter, opponent
 from raydream.config import DistillConfig
 from raydream.errors import InputError
-from raydream.records import BatchId
 from raydream.schedule import Schedule
+from raydream.store.records import BatchId
 
 
 def config_of(**changes: object) -> DistillConfig:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from raydream.buffer.limiter import Limiter, Lockstep, Progress, SamplesPerInsert, first_snapshot, make_limiter
 from raydream.config import DistillConfig
-from raydream.records import BatchId
 from raydream.schedule import Schedule
+from raydream.store.records import BatchId
 
 
 @dataclass

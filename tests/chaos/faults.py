@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import command_of, descendants
-from raydream.reporting.journal import read_journal
+from raydream.runs.journal import read_journal
 
 
 def kill(driver: int, kind: str, with_signal: signal.Signals = signal.SIGKILL) -> list[int]:

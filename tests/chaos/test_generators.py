@@ -10,14 +10,14 @@ import yaml
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import validate
 from raydream.config import DistillConfig
+from raydream.config.conversion import validate
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import trained_teacher
+from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
 from tests.conftest import Job
-from tests.jobs import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos

@@ -9,10 +9,10 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from benchmarks.processes import descendants
-from raydream.folders import folder_at
 from raydream.runtime.training import steps_saved
+from raydream.store.folders import folder_at
+from tests.calls import TINY, images_of, start, wait_until
 from tests.chaos.faults import assert_nothing_left, noted
-from tests.jobs import TINY, images_of, start, wait_until
 
 pytestmark = pytest.mark.chaos
 

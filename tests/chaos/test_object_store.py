@@ -14,8 +14,8 @@ from ray.cluster_utils import Cluster
 
 from raydream.networks import NETWORKS
 from raydream.teachers.checkpoints import save_network
+from tests.calls import images_of, start
 from tests.chaos.faults import assert_nothing_left
-from tests.jobs import images_of, start
 
 pytestmark = pytest.mark.chaos
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import descendants
-from raydream.folders import folder_at
 from raydream.runtime.failures import MAX_FAILURES
 from raydream.runtime.training import steps_saved
+from raydream.store.folders import folder_at
+from tests.calls import TINY, assert_same_run, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import assert_nothing_left, damage, kill, noted
 from tests.conftest import Job
-from tests.jobs import TINY, assert_same_run, images_of, lockstep_options, start, wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from raydream.reporting.journal import read_journal
+from raydream.runs.journal import read_journal
+from tests.calls import assert_same_run, lockstep_options, start, wait_until
 from tests.chaos.faults import damage, kill, noted
 from tests.conftest import Job
-from tests.jobs import assert_same_run, lockstep_options, start, wait_until
 
 pytestmark = pytest.mark.chaos
 

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.processes import command_of, descendants
 from raydream.teachers.checkpoints import save_network
+from tests.calls import start, wait_until
 from tests.chaos.faults import assert_nothing_left
-from tests.jobs import start, wait_until
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos

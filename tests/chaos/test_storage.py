@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raydream.teachers.checkpoints import save_network
-from tests.jobs import TINY, assert_same_images, images_of, run, start
+from tests.calls import TINY, assert_same_images, images_of, run, start
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.calls import assert_same_images, images_of
 from tests.cluster.conftest import ENV, Head
-from tests.jobs import assert_same_images, images_of
 from tests.tiny import finished_images
 
 pytestmark = pytest.mark.cluster

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.calls import TINY, images_of, start
 from tests.cluster.conftest import Head
-from tests.jobs import TINY, images_of, start
 
 pytestmark = pytest.mark.cluster
 

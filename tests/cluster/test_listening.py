@@ -10,8 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.calls import TINY, start, wait_until
 from tests.cluster.conftest import Head
-from tests.jobs import TINY, start, wait_until
 
 pytestmark = [
     pytest.mark.cluster,

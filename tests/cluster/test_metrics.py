@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from raydream.runtime.metrics import GAUGES
+from tests.calls import ROOT
 from tests.cluster.conftest import Head
-from tests.jobs import ROOT
 
 pytestmark = pytest.mark.cluster
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import command_of, descendants
-from raydream.folders import folder_at
 from raydream.runtime.training import steps_saved
+from raydream.store.folders import folder_at
+from tests.calls import ROOT, TINY, images_of, wait_until
 from tests.chaos.faults import assert_nothing_left, noted
 from tests.cluster.conftest import BIN, ENV
 from tests.cluster.hosts import Network, NoHostsError, network
-from tests.jobs import ROOT, TINY, images_of, wait_until
 
 pytestmark = pytest.mark.cluster
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 import pytest
 
-from raydream.folders import Folder, folder_at
-from raydream.reporting.lease import LAPSE_S
-from raydream.shards import ShardStore
-from tests.jobs import TINY, run, start, wait_until
+from raydream.runs.lease import LAPSE_S
+from raydream.store.folders import Folder, folder_at
+from raydream.store.shards import ShardStore
+from tests.calls import TINY, run, start, wait_until
 from tests.stores import new_bucket, s3_server
 
 pytestmark = pytest.mark.cluster

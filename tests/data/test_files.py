@@ -11,7 +11,7 @@ from PIL import Image
 
 from raydream.data.files import decoded, open_files
 from raydream.errors import InputError
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
 
 SHAPE = (3, 4, 6)

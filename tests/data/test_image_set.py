@@ -12,8 +12,8 @@ from torchvision.datasets import ImageFolder
 
 from raydream.data import ImageSet, export_folder
 from raydream.errors import InputError, ShardError
-from raydream.records import ImageBatch
-from raydream.shards import ShardStore
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydream.command_line import validate
 from raydream.config import DataConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.data import check_data, load_data
 from raydream.errors import InputError
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
 
 NETWORK = TeacherConfig(input_shape=(1, 4, 6), classes=5)

@@ -5,8 +5,8 @@ import pytest
 
 from raydream.data.sources import Images, Shards, by_part, evenly_spread
 from raydream.errors import ShardError
-from raydream.records import BatchId
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch
 
 SIZES = [4, 1, 6, 3]

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 PRESENT = ("torch", "numpy", "pydantic")
 

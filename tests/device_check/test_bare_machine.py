@@ -7,10 +7,10 @@ import sys
 import pytest
 
 from raydream.device_check.steps import STEPS
+from tests.calls import ROOT
 from tests.device_check.machines import bare_environment
-from tests.jobs import ROOT
 
-NEEDED = ["synthesis", "students.distillation", "networks", "teachers.teacher", "evaluation.latency", "storage"]
+NEEDED = ["synthesis", "students.distillation", "networks", "teachers.teacher", "evaluation.latency", "store.atomic"]
 TARGETS = sorted({step.target.partition(":")[0] for step in STEPS if "ray" not in step.needs})
 
 

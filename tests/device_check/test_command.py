@@ -8,7 +8,7 @@ import pytest
 from raydream.device_check import command
 from raydream.device_check.command import check
 from raydream.device_check.steps import STEPS, Step
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 BAD = [
     (["--device", "gpu"], "--device = 'gpu': must be one of auto, cpu, cuda, mps; "),

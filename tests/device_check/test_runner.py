@@ -14,7 +14,7 @@ from raydream.device_check import runner
 from raydream.device_check.runner import run_steps
 from raydream.device_check.steps import STEPS, Step, why_skipped
 from raydream.device_check.summary import failed, outcome, summary
-from tests.jobs import ROOT
+from tests.calls import ROOT
 
 FACTS = Step("facts", "what there is", "tests.device_check.fakes:facts", 30)
 

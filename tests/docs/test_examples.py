@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import raydream.config
-from raydream.command_line import parse
+from raydream.cli import parse
 from raydream.errors import InputError
 
 ROOT = Path(__file__).parents[2]

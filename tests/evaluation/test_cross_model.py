@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from raydream.evaluation.cross_model import target_shares
-from raydream.records import ImageBatch
+from raydream.store.records import ImageBatch
 from tests.tiny import some_batch, tiny_teacher
 
 

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
-from raydream.runtime.preflight import check_machine
+from raydream.runtime.placement import check_machine
 from raydream.schedule import Schedule
 
 pytestmark = pytest.mark.fuzz

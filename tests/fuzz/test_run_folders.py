@@ -13,16 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydream.command_line import Command, run_job
+from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
-from raydream.reporting import run_folder
-from raydream.reporting.journal import Journal, read_journal
-from raydream.reporting.recorder import Recorder
-from raydream.runtime.distill import distill
-from raydream.runtime.preflight import check_run
-from raydream.runtime.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.checks.distill import check_run
+from raydream.jobs.distill import distill
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal, read_journal
+from raydream.runs.recorder import Recorder
 from raydream.runtime.training import set_damaged_checkpoints_aside
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated
 

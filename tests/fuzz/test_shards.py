@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydream.errors import ShardError
-from raydream.records import BatchId, ImageBatch, Provenance
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId, ImageBatch, Provenance
+from raydream.store.shards import ShardStore
 from tests.fuzz.mutations import MUTATIONS, mutated
 from tests.tiny import shard_path
 

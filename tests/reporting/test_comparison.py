@@ -9,12 +9,12 @@ import pytest
 from raydream.errors import InputError
 from raydream.reporting.comparison import curves, short_names, write_comparison
 from raydream.reporting.figures import NARROW, WIDE
-from raydream.reporting.frames import metrics_frame
-from raydream.shards import ShardStore
-from tests.jobs import call
+from raydream.runs.frames import metrics_frame
+from raydream.store.shards import ShardStore
+from tests.calls import call
 from tests.reporting.test_figures import make_batch
-from tests.reporting.test_frames import make_comparable, runs  # noqa: F401
 from tests.reporting.test_report import Page
+from tests.runs.test_frames import make_comparable, runs  # noqa: F401
 
 
 def test_the_page_has_all_four_and_nothing_leaves_it(runs, tmp_path):  # noqa: F811

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from raydream.errors import ShardError
-from raydream.records import BatchId, ImageBatch, Provenance
 from raydream.reporting import figures
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId, ImageBatch, Provenance
+from raydream.store.shards import ShardStore
 from tests.tiny import local_run
 
 COLUMNS = {

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from raydream.command_line import as_dict
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
+from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text
-from raydream.reporting.run_folder import begin
+from raydream.runs.run_folder import begin
 
 
 def test_the_time_left_follows_from_what_this_session_has_done():

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from raydream.errors import ShardError
-from raydream.reporting.journal import Journal
 from raydream.reporting.report import write_report
+from raydream.runs.journal import Journal
 from tests.reporting.test_figures import make_metrics, make_run
 from tests.tiny import local_run
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from raydream.command_line import Command, parse
+from raydream.cli import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
-from raydream.folders import LocalFolder
-from raydream.reporting import run_folder
+from raydream.runs import run_folder
+from raydream.store.folders import LocalFolder
 
 
 def begun_together(path: Path, count: int) -> list[run_folder.RunFolder]:

@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from raydream.applications.continual.course import load_groups
-from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.data.digits import load_digits
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError, InputError
-from raydream.folders import LocalFolder
+from raydream.jobs.checks.reproduce import bases_of, check_table
+from raydream.jobs.reproduce import library_of
 from raydream.networks.digits import digits_network
-from raydream.reporting import run_folder
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
 from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
@@ -24,10 +24,10 @@ from raydream.reproduction.results import Results, as_frame, in_summary, rows_of
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import Cell, cells_of
-from raydream.runtime.reproduce import library_of
-from raydream.runtime.reproduce_preflight import bases_of, check_table
+from raydream.runs import run_folder
 from raydream.search.space import merged
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import make_teacher
 from tests.tiny import tiny_teacher
 

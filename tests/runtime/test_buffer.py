@@ -9,11 +9,11 @@ import pytest
 from raydream.buffer.limiter import Lockstep
 from raydream.config import DistillConfig
 from raydream.errors import StallError
-from raydream.folders import LocalFolder
-from raydream.records import BatchId
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
 
 SCHEDULE = Schedule.of(

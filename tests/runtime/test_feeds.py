@@ -21,7 +21,7 @@ from raydream.errors import InputError, ShardError
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
 from raydream.schedule import Epochs
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch
 
 

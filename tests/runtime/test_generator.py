@@ -9,12 +9,12 @@ import ray
 from ray.util.queue import Queue
 
 from raydream.config import DistillConfig
-from raydream.folders import LocalFolder
-from raydream.records import BatchId, Order
-from raydream.reporting.run_folder import check_teacher, resume
+from raydream.runs.run_folder import check_teacher, resume
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import LocalFolder
+from raydream.store.records import BatchId, Order
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import to_arrays
 from tests.tiny import finished_images, tiny_network, tiny_synthesis, tiny_teacher
 

@@ -10,12 +10,12 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raydream.config import DistillConfig
-from raydream.folders import LocalFolder
-from raydream.records import Snapshot
 from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.session import share_of_gpu_left
+from raydream.store.folders import LocalFolder
+from raydream.store.records import Snapshot
 from raydream.teachers.teacher import to_arrays
-from tests.jobs import TINY, call, images_of
+from tests.calls import TINY, call, images_of
 from tests.tiny import tiny_network
 
 ROOT = Path(__file__).parents[2]

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from raydream.errors import ShardError
-from raydream.records import BatchId
 from raydream.runtime.mending import MAX_SESSIONS, with_whole_shards
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch
 
 BATCH = BatchId(1, 2)

@@ -1,8 +1,8 @@
 import pytest
 
 from raydream.errors import RaydreamError
-from raydream.records import BatchId
 from raydream.runtime.roster import MAX_FAILURES, MAX_TRIES, Roster
+from raydream.store.records import BatchId
 
 
 def batch(index: int) -> BatchId:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from tests.jobs import TINY, assert_same_run, images_of, run, start
+from tests.calls import TINY, assert_same_run, images_of, run, start
 
 
 @pytest.mark.long

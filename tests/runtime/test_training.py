@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from raydream.folders import folder_at
 from raydream.runtime.learner import CHECKPOINT
 from raydream.runtime.training import LISTED, set_damaged_checkpoints_aside
+from raydream.store.folders import folder_at
 
 
 class Hostile:

@@ -1,8 +1,8 @@
 import pytest
 
 from raydream.errors import RaydreamError
-from raydream.folders import LocalFolder
-from raydream.records import Snapshot
+from raydream.store.folders import LocalFolder
+from raydream.store.records import Snapshot
 from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import tiny_network

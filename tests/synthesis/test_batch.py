@@ -8,9 +8,9 @@ import torch
 
 from raydream.config import DistillConfig
 from raydream.networks import build_student
-from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
+from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.synthesis.batch import BatchMaker, Made
 from raydream.teachers.teacher import to_arrays
 from tests.synthesis.test_engine import NarrowWithoutGradients

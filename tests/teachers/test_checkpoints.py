@@ -371,6 +371,21 @@ def test_auxiliary_heads_that_the_network_has_are_loaded(tmp_path):
     assert same(loaded(tmp_path / "weights.pt", Headed()), state)
 
 
+def test_masks_of_infinity_are_no_weights(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+            self.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+
+    state = Masked().state_dict()
+    torch.save(state, tmp_path / "weights.pt")
+    assert same(loaded(tmp_path / "weights.pt", Masked()), state)
+    torch.save({**state, "linear.bias": state["mask"][0]}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"linear.bias holds NaN or infinity"):
+        loaded(tmp_path / "weights.pt", Masked())
+
+
 def test_saved_weights_come_back(network, state, tmp_path):
     save_network(network, tmp_path / "weights.safetensors")
     assert same(safetensors.torch.load_file(tmp_path / "weights.safetensors"), state)

@@ -13,7 +13,8 @@ from raydream.config import StageConfig, TeacherConfig
 from raydream.errors import InputError
 from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
 from raydream.networks.digits import digits_network
-from raydream.teachers.checks import check_network, check_shapes, probe
+from raydream.synthesis.checks import check_network
+from raydream.teachers.checks import check_shapes, probe
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import WIDTH, tiny_network, tiny_synthesis
 

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.errors import first_line
-from raydream.folders import Folder
-from raydream.learned import LearnedStates
 from raydream.networks import PRUNED
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
@@ -27,11 +25,13 @@ from raydream.pruning.importance import CRITERIA, Evidence
 from raydream.pruning.latency_table import LatencyTable
 from raydream.pruning.ranking import Rule, choose_channels
 from raydream.pruning.streams import find_streams, remove
-from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.schedule import Epochs
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
-from raydream.storage import damaged_name
+from raydream.store.atomic import damaged_name
+from raydream.store.folders import Folder
+from raydream.store.learned import LearnedStates
+from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
 from raydream.targets import choose_targets

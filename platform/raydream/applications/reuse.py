@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from raydream.errors import DocumentError, ShardError
-from raydream.folders import Folder, LocalFolder
-from raydream.records import BatchId
-from raydream.reporting.run_folder import Marker, read_marker
-from raydream.reporting.run_list import run_places
-from raydream.shards import ShardStore
+from raydream.runs.run_folder import Marker, read_marker
+from raydream.runs.run_list import run_places
+from raydream.store.folders import Folder, LocalFolder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 
 log = logging.getLogger(__name__)
 

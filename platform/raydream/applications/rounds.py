@@ -15,12 +15,12 @@ from torch import nn
 
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import DistillConfig
-from raydream.learned import LearnedStates
 from raydream.networks import build_student
-from raydream.records import ImageBatch, Snapshot
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.learned import LearnedStates
+from raydream.store.records import ImageBatch, Snapshot
+from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, to_arrays

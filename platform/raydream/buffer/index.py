@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from raydream.records import BatchId
+from raydream.store.records import BatchId
 
 
 @dataclass(frozen=True)

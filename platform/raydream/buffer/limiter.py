@@ -10,8 +10,8 @@ from typing import Protocol
 
 from raydream.config import DistillConfig
 from raydream.errors import InputError
-from raydream.records import BatchId
 from raydream.schedule import Schedule
+from raydream.store.records import BatchId
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A field's type and `Field(...)` say what is allowed, its docstring says what it means and in which unit (and is its
 `--help`). Rules that tie fields of one component together live in that component's `__post_init__`; rules that need
-the network or the machine live in `runtime/preflight.py`. Nothing here imports torch or Ray, so that a typing
+the network or the machine live in `jobs/checks/`. Nothing here imports torch or Ray, so that a typing
 mistake is answered at once.
 """
 

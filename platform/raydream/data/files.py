@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from raydream.data.sources import Source, by_part
 from raydream.errors import InputError, first_line
-from raydream.folders import Folder, file_at, folder_at
 from raydream.memory import check_fits
-from raydream.records import parse_shape
+from raydream.store.folders import Folder, file_at, folder_at
+from raydream.store.records import parse_shape
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "png")
 LABEL_COLUMNS = ("label", "target")

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from raydream.errors import InputError, ShardError, first_line
-from raydream.folders import Folder, folder_at
-from raydream.records import BatchId, ImageBatch
-from raydream.shards import ShardStore
-from raydream.storage import ASIDE
+from raydream.store.atomic import ASIDE
+from raydream.store.folders import Folder, folder_at
+from raydream.store.records import BatchId, ImageBatch
+from raydream.store.shards import ShardStore
 
 
 class Batches(Protocol):

@@ -6,9 +6,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from raydream.records import BatchId
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 
 Value = TypeVar("Value")
 

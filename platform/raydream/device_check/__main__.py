@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raydream.device_check.steps import StepError
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import raydream
 from raydream.device_check.steps import Step, why_skipped
 from raydream.device_check.summary import outcome
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 
 Result = dict[str, Any]
 """of a step: ok (None where it was skipped), error, seconds, figures"""

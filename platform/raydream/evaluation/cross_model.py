@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raydream.records import ImageBatch
+from raydream.store.records import ImageBatch
 from raydream.teachers.teacher import Teacher
 
 

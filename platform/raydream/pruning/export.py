@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
 
 _ANY = torch.export.Dim("count", min=1)
 """number of images"""

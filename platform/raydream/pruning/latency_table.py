@@ -14,7 +14,7 @@ from torch import nn
 from raydream.evaluation.latency import Latency, device_name, measure_latencies
 from raydream.networks.pruned import resize
 from raydream.pruning.costs import input_shapes
-from raydream.storage import write_json
+from raydream.store.atomic import write_json
 
 PASSES = 21
 """of which a layer's time is the median"""

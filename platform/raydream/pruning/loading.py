@@ -1,8 +1,8 @@
 """The network that a pruning left, by one call."""
 
-from raydream.command_line import validate
 from raydream.config import TeacherConfig
-from raydream.reporting import runs
+from raydream.config.conversion import validate
+from raydream.runs import references as runs
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from raydream.errors import InputError, ShardError
-from raydream.folders import folder_at
-from raydream.records import ImageBatch
-from raydream.reporting import run_folder
-from raydream.reporting.catalogue import shown_figure
 from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labelled_grid, panel_grid
-from raydream.reporting.frames import differences, final_figures, method_of, metrics_frame
 from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
-from raydream.reporting.run_list import ListedRun, read_run
+from raydream.runs import run_folder
+from raydream.runs.catalogue import shown_figure
+from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
+from raydream.runs.run_list import ListedRun, read_run
+from raydream.store.folders import folder_at
+from raydream.store.records import ImageBatch
 from raydream.terminal import printable
 
 CURVES = {

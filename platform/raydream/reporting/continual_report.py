@@ -8,10 +8,10 @@ from raydream.applications.continual.results import FIGURES, Results
 from raydream.config import ContinualConfig
 from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
 from raydream.reporting.cost import cost_rows
-from raydream.reporting.journal import read_journal
 from raydream.reporting.page import Section, pictures, write_page
 from raydream.reporting.report import mended_rows, stage_rows
-from raydream.reporting.run_folder import RunFolder
+from raydream.runs.journal import read_journal
+from raydream.runs.run_folder import RunFolder
 
 
 def write_continual_report(

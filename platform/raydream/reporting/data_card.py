@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
-from raydream.command_line import as_dict
 from raydream.config import SynthesizeConfig
-from raydream.reporting.run_folder import RunFolder
-from raydream.storage import write_aside
+from raydream.config.conversion import as_dict
+from raydream.runs.run_folder import RunFolder
+from raydream.store.atomic import write_aside
 
 OPENING = """\
 ```python

@@ -21,10 +21,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
-from raydream.records import BatchId, ImageBatch
-from raydream.reporting.run_folder import RunFolder
-from raydream.shards import ShardStore
-from raydream.storage import write_aside
+from raydream.runs.run_folder import RunFolder
+from raydream.store.atomic import write_aside
+from raydream.store.records import BatchId, ImageBatch
+from raydream.store.shards import ShardStore
 
 WIDE, NARROW = 10.0, 4.2
 """widths of a figure in inches: for a laptop's window, and for a phone's"""

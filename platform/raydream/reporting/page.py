@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from raydream.reporting.figures import DPI, NARROW, WIDE
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
 
 MOST_SVG_BYTES = 400_000
 """a figure whose drawing is larger than that goes into the page as a PNG"""

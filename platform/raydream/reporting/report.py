@@ -10,10 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from raydream.documents import read_json, read_yaml
 from raydream.errors import ShardError
-from raydream.folders import LocalFolder
-from raydream.records import ImageBatch
 from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import (
     MOST_CURVES,
@@ -27,11 +24,14 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
-from raydream.reporting.journal import Entry, read_journal
 from raydream.reporting.page import Section, grid_picture, pictures, write_page
-from raydream.reporting.recorder import COLUMNS, read_metrics
-from raydream.reporting.run_folder import RunFolder
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
+from raydream.runs.journal import Entry, read_journal
+from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.run_folder import RunFolder
+from raydream.store.documents import read_json, read_yaml
+from raydream.store.folders import LocalFolder
+from raydream.store.records import ImageBatch
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -9,13 +9,13 @@ from raydream.errors import ShardError
 from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import image_grid
 from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
-from raydream.reporting.run_folder import RunFolder
 from raydream.reporting.search_figures import best_so_far, importance_bars, parallel_coordinates
+from raydream.runs.run_folder import RunFolder
 from raydream.search.importance import importances
 from raydream.search.metrics import MEASURES, metric_of
 from raydream.search.space import Space, shown
 from raydream.search.trials import Trials, images_of
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 
 BEST_SHOWN = 12
 """trials in the table of the best"""

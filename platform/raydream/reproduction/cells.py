@@ -23,12 +23,12 @@ from raydream.evaluation.comparison import agreement
 from raydream.evaluation.cross_model import sized
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.evaluation.quality import Seen, frechet_distance, inception_score, pairwise_distance, precision_recall
-from raydream.folders import Folder
-from raydream.records import ImageBatch
 from raydream.reproduction.sets import make_set, open_set, pixels_of, some_of
 from raydream.reproduction.tables import Cell
 from raydream.schedule import Epochs, Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.students.distillation import check_finite
 from raydream.synthesis.stages import stages_of as synthesis_stages
 from raydream.teachers.teacher import Teacher

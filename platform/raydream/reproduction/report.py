@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from raydream.config import ReproduceConfig
-from raydream.reporting.journal import read_journal
 from raydream.reporting.page import Section, grid_picture, pictures, write_page
 from raydream.reporting.report import mended_rows, stage_rows
-from raydream.reporting.run_folder import RunFolder
 from raydream.reproduction.cells import Filled
 from raydream.reproduction.figures import learning_curves, method_grid, projections
 from raydream.reproduction.results import (
@@ -23,7 +21,9 @@ from raydream.reproduction.results import (
     shown_table,
 )
 from raydream.reproduction.tables import Cell
-from raydream.storage import write_aside, write_json
+from raydream.runs.journal import read_journal
+from raydream.runs.run_folder import RunFolder
+from raydream.store.atomic import write_aside, write_json
 
 TITLES = {
     1: "Students by method",

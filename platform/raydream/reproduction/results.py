@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from raydream.documents import read_json
 from raydream.evaluation.intervals import summarise
-from raydream.folders import Folder
 from raydream.reproduction.cells import Filled
 from raydream.reproduction.paper import paper_figures
 from raydream.reproduction.tables import Cell
+from raydream.store.documents import read_json
+from raydream.store.folders import Folder
 
 HEADLINES = {
     1: "student_accuracy",

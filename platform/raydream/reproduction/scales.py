@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from raydream.documents import parse_yaml
 from raydream.errors import DocumentError
 from raydream.search.space import merged
+from raydream.store.documents import parse_yaml
 
 SCALES = ("digits", "cifar", "paper")
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from raydream.applications.rounds import run_rounds
-from raydream.command_line import as_dict
 from raydream.config import (
     BufferConfig,
     DistillConfig,
@@ -18,15 +17,16 @@ from raydream.config import (
     SynthesisConfig,
     TeacherConfig,
 )
+from raydream.config.conversion import as_dict
 from raydream.data import Dataset
 from raydream.data.files import open_files
 from raydream.data.sources import Images
 from raydream.engine_version import ENGINE_VERSION
-from raydream.folders import Folder
-from raydream.records import ImageBatch
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 FORMAT_VERSION = 3

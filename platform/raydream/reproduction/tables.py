@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from raydream import __version__
-from raydream.command_line import as_dict
 from raydream.config import (
     ContinualConfig,
     DistillConfig,
@@ -19,6 +18,7 @@ from raydream.config import (
     TransferConfig,
 )
 from raydream.config.continual import ALL_METHODS
+from raydream.config.conversion import as_dict
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import InputError
 from raydream.reproduction.sets import FORMAT_VERSION, REAL, key_of, making

@@ -9,11 +9,11 @@ from raydream.buffer.index import BufferIndex, Draw
 from raydream.buffer.limiter import Limiter, Progress
 from raydream.buffer.sampler import uniform_draw
 from raydream.errors import StallError
-from raydream.folders import Folder
-from raydream.records import BatchId
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 
 log = logging.getLogger(__name__)
 

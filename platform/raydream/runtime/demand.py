@@ -7,7 +7,7 @@ from ray.util.placement_group import (
     remove_placement_group,
 )
 
-from raydream.runtime.preflight import Wanted
+from raydream.runtime.placement import Wanted
 
 
 class Demand:

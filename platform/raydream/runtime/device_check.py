@@ -17,15 +17,15 @@ from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, Synt
 from raydream.device_check.smoke import random_images
 from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import find_subject
-from raydream.folders import folder_at
-from raydream.records import BatchId, Order
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.learner import Learner
 from raydream.runtime.messages import drain
+from raydream.runtime.placement import Nodes
 from raydream.runtime.pool import Finished, GeneratorPool
-from raydream.runtime.preflight import Nodes
 from raydream.runtime.session import ray_session
 from raydream.runtime.training import train
+from raydream.store.folders import folder_at
+from raydream.store.records import BatchId, Order
 from raydream.teachers.teacher import to_arrays
 
 STEPS = 4

@@ -11,12 +11,12 @@ from raydream.config import DistillConfig, TransferConfig
 from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
-from raydream.folders import Folder
 from raydream.networks import build_student
-from raydream.records import BatchId, Snapshot
-from raydream.reporting.recorder import Recorder
+from raydream.runs.recorder import Recorder
 from raydream.runtime.logs import name_logs
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId, Snapshot
+from raydream.store.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 

@@ -13,15 +13,15 @@ import ray
 from raydream.compute import use_device
 from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import RaydreamError, SynthesisError
-from raydream.folders import Folder
-from raydream.records import BatchId
 from raydream.runtime.failures import own_error
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.candidates import random_points
 from raydream.search.space import Space, config_at
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 

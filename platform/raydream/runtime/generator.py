@@ -13,13 +13,13 @@ from ray.util.queue import Queue
 from raydream.applications.reuse import EarlierImages
 from raydream.compute import compute_deterministically, use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
-from raydream.folders import Folder
-from raydream.learned import LearnedStates
 from raydream.networks import build_student
-from raydream.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import BatchProgress, Receipt, Teller
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.learned import LearnedStates
+from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import teacher_from_arrays
 

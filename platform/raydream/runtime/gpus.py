@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from raydream.config import DistillConfig, PruneConfig, SynthesizeConfig, TransferConfig
-from raydream.runtime.preflight import Nodes
+from raydream.runtime.placement import Nodes
 
 Config = TypeVar("Config", DistillConfig, SynthesizeConfig, TransferConfig, PruneConfig)
 

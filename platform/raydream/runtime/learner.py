@@ -19,12 +19,12 @@ from ray.util.queue import Queue
 
 from raydream.compute import compute_deterministically, use_device
 from raydream.config import DistillConfig, TransferConfig
-from raydream.folders import Folder, LocalFolder
 from raydream.networks import build_student
-from raydream.records import Snapshot
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import StudentReport
 from raydream.seeds import derive_seed
+from raydream.store.folders import Folder, LocalFolder
+from raydream.store.records import Snapshot
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 

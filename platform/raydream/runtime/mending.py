@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raydream.errors import ShardError
-from raydream.shards import ShardStore
+from raydream.store.shards import ShardStore
 
 MAX_SESSIONS = 4
 """that one run may need; a disk that damages more shards than that is not worth writing to"""

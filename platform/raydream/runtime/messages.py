@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ray.util.queue import Queue
 
-from raydream.records import BatchId, Provenance, Snapshot
+from raydream.store.records import BatchId, Provenance, Snapshot
 
 TELL_S = 1.0
 """between two pieces of news of the same, at least"""

@@ -10,14 +10,14 @@ from ray.util.queue import Queue
 
 from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.errors import RaydreamError, StallError
-from raydream.records import BatchId, Order
 from raydream.runtime.demand import Demand
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.messages import Receipt
-from raydream.runtime.preflight import Wanted, generators_that_fit, missing
+from raydream.runtime.placement import Wanted, generators_that_fit, missing
 from raydream.runtime.roster import Roster
 from raydream.runtime.session import actor_options, cluster_nodes
+from raydream.store.records import BatchId, Order
 
 _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 

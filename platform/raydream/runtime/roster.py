@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from raydream.errors import RaydreamError
-from raydream.records import BatchId
+from raydream.store.records import BatchId
 
 MAX_TRIES = 4
 """of a batch; after that the batch itself is at fault, unless there is a generator that has not failed at it yet"""

@@ -28,7 +28,7 @@ from raydream.interruption import ENDING
 from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
 from raydream.runtime.gpus import share_to_measure_on, uses_gpus
-from raydream.runtime.preflight import Nodes
+from raydream.runtime.placement import Nodes
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
 

@@ -12,13 +12,13 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig
-from raydream.folders import Folder
-from raydream.records import BatchId
 from raydream.runtime.learner import Learner, Reporter, Waits
-from raydream.runtime.preflight import Nodes, student_workers_that_fit
+from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
 
 FETCH_TIMEOUT_S = 60.0
 """for a batch from the object store; after that its shard is read"""

@@ -12,15 +12,15 @@ from ray.util.queue import Queue
 
 from raydream.config import DistillConfig, TransferConfig
 from raydream.errors import first_line
-from raydream.folders import Folder
 from raydream.runtime.failures import Attempts
 from raydream.runtime.learner import read_checkpoint
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
-from raydream.runtime.preflight import Nodes
+from raydream.runtime.placement import Nodes
 from raydream.runtime.process_group import StudentGroup, backend_for
 from raydream.runtime.session import can_be_placed, cluster_nodes
-from raydream.storage import damaged_name
+from raydream.store.atomic import damaged_name
+from raydream.store.folders import Folder
 
 log = logging.getLogger(__name__)
 

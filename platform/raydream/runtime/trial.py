@@ -18,24 +18,24 @@ from ray import tune
 from torch import nn
 
 from raydream.applications.rounds import Rounds, rounds_of
-from raydream.command_line import validate
 from raydream.compute import use_device
 from raydream.config import DistillConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.data import Split
 from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
-from raydream.folders import Folder
-from raydream.learned import LearnedStates
 from raydream.losses.feature_statistics import keeps_statistics
-from raydream.records import ImageBatch
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.metrics import score_of
 from raydream.search.trials import images_of
 from raydream.seeds import derive_seed
-from raydream.shards import ShardStore
+from raydream.store.folders import Folder
+from raydream.store.learned import LearnedStates
+from raydream.store.records import ImageBatch
+from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.stages import updates_of
 from raydream.teachers.teacher import Teacher, teacher_from_arrays

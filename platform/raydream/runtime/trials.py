@@ -14,8 +14,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
-from raydream.command_line import as_dict
 from raydream.config import DistillConfig, SearchConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import InputError
 from raydream.runtime.failures import last_line
 from raydream.runtime.trial import TrialPlan, TrialRun

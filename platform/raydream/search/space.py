@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from raydream.command_line import as_dict, validate
 from raydream.config import DistillConfig, SearchConfig
+from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError
 
 KINDS = ("log_uniform", "uniform", "choice", "grid")

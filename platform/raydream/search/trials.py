@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from raydream.folders import Folder
-from raydream.reporting.json_lines import append_line, read_lines
 from raydream.search.metrics import MEASURES, score_of
 from raydream.search.space import Point
+from raydream.store.folders import Folder
+from raydream.store.json_lines import append_line, read_lines
 
 
 def images_of(place: Folder, trial: int) -> Folder:

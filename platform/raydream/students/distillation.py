@@ -15,7 +15,7 @@ from raydream.errors import DivergenceError
 from raydream.losses.divergences import kl_divergence
 from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.seeds import derive_seed, generator
-from raydream.students.augmentation import StudentView
+from raydream.students.view import StudentView
 from raydream.teachers.teacher import Teacher
 
 

@@ -6,8 +6,8 @@ import safetensors
 import safetensors.numpy
 
 from raydream.errors import RaydreamError
-from raydream.folders import Folder
-from raydream.records import Snapshot
+from raydream.store.folders import Folder
+from raydream.store.records import Snapshot
 from raydream.teachers.teacher import fingerprint
 
 

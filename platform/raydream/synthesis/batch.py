@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from raydream.config import SynthesisConfig
-from raydream.learned import Learned, LearnedStates
-from raydream.records import ImageBatch, Order, Provenance, Snapshot
+from raydream.store.learned import Learned, LearnedStates
+from raydream.store.records import ImageBatch, Order, Provenance, Snapshot
 from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
 from raydream.synthesis.recipe import recipe_of
 from raydream.teachers.teacher import Teacher, load_arrays

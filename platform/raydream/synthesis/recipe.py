@@ -8,7 +8,7 @@ from dataclasses import asdict
 from raydream.compute import arithmetic, choose_dtype
 from raydream.config import SynthesisConfig
 from raydream.engine_version import ENGINE_VERSION
-from raydream.records import ImageBatch, Order
+from raydream.store.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 ELSEWHERE = (

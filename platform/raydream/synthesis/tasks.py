@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import open_shards
 from raydream.errors import InputError, ShardError
-from raydream.records import BatchId, Order
 from raydream.schedule import even_sizes
 from raydream.seeds import derive_seed
+from raydream.store.records import BatchId, Order
 from raydream.targets import choose_targets
 
 DEFAULT_IMAGES = 256

@@ -3,7 +3,7 @@
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from raydream.errors import InputError, first_line
-from raydream.folders import file_at
 from raydream.memory import in_words
-from raydream.storage import write_aside
+from raydream.store.atomic import write_aside
+from raydream.store.folders import file_at
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
 """under which a state dict may lie in a checkpoint; the first that is there counts"""
@@ -22,6 +22,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 """that wrappers put before every name: DataParallel, torch.compile, training frameworks"""
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """what only training needs"""
+STATISTICS = ("running_mean", "running_var")
+"""of batch normalisation"""
 COMPRESSED = 2**26
 """bytes that a zip file may be larger unpacked: code in it is compressed, weights never are"""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
@@ -66,25 +68,24 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
     numbers = {key: each for key, each in fitting.items() if not key.endswith(COUNTERS)}
     types = [f"{key} {_kind(each)} for {_kind(own[key])}" for key, each in numbers.items() if not _fits(each, own[key])]
     if types:
-        allowed, remedy = (
-            f"a checkpoint of {name} in its types of numbers",
-            f"it holds {_some(types)}: save them as these",
-        )
-        raise InputError(field, value, allowed, remedy)
-    check_values({key: each.to(own[key].dtype) for key, each in numbers.items()}, field, value)
+        remedy = f"it holds {_some(types)}: save them as these"
+        raise InputError(field, value, f"a checkpoint of {name} in its types of numbers", remedy)
+    check_values(network, {key: each.to(own[key].dtype) for key, each in numbers.items()}, field, value)
     network.load_state_dict(fitting, strict=False)
 
 
-def check_values(state: Mapping[str, Tensor], field: str, value: str) -> None:
-    """See that a network's weights are ones that it can compute with.
+def check_values(network: nn.Module, state: Mapping[str, Any], field: str, value: str) -> None:
+    """See that the values of a network's state dict, its own or others, are ones that it can compute with.
 
     Args:
         field, value: what to blame.
 
     Raises:
-        InputError: there are NaN or infinity, negative variances, complex or quantized numbers, or nothing but zeros.
+        InputError: there are NaN or infinity among weights or statistics (other buffers, such as masks, may hold
+            infinity), negative variances, complex or quantized numbers, or nothing but zeros.
     """
-    problem = next((f"{key} {wrong}" for key, each in state.items() if (wrong := _wrong(key, each))), "")
+    learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    problem = next((f"{key} {wrong}" for key, each in state.items() if (wrong := _wrong(key, each, learned))), "")
     numbers = [each for each in state.values() if isinstance(each, Tensor) and each.is_floating_point()]
     if not problem and numbers and not any(each.any() for each in numbers):
         problem = "it holds nothing but zeros"
@@ -92,12 +93,12 @@ def check_values(state: Mapping[str, Tensor], field: str, value: str) -> None:
         raise InputError(field, value, "of finite real weights, and variances >= 0", f"{problem}: take another one")
 
 
-def _wrong(key: str, value: Any) -> str:
+def _wrong(key: str, value: Any, learned: Container[str]) -> str:
     if not _is_plain(value):
         return f"is {_called(value)}"
     if value.is_complex():
         return f"is {_kind(value)}"
-    if not value.isfinite().all():
+    if (key in learned or key.endswith(STATISTICS)) and not value.isfinite().all():
         return "holds NaN or infinity"
     return "holds negative variances" if key.endswith("running_var") and (value < 0).any() else ""
 

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raydream.augmentation import random_shift
 from raydream.config import TeacherConfig, TrainingConfig
 from raydream.data.splits import Split
 from raydream.networks import build_teacher
 from raydream.seeds import derive_seed, generator
-from raydream.students.augmentation import random_shift
 from raydream.teachers.normalisation import Normalisation
 
 OnEpoch = Callable[[int, float, nn.Module], None]

@@ -11,7 +11,7 @@ from raydream.applications.continual.course import Learned
 from raydream.applications.continual.measures import accuracies
 from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
 from raydream.applications.continual.widening import widened
-from raydream.folders import LocalFolder
+from raydream.store.folders import LocalFolder
 from tests.tiny import tiny_network
 
 TEACHER = np.diag([5] * 10)

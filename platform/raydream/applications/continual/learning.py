@@ -17,8 +17,8 @@ from raydream.config import ContinualConfig, StudentConfig
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError
 from raydream.seeds import derive_seed, generator
-from raydream.students.augmentation import StudentView
 from raydream.students.distillation import learning_rate, make_optimizer
+from raydream.students.view import StudentView
 from raydream.teachers.teacher import Teacher
 
 OnEpoch = Callable[[int, float, nn.Module], None]

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from raydream.applications.continual.course import Learned
 from raydream.applications.continual.measures import Accuracies, accuracies, forgetting
-from raydream.documents import read_json
-from raydream.folders import Folder
+from raydream.store.documents import read_json
+from raydream.store.folders import Folder
 from raydream.teachers.teacher import fingerprint, to_arrays
 
 IMAGES = "images"

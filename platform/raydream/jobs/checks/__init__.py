@@ -1,0 +1,1 @@
+"""What each job refuses before Ray starts. Nothing here imports Ray."""

@@ -1,0 +1,102 @@
+"""What a student is to learn from: images that are there, or how many are to be made."""
+
+import numpy as np
+
+from raydream.config import (
+    PruneConfig,
+    TransferConfig,
+)
+from raydream.data import check_data
+from raydream.data.files import open_files
+from raydream.data.image_set import open_shards
+from raydream.data.sources import Images, Shards, evenly_spread
+from raydream.errors import InputError, ShardError, first_line
+from raydream.jobs.checks.networks import check_teacher
+from raydream.networks import build_teacher
+from raydream.runs import run_folder
+from raydream.store.folders import Folder, folder_at
+from raydream.store.shards import ShardStore
+from raydream.teachers.checks import check_shapes
+from raydream.teachers.loading import load_teacher
+from raydream.teachers.teacher import Teacher
+
+PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
+"""of other people's images, before a run begins: parts of a set at most, and images of each"""
+
+
+def find_images(config: TransferConfig | PruneConfig) -> tuple[Images | None, int]:
+    """What a student is to learn from, None where that is made first; and how many images that are.
+
+    Raises:
+        InputError: see `open_images`; or there are less than a step takes.
+    """
+    images = open_images(config) if config.images else None
+    count = config.new_images if images is None else len(images)
+    check_batch(config, count)
+    return images, count
+
+
+def check_batch(config: TransferConfig | PruneConfig, count: int) -> None:
+    """See that there are images for a step; raises InputError."""
+    if config.student.batch_size > count:
+        allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
+        raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
+
+
+def find_teacher(config: TransferConfig | PruneConfig, images: Images | None) -> Teacher | None:
+    """The teacher of a run that is given its images or makes them; None where it is to be trained.
+
+    Raises:
+        InputError: a checkpoint, a network or data to train it on that do not fit.
+    """
+    teacher = None
+    if images is None:
+        teacher = check_teacher(config.making)
+    elif config.teacher.checkpoint is None:
+        check_data(config.data, config.teacher, train=True)
+    else:
+        teacher = load_teacher(config.teacher)
+    check_shapes(build_teacher(config.teacher) if teacher is None else teacher.network, config.teacher)
+    return teacher
+
+
+def open_images(config: TransferConfig | PruneConfig) -> Images:
+    """The share of the images named that a student is to learn from; some of them have been looked at.
+
+    Raises:
+        InputError: there are none, of another shape, they cannot be read, or their run is not done.
+    """
+    place, shape = folder_at(config.images, "images"), config.teacher.input_shape
+    if _holds_shards(place, config.images):
+        return Images.of(_images_of_run(config, open_shards(config.images)), config.share, config.seed)
+    chosen = Images.of(open_files(config.images, "images", shape), config.share, config.seed)
+    for rows in evenly_spread(chosen.pieces(), PIECES_LOOKED_AT):
+        chosen.source.read(np.array(evenly_spread(rows.tolist(), ROWS_LOOKED_AT)))
+    return chosen
+
+
+def _holds_shards(place: Folder, where: str) -> bool:
+    """Whether a folder is a run's, or one of a run's shards."""
+    try:
+        store = ShardStore(place / "images" if "images" in place.folders() else place)
+        return place.has(run_folder.MARKER) or bool(store.committed())
+    except OSError as error:
+        raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
+
+
+def _images_of_run(config: TransferConfig | PruneConfig, store: ShardStore) -> Shards:
+    whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
+    if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
+        raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
+    try:
+        extents = [store.extent(batch) for batch in store.committed()]
+        looked_at = [store.read(batch) for batch in evenly_spread(store.committed(), PIECES_LOOKED_AT)]
+    except ShardError as error:
+        raise InputError("images", config.images, whole, f"{error}: resume it") from error
+    if other := {extent[1:] for extent in extents} - {shape}:
+        allowed = f"a run with images {shape}, as teacher.input_shape says"
+        raise InputError("images", config.images, allowed, f"there are images {other.pop()}")
+    if len(logits := {batch.teacher_logits.shape[1] for batch in looked_at}) > 1:
+        remedy = f"there are {min(logits)} and {max(logits)} logits an image: name the images of one run"
+        raise InputError("images", config.images, "images of one teacher", remedy)
+    return Shards(store, store.committed(), [extent[0] for extent in extents])

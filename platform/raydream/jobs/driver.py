@@ -1,0 +1,245 @@
+"""The driver: starts a run's processes, hands out batches as the limiter allows, and brings in what they made."""
+
+import heapq
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+from ray.util.queue import Queue
+
+from raydream.buffer.limiter import Progress, opponent
+from raydream.config import DistillConfig
+from raydream.errors import StallError
+from raydream.jobs.checks.distill import Checked
+from raydream.jobs.run_log import Chronicle
+from raydream.reporting.progress import Display
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.run_folder import RunFolder
+from raydream.runtime.buffer import Buffer, BufferPlan
+from raydream.runtime.evaluator import Evaluator
+from raydream.runtime.failures import own_error
+from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
+from raydream.runtime.placement import batches_that_fit
+from raydream.runtime.pool import GeneratorPool
+from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
+from raydream.runtime.student import StudentPlan
+from raydream.runtime.training import set_damaged_checkpoints_aside, train
+from raydream.store.records import BatchId, Snapshot
+from raydream.store.shards import ShardStore
+from raydream.students.snapshots import read_snapshot, write_snapshot
+from raydream.teachers.teacher import Teacher, to_arrays
+
+# A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
+_BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
+# A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
+_train = ray.remote(num_cpus=0, max_retries=3)(train)
+_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+
+POLL_S = 0.1
+
+
+class Driver:
+    """One run on a Ray session that is up.
+
+    Args:
+        config: of the run.
+        checked: what `check_run` found.
+        teacher: to invert.
+        folder: of the run.
+        recorder, display: where to tell what happens.
+        journal: where to note what was mended.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        checked: Checked,
+        teacher: Teacher,
+        folder: RunFolder,
+        recorder: Recorder,
+        display: Display,
+        journal: Journal,
+    ) -> None:
+        self._config, self._checked, self._teacher = config, checked, teacher
+        self._schedule, self._folder = checked.schedule, folder
+        self._recorder, self._journal = recorder, journal
+        self._store = ShardStore(folder.images)
+        committed = set(self._store.committed())
+        self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
+        self._chronicle = Chronicle(config, self._schedule, folder, len(committed), recorder, display)
+        self._measuring: list[ray.ObjectRef] = []
+        self._snapshot: Snapshot | None = None
+        self._snapshot_ref: ray.ObjectRef | None = None
+        self._trained = False
+
+    def run(self) -> Snapshot:
+        """Make all images and train the student.
+
+        Returns:
+            the trained student.
+
+        Raises:
+            RaydreamError: a generator or the student failed for good.
+        """
+        self._start()
+        try:
+            while not self._done():
+                round_ended = self._collect_reports()
+                self._start_batches()
+                if round_ended:
+                    self._save()
+                self._collect_batches()
+                self._collect_measurements()
+                self._check_alive()
+            assert self._snapshot is not None
+            return self._snapshot
+        finally:
+            self._save()
+
+    def _save(self) -> None:
+        self._recorder.flush()
+        self._folder.save()
+
+    def _start(self) -> None:
+        config, schedule = self._config, self._schedule
+        self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        most_handles = batches_that_fit(config, object_store_bytes())
+        buffer = BufferPlan(
+            schedule,
+            self._checked.limiter,
+            config.seed,
+            self._folder.images,
+            config.buffer.block_steps,
+            most_handles,
+            config.buffer.stall_timeout_s,
+        )
+        here = {"scheduling_strategy": beside_the_driver()}
+        self._buffer = _BufferActor.options(name="buffer", **here).remote(buffer)
+        student = config.student if config.synthesis.competes else None
+        plan = GeneratorPlan(
+            self._folder.run,
+            config.device,
+            config.teacher,
+            config.synthesis,
+            student,
+            config.generators,
+            shards=self._folder.images,
+            sources=self._folder.images,
+            reuse=config.reuse and str(Path(config.reuse).absolute()),
+            batches=schedule.total_batches,
+            lockstep=config.rounds.lockstep,
+        )
+        processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
+        gpus = share_of_gpu_left(config.device, processes)
+        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
+        self._evaluator = evaluator.remote(config, self._folder.images, gpus)
+        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
+        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
+        training = StudentPlan(
+            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
+        )
+        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
+            self._journal.note(f"{damage}, and the student starts anew")
+        self._training = _train.options(**here).remote(training, self._folder.checkpoints)
+        self._last_news = time.time()
+
+    def _done(self) -> bool:
+        learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
+        return learned and self._trained and not (self._pending or self._pool.in_flight or self._measuring)
+
+    def _progress(self) -> Progress:
+        status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
+        step = self._snapshot.step if self._snapshot else None
+        # A buffer that was begun anew has handed out nothing, whatever the student has behind it.
+        status = replace(status, drawn_steps=max(status.drawn_steps, step or 0))
+        if step is not None and self._config.synthesis.competes and step < self._checked.settle_steps:
+            step = None
+        return replace(status, in_flight=len(self._pool.in_flight), snapshot_step=step)
+
+    def _start_batches(self) -> None:
+        progress = self._progress()
+        while self._pending and self._pool.has_idle() and self._checked.limiter.may_start(self._pending[0], progress):
+            batch = heapq.heappop(self._pending)
+            order = self._schedule.order(batch, self._config)
+            if order.after in self._pool.in_flight:  # else it is committed, as batches are begun in order
+                heapq.heappush(self._pending, batch)
+                break
+            snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
+            source = self._schedule.source_of(batch, self._config)
+            if source is not None and not self._store.has(source):  # damaged, and being made again
+                heapq.heappush(self._pending, batch)
+                break
+            self._pool.start(order, snapshot, source)
+            progress = replace(progress, in_flight=len(self._pool.in_flight))
+        self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
+
+    def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
+        newest = self._snapshot.step if self._snapshot else None
+        step = opponent(self._checked.limiter, batch, newest)
+        if step is None:
+            return None
+        if step == newest:
+            return self._snapshot_ref
+        return ray.put(read_snapshot(self._folder.snapshots, step))
+
+    def _collect_batches(self) -> None:
+        finished, lost = self._pool.collect(POLL_S, more=bool(self._pending))
+        for batch in lost:
+            heapq.heappush(self._pending, batch)
+        for made in finished:
+            inserted = self._buffer.insert.remote(made.batch, [made.images])
+            ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
+            self._last_news = time.time()
+            self._chronicle.batch_made(made.batch, made.receipt)
+            if made.batch.index == 0 and self._snapshot_ref is not None:
+                self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
+
+    def _collect_reports(self) -> bool:
+        """Take in what the student told; True if it ended a round."""
+        round_ended = False
+        report: StudentReport | BatchProgress | Notice
+        for report in drain(self._reports):
+            if isinstance(report, Notice):
+                self._journal.note(report.text)
+                continue
+            self._last_news = time.time()
+            if isinstance(report, BatchProgress):
+                self._pool.heard(report.batch)
+                self._chronicle.batch_progressed(report)
+                continue
+            if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
+                self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
+            if self._config.rounds.lockstep and self._config.synthesis.competes:
+                write_snapshot(self._folder.snapshots, report.snapshot)
+            self._snapshot = report.snapshot
+            self._snapshot_ref = ray.put(report.snapshot)
+            self._chronicle.student_reported(report)
+            if self._schedule.ends_round(report.snapshot.step):
+                round_ended = True
+                self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
+        return round_ended
+
+    def _collect_measurements(self) -> None:
+        if not self._measuring:
+            return
+        ready, self._measuring = ray.wait(self._measuring, num_returns=len(self._measuring), timeout=0)
+        for done in ready:
+            self._chronicle.student_measured(*ray.get(done))
+
+    def _check_alive(self) -> None:
+        if not self._trained and ray.wait([self._training], timeout=0)[0]:
+            try:
+                ray.get(self._training)
+            except ray.exceptions.RayError as error:
+                raise own_error(error, "the student failed") from error
+            self._trained = True
+        if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
+            making = ", ".join(map(str, self._pool.in_flight)) or "none"
+            raise StallError(
+                f"no new image batch and no report of the student for {self._config.buffer.stall_timeout_s:g} s "
+                f"(buffer.stall_timeout_s); batches in the making: {making}; the student's last report: "
+                f"{self._snapshot.step if self._snapshot else 'none'} of {self._schedule.total_steps} steps"
+            )

@@ -1,0 +1,319 @@
+"""The job that teaches a network new classes, by several methods side by side."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from ray.util.queue import Queue
+from rich.console import Console
+
+from raydream.applications.continual.course import Course
+from raydream.applications.continual.measures import accuracies, confusion_matrix
+from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
+from raydream.cli import Command
+from raydream.compute import use_device
+from raydream.config import ContinualConfig
+from raydream.config.conversion import as_dict
+from raydream.errors import DivergenceError, RaydreamError, first_line
+from raydream.jobs.checks.extend import CheckedContinual, check_continual
+from raydream.jobs.teacher import keep_teacher, with_kept_teacher
+from raydream.networks import build_teacher
+from raydream.reporting.continual_report import write_continual_report
+from raydream.reporting.cost import cost_rows, hours
+from raydream.reporting.progress import printer, result_table
+from raydream.runs import run_folder
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
+from raydream.runtime.gpus import idle_gpus
+from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import TaskProgress, Teller
+from raydream.runtime.placement import check_workers
+from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.tasks import Tasks
+from raydream.store.atomic import write_aside, write_json
+from raydream.store.folders import Folder
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CoursePlan:
+    """What all courses share.
+
+    Attributes:
+        shared: a list with the reference to the teacher's arrays and the groups' data.
+        results: folder that steps are committed to.
+        reports: of `Tasks`.
+    """
+
+    config: ContinualConfig
+    shared: list[ray.ObjectRef]
+    results: Folder
+    reports: Queue
+
+
+def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
+    """Take the steps of a course that are not committed; where its process is lost, Ray begins it again.
+
+    Returns:
+        why it failed; None where it did not.
+    """
+    name_logs(f"course {method}", seed)
+    config, (arrays, groups) = plan.config, ray.get(plan.shared[0])
+    device = use_device(config.device, config.student.cpus, config.student.gpus)
+    teacher = teacher_from_arrays(config.teacher, arrays).to(device)
+    results = Results(plan.results)
+    course = Course(
+        config, method, seed, teacher, groups, Teller(plan.reports, partial(TaskProgress, _shown((method, seed))))
+    )
+    done, state = results.begin(method, seed)
+    began = time.perf_counter()
+    try:
+        for learned in course.steps(done, state):
+            results.commit(method, seed, learned, time.perf_counter() - began)
+            log.info("step %d, %.0f s", learned.step, time.perf_counter() - began)
+            began = time.perf_counter()
+    except DivergenceError as error:
+        return first_line(error)
+    return None
+
+
+_take_task = ray.remote(max_retries=3)(_take)
+
+
+def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
+    """Teach a network new classes by all methods, or go on with it; returns the summary, also in the run folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
+            is joined is known later.
+        RaydreamError: no course came to its end, or a process failed for good; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    if is_local():
+        nodes = machine_nodes([config.student])
+        check_workers(config, 0.0, nodes)
+        if notice := idle_gpus(config.device, {"student.gpus": config.student.gpus}, nodes):
+            printer(console)(notice)
+    checked = check_continual(config, with_kept_teacher(config.teacher, command.resumed))
+    folder = command.folder()
+    with run_folder.held(folder):
+        printer(console)(f"run {folder.run} in {folder.shown()}")
+        summary = run_folder.read_summary(folder)
+        if summary is None:
+            summary = _run(config, checked, folder, began_at, console)
+        write_continual_report(folder, config, summary, Results(_place(folder)))
+    _show(summary, folder, console)
+    return summary
+
+
+def _run(
+    config: ContinualConfig, checked: CheckedContinual, folder: RunFolder, began_at: float, console: Console
+) -> dict[str, Any]:
+    say = printer(console)
+    device, recipe = (
+        device_of_driver(config.device, [config.student.gpus]),
+        (config.teacher, config.training, config.data),
+    )
+    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
+    with recording(folder, began_at, say) as (recorder, journal):
+        with contextlib.ExitStack() as session:
+            with recorder.stage("start"):
+                check = partial(check_workers, config, 0.0)
+                session.enter_context(ray_session(check, [config.student], folder.run))
+            with recorder.stage("courses"):
+                before = _before(config, checked, teacher)
+                failed = _Courses(config, checked, teacher, folder).run(console, partial(_record, recorder, before))
+        for (method, seed), reason in failed.items():
+            journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
+        summary = _summarise(config, checked, before, folder, recorder)
+        summary |= {"teacher_fingerprint": teacher.fingerprint, "student": _save_student(config, folder, journal)}
+        figures = {
+            f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
+        }
+        recorder.hyper_parameters(as_dict(config), figures)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def _place(folder: RunFolder) -> Folder:
+    return folder.place / "courses"
+
+
+def _courses(config: ContinualConfig) -> Iterator[tuple[str, int]]:
+    """Method and seed of each, those of one seed together."""
+    for seed in range(config.seed, config.seed + config.seeds):
+        for method in config.methods:
+            yield method, seed
+
+
+class _Courses:
+    """All courses, as the driver sees them: begun, told of, and waited for."""
+
+    def __init__(self, config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder) -> None:
+        self._config, self._folder, self._results = config, folder, Results(_place(folder))
+        shared = [ray.put((to_arrays(teacher.network), checked.groups))]
+        self._tasks = Tasks("courses", config.stall_timeout_s)
+        plan = CoursePlan(config, shared, _place(folder), self._tasks.reports)
+        task = _take_task.options(**actor_options(config.student.resources))
+        for course in _courses(config):
+            share = self._results.begin(*course)[0] / len(config.steps)
+            self._tasks.add(_shown(course), share, task.remote(plan, *course) if share < 1 else None)
+
+    def run(
+        self, console: Console, record: Callable[[ContinualConfig, Results, str, int], None]
+    ) -> dict[tuple[str, int], str]:
+        """Wait for the end of all, and show how far they are.
+
+        Args:
+            record: is told of each course that has come to its end.
+
+        Returns:
+            why courses failed, by method and seed.
+
+        Raises:
+            RaydreamError: a process failed for good, or nothing was heard for too long.
+        """
+        failed, courses, say = {}, {_shown(course): course for course in _courses(self._config)}, printer(console)
+        for name, reason in self._tasks.ended(console):
+            if reason is None:
+                record(self._config, self._results, *courses[name])
+            else:
+                failed[courses[name]] = reason
+            say(self._told(courses[name]) if reason is None else f"{name} failed: {reason}")
+            self._folder.save()
+        return failed
+
+    def _told(self, course: tuple[str, int]) -> str:
+        steps = self._results.steps(*course)
+        reached = accuracies(np.array(steps[-1]["confusion"]), _sizes(self._config))
+        seconds = sum(step["seconds"] for step in steps)
+        return f"{_shown(course)}: all {reached.all:.1%}  old {reached.old:.1%}  new {reached.new:.1%}  {seconds:.0f} s"
+
+
+def _shown(course: tuple[str, int]) -> str:
+    return f"{course[0]} (seed {course[1]})"
+
+
+def _sizes(config: ContinualConfig) -> list[int]:
+    return [config.teacher.classes, *(len(step.classes) for step in config.steps)]
+
+
+def _before(config: ContinualConfig, checked: CheckedContinual, teacher: Teacher) -> np.ndarray:
+    """Confusion matrix of the teacher, on test images of its classes."""
+    first = checked.groups[0].test
+    return confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
+
+
+def _summarise(
+    config: ContinualConfig, checked: CheckedContinual, before: np.ndarray, folder: RunFolder, recorder: Recorder
+) -> dict[str, Any]:
+    """The final figures; accuracies are shares in [0, 1] of real test images."""
+    results, sizes = Results(_place(folder)), _sizes(config)
+    methods, tables = {}, []
+    for method in config.methods:
+        courses, confusions, seconds = [], [], []
+        for seed in (seed for each, seed in _courses(config) if each == method):
+            steps = results.steps(method, seed)
+            if len(steps) < len(config.steps):
+                continue
+            courses.append(figures_of(steps, before, sizes))
+            tables.append(table_of(method, seed, courses[-1]["steps"]))
+            confusions.append(np.array(steps[-1]["confusion"]))
+            seconds.append(sum(step["seconds"] for step in steps))
+            _record(recorder, before, config, results, method, seed)
+        if courses:
+            confusion = np.sum(confusions, 0).tolist()
+            methods[method] = summarised(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
+    if not methods:
+        raise RaydreamError(f"not one course came to its end; {folder.shown(folder.journal.name)} says why")
+    table = pd.concat(tables, ignore_index=True)
+    write_aside(folder.path / "courses.parquet", lambda aside: table.to_parquet(aside, index=False))
+    return {
+        "methods": methods,
+        "seed": config.seed,
+        "seeds": config.seeds,
+        "data": [each.name for each in (config.data, *config.steps)],
+        "classes_by_group": sizes,
+        "teacher_accuracy": float(np.trace(before) / before.sum()),
+        "test_images": sum(len(group.test.labels) for group in checked.groups),
+        "new_images": [len(group.train.labels) for group in checked.groups[1:]],
+        "images_per_class": config.images_per_class,
+        "wall_s": recorder.time_s(time.time()),
+        "seconds_by_stage": recorder.seconds_by_stage(),
+        **hours(*((step["seconds"], 1, config.student) for each in _courses(config) for step in results.steps(*each))),
+        **machine_text(),
+    }
+
+
+def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) -> str | None:
+    """Keep the network of the first course that came to its end as the run's own.
+
+    Returns:
+        which that is; None where a description cannot tell how to build it, or none can be read.
+    """
+    results, teacher = Results(_place(folder)), replace(config.teacher, classes=sum(_sizes(config)))
+    for method, seed in sorted(_courses(config), key=lambda course: config.methods.index(course[0])):
+        done, state = results.begin(method, seed)
+        if done < len(config.steps) or state is None:
+            continue
+        network = build_teacher(teacher)
+        if _shapes(network.state_dict()) != _shapes(state):
+            why = f"{teacher.network} with {teacher.classes} classes cannot be built from its description"
+            journal.note(f"run:DIR does not name what is left, as {why}: load courses/*.safetensors into your own")
+            return None
+        network.load_state_dict(state)
+        save_network(network, folder.student)
+        described = {"network": teacher.network, "arguments": teacher.arguments, "classes": teacher.classes}
+        write_json(folder.network, described)
+        return _shown((method, seed))
+    return None
+
+
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+def _record(
+    recorder: Recorder, before: np.ndarray, config: ContinualConfig, results: Results, method: str, seed: int
+) -> None:
+    """A course in metrics.parquet, once: test accuracies by step, and the curve of each step by epoch."""
+    now, source, steps = time.time(), f"{method}-{seed}", results.steps(method, seed)
+    if (recorder.table()["source"] == source).any():
+        return
+    table = table_of(method, seed, figures_of(steps, before, _sizes(config))["steps"])
+    for row in table.to_dict("records"):
+        for name in ("all", "old", "new"):
+            if pd.notna(row[f"accuracy_{name}"]):
+                recorder.point(now, source, f"{source}/accuracy/{name}", row[f"accuracy_{name}"], step=row["step"])
+    epochs = 0
+    for step in steps:
+        for point in step["curve"]:
+            for name in ("loss", "old", "new"):
+                at = int(epochs + point["epoch"])
+                recorder.point(now, source, f"{source}/validation/{name}", point[name], step=at)
+        epochs += len(step["curve"])
+    recorder.flush()
+
+
+def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+    rows = {"": "all classes, old and new ones; forgetting"}
+    for method, values in summary["methods"].items():
+        told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
+        rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
+    rows |= {"seconds": f"{summary['wall_s']:.0f}", **cost_rows(summary)}
+    if summary["student"] is not None:
+        rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
+    console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))

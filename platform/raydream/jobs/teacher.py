@@ -1,0 +1,52 @@
+"""The teacher of a run: loaded, found or trained, and kept in the run's folder."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from raydream.config import DataConfig, TeacherConfig, TrainingConfig
+from raydream.runs import run_folder
+from raydream.runs.run_folder import RunFolder
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.loading import trained_teacher
+from raydream.teachers.teacher import Teacher
+
+
+def with_kept_teacher(teacher: TeacherConfig, resumed: RunFolder | None) -> TeacherConfig:
+    """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
+    return replace(teacher, checkpoint=str(resumed.teacher)) if resumed and resumed.teacher.exists() else teacher
+
+
+def keep_teacher(
+    loaded: Teacher | None,
+    recipe: tuple[TeacherConfig, TrainingConfig, DataConfig],
+    folder: RunFolder,
+    say: Callable[[str], None],
+    device: torch.device,
+) -> Teacher:
+    """The run's teacher, with a copy of its weights in the run's folder.
+
+    Args:
+        loaded: from its checkpoint; None where it is to be found in the library or trained by the recipe.
+        say: told where it came from.
+        device: to train on, where it is trained.
+
+    Raises:
+        InputError: it is not the one that the run was begun with.
+    """
+    teacher = loaded
+    if teacher is None:
+        teacher, found = trained_teacher(*recipe, device=device)
+        told = "found in" if found else "trained and kept in"
+        say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    keep(teacher, folder)
+    return teacher
+
+
+def keep(teacher: Teacher, folder: RunFolder) -> None:
+    """Put a copy of a teacher's weights into a run's folder; raises InputError as `keep_teacher` does."""
+    run_folder.check_teacher(folder, teacher.fingerprint)
+    if not folder.teacher.exists():
+        save_network(teacher.network, folder.teacher)
+    folder.save()

@@ -1,0 +1,63 @@
+"""Earlier runs beside this one: what they reached, and in which settings they differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raydream.errors import InputError, first_line
+from raydream.runs.recorder import flatten
+from raydream.runs.run_folder import SUMMARY, read
+from raydream.store.documents import read_json
+from raydream.store.folders import folder_at
+
+FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
+UNLIKE = ("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training")
+"""settings that decide nothing of what is learned, or as much as the fingerprint of the teacher says"""
+
+
+def compared(config: Mapping[str, Any], runs: Sequence[str]) -> list[dict[str, Any]]:
+    """What the summaries of finished transfer runs say, and where their configurations differ from this one.
+
+    Args:
+        config: of this run, in plain types.
+        runs: folders or URLs.
+
+    Raises:
+        InputError: one of them is no such run, is not done, or was measured on other data.
+    """
+    return [_one(config, run) for run in runs]
+
+
+def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
+    allowed = "folders of runs of this job that are done"
+    _, theirs = read(run, "compare")
+    try:
+        summary = read_json(folder_at(run, "compare"), SUMMARY)
+        kept = {"run": run, "images_of": summary["images_of"], "images": summary["images"]}
+        kept |= {name: summary[name] for name in ("distillation_steps", "teacher_fingerprint")}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError("compare", run, allowed, f"reading its summary failed: {first_line(error)}") from error
+    if theirs.get("data") != config["data"]:
+        remedy = "its accuracy is of other images: leave it out"
+        raise InputError("compare", run, "measured on the same data as this run", remedy)
+    return kept | {name: summary[name] for name in FIGURES if name in summary} | {"differs": _differs(config, theirs)}
+
+
+def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict[str, Any]]:
+    """What `compared` found, which also differs where a student learned from a teacher of other weights."""
+    other = {"teacher": "of other weights"}
+    return [
+        run if run["teacher_fingerprint"] == fingerprint else run | {"differs": run["differs"] | other} for run in runs
+    ]
+
+
+def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Their settings, by dotted name, where they are others than ours."""
+    ours, others = flatten(config), flatten(theirs)
+    return {
+        name: others.get(name)
+        for name in [*ours, *(name for name in others if name not in ours)]
+        if ours.get(name) != others.get(name)
+        and not name.startswith(UNLIKE)
+        and (name != "teacher.checkpoint")
+        and not (name.startswith(("synthesis", "new_images")) and theirs.get("images"))
+    }

@@ -1,0 +1,1 @@
+"""What is durable: files that are whole or absent, folders here and in stores, shards of images, learned states."""

@@ -1,0 +1,271 @@
+"""Folders on the disk, and in the stores that pyarrow's file systems reach (s3://, gs://, abfs://, hdfs://).
+
+What a run must not lose is written through these: a file is whole or absent in both.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from raydream.errors import InputError, first_line
+from raydream.memory import check_fits
+from raydream.store.atomic import aside_name, patiently, write_aside, write_first
+
+Result = TypeVar("Result")
+
+OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
+"""where a file appears under its name when it is complete, and renaming would copy it"""
+FINAL = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "UNRECOGNIZED")
+"""in what a store answers where trying again does not help"""
+
+
+class Folder(ABC):
+    """A folder of files, and of folders, that need not exist before something is written to it."""
+
+    @abstractmethod
+    def __truediv__(self, name: str) -> "Folder":
+        """The folder of this name in it."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Of its files, in no order; none where it does not exist. Raises OSError."""
+
+    @abstractmethod
+    def folders(self) -> list[str]:
+        """Names of the folders in it, in no order; raises OSError."""
+
+    @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name; raises OSError."""
+
+    @abstractmethod
+    def open(self, name: str) -> pa.NativeFile:
+        """A file to read from; raises FileNotFoundError, or OSError."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file in place at once, of the same name or not; raises DiskFullError, or OSError as `patiently`."""
+
+    @abstractmethod
+    def write_first(self, name: str, content: bytes) -> bool:
+        """The same, unless there is a file of this name, which stays as it is; see `storage.write_first`.
+
+        Stores that pyarrow reaches cannot do this in one step: of two who write at the same moment there, the later
+        one stays.
+
+        Returns:
+            whether the file is there by this call.
+        """
+
+    @abstractmethod
+    def rename(self, name: str, to: str) -> None:
+        """Give a file another name; raises OSError."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Delete a file that may be there; raises OSError."""
+
+    @abstractmethod
+    def move(self, to: str) -> None:
+        """Give the folder another name, with all that is in it; raises OSError."""
+
+    @abstractmethod
+    def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
+        """File system (None: the local one) and path, as Arrow and Ray ask for them."""
+
+    def read(self, name: str) -> bytes:
+        """What is in a file; raises FileNotFoundError, or OSError as `patiently`, and where memory is too small."""
+        content: bytes = patiently(lambda: self._content(name))
+        return content
+
+    def _content(self, name: str) -> bytes:
+        with self.open(name) as file:
+            try:
+                check_fits(file.size())
+            except ValueError as error:
+                raise OSError(errno.EFBIG, f"{name} is too large: {error}") from error
+            content: bytes = file.read()
+            return content
+
+
+@dataclass(frozen=True)
+class LocalFolder(Folder):
+    """A folder of this machine, or of a file system that is mounted on it.
+
+    Attributes:
+        path: absolute.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "LocalFolder":
+        return LocalFolder(self.path / name)
+
+    def names(self) -> list[str]:
+        return [each.name for each in self.path.iterdir() if each.is_file()] if self.path.is_dir() else []
+
+    def folders(self) -> list[str]:
+        return [each.name for each in self.path.iterdir() if each.is_dir()] if self.path.is_dir() else []
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def open(self, name: str) -> pa.NativeFile:
+        path = self.path / name
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return pa.OSFile(os.fsencode(path))
+
+    def write(self, name: str, content: bytes) -> None:
+        self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run
+        write_aside(self.path / name, lambda aside: aside.write_bytes(content))
+
+    def write_first(self, name: str, content: bytes) -> bool:
+        self.path.mkdir(exist_ok=True)
+        return write_first(self.path / name, lambda aside: aside.write_bytes(content))
+
+    def rename(self, name: str, to: str) -> None:
+        (self.path / name).replace(self.path / to)
+
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink(missing_ok=True)
+
+    def move(self, to: str) -> None:
+        self.path.replace(self.path.with_name(to))
+
+    def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
+        return None, str(self.path)
+
+
+@dataclass(frozen=True)
+class RemoteFolder(Folder):
+    """A folder that is reached by one of pyarrow's file systems.
+
+    Attributes:
+        scheme: of its URL.
+        system: can be sent to other processes, with the endpoint and the credentials that its URL names.
+        path: in that file system.
+    """
+
+    scheme: str
+    system: fs.FileSystem
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"  # and nothing of a URL's credentials
+
+    def __truediv__(self, name: str) -> "RemoteFolder":
+        return RemoteFolder(self.scheme, self.system, f"{self.path}/{name}")
+
+    def names(self) -> list[str]:
+        return self._all_of(fs.FileType.File)
+
+    def folders(self) -> list[str]:
+        return self._all_of(fs.FileType.Directory)
+
+    def has(self, name: str) -> bool:
+        info = _remotely(lambda: self.system.get_file_info(f"{self.path}/{name}"))
+        return bool(info.type == fs.FileType.File)
+
+    def open(self, name: str) -> pa.NativeFile:
+        return _remotely(lambda: self.system.open_input_file(f"{self.path}/{name}"))
+
+    def write(self, name: str, content: bytes) -> None:
+        if self.system.type_name in OBJECT_STORES:
+            _remotely(lambda: self._put(name, content))
+            return
+        aside = aside_name(name)
+        _remotely(lambda: self._put(aside, content))
+        self.rename(aside, name)
+
+    def write_first(self, name: str, content: bytes) -> bool:
+        if self.has(name):
+            return False
+        self.write(name, content)
+        return True
+
+    def rename(self, name: str, to: str) -> None:
+        _remotely(lambda: self.system.move(f"{self.path}/{name}", f"{self.path}/{to}"))
+
+    def delete(self, name: str) -> None:
+        if self.has(name):
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                _remotely(lambda: self.system.delete_file(f"{self.path}/{name}"))
+
+    def move(self, to: str) -> None:
+        # Object stores have no folders that could be renamed.
+        other = f"{self.path.rpartition('/')[0]}/{to}"
+        _remotely(lambda: fs.copy_files(self.path, other, self.system, self.system))
+        _remotely(lambda: self.system.delete_dir(self.path))
+
+    def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
+        return self.system, self.path
+
+    def _all_of(self, kind: fs.FileType) -> list[str]:
+        found = _remotely(lambda: self.system.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
+        return [info.base_name for info in found if info.type == kind]
+
+    def _put(self, name: str, content: bytes) -> None:
+        if self.system.type_name not in OBJECT_STORES:
+            self.system.create_dir(self.path)
+        with self.system.open_output_stream(f"{self.path}/{name}") as stream:
+            stream.write(content)
+
+
+def folder_at(where: str | Path | Folder, field: str = "folder") -> Folder:
+    """The folder that a path or a URL names (or that it is).
+
+    Args:
+        field: the option's name, for the error.
+
+    Raises:
+        InputError: a URL of a kind that pyarrow does not know, or one that names no bucket.
+    """
+    if isinstance(where, Folder):
+        return where
+    text = str(where)
+    if "://" not in text:
+        return LocalFolder(Path(where).absolute())
+    allowed = "a path, or a URL such as s3://bucket/runs/first that pyarrow's file systems reach"
+    try:
+        system, path = fs.FileSystem.from_uri(text)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(field, text, allowed, first_line(error)) from error
+    scheme = text.partition("://")[0]
+    if scheme == "file":
+        return LocalFolder(Path(path))
+    if not path.strip("/"):
+        raise InputError(field, text, allowed, "name a bucket, and a folder in it")
+    return RemoteFolder(scheme, system, path.rstrip("/"))
+
+
+def file_at(where: str) -> tuple[Folder, str]:
+    """The folder and the name of the file that a path or a URL names; raises InputError as `folder_at`."""
+    folder, _, name = where.rpartition("/") if "://" in where else (str(Path(where).parent), "/", Path(where).name)
+    return folder_at(folder, "file"), name
+
+
+def _remotely(action: Callable[[], Result]) -> Result:
+    """Do something with a store, and again where it failed in passing, which its errors say in words alone."""
+
+    def attempt() -> Result:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno is not None or any(final in str(error) for final in FINAL):
+                raise
+            raise OSError(errno.EIO, first_line(error)) from error
+
+    return patiently(attempt)

@@ -1,0 +1,30 @@
+"""Files of JSON lines that are only ever appended to, so that a kill costs at most the line in the making."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from raydream.errors import DocumentError
+from raydream.store.documents import parse_json
+
+
+def append_line(path: Path, entry: dict[str, Any]) -> None:
+    """Write an entry down; raises OSError."""
+    line = json.dumps(entry).encode() + b"\n"
+    with path.open("a+b") as file:
+        if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":
+            line = b"\n" + line  # after a line that a killed process left half-written
+        file.write(line)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All entries in order; a line that a killed process left half-written is passed over. None where no file is."""
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            entry = parse_json(line, path.name)
+        except DocumentError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries

@@ -1,0 +1,124 @@
+"""What synthesizers learn from batch to batch, kept beside the batches that they learned it from."""
+
+import contextlib
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from raydream.errors import ShardError
+from raydream.store.folders import Folder
+from raydream.store.records import BatchId
+
+log = logging.getLogger(__name__)
+
+START, ENDING = "_learned-", ".safetensors"
+"""of the files' names; no reader of data sets looks at one that begins with an underscore"""
+
+State = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """From where a batch sets out.
+
+    Attributes:
+        state: what has been learned; empty: nothing yet.
+        after: the batch that it was learned with.
+        note: what did not go as it should, in a sentence; empty otherwise.
+    """
+
+    state: State
+    after: BatchId | None = None
+    note: str = ""
+
+
+class LearnedStates:
+    """The states of a run, one a batch: committed before the batch's shard, so that a committed batch has one.
+
+    Args:
+        folder: of the run's shards; None: they are kept in memory, for a maker who makes all batches itself.
+        keep: how many of the newest are kept; None: all, so that any batch can be made again to the bit. Twice the
+            number of chains is enough to go on after any death of a process: batches are begun in order.
+    """
+
+    def __init__(self, folder: Folder | None, keep: int | None) -> None:
+        self._folder, self._keep = folder, keep
+        self._memory: dict[BatchId, State] = {}
+
+    def before(self, after: BatchId | None) -> Learned:
+        """What a batch sets out from that is to learn on after another one.
+
+        Where that state is gone or damaged it is the newest that can be read, which the note tells: such a batch can
+        be made, but not to the bit.
+        """
+        if after is None:
+            return Learned({})
+        try:
+            return Learned(self._read(after), after)
+        except ShardError as error:
+            damage = str(error)
+        for batch in reversed(self.batches()):
+            with contextlib.suppress(ShardError):
+                return Learned(self._read(batch), batch, f"{damage}; going on from that of batch {batch}")
+        return Learned({}, None, f"{damage}; beginning anew")
+
+    def commit(self, batch: BatchId, state: State) -> None:
+        """Keep what was learned with a batch, unless it is there; raises OSError, and DiskFullError."""
+        if self._folder is None:
+            self._memory[batch] = state
+        else:
+            self._folder.write_first(_name(batch), safetensors.numpy.save(dict(state), {"digest": _digest(state)}))
+        for old in self.batches()[: -self._keep] if self._keep else []:
+            self._memory.pop(old, None)
+            if self._folder is not None:
+                self._folder.delete(_name(old))
+
+    def batches(self) -> list[BatchId]:
+        """The batches whose states are kept, in order."""
+        if self._folder is None:
+            return sorted(self._memory)
+        found = []
+        for name in self._folder.names():
+            if name.startswith(START) and name.endswith(ENDING):
+                with contextlib.suppress(ValueError):
+                    found.append(BatchId.parse(name.removeprefix(START).removesuffix(ENDING)))
+        return sorted(found)
+
+    def _read(self, batch: BatchId) -> State:
+        """Raises ShardError where it is not there, or damaged."""
+        if self._folder is None:
+            if batch not in self._memory:
+                raise ShardError(f"what was learned with batch {batch} is gone")
+            return self._memory[batch]
+        try:
+            content = self._folder.read(_name(batch))
+            state = safetensors.numpy.load(content)
+            if _metadata(content).get("digest") != _digest(state):
+                raise ValueError("it is not what was written")
+        except (FileNotFoundError, ValueError, KeyError, safetensors.SafetensorError) as error:
+            raise ShardError(f"what was learned with batch {batch} cannot be read ({error})") from error
+        return state
+
+
+def _name(batch: BatchId) -> str:
+    return f"{START}{batch}{ENDING}"
+
+
+def _digest(state: State) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(state):
+        digest.update(f"{name}{state[name].shape}{state[name].dtype}".encode())
+        digest.update(np.ascontiguousarray(state[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    # The file begins with the length of its header, eight bytes, and the header, JSON.
+    metadata: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    return metadata

@@ -1,0 +1,163 @@
+"""Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
+
+import contextlib
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydream.errors import ShardError
+from raydream.memory import check_fits
+from raydream.store.atomic import damaged_name, link_or_copy, write_first
+from raydream.store.folders import Folder, folder_at
+from raydream.store.records import BatchId, ImageBatch, Provenance, check_types, parse_description
+
+ENDING = ".parquet"
+ROWS_TOGETHER = 256
+"""that are unpacked together"""
+
+
+class ShardStore:
+    """The folder of a run's shards.
+
+    Args:
+        folder: or its path or URL; need not exist.
+
+    Attributes:
+        folder: of the shards.
+    """
+
+    def __init__(self, folder: Folder | Path | str) -> None:
+        self.folder = folder_at(folder)
+
+    def has(self, batch: BatchId) -> bool:
+        """Whether a batch is committed."""
+        return self.folder.has(file_name(batch))
+
+    def write(self, batch: ImageBatch) -> bool:
+        """Commit a batch, unless one of that id is committed; once this returns, one is that outlives any process.
+
+        What is committed stays as it is, as somebody may have it: a generator that was cut off from the network, and
+        whose batch was made elsewhere meanwhile, comes late with other images.
+
+        Returns:
+            False where another one is committed, to be read instead; see `Folder.write_first`.
+
+        Raises:
+            DiskFullError, OSError: see `Folder.write_first`; nothing is left behind.
+        """
+        content = io.BytesIO()
+        pq.write_table(batch.to_table(), content, compression="zstd", write_page_checksum=True)
+        return self.folder.write_first(file_name(batch.id), content.getvalue())
+
+    def read(self, batch: BatchId) -> ImageBatch:
+        """Read a committed batch.
+
+        Raises:
+            ShardError: it is not there, is damaged, or is another batch's.
+            OSError: storage keeps failing, which says nothing of the shard.
+        """
+        try:
+            content = self.folder.read(file_name(batch))
+        except FileNotFoundError as error:
+            raise self._unreadable(batch, error) from error
+        try:
+            rows, *_ = _extent(pq.read_metadata(io.BytesIO(content)))
+            # Some rows at a time, and text that they share once, so that no more is unpacked than a batch has.
+            file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True, read_dictionary=["batch"])
+            table = pa.Table.from_batches(file.iter_batches(ROWS_TOGETHER), file.schema_arrow)
+            if len(table) != rows:
+                raise ValueError(f"{len(table)} of {rows} rows are there")
+            found = ImageBatch.from_table(table)
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
+        if found.id != batch:
+            raise ShardError(f"the shard {self._shown(batch)} holds batch {found.id}: somebody renamed it")
+        return found
+
+    def share(self, other: "ShardStore", batch: BatchId) -> bool:
+        """Commit a batch that another store has; one file with two names, where storage knows these.
+
+        Args:
+            other: like this one in a folder of this machine.
+
+        Returns:
+            False where a batch of that id is committed already, which stays as it is.
+
+        Raises:
+            DiskFullError, OSError: see `storage.write_first`; nothing is left behind.
+        """
+        own, theirs = Path(str(self.folder)), Path(str(other.folder))
+        own.mkdir(exist_ok=True)
+        return write_first(own / file_name(batch), lambda aside: link_or_copy(theirs / file_name(batch), aside))
+
+    def provenance(self, batch: BatchId) -> Provenance:
+        """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
+        try:
+            with self.folder.open(file_name(batch)) as file:
+                return parse_description(pq.read_metadata(file).metadata)[1]
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
+
+    def rows(self, batch: BatchId) -> int:
+        """Images of a committed batch, without reading them; raises ShardError as `read` does."""
+        return self.extent(batch)[0]
+
+    def extent(self, batch: BatchId) -> tuple[int, int, int, int]:
+        """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
+
+        Its columns are of the right types, and what they are said to hold fits into memory.
+        """
+        try:
+            with self.folder.open(file_name(batch)) as file:
+                return _extent(pq.read_metadata(file))
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
+
+    def set_aside_damaged(self) -> list[ShardError]:
+        """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
+
+        A damaged shard stays in the folder under a name that no reader of data sets looks at.
+
+        Returns:
+            what was wrong with each.
+        """
+        damaged = []
+        for batch in self.committed():
+            try:
+                self.read(batch)
+            except ShardError as error:
+                damaged.append(error)
+                self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
+        return damaged
+
+    def committed(self) -> list[BatchId]:
+        """The ids of all shards in order; a file that is no shard of ours is passed over."""
+        found = []
+        for name in self.folder.names():
+            if name.endswith(ENDING):
+                with contextlib.suppress(ValueError):
+                    found.append(BatchId.parse(name.removesuffix(ENDING)))
+        return sorted(found)
+
+    def _shown(self, batch: BatchId) -> str:
+        return f"{self.folder}/{file_name(batch)}"
+
+    def _unreadable(self, batch: BatchId, error: Exception) -> ShardError:
+        return ShardError(f"the shard {self._shown(batch)} cannot be read: {error}")
+
+
+def file_name(batch: BatchId) -> str:
+    """Of a batch's shard."""
+    return f"{batch}{ENDING}"
+
+
+def _extent(metadata: pq.FileMetaData) -> tuple[int, int, int, int]:
+    """[N,C,H,W] by a shard's description; raises ShardError, ValueError or ArrowException where it cannot be one."""
+    shape, _ = parse_description(metadata.metadata)
+    classes, rows = check_types(metadata.schema.to_arrow_schema(), shape), int(metadata.num_rows)
+    check_fits(rows * (math.prod(shape) + classes * np.dtype(np.float32).itemsize + np.dtype(np.int64).itemsize))
+    return rows, *shape

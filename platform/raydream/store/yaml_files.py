@@ -1,0 +1,32 @@
+"""YAML as raydream writes it; apart from `store/atomic.py`, so that a process without YAML needs no package for it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raydream.store.atomic import write_aside
+
+
+def yaml_text(value: Any, flow: bool = False) -> str:
+    """YAML of plain values, keys in their given order.
+
+    Args:
+        flow: in brackets, as on a command line.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts text such as 1e3 in quotes, which jsonargparse and YAML 1.2 read as a number and PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+"), list("-+0123456789"))
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write YAML aside and rename, keys in their given order; raises OSError."""
+    text = yaml_text(value)
+    write_aside(path, lambda aside: aside.write_text(text))

@@ -1,0 +1,36 @@
+"""The view of images from which a student learns."""
+
+import torch
+from torch import Tensor
+
+from raydream.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
+from raydream.config import ViewConfig
+from raydream.teachers.normalisation import Normalisation
+
+
+class StudentView:
+    """The view of images that teacher and student both see in one distillation step.
+
+    Images are augmented on the canvas (see `Normalisation.canvas`), so that brightness means the same for all teachers.
+
+    Args:
+        config: which augmentations, and how much of each.
+        normalisation: the teacher's.
+    """
+
+    def __init__(self, config: ViewConfig, normalisation: Normalisation) -> None:
+        self._config, self._canvas = config, normalisation.canvas()
+        self._black, self._from_canvas = self._canvas.valid_range()[0], normalisation.from_canvas()
+
+    def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
+        """A view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""
+        config = self._config
+        x = random_shift(self._canvas(images), config.shift, self._black, random)
+        if config.flip:
+            x = random_flip(x, random)
+        x = random_affine(x, config.zoom, config.rotation, random)
+        x = random_tone(x, config.brightness, config.contrast, random)
+        x = cutout(x, config.cutout, random)
+        if config.mixup:
+            x = mixup(x, config.mixup, random)
+        return x * self._from_canvas

@@ -1,0 +1,117 @@
+"""Can a teacher be inverted as asked? Asked before anything starts."""
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from raydream.config import SynthesisConfig, TeacherConfig
+from raydream.errors import InputError, first_line
+from raydream.losses.dafl import FeatureNetwork
+from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
+from raydream.networks.user_code import contained
+from raydream.synthesis.stages import stages_of
+from raydream.teachers.checks import answer_of, check_shapes, frozen, noise, probe
+
+NEED_STATISTICS = ("deep_inversion", "adaptive", "fast")
+
+
+def check_network(network: nn.Module, config: TeacherConfig, synthesis: SynthesisConfig, trained: bool) -> None:
+    """See that a network can be this teacher and be inverted like this; restores its mode.
+
+    Args:
+        trained: whether its weights are loaded; fresh ones have fresh BN statistics.
+
+    Raises:
+        InputError: its input or output is not as described, it has no gradient at its images, or no BN layers with
+            running statistics of real data for a method that needs them.
+    """
+    check_shapes(network, config)
+    for index, stage in enumerate(stages_of(synthesis, config.input_shape[1:])):
+        if stage.size != config.input_shape[1:]:
+            field = f"synthesis.stages.{index}.size"
+            probe(network, config, field, list(stage.size), training=False, size=stage.size)
+    if synthesis.method in NEED_STATISTICS:
+        _check_statistics(network, config, synthesis.method, trained)
+    _check_gradient(network, config, trained)
+    if "activation" in synthesis.terms and synthesis.coefficients.activation:
+        _check_last_layer(network, config, synthesis.coefficients.activation)
+
+
+def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) -> None:
+    """See that noise can be moved by what a network says of it.
+
+    Args:
+        trained: whether there has to be a gradient; fresh networks may begin with a last layer of zeros.
+
+    Raises:
+        InputError: the answer is detached from the images, or its gradient there is not finite, or zero.
+    """
+    refused = functools.partial(
+        InputError, "teacher.network", config.network, "a network whose answers have a gradient at its images"
+    )
+    images = noise(2, config.input_shape).requires_grad_()
+    with frozen(network):
+        answer = answer_of(network, images.clone(), "a probe", refused)  # a copy, to be changed in place
+    if not answer.requires_grad:
+        raise refused("its answer is detached from the images")
+    try:
+        with contained():
+            (gradient,) = torch.autograd.grad((answer * noise(2, answer.shape[1:])).sum(), images)
+    except Exception as error:  # whatever a user's own backward raises
+        raise refused(f"its gradient failed: {first_line(error)}") from error
+    if not gradient.isfinite().all():
+        raise refused("its gradient holds NaN or infinity")
+    if trained and not gradient.any():
+        raise refused("its gradient is zero everywhere")
+
+
+def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, trained: bool) -> None:
+    layers = batch_norm_layers(network)
+    with_statistics = [layer for layer in layers.values() if layer.running_mean is not None]
+    if not with_statistics:
+        allowed = f"noise, deepdream or dafl for {config.network}, which {_why_none(network, bool(layers))}"
+        remedy = "choose one of these, or a teacher with batch normalisation that keeps running statistics"
+        raise InputError("synthesis.method", method, allowed, remedy)
+    if trained and all(_is_fresh(layer.state_dict()) for layer in with_statistics):
+        allowed = (
+            "noise, deepdream or dafl for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
+        )
+        raise InputError(
+            "synthesis.method", method, allowed, "choose one of these, or a checkpoint of a trained network"
+        )
+    try:
+        with torch.no_grad():
+            ObservedNetwork(network)(torch.zeros(2, *config.input_shape))
+    except ValueError as error:
+        remedy = f"{error}: leave them out of the network"
+        raise InputError("teacher.network", config.network, "a network whose BN layers all run", remedy) from error
+
+
+def _check_last_layer(network: nn.Module, config: TeacherConfig, weight: float) -> None:
+    try:
+        with torch.no_grad():
+            FeatureNetwork(network, config.classes)(torch.zeros(2, *config.input_shape))
+    except ValueError as error:
+        allowed = f"0 for {config.network}, whose last layer cannot be told"
+        raise InputError(
+            "synthesis.coefficients.activation", weight, allowed, f"{error}: do without that term"
+        ) from error
+
+
+def _is_fresh(state: Mapping[str, Tensor]) -> bool:
+    return bool((state["running_mean"] == 0).all() and (state["running_var"] == 1).all())
+
+
+def _why_none(network: nn.Module, has_layers: bool) -> str:
+    if has_layers:
+        return "has BN layers that keep no running statistics (track_running_stats=False)"
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.modules.conv._ConvNd)]
+    normalised = any(isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d) for layer in network.modules())
+    if convolutions and not normalised and all(layer.bias is not None for layer in convolutions):
+        return (
+            "has no BN layers but biases in all its convolutions: BN was perhaps folded into them for inference, and "
+            "the network from before that can be inverted"
+        )
+    return "has no BN layers"

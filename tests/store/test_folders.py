@@ -1,0 +1,148 @@
+"""The same folder on the disk and in a store: what is written is there, whole, under its name."""
+
+import io
+import pickle
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pyarrow import fs
+
+from raydream.data import ImageSet
+from raydream.errors import InputError
+from raydream.runs import lease, run_folder
+from raydream.store.folders import Folder, LocalFolder, RemoteFolder, folder_at
+from raydream.store.shards import ShardStore
+from raydream.teachers.checkpoints import load_weights
+from tests.store.test_shards import some_batch
+from tests.stores import new_bucket, s3_server
+from tests.tiny import tiny_network
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    with s3_server():
+        yield
+
+
+@pytest.fixture
+def bucket(server) -> str:
+    return new_bucket()
+
+
+@pytest.fixture(params=["disk", "s3", "other"])
+def folder(request, tmp_path: Path) -> Folder:
+    """An empty folder of each kind; the last is of a file system whose files do not appear at once."""
+    if request.param == "s3":
+        return folder_at(f"{request.getfixturevalue('bucket')}/runs")
+    return LocalFolder(tmp_path) if request.param == "disk" else RemoteFolder("x", fs.LocalFileSystem(), str(tmp_path))
+
+
+def test_what_is_written_is_there(folder):
+    assert folder.names() == [] and folder.folders() == [] and not folder.has("a")
+    with pytest.raises(FileNotFoundError):
+        folder.read("a")
+    folder.write("a", b"one")
+    folder.write("a", b"another")
+    (folder / "images").write("b", b"")
+    assert folder.names() == ["a"] and folder.folders() == ["images"]
+    assert folder.read("a") == b"another" and (folder / "images").read("b") == b""
+    assert not folder.write_first("a", b"late") and folder.read("a") == b"another"
+    folder.rename("a", "c")
+    assert folder.write_first("a", b"first") and folder.read("a") == b"first"
+    folder.delete("a")
+    assert folder.names() == ["c"] and folder.has("c") and not folder.has("a")
+    folder.delete("c")
+    folder.delete("c")
+    assert folder.names() == []
+    assert str(folder / "images") == f"{folder}/images"
+
+
+def test_a_folder_moves_with_all_that_is_in_it(folder):
+    (folder / "checkpoints").write("b", b"2")
+    (folder / "checkpoints" / "first").write("a", b"1")
+    (folder / "checkpoints").move("_damaged")
+    assert folder.folders() == ["_damaged"]
+    moved = folder / "_damaged"
+    assert moved.read("b") == b"2" and (moved / "first").read("a") == b"1"
+
+
+def test_a_folder_can_be_sent_to_other_processes(folder):
+    folder.write("a", b"1")
+    assert pickle.loads(pickle.dumps(folder)).read("a") == b"1"
+
+
+def test_images_and_checkpoints_are_read_from_where_they_are(bucket):
+    batch = some_batch()
+    ShardStore(f"{bucket}/run/images").write(batch)
+    for where in (f"{bucket}/run", f"{bucket}/run/images"):
+        images = ImageSet(where)
+        assert len(images) == len(batch) and (images[1][0].numpy() == batch.images[1]).all()
+    content = io.BytesIO()
+    torch.save(tiny_network(3).state_dict(), content)
+    folder_at(bucket + "/weights").write("net.pt", content.getvalue())
+    network = tiny_network(0)
+    load_weights(network, f"{bucket}/weights/net.pt", "teacher.checkpoint", "digits")
+    expected = tiny_network(3).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [("nope://x/y", "Unrecognized filesystem"), ("s3://", "name a bucket"), ("s3:///", "Missing bucket")],
+)
+def test_a_url_that_names_no_folder_is_refused(where, reason):
+    with pytest.raises(InputError, match=f"--run-dir = .*must be a path, or a URL.*{reason}"):
+        folder_at(where, "--run-dir")
+
+
+def test_credentials_in_a_url_are_not_shown():
+    assert str(folder_at("s3://key:secret@bucket/run?region=us-east-1")) == "s3://bucket/run"
+
+
+def test_a_run_is_begun_and_found_again_in_a_store(bucket):
+    where = f"{bucket}/runs/first"
+    run_folder.check_new(where)
+    assert not run_folder.is_begun(where)
+    begun = run_folder.begin(where, {"experiment": "x"})
+    assert run_folder.is_begun(where)
+    with run_folder.held(begun):
+        begun.summary.write_text("{}")
+        (begun.path / "png").mkdir()
+        (begun.path / "png" / "a.png").write_bytes(b"1")
+    found, config = run_folder.resume(where)
+    assert config == {"experiment": "x"} and found.run == begun.run and found.summary.read_text() == "{}"
+    assert found.path != begun.path and (found.place / "png").read("a.png") == b"1"
+    assert sorted(found.place.names()) == ["config.yaml", "run.json", "summary.json"]
+    for other in (where, f"{bucket}/runs"):
+        with pytest.raises(InputError, match="new or empty"):
+            run_folder.check_new(other)
+
+
+def test_a_store_that_cannot_be_written_is_refused(server):
+    with pytest.raises(InputError, match=r"a folder that may be written; name another one .*NO_SUCH_BUCKET"):
+        run_folder.check_new("s3://no-such-bucket/run")
+
+
+def test_a_held_folder_is_refused_until_its_holder_is_gone(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.3)
+    monkeypatch.setattr(lease, "LAPSE_S", 1.5)
+    place = folder_at(f"{bucket}/run")
+    with lease.leased(place), pytest.raises(InputError, match="no other process is at work on"), lease.leased(place):
+        pass
+    assert place.names() == []
+    place.write(lease.NAME, b"somebody-who-was-killed 3")
+    with lease.leased(place):
+        assert place.has(lease.NAME)
+
+
+def test_who_loses_a_lease_is_interrupted_and_leaves_it(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.2)
+    place = folder_at(f"{bucket}/run")
+    with pytest.raises(KeyboardInterrupt), lease.leased(place):
+        place.write(lease.NAME, b"another 0")
+        for _ in range(300):  # an interruption ends no sleep that has begun
+            time.sleep(0.1)
+    assert place.read(lease.NAME) == b"another 0"
