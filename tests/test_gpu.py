@@ -328,7 +328,7 @@ def test_measuring_gets_what_is_left_of_a_gpu(device, gpus, processes, share):
 @pytest.mark.parametrize(
     ("device", "gpus", "shares", "told"),
     [
-        ("auto", 1, {"student.gpus": 0.0}, "a GPU is left idle, as no process reserves any: --student.gpus 0.45 "),
+        ("auto", 1, {"student.gpus": 0.0}, "a GPU is left idle, as no process reserves any: add --student.gpus 0.45 "),
         ("auto", 2, {"generators.gpus": 0.0, "student.gpus": 0.0}, "2 GPUs are left idle"),
         ("auto", 0, {"student.gpus": 0.0}, None),
         ("auto", 2, {"generators.gpus": 0.0, "student.gpus": 0.5}, None),
@@ -383,6 +383,6 @@ def test_each_job_notices_an_idle_gpu_before_it_starts(cuda, monkeypatch, tmp_pa
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     done = call(job, *options, "--run-dir", tmp_path / "run")
     assert "nowhere.pt" in done.stderr and done.returncode == 2  # it went no further
-    assert "2 GPUs are left idle, as no process reserves any: --" in done.stdout
+    assert "2 GPUs are left idle, as no process reserves any: add --" in done.stdout
     quiet = call(job, *options, "--device", "cpu", "--run-dir", tmp_path / "run")
     assert "nowhere.pt" in quiet.stderr and "idle" not in quiet.stdout

@@ -12,26 +12,25 @@ from tests.tiny import tiny_network, tiny_student, tiny_synthesis, tiny_teacher
 TERMS = ("classification", "feature", "competition")
 
 
-def compiles(monkeypatch: pytest.MonkeyPatch, at_s: float, batches: int = 1, **settings) -> bool:
-    """Whether an engine compiles, where compiling takes so many seconds."""
-    monkeypatch.setattr("raydream.compute.COMPILE_S", at_s)
-    student = settings.pop("student", None)
-    engine = Engine(tiny_teacher(), tiny_synthesis(**settings), TERMS, batches)
-    return engine.gradient(student).compiled
+def saved_s(monkeypatch: pytest.MonkeyPatch, batches: int = 1, student: nn.Module | None = None, **settings) -> float:
+    """The seconds that an engine takes compiling to save in all, by which `auto` decides."""
+    told: list[float] = []
+    monkeypatch.setattr("raydream.synthesis.engine.compiling_pays", lambda config, saved_s: told.append(saved_s()))
+    Engine(tiny_teacher(), tiny_synthesis(**settings), TERMS, batches).gradient(student)
+    return told[0]
 
 
-def saved_s(monkeypatch: pytest.MonkeyPatch, **settings) -> float:
-    """The seconds below which compiling pays, to a thousandth of them."""
-    low, high = 0.0, 1e3
-    while high - low > 1e-3 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if compiles(monkeypatch, middle, **settings) else (low, middle)
-    return high
+def test_auto_compiles_where_that_saves_more_than_it_takes(monkeypatch):
+    taken = saved_s(monkeypatch)
+    monkeypatch.undo()
+    for share, compiles in ((0.99, True), (1.0, False)):
+        monkeypatch.setattr("raydream.compute.COMPILE_S", share * taken)
+        assert Engine(tiny_teacher(), tiny_synthesis(), TERMS, 1).gradient(None).compiled == compiles
 
 
 def test_all_batches_of_the_run_pay_for_compiling(monkeypatch):
     one = saved_s(monkeypatch)
-    assert saved_s(monkeypatch, batches=5) == pytest.approx(5 * one, rel=0.01)
+    assert saved_s(monkeypatch, batches=5) == pytest.approx(5 * one)
 
 
 def test_each_stage_is_charged_at_its_own_size(monkeypatch):

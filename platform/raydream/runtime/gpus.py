@@ -104,4 +104,4 @@ def idle_gpus(device: str, processes: dict[str, float], nodes: Nodes) -> str | N
         return None
     are = "a GPU is" if there == 1 else f"{there} GPUs are"
     shares = " ".join(f"--{name} 0.45" for name in processes)
-    return f"{are} left idle, as no process reserves any: {shares} would use all, --device cpu says that none is meant"
+    return f"{are} left idle, as no process reserves any: add {shares} to use them, or --device cpu against this notice"
