@@ -174,7 +174,7 @@ def test_the_digits_are_learned_from_images_alone():
     synthesis = {
         "batch_size": 64,
         "iterations": 40,
-        "learning_rate": 0.1,
+        "learning_rate": 0.15,
         "decay": "cosine",
         "jitter": 1,
         "precision": "fp32",

@@ -1,4 +1,4 @@
-"""What a process of Ray's is made of: actors, Ray Train's function, the session, the pool, placement; all of them thin."""
+"""What a process of Ray's is made of: actors, Ray Train's function, session, pool and placement, all of them thin."""
 
 import os
 
