@@ -85,7 +85,7 @@ def test_lockstep_equals_the_rounds_in_one_process(lockstep_run: Path) -> None:
 @pytest.mark.chaos
 def test_a_run_whose_driver_is_killed_early_is_resumed(
     lockstep_run: Path, tmp_path: Path, library: Path, job: Job
-) -> None:  # and late: tests/chaos/store/test_shards.py
+) -> None:  # and late: tests/chaos/test_shards.py
     run_dir = tmp_path / "run"
     process = start("distill", *lockstep_options(library), "--run-dir", run_dir)
     wait_until((run_dir / "images" / "r0000-b0001.parquet").exists, process)
