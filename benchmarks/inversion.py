@@ -26,7 +26,7 @@ from typing import Any
 import torch
 import yaml
 
-from raydream.compute import DTYPES, autocast, operations, use_device
+from raydream.compute import DTYPES, autocast, counted, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
 from raydream.config.conversion import validate
 from raydream.device_check.plain_loop import PlainLoop
@@ -306,7 +306,9 @@ def _machine(bench: Bench) -> dict[str, Any]:
             a @ a
         bench.wait()
         rates[precision] = 5 * 2 * 2048**3 / (time.perf_counter() - began)
-    shape = (bench.config.synthesis.batch_size, *bench.teacher.config.input_shape)
+    image = torch.zeros(1, *bench.teacher.config.input_shape, device=bench.device)
+    with torch.no_grad():
+        forwards = counted(lambda: bench.teacher.network(image)).operations
     cuda = bench.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
@@ -315,7 +317,7 @@ def _machine(bench: Bench) -> dict[str, Any]:
         "matrix_operations_per_s": rates,
         "network": bench.config.teacher.network,
         "batch_size": bench.config.synthesis.batch_size,
-        "operations_per_update": operations(bench.teacher.network, shape, 1, bench.device),
+        "operations_per_update": 2 * forwards * bench.config.synthesis.batch_size,  # backwards as many again
     }
 
 

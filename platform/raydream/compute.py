@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from raydream.config import SynthesisConfig
 from raydream.errors import InputError
@@ -217,15 +216,3 @@ def saved_by_compiling_s(work: Work, images: int, device: torch.device, threads:
     """
     rate = ASSUMED_RATE[device.type] * (threads if device.type == "cpu" else 1)
     return SAVED_SHARE * work.operations * images / rate + work.launches * SAVED_LAUNCH_S[device.type]
-
-
-def operations(network: nn.Module, shape: tuple[int, ...], updates: int, device: torch.device) -> float:
-    """Arithmetic operations of an inversion's forward passes and of its backward passes to the pixels.
-
-    Args:
-        shape: of the images, [N,C,H,W]; counted on one of them.
-        updates: how many passes each way.
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, *shape[1:], device=device))
-    return 2.0 * float(counter.get_total_flops()) * shape[0] * updates
