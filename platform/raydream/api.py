@@ -493,8 +493,7 @@ def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> 
         raise InputError("generators", config.generators.count, allowed, remedy)
     from raydream.jobs.synthesize import synthesize as run_synthesize  # here, as Ray takes seconds to import
 
-    where = run_dir or run_folder.default_path(config.experiment)
-    run_folder.check_new(where)
-    command = Command(config, where, None, by_default=not run_dir)
+    command = Command(config, run_dir or run_folder.default_path(config.experiment), None, by_default=not run_dir)
+    run_folder.check_new(command.run_dir)
     run_synthesize(command)
     return ImageSet(command.run_dir)
