@@ -86,7 +86,7 @@ def assert_done(done, run_dir: Path, feed: str) -> None:
     metrics = pd.read_parquet(run_dir / "metrics.parquet")
     measured = metrics[metrics["name"] == "accuracy/validation"]
     assert measured["step"].tolist() == [3, 6, 9]
-    best = max(zip(measured["value"], measured["step"], strict=True))
+    best = min(zip(-measured["value"], measured["step"], strict=True))  # of equals the first
     test = metrics[metrics["name"] == "accuracy/test"].set_index("step")["value"]
     assert summary["student_accuracy_best_step"] == best[1] and summary["student_accuracy_best"] == test[best[1]]
     assert summary["student_accuracy"] == test[9] and 0 < summary["teacher_accuracy"] <= 1
