@@ -6,6 +6,7 @@ exit statuses, what is printed where, and a Ray of the job's own.
 
 import contextlib
 import io
+import os
 import runpy
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
+from raydream.runtime import SETTINGS
 from raydream.store.records import ImageBatch
 from raydream.store.shards import ShardStore
 
@@ -55,8 +57,12 @@ def call(
 
 
 def start(job: str, *arguments: str | Path, **options) -> subprocess.Popen[str]:
-    """Start a job in a session of its own, so that signals to it reach no other process."""
+    """Start a job in a session of its own, so that signals to it reach no other process.
+
+    Unless options say otherwise it is without the settings of Ray that this process has made, as a user's job is.
+    """
     command = [sys.executable, script(job), *map(str, arguments)]
+    options.setdefault("env", {name: value for name, value in os.environ.items() if name not in SETTINGS})
     pipe = subprocess.PIPE
     STARTED.append(
         subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe, start_new_session=True, **options)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import raydream
+from raydream.runtime import SETTINGS
 
 ROOT = Path(raydream.__file__).parent
 
@@ -162,6 +164,27 @@ def test_no_module_imports_itself_over_others():
 @pytest.mark.parametrize("name", [name for name in OWN if part_of(name) not in WITH_RAY])
 def test_only_processes_and_jobs_name_ray(name):
     assert not {other for other in imports_of(name) if other.split(".")[0] == "ray"}
+
+
+SHOW_WHEN_RAY_IS_IMPORTED = """
+import importlib.abc, os, sys
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "ray":
+            print(sorted(each for each in os.environ if each.startswith("RAY_")))
+            os._exit(0)
+sys.meta_path.insert(0, Finder())
+import raydream.jobs.{job}
+"""
+
+
+def test_rays_settings_are_made_before_ray_is_imported():
+    # The driver's Ray reads them then. Its daemons begin later and have them anyway, so they would refuse the driver.
+    bare = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    for job in ("distill", "search"):
+        code = SHOW_WHEN_RAY_IS_IMPORTED.replace("{job}", job)
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=bare)
+        assert told.stdout.strip() == str(sorted(SETTINGS)), told.stderr
 
 
 def test_platform_is_a_source_root_and_no_package():

@@ -1,1 +1,3 @@
-"""The jobs, one file a command. Each says what is its own; what they share is in `skeleton.py`."""
+"""The jobs, one file a command: what each checks, makes, sums up and shows."""
+
+import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which each job does first of all)

@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig
+from raydream.errors import RaydreamError, first_line
 from raydream.interruption import ENDING
 from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
@@ -47,19 +48,22 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
 
     Raises:
         InputError: see `check`.
-        RaydreamError: what an error of Ray's in the block is about, see `own_error`.
+        RaydreamError: Ray did not start; or what an error of Ray's in the block is about, see `own_error`.
     """
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     try:
         with signals_held(), _started_as_here(private=not address):
-            ray.init(
-                address=address or "local",
-                namespace=namespace,
-                logging_level=logging.WARNING,
-                log_to_driver=False,
-                **own,
-            )
+            try:
+                ray.init(
+                    address=address or "local",
+                    namespace=namespace,
+                    logging_level=logging.WARNING,
+                    log_to_driver=False,
+                    **own,
+                )
+            except RuntimeError as error:
+                raise RaydreamError(f"Ray did not start: {first_line(error)}") from error
         _tighten_token()
         check(cluster_nodes())
         yield
