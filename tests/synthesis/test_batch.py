@@ -14,7 +14,7 @@ from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.synthesis.batch import BatchMaker, Made
 from raydream.teachers.teacher import to_arrays
 from tests.synthesis.test_engine import NarrowWithoutGradients
-from tests.synthesis.test_gradient import Narrow
+from tests.synthesis.test_memory import Narrow
 from tests.tiny import tiny_network, tiny_synthesis, tiny_teacher
 
 CONFIG = DistillConfig(

@@ -117,7 +117,7 @@ import torch
 from raydream.config import TeacherConfig
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.teachers.teacher import make_teacher
-from tests.synthesis.test_gradient import small_network
+from tests.synthesis.test_compiling import small_network
 from tests.tiny import tiny_synthesis, tiny_targets
 
 made = {}
