@@ -67,6 +67,7 @@ def numbered(tmp_path_factory: pytest.TempPathFactory) -> ShardStore:
     return store
 
 
+@pytest.mark.long
 def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, joined: None, tmp_path: Path) -> None:
     epochs = Epochs(images=61, batch_size=16, count=2)
     feeds = {
