@@ -22,12 +22,13 @@ LATE = "no time left: CI_DEADLINE is over"
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_interrupts() -> None:
-    """A shell that starts the tests in its background has Ctrl-C ignored, which jobs would inherit.
+def signals_interrupt() -> None:
+    """A shell that starts the tests in its background has Ctrl-C ignored, and nohup SIGHUP, which jobs would inherit.
 
-    Ray Train leaves behind a handler that waits for a cluster that is gone.
+    Ray Train leaves behind a handler of Ctrl-C that waits for a cluster that is gone.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
