@@ -87,7 +87,7 @@ def test_without_a_signal_an_unforeseen_error_is_no_interruption(tmp_path: Path)
 
 
 def test_signals_of_one_moment_interrupt_once_and_a_later_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`timeout` signals its child and then its group; a closed terminal is told by the shell and by the kernel."""
+    """`timeout` signals its child and then its group; a closed terminal: the shell and the kernel both signal."""
     now, reached = [time.monotonic()], []
     monkeypatch.setattr(interruption, "monotonic", lambda: now[0])
     with interruption.Interruption() as interrupted:

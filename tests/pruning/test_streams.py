@@ -40,7 +40,7 @@ def dense_network() -> nn.Module:
 
 
 class Swish(nn.Module):
-    """A learned activation as somebody may write it; with parameters of odd shapes, for all channels or for each."""
+    """A learned activation as a user may write it; with parameters of odd shapes, for all channels or for each."""
 
     def __init__(self, shape: tuple[int, ...] = ()) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    out = "where to write {step: {ok, error, seconds, figures}}, anew after each step (default: check.json)"
+    out = "where to write {step: {ok, error, seconds, figures}}, again after each step (default: check.json)"
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("check.json"), help=out)
     device = "what to compute on: auto (CUDA where there is a GPU), cpu, cuda or mps (default: auto)"
     parser.add_argument("--device", default="auto", help=device)

@@ -105,7 +105,7 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        """What went wrong and was mended; see `runs/journal.py`."""
+        """What went wrong and was repaired; see `runs/journal.py`."""
         return self.path / "journal.jsonl"
 
     @property

@@ -69,7 +69,7 @@ class Engine:
         return self._finished.take_notes()
 
     def way(self) -> dict[str, object]:
-        """How this process computes images for which nobody competes: all that it decides itself, for a recipe."""
+        """How this process computes images without a competing student: all that it decides itself, for a recipe."""
         gradient = self._gradient(competes=False)
         return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size]}
 

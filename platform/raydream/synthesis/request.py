@@ -36,7 +36,7 @@ class Synthesis:
         losses: each term's value at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update; empty where it is not measured.
         curve: each term over the updates of all stages, as (update, value) pairs.
-        restarts: how often the batch diverged and was started anew from another seed.
+        restarts: how often the batch diverged and was started again from another seed.
         notes: what did not go as asked (out of memory, no compiler), in sentences.
         targets: int64 [N], the class that the teacher sees in each image, where the classes that were asked for could
             not be; None: those of the request.
