@@ -1,8 +1,8 @@
 """The peer that the engine is timed against: the inversion loop as it is commonly published, for one device.
 
 Eager, fp32, NCHW, weight gradients left on, hooks that take mean and variance in separate passes over a copy, and the
-clamped competition. Written independently, from the paper and descriptions of its code; it shares nothing with the engine but
-the total variation, the settings and the seeds' meaning.
+clamped competition. Written independently, from the paper and descriptions of its code; it shares nothing with the
+engine but the total variation, the settings and the seeds' meaning.
 """
 
 from collections.abc import Callable
