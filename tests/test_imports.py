@@ -167,6 +167,14 @@ def test_only_processes_and_jobs_name_ray(name):
     assert not {other for other in imports_of(name) if other.split(".")[0] == "ray"}
 
 
+READING_WEIGHTS = {"raydream.teachers.loading", "raydream.teachers.verifiers", "raydream.store.downloads"}
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if part_of(name) in ("runtime", "applications", "reproduction")])
+def test_processes_are_handed_weights_and_read_none_by_path_or_url(name):
+    assert not imports_of(name) & READING_WEIGHTS
+
+
 SHOW_WHEN_RAY_IS_IMPORTED = """
 import importlib.abc, os, sys
 class Finder(importlib.abc.MetaPathFinder):

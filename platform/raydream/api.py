@@ -109,8 +109,9 @@ def load_teacher(
         input_shape: (C, H, W), in pixels.
         mean, std: a number per channel, of pixel values in [0, 1]; the network sees (pixels / 255 - mean) / std.
         classes: K, at least 2.
-        checkpoint: path or URL of the weights (.safetensors, or a state dict that torch.save wrote), or the name of
-            published ones; needed for a network by name. Nothing in it is executed.
+        checkpoint: path or URL of the weights (.safetensors, or a state dict that torch.save wrote), of which
+            https://...#sha256=CHECKSUM is downloaded once into a cache, or the name of published ones; needed for a
+            network by name. Nothing in it is executed.
         arguments: of the factory of a network by name.
         device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
 

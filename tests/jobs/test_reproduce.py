@@ -114,7 +114,17 @@ BAD = [
     (["--table", "1", "--synthesis.stages", "[{iterations: 5}]"], "synthesis.stages", "none with method dafl"),
     (["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "no_such.th"], "teacher.checkpoint", "no_such.th"),
     (
-        ["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "null", "--data.validation", "no_such.npz"],
+        [
+            "--table",
+            "1",
+            "--scale",
+            "cifar",
+            "--teacher.checkpoint",
+            "null",
+            "--data.name=files",
+            "--data.test=t.npz",
+            "--data.validation=no_such.npz",
+        ],
         "data.validation",
         "no_such.npz",
     ),
