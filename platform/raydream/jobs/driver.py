@@ -18,15 +18,15 @@ from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
 from raydream.runtime.evaluator import Evaluator
-from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
-from raydream.runtime.training import set_damaged_checkpoints_aside, train
+from raydream.runtime.training import StudentTraining
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
@@ -34,8 +34,6 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
-# A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
-_train = ray.remote(num_cpus=0, max_retries=3)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.1
@@ -143,7 +141,7 @@ class Driver:
         )
         if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
             self._journal.note(f"{damage}, and the student starts anew")
-        self._training = _train.options(**here).remote(training, self._folder.checkpoints)
+        self._training = StudentTraining(training, self._folder.checkpoints)
         self._last_news = time.time()
 
     def _done(self) -> bool:
@@ -230,12 +228,7 @@ class Driver:
             self._chronicle.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
-        if not self._trained and ray.wait([self._training], timeout=0)[0]:
-            try:
-                ray.get(self._training)
-            except ray.exceptions.RayError as error:
-                raise own_error(error, "the student failed") from error
-            self._trained = True
+        self._trained = self._training.done()
         if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(

@@ -2,12 +2,11 @@
 
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
-import ray.data
 import torch
 from ray.util.queue import Queue
 from rich.console import Console
@@ -32,14 +31,14 @@ from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside, steps_saved
 from raydream.runtime.evaluator import Evaluator, final_accuracies
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.learner import Learner, Reporter
-from raydream.runtime.messages import Notice, StepsDone, StudentReport, Teller, drain
+from raydream.runtime.messages import Notice, StepsDone, StudentReport, drain
 from raydream.runtime.metrics import RunMetrics
-from raydream.runtime.placement import Nodes, check_device, check_machine, check_workers, workers_beside_reading
+from raydream.runtime.placement import check_device, check_machine, check_workers
 from raydream.runtime.session import (
     beside_the_driver,
     cluster_nodes,
@@ -51,7 +50,8 @@ from raydream.runtime.session import (
     ray_session,
     share_of_gpu_left,
 )
-from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
+from raydream.runtime.training import StudentTraining
+from raydream.runtime.transfer import TransferPlan
 from raydream.schedule import Epochs
 from raydream.store.atomic import write_json
 from raydream.store.records import Snapshot
@@ -59,59 +59,9 @@ from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
 
-# A process of its own, as in `driver.py`.
-_train = ray.remote(num_cpus=0, max_retries=3)(train)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.2
-
-
-@dataclass(frozen=True)
-class TransferPlan:
-    """What a Train worker needs to know.
-
-    Attributes:
-        teacher: a list with the reference to the teacher's arrays.
-        feed: where the images come from.
-        reports: a queue of `StudentReport`, to the driver.
-    """
-
-    config: TransferConfig
-    epochs: Epochs
-    teacher: list[ray.ObjectRef]
-    feed: Feed
-    reports: Queue
-
-    @property
-    def total_steps(self) -> int:
-        """Distillation steps of the whole run."""
-        return self.epochs.total_steps
-
-    def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many Train workers the student can be scheduled on these nodes."""
-        return workers_beside_reading(self.config, self.feed.read_cpus, nodes)
-
-    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
-        """What is streamed to a Train job that goes on from a step, where an epoch begins."""
-        return self.feed.datasets(step // self.epochs.steps)
-
-    def work(self) -> None:
-        """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
-        epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps)
-        reporter, tell = Reporter(self.reports, learner), Teller(self.reports, StepsDone)
-        if learner.step:
-            reporter.report(learner.step)
-        for epoch in range(learner.step // epochs.steps, epochs.count):
-            batches = self.feed.epoch(epoch, learner.rank, learner.workers)
-            for step in range(epoch * epochs.steps, (epoch + 1) * epochs.steps):
-                with reporter.waits.waiting():
-                    images = next(batches)
-                reporter.note(*learner.distiller.step(images, step))
-                if learner.rank == 0:
-                    tell(step + 1)
-            next(batches, None)  # a stream has to come to its end before the next epoch's begins
-            learner.save((epoch + 1) * epochs.steps)
-            reporter.report((epoch + 1) * epochs.steps)
 
 
 def transfer(command: Command[TransferConfig]) -> dict[str, Any]:
@@ -221,7 +171,7 @@ class _Training:
         self._step = steps_saved(folder.checkpoints)
         self._teacher = ray.put(to_arrays(teacher.network))
         plan = TransferPlan(config, epochs, [self._teacher], feed, self._reports)
-        self._training = _train.options(**here).remote(plan, folder.checkpoints)
+        self._training = StudentTraining(plan, folder.checkpoints)
         self._snapshot: Snapshot | None = None
         self._measuring: dict[ray.ObjectRef, StudentReport] = {}
         self._last_news = time.time()
@@ -244,9 +194,7 @@ class _Training:
                     counter.update(self._step)
                     self._metrics.set("student_step", self._step)
                     self._metrics.tell()
-                    if not trained and ray.wait([self._training], timeout=0)[0]:
-                        ray.get(self._training)
-                        trained = True
+                    trained = self._training.done()
                     self._check_news()
                     time.sleep(POLL_S)
             assert self._snapshot is not None
