@@ -1,7 +1,7 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
 from raydream.networks import build_student
-from raydream.runs.recorder import Recorder
 from raydream.runtime.logs import name_logs
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId, Snapshot
@@ -20,9 +19,12 @@ from raydream.store.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
+if TYPE_CHECKING:  # it brings TensorBoard and pandas along, which the actor does not need
+    from raydream.runs.recorder import Recorder
+
 
 def final_accuracies(
-    teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int, device: torch.device
+    teacher: Teacher, real: Dataset | None, recorder: "Recorder", steps: int, device: torch.device
 ) -> dict[str, Any]:
     """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
 
