@@ -3,7 +3,9 @@
 import heapq
 import time
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.queue import Queue
@@ -36,7 +38,8 @@ from raydream.teachers.teacher import Teacher, to_arrays
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
 _EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
-POLL_S = 0.1
+POLL_S = 0.2
+"""between two looks at what the processes have to say; a batch that is made is taken in at once"""
 
 
 class Driver:
@@ -85,11 +88,11 @@ class Driver:
         self._start()
         try:
             while not self._done():
+                self._collect_batches()  # first, as it starts the generators, while buffer and reports are starting
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
                     self._save()
-                self._collect_batches()
                 self._collect_measurements()
                 self._check_alive()
             assert self._snapshot is not None
@@ -131,9 +134,7 @@ class Driver:
             lockstep=config.rounds.lockstep,
         )
         processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        gpus = share_of_gpu_left(config.device, processes)
-        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
-        self._evaluator = evaluator.remote(config, self._folder.images, gpus)
+        self._gpu_share_left = share_of_gpu_left(config.device, processes)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(
@@ -143,6 +144,13 @@ class Driver:
             self._journal.note(f"{damage}, and the student starts anew")
         self._training = StudentTraining(training, self._folder.checkpoints)
         self._last_news = time.time()
+
+    @cached_property
+    def _evaluator(self) -> Any:
+        """The actor, started when there is something to measure: those that make images and learn start first."""
+        gpus = self._gpu_share_left
+        options = {"name": "evaluator", "num_gpus": gpus, "scheduling_strategy": beside_the_driver()}
+        return _EvaluatorActor.options(**options).remote(self._config, self._folder.images, gpus)
 
     def _done(self) -> bool:
         learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
