@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.errors import first_line
-from raydream.networks import PRUNED
+from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
 from raydream.pruning.checks import cost_of
@@ -86,6 +86,15 @@ def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
     of = arguments.pop("of") if teacher.network == PRUNED else teacher.network
     arguments |= {"of": of, "widths": widths_text(widths_of(network))}
     return replace(teacher, network=PRUNED, arguments=arguments, checkpoint=None)
+
+
+def build_pruned(teacher: TeacherConfig, widths: str) -> nn.Module:
+    """A teacher's network with other widths of its layers, without its weights.
+
+    Args:
+        widths: as `widths_text` writes them.
+    """
+    return resized(build_teacher(teacher), parse_widths(widths)).eval()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import heapq
 import time
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.distill import Checked
+from raydream.jobs.job import JobRun
 from raydream.jobs.run_log import Chronicle
+from raydream.networks import build_student
 from raydream.reporting.progress import Display
-from raydream.runs.journal import Journal
-from raydream.runs.recorder import Recorder
-from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
-from raydream.runtime.evaluator import Evaluator
+from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
@@ -36,7 +35,6 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
-_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.2
 """between two looks at what the processes have to say; a batch that is made is taken in at once"""
@@ -46,31 +44,26 @@ class Driver:
     """One run on a Ray session that is up.
 
     Args:
-        config: of the run.
+        run: whose part this is.
         checked: what `check_run` found.
         teacher: to invert.
-        folder: of the run.
-        recorder, display: where to tell what happens.
-        journal: where to note what was mended.
+        display: where to show how far it is.
     """
 
     def __init__(
         self,
-        config: DistillConfig,
+        run: JobRun[DistillConfig],
         checked: Checked,
         teacher: Teacher,
-        folder: RunFolder,
-        recorder: Recorder,
         display: Display,
-        journal: Journal,
     ) -> None:
-        self._config, self._checked, self._teacher = config, checked, teacher
-        self._schedule, self._folder = checked.schedule, folder
-        self._recorder, self._journal = recorder, journal
-        self._store = ShardStore(folder.images)
+        self._config, self._checked, self._teacher = run.config, checked, teacher
+        self._schedule, self._folder = checked.schedule, run.folder
+        self._recorder, self._journal = run.recorder, run.journal
+        self._store = ShardStore(run.folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
-        self._chronicle = Chronicle(config, self._schedule, folder, len(committed), recorder, display)
+        self._chronicle = Chronicle(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
@@ -147,10 +140,10 @@ class Driver:
 
     @cached_property
     def _evaluator(self) -> Any:
-        """The actor, started when there is something to measure: those that make images and learn start first."""
-        gpus = self._gpu_share_left
-        options = {"name": "evaluator", "num_gpus": gpus, "scheduling_strategy": beside_the_driver()}
-        return _EvaluatorActor.options(**options).remote(self._config, self._folder.images, gpus)
+        """Started when there is something to measure: the processes that make images and learn start first."""
+        config = self._config
+        build = partial(build_student, config.student, config.teacher)
+        return start_evaluator(config, build, self._gpu_share_left, self._folder.images)
 
     def _done(self) -> bool:
         learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
