@@ -101,6 +101,26 @@ def test_processes_load_nothing_that_they_do_not_need():
     assert "raydream.api" in loaded["api"] - loaded["jobs"]
 
 
+THIN = "import raydream.runtime.buffer, raydream.runtime.messages"
+"""what the processes import that pass things on: the buffer, and the queue of reports"""
+WORKERS = """
+from raydream.runtime import evaluator, generator, student, training, transfer
+from raydream.data.digits import load_digits
+load_digits()
+"""
+"""what generators, a student's only worker, and the evaluator import, in which users' default data are loaded"""
+HEAVY = {"pandas", "tensorboard", "botocore", "matplotlib", "jinja2", "rich", "sklearn", "torchvision"}
+
+
+def test_each_process_of_a_run_imports_what_it_needs_alone():
+    # A run has seven processes, each of which pays for what it imports: pandas 0.3 s, TensorBoard 0.3, Ray Train 0.9,
+    # scikit-learn 1.1, torch 1.2 (CPU-seconds).
+    thin, workers = imported(THIN, WORKERS)
+    assert "raydream.store.records" in thin and not {"torch", *HEAVY} & packages(thin)
+    assert "raydream.runtime.training" in workers and not HEAVY & packages(workers)
+    assert not {"ray.train", "ray.data", "pyarrow.dataset", "torch._dynamo"} & workers
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
