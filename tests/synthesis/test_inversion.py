@@ -13,7 +13,7 @@ from torch.nn import functional
 from raydream.compute import choose_dtype
 from raydream.config import SynthesisConfig, TeacherConfig
 from raydream.errors import SynthesisError
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
 from raydream.synthesis import SYNTHESIZERS, Request, Synthesis
 from raydream.synthesis.inversion import Inversion

@@ -26,7 +26,7 @@ from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
-from raydream.losses.feature_statistics import keeps_statistics
+from raydream.networks.batch_norm import keeps_statistics
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.metrics import score_of

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from raydream.config import SynthesisConfig, TeacherConfig
 from raydream.errors import InputError, first_line
-from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
+from raydream.losses.objective import Objective
+from raydream.networks.batch_norm import batch_norm_layers
+from raydream.networks.observed import ObservedNetwork, last_layer
 from raydream.networks.user_code import contained
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.checks import answer_of, check_shapes, frozen, noise, probe
@@ -35,8 +36,9 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
     if synthesis.method in NEED_STATISTICS:
         _check_statistics(network, config, synthesis.method, trained)
     _check_gradient(network, config, trained)
-    if "activation" in synthesis.terms and synthesis.coefficients.activation:
-        _check_last_layer(network, config, synthesis.coefficients.activation)
+    objective = Objective(synthesis.terms, synthesis)
+    for name in objective.of_activations():
+        _check_last_layer(network, config, name, objective.weights[name])
 
 
 def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) -> None:
@@ -83,21 +85,21 @@ def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, tr
         )
     try:
         with torch.no_grad():
-            ObservedNetwork(network)(torch.zeros(2, *config.input_shape))
+            ObservedNetwork(network, statistics=True)(torch.zeros(2, *config.input_shape))
     except ValueError as error:
         remedy = f"{error}: leave them out of the network"
         raise InputError("teacher.network", config.network, "a network whose BN layers all run", remedy) from error
 
 
-def _check_last_layer(network: nn.Module, config: TeacherConfig, weight: float) -> None:
+def _check_last_layer(network: nn.Module, config: TeacherConfig, term: str, weight: float) -> None:
     try:
         with torch.no_grad():
-            FeatureNetwork(network, config.classes)(torch.zeros(2, *config.input_shape))
+            before = last_layer(network, config.classes)
+            ObservedNetwork(network, before=before)(torch.zeros(2, *config.input_shape))
     except ValueError as error:
         allowed = f"0 for {config.network}, whose last layer cannot be told"
-        raise InputError(
-            "synthesis.coefficients.activation", weight, allowed, f"{error}: do without that term"
-        ) from error
+        remedy = f"{error}: do without that term"
+        raise InputError(f"synthesis.coefficients.{term}", weight, allowed, remedy) from error
 
 
 def _is_fresh(state: Mapping[str, Tensor]) -> bool:
