@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from raydream.compute import arithmetic, autocast, driver_version, use_device
 from raydream.config import (
+    METHODS,
     DistillConfig,
     GeneratorsConfig,
     SynthesisConfig,
@@ -227,11 +228,11 @@ def test_a_distillation_step_stays_on_its_device(fake):
     update_average(copy.deepcopy(student), student, 0.9)
 
 
-@pytest.mark.parametrize("method", ["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("chunk_size", [None, 3])
 def test_the_objective_of_each_method_stays_on_its_device(fake, method, chunk_size):
     teacher, config = teacher_on_gpu(), SynthesisConfig(method=method, compile="off", chunk_size=chunk_size)
-    engine = Engine(teacher, config, tuple(config.terms), 1)
+    engine = Engine(teacher, config, config.terms, 1)
     gradient, targets = engine.gradient(network_on_gpu()), torch.zeros(4, dtype=torch.long, device=GPU)
     images = View(1, -1, True)(torch.zeros(4, *SHAPE, device=GPU))
     with torch.no_grad():
