@@ -160,7 +160,7 @@ class TrialAtWork:
                 yield rounds
 
     def _images_alone(self) -> Iterator[Rounds]:
-        states = LearnedStates(self._store.folder, 2 * self._config.synthesis.generator.chains)
+        states = LearnedStates.of(self._store.folder, self._config.synthesis.generator.chains)
         ids = self._schedule.batches_of(0)
         maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states, batches=len(ids))
         batches: list[ImageBatch] = []
