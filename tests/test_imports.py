@@ -17,8 +17,8 @@ ROOT = Path(raydream.__file__).parent
 ROWS = [
     "errors interruption memory machine terminal engine_version seeds",
     "config store",
-    "augmentation compute data losses networks runs search targets",
-    "cli schedule teachers",
+    "augmentation compute data networks runs search targets",
+    "cli losses schedule teachers",
     "students synthesis buffer evaluation",
     "pruning device_check",
     "applications",

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
-from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks import NETWORKS, build_network
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
 from raydream.store.downloads import cached_path
 from raydream.teachers.loading import library_path, load_teacher, trained_teacher

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raydream.config.tree import leaves
 from raydream.errors import InputError, first_line
-from raydream.runs.recorder import flatten
 from raydream.runs.run_folder import SUMMARY, read
 from raydream.store.documents import read_json
 from raydream.store.folders import folder_at
@@ -63,7 +63,7 @@ def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict
 
 def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Their settings, by dotted name, where they are others than ours."""
-    ours, others = flatten(config), flatten(theirs)
+    ours, others = leaves(config), leaves(theirs)
     return {
         name: others.get(name)
         for name in [*ours, *(name for name in others if name not in ours)]
