@@ -39,7 +39,7 @@ RANGES = {
     "data.name": (["digits"], ["mnist", "", "torchvision", None]),
     "data.validation_of": (["train", "test"], ["validation", None]),
     "data.validation_share": ([0.1, 0.99], [0, 1, -0.1, NAN]),
-    "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"], ["adi", None]),
+    "synthesis.method": (["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast", "noisy"], ["adi", None]),
     "synthesis.generator.latent": ([1], [0, 1.5]),
     "synthesis.generator.width": ([1], [0]),
     "synthesis.generator.learning_rate": ([1e-9], [0, -1, INFINITE]),
@@ -254,11 +254,12 @@ RULES = [
             ("adaptive", ("classification", "tv", "l2", "feature"), "tv"),  # a competition has no student at first
             ("dafl", ("one_hot", "activation", "information_entropy"), "activation"),
             ("fast", ("classification", "feature"), "feature"),
+            ("noisy", ("classification", "feature"), "feature"),
         )
     ],
     *[
         ({"synthesis": {"method": method} | setting}, f"synthesis.{next(iter(setting))}", {"synthesis": setting})
-        for method in ("dafl", "fast")
+        for method in ("dafl", "fast", "noisy")
         for setting in ({"stages": ({"iterations": 5},)}, {"start": "images"})
     ],
     ({"data": {"name": "none"}}, "teacher.checkpoint", {"data": {"name": "none"}, "teacher": {"checkpoint": "a.pt"}}),
@@ -275,19 +276,21 @@ def test_rules_between_fields_name_the_field_and_a_remedy(broken, field, kept):
 
 
 @pytest.mark.parametrize(
-    ("method", "weight", "competes"),
+    ("method", "coefficients", "competes"),
     [
-        ("adaptive", 1e-9, True),
-        ("adaptive", 0.0, False),
-        ("fast", 1e-9, True),
-        ("fast", 0.0, False),
-        ("deep_inversion", 10.0, False),
-        ("noise", 10.0, False),
-        ("dafl", 10.0, False),
+        ("adaptive", {"competition": 1e-9}, True),
+        ("adaptive", {"competition": 0.0, "masked_kl": 1.0}, False),
+        ("fast", {"competition": 1e-9}, True),
+        ("fast", {"competition": 0.0}, False),
+        ("noisy", {"competition": 0.0, "masked_kl": 1e-9}, True),
+        ("noisy", {"masked_kl": 0.0}, False),
+        ("deep_inversion", {"competition": 10.0}, False),
+        ("noise", {"competition": 10.0}, False),
+        ("dafl", {"competition": 10.0, "masked_kl": 1.0}, False),
     ],
 )
-def test_only_adaptive_and_fast_images_with_a_weight_compete(method, weight, competes):
-    synthesis = {"method": method, "coefficients": {"competition": weight}}
+def test_only_methods_with_a_student_in_their_objective_compete_and_with_a_weight_alone(method, coefficients, competes):
+    synthesis = {"method": method, "coefficients": coefficients}
     assert validate({"synthesis": synthesis}).synthesis.competes == competes
 
 

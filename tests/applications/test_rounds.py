@@ -164,7 +164,9 @@ def test_each_batch_of_a_learning_method_sets_out_from_the_one_so_many_chains_be
     assert {batch.provenance.after for batch in run_rounds(CONFIG, tiny_teacher()).batches} == {None}
 
 
-@pytest.mark.parametrize(("method", "lost"), [("dafl", [6]), ("fast", [4, 5, 6]), ("dafl", [1, 5])], ids=str)
+@pytest.mark.parametrize(
+    ("method", "lost"), [("dafl", [6]), ("fast", [4, 5, 6]), ("dafl", [1, 5]), ("noisy", [3, 4, 6])], ids=str
+)
 def test_what_was_learned_comes_back_where_a_run_goes_on_from_its_folder(method, lost, tmp_path):
     config, store = learning(method, chains=2), ShardStore(tmp_path)
     whole = run_rounds(config, tiny_teacher(), store)

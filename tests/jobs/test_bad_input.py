@@ -31,7 +31,7 @@ from tests.tiny import tiny_network
 
 FIELDS = [
     # (options, the field that the sentence names, a part of what it says is allowed)
-    (["--synthesis.method", "gan"], "synthesis.method", "'deep_inversion', 'adaptive', 'dafl' or 'fast'"),
+    (["--synthesis.method", "gan"], "synthesis.method", "'deep_inversion', 'adaptive', 'dafl', 'fast' or 'noisy'"),
     (["--synthesis.coefficients.tv", "-1"], "synthesis.coefficients.tv", "greater than or equal to 0"),
     (["--synthesis.coefficients.feature", "nan"], "synthesis.coefficients.feature", "finite"),
     (["--synthesis.learning_rate", "0"], "synthesis.learning_rate", "greater than 0"),

@@ -206,7 +206,7 @@ BAD = [
     ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named"),
     ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
     ([*DIGITS, "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
-    (["--synthesis.method", "deepdream"], "synthesis.method", "adaptive or fast, with a competition"),
+    (["--synthesis.method", "deepdream"], "synthesis.method", "adaptive, fast or noisy, with a competition"),
     (["--synthesis.start", "images"], "synthesis.start", "noise where additions.rounds > 0"),
     (["--images", "no_such_run"], "images", "the folder of a run"),
     (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydream.losses.divergences import competition, jensen_shannon, kl_divergence
+from raydream.losses.divergences import competition, jensen_shannon, kl_divergence, masked_kl
 
 
 def slow_softmax(row: list[float], temperature: float) -> list[float]:
@@ -130,3 +130,24 @@ def test_competition_is_1_in_agreement_and_1_minus_ln_2_in_full_disagreement():
 def test_gradients_of_both_arguments_are_right(term, temperature):
     arguments = (logits(0).requires_grad_(), logits(1).requires_grad_())
     assert torch.autograd.gradcheck(lambda teacher, student: term(teacher, student, temperature), arguments)
+
+
+def test_masked_kl_equals_a_slow_reference():
+    teacher, student = logits(0), logits(1)
+    teacher[:3].copy_(student[:3] * 2.0)  # these agree
+    expected, agreeing = 0.0, 0
+    for t, s in zip(teacher.tolist(), student.tolist(), strict=True):
+        if t.index(max(t)) == s.index(max(s)):
+            expected -= slow_kl(slow_softmax(t, 1.0), slow_softmax(s, 1.0)) / len(teacher)
+            agreeing += 1
+    assert 3 <= agreeing < len(teacher) and expected < -0.01
+    assert masked_kl(teacher, student).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_masked_kl_leaves_images_alone_about_which_they_disagree():
+    teacher, student = logits(0).requires_grad_(), logits(1)
+    masked_kl(teacher, student).backward()
+    agrees = teacher.argmax(1) == student.argmax(1)
+    assert teacher.grad is not None
+    assert torch.equal(teacher.grad.abs().sum(1) > 0, agrees) and not agrees.all()
+    assert torch.autograd.gradcheck(masked_kl, (logits(0).requires_grad_(), logits(0, 1.0).requires_grad_()))

@@ -15,13 +15,14 @@ WEIGHTS = {
     "l2_per_image": 0.06,
     "feature": 7.0,
     "competition": 11.0,
+    "masked_kl": 1.7,
     "one_hot": 1.5,
     "activation": 0.2,
     "information_entropy": 4.0,
 }
 SOURCES = {
     "images": {"tv", "tv_l1", "l2", "l2_per_image"},
-    "outputs": {"classification", "competition", "one_hot", "activation"},
+    "outputs": {"classification", "competition", "masked_kl", "one_hot", "activation"},
     "features": {"feature"},
     "prediction": {"information_entropy"},
 }
@@ -104,6 +105,7 @@ def test_the_terms_of_the_images_are_the_forms_that_they_are_named_after():
     [
         ("feature", "distances"),
         ("competition", "student"),
+        ("masked_kl", "student"),
         ("classification", "targets"),
         ("tv", "images"),
         ("tv_l1", "images"),

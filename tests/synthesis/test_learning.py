@@ -16,7 +16,7 @@ from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.generator_network import fresh_network
 from tests.tiny import tiny_student, tiny_synthesis, tiny_targets, tiny_teacher
 
-LEARNING = ["dafl", "fast"]
+LEARNING = ["dafl", "fast", "noisy"]
 GENERATOR = {"latent": 6, "width": 4, "learning_rate": 0.01, "code_learning_rate": 0.05}
 
 

@@ -36,7 +36,11 @@ def test_unknown_methods_are_refused_with_the_table():
 @pytest.mark.parametrize(
     ("kind", "settings", "allowed"),
     [
-        (SynthesizeConfig, {"synthesis": {"method": "adaptive"}}, "noise, deepdream, deep_inversion, dafl or fast"),
+        (
+            SynthesizeConfig,
+            {"synthesis": {"method": "adaptive"}},
+            "noise, deepdream, deep_inversion, dafl, fast or noisy",
+        ),
         (
             SearchConfig,
             {"space": "a.yaml", "images_only": True},

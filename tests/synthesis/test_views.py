@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from raydream.synthesis.view import View, draw_view
+from raydream.synthesis.view import View, draw_crops, draw_view
 
 EVERY_VIEW = [(down, right, mirrored) for down in (-2, 0, 1) for right in (-1, 0, 2) for mirrored in (False, True)]
 
@@ -88,3 +88,38 @@ def test_views_depend_on_the_generator_alone():
     first = drawn(5)
     torch.manual_seed(2)
     assert drawn(5) == first and drawn(6) != first
+
+
+def slow_crop(image: torch.Tensor, down: int, right: int, mirrored: bool, background: torch.Tensor) -> torch.Tensor:
+    """One image [C,H,W], padded with the background and cut out."""
+    channels, height, width = image.shape
+    cut = background[0].expand(channels, height, width).clone()
+    for i in range(height):
+        for j in range(width):
+            row, column = i + down, (width - 1 - j if mirrored else j) + right
+            if 0 <= row < height and 0 <= column < width:
+                cut[:, i, j] = image[:, row, column]
+    return cut
+
+
+def test_each_image_has_a_crop_of_its_own_whose_edge_is_the_background():
+    background = torch.tensor([-3.0, -5.0]).view(1, 2, 1, 1)
+    x = torch.randn(40, 2, 5, 4, generator=numbered())
+    seen, found = draw_crops((40, 5, 4), 2, True, background, numbered(1))(x), set()
+    views = [(d, r, m) for d in range(-2, 3) for r in range(-2, 3) for m in (False, True)]
+    for image, crop in zip(x, seen, strict=True):
+        alike = [view for view in views if torch.equal(crop, slow_crop(image, *view, background))]
+        assert len(alike) == 1
+        found.add(alike[0])
+    assert {abs(down) for down, _, _ in found} == {0, 1, 2} and {mirrored for *_, mirrored in found} == {False, True}
+
+
+def test_a_crops_gradient_goes_back_to_the_pixels_that_were_seen():
+    x = torch.randn(6, 1, 4, 4, dtype=torch.float64, generator=numbered()).requires_grad_()
+    view = draw_crops((6, 4, 4), 2, True, torch.zeros(1, 1, 1, 1, dtype=torch.float64), numbered(1))
+    assert torch.autograd.gradcheck(view, x)
+
+
+def test_crops_without_padding_and_flip_are_the_images():
+    x = distinct()
+    assert torch.equal(draw_crops((3, 6, 7), 0, False, torch.zeros(1, 1, 1, 1), numbered())(x), x)

@@ -191,7 +191,7 @@ class PruneConfig:
         _check_images(self)
         if self.additions.rounds and not self.synthesis.competes:
             remedy = "rounds make images that compete with the pruned network: set additions.rounds to 0 without them"
-            competing = one_of([name for name, each in METHODS.items() if "competition" in each.terms])
+            competing = one_of([name for name, each in METHODS.items() if each.competes])
             allowed = f"{competing}, with a competition, where additions.rounds > 0"
             raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
         if self.additions.rounds and self.synthesis.start == "images":

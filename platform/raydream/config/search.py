@@ -67,9 +67,9 @@ class SearchConfig(DistillConfig):
         if not self.space:
             raise InputError("space", self.space, "a YAML file such as tuning/spaces/coefficients.yaml", "name one")
         if self.images_only and self.synthesis.competes:
-            alone = one_of([name for name, each in METHODS.items() if "competition" not in each.terms])
+            alone = one_of([name for name, each in METHODS.items() if not each.competes])
             allowed = f"{alone} where images_only is true"
-            remedy = "there is no student to compete with (fast: set synthesis.coefficients.competition to 0)"
+            remedy = "there is no student to compete with (fast and noisy: set the coefficient of that term to 0)"
             raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
 
 

@@ -16,10 +16,11 @@ class SynthesisMethod(NamedTuple):
     Attributes:
         synthesizer: its class, as `module:name` in `raydream.synthesis`.
         terms: names of the terms of its objective, keys of `raydream.losses.objective.TERMS` and of
-            `CoefficientsConfig`; a competition is left out where a batch has no student.
+            `CoefficientsConfig`; those in `ADVERSARIES` are left out where a batch has no student.
         learns: whether something is learned from batch to batch, which makes a batch depend on the one before it.
         without_student: the method that is this one without its competition, where that is a method of its own.
         generator_betas: decay rates of Adam's two moments on its generator network, as its paper has them.
+        embeds: whether its generator network is told the class by an embedding.
     """
 
     synthesizer: str
@@ -27,7 +28,16 @@ class SynthesisMethod(NamedTuple):
     learns: bool = False
     without_student: str | None = None
     generator_betas: tuple[float, float] = (0.9, 0.999)
+    embeds: bool = False
 
+    @property
+    def competes(self) -> bool:
+        """Whether its objective compares the teacher with a student, unless that term's coefficient is 0."""
+        return any(name in self.terms for name in ADVERSARIES)
+
+
+ADVERSARIES = ("competition", "masked_kl")
+"""the terms that compare the teacher with a student; they are left out where a batch has no student"""
 
 _PRIOR = ("tv", "tv_l1", "l2", "l2_per_image")
 
@@ -49,6 +59,14 @@ METHODS: dict[str, SynthesisMethod] = {
     # after Fang et al., AAAI 2022
     "fast": SynthesisMethod(
         "fast:Fast", ("classification", "feature", "competition"), learns=True, generator_betas=(0.5, 0.999)
+    ),
+    # after Tran et al., CVPR 2024
+    "noisy": SynthesisMethod(
+        "noisy:Noisy",
+        ("classification", "feature", "masked_kl"),
+        learns=True,
+        generator_betas=(0.5, 0.999),
+        embeds=True,
     ),
 }
 """all synthesizers, by the names that `synthesis.method` takes: what else depends on one reads this table"""
@@ -82,6 +100,8 @@ class CoefficientsConfig:
     """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
+    masked_kl: NonNegative = 1.33
+    """noisy: weight of the KL divergence from a student that names the same class (its paper: 1.33)"""
     one_hot: NonNegative = 1.0
     """dafl: weight of the cross-entropy with the teacher's own answers (its paper: 1)"""
     activation: NonNegative = 0.1
@@ -132,24 +152,32 @@ class StageConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class GeneratorNetworkConfig:
-    """The network that makes images from latent codes, where the method has one: dafl, fast."""
+    """The network that makes images from latent codes, where the method has one: dafl, fast, noisy."""
 
     latent: Count = 256
-    """numbers in a latent code (DAFL: 100 for digits, 1,000 for CIFAR-10; FastDFKD: 256)"""
+    """numbers in a latent code (DAFL: 100 for digits, 1,000 for CIFAR-10; FastDFKD: 256), or in what noisy's layer
+    makes of an embedding (NAYER: 1,000)"""
     width: Count = 64
-    """channels of its last stage; those before it have twice as many (both papers: 64)"""
+    """channels of its last stage; those before it have twice as many (all three papers: 64)"""
     learning_rate: Positive = 2e-3
-    """of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3)"""
+    """of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3; NAYER: 4e-3)"""
     code_learning_rate: Positive = 0.01
     """fast: of Adam on the latent codes (FastDFKD with 10 updates a batch: 0.01)"""
     betas: Betas | None = None
-    """decay rates of Adam's two moments; null: as the method's paper has them (fast: 0.5 and 0.999, dafl: 0.9 and
-    0.999)"""
+    """decay rates of Adam's two moments; null: as the method's paper has them (fast, noisy: 0.5 and 0.999, dafl: 0.9
+    and 0.999)"""
     statistics_momentum: Share = 0.9
-    """fast: share of the moving average over earlier batches in the feature statistics that are compared (FastDFKD:
-    0.9); the gradient of R_feature is scaled by the rest, so 0.9 makes alpha_f act like a tenth of it"""
+    """fast, noisy: share of the moving average over earlier batches in the feature statistics that are compared (both
+    papers: 0.9); the gradient of R_feature is scaled by the rest, so 0.9 makes alpha_f act like a tenth of it"""
     outer_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """fast: how far the weights from which each batch sets out go towards those at which it ends"""
+    embeddings: str = "classifier"
+    """noisy: the vector of each class. classifier: the rows of the teacher's last layer; orthogonal: all classes
+    equally far apart; otherwise the path of an .npy file with a row for each class (NAYER: of a text encoder), which
+    every machine reads"""
+    restart_batches: Count = 20
+    """noisy: batches of a chain after which its network starts from scratch (NAYER: 100 before there is a student, then
+    20)"""
     chains: Count = 1
     """networks that learn side by side, each on every so-manieth batch: a batch sets out from what was learned as many
     batches before it, so no more generators than that can be at work"""
@@ -162,7 +190,8 @@ class SynthesisConfig:
     method: MethodName = "adaptive"
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
     adds competition with the student; dafl: a generator network, which learns from batch to batch and chooses the
-    classes itself; fast: a generator network that learns to set out well, and a few updates of it for each batch"""
+    classes itself; fast: a generator network that learns to set out well, and a few updates of it for each batch;
+    noisy: a generator network that maps an embedding of each class through a layer that is random in each batch"""
     batch_size: Count = 256
     """images made at once (the paper: 256); the total variation and the feature statistics are of the whole batch"""
     chunk_size: Count | None = None
@@ -170,7 +199,8 @@ class SynthesisConfig:
     passes; null: the batch, halved as often as memory runs out"""
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
     iterations: Count = 2000
-    """updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10)"""
+    """updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10; NAYER: 30
+    for CIFAR-10)"""
     learning_rate: Positive = 0.05
     """of Adam on the pixels, in units of 0.225 of their range (the paper: 0.05)"""
     betas: Betas = (0.9, 0.999)
@@ -204,7 +234,7 @@ class SynthesisConfig:
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
     def __post_init__(self) -> None:
-        own = [name for name in self.terms if name != "competition"]
+        own = [name for name in self.terms if name not in ADVERSARIES]
         if not any(getattr(self.coefficients, name) for name in own):
             raise InputError(
                 "synthesis.coefficients",
@@ -240,4 +270,4 @@ class SynthesisConfig:
     @property
     def competes(self) -> bool:
         """Whether images are made against a snapshot of the student."""
-        return "competition" in self.terms and self.coefficients.competition > 0
+        return any(getattr(self.coefficients, name) > 0 for name in self.terms if name in ADVERSARIES)

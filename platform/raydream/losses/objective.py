@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from raydream.config import SynthesisConfig
 from raydream.losses.dafl import activation, information_entropy, one_hot
-from raydream.losses.divergences import competition
+from raydream.losses.divergences import competition, masked_kl
 from raydream.losses.feature_statistics import feature_statistics
 from raydream.losses.image_prior import image_norm, mean_image_norm, total_variation, total_variation_l1
 
@@ -81,6 +81,11 @@ def _competition(seen: Observation, config: SynthesisConfig) -> Tensor:
     return competition(teacher, _needed(seen.student_logits, "a student's logits"), config.competition_temperature)
 
 
+def _masked_kl(seen: Observation, config: SynthesisConfig) -> Tensor:
+    teacher = _needed(seen.teacher_logits, "the teacher's logits")
+    return masked_kl(teacher, _needed(seen.student_logits, "a student's logits"))
+
+
 def _one_hot(seen: Observation, config: SynthesisConfig) -> Tensor:
     return one_hot(_needed(seen.teacher_logits, "the teacher's logits"))
 
@@ -101,6 +106,7 @@ TERMS: dict[str, Term] = {
     "l2_per_image": _images(mean_image_norm),
     "feature": Term("features", _feature),
     "competition": Term("outputs", _competition),
+    "masked_kl": Term("outputs", _masked_kl),
     "one_hot": Term("outputs", _one_hot),
     "activation": Term("outputs", _activation, activations=True),
     "information_entropy": Term("prediction", _information_entropy),

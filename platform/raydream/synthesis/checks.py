@@ -13,6 +13,7 @@ from raydream.losses.objective import Objective
 from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.observed import ObservedNetwork, last_layer
 from raydream.networks.user_code import contained
+from raydream.synthesis.embeddings import class_embeddings
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.checks import answer_of, check_shapes, frozen, noise, probe
 
@@ -34,6 +35,8 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
             probe(network, config, field, list(stage.size), training=False, size=stage.size)
     if "feature" in synthesis.terms:
         _check_statistics(network, config, synthesis.method, trained)
+    if METHODS[synthesis.method].embeds:
+        class_embeddings(network, config, synthesis.generator.embeddings)
     _check_gradient(network, config, trained)
     objective = Objective(synthesis.terms, synthesis)
     for name in objective.of_activations():

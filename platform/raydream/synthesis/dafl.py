@@ -20,9 +20,10 @@ class DAFL(LearningSynthesizer):
         network = self._network(request)
         optimizer = torch.optim.Adam(network.parameters(), self._stage.learning_rate, self._stage.betas)
         self._restore(optimizer)
-        recorded = self._train(network, optimizer, lambda: self._codes(request, random), request, random)
-        if recorded is None:
+        trained = self._train(network, optimizer, lambda: self._codes(request, random), request, random)
+        if trained is None:
             return None
+        recorded, _ = trained
         images = self._images(network, self._codes(request, random))
         self._state = weights_of(network) | _moments_of(optimizer)
         targets = self.engine.logits(images).argmax(dim=1).cpu()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from raydream.compute import choose_dtype, compiling_pays, counted, saved_by_compiling_s
 from raydream.config import SynthesisConfig
+from raydream.config.synthesis import ADVERSARIES
 from raydream.losses.feature_statistics import FeatureDistances, SmoothedDistances
 from raydream.losses.objective import Objective
 from raydream.networks.observed import ObservedNetwork, frozen_copy, last_layer
@@ -22,7 +23,7 @@ class Engine:
     Args:
         teacher: frozen and in eval mode; is left as it is.
         config: of the synthesis; `coefficients` are read for the terms.
-        terms: keys of `TERMS`; a competition is left out where a request has no student.
+        terms: keys of `TERMS`; those in `ADVERSARIES` are left out where a request has no student.
         batches: that the whole run makes, by which is decided whether compiling pays.
     """
 
@@ -40,7 +41,7 @@ class Engine:
         Args:
             student: to compete with; its weights are copied.
         """
-        competes = "competition" in self._terms and self._config.coefficients.competition > 0
+        competes = any(getattr(self._config.coefficients, name) > 0 for name in self._terms if name in ADVERSARIES)
         if student is None or not competes:
             return self._gradient(competes=False)
         if self._student is None:
@@ -90,7 +91,7 @@ class Engine:
 
     def _build(self, competes: bool) -> PixelGradient:
         config, device = self._config, self._teacher.device
-        objective = Objective([term for term in self._terms if term != "competition" or competes], config)
+        objective = Objective([term for term in self._terms if term not in ADVERSARIES or competes], config)
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
         networks = self._network, self._distances, student
         given = objective, *networks, self._teacher.normalisation.from_canvas(), dtype

@@ -28,9 +28,10 @@ class Fast(LearningSynthesizer):
             {"params": [codes], "lr": rate.code_learning_rate},
         ]
         optimizer = torch.optim.Adam(groups, self._stage.learning_rate, self._stage.betas)
-        recorded = self._train(network, optimizer, lambda: codes, request, random)
-        if recorded is None:
+        trained = self._train(network, optimizer, lambda: codes, request, random)
+        if trained is None:
             return None
+        recorded, _ = trained
         images = self._images(network, codes)
         end = weights_of(network)
         learned = {name: torch.lerp(value, end[name], rate.outer_rate) for name, value in start.items()}

@@ -1,5 +1,6 @@
 """What the synthesizers with a generator network share: where it begins, and the loop that trains it."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,7 +15,7 @@ from raydream.synthesis.recorded import Recorded
 from raydream.synthesis.request import Request, Synthesis
 from raydream.synthesis.stages import stages_of
 from raydream.synthesis.synthesizer import with_restarts
-from raydream.synthesis.view import draw_view
+from raydream.synthesis.view import CroppedView, View, draw_view
 from raydream.teachers.teacher import Teacher
 
 
@@ -53,10 +54,14 @@ class LearningSynthesizer:
         """As it was left, or with the first weights that follow from the request's seed."""
         seed = derive_seed(request.seed, "generator network")
         network = fresh_network(self._config.generator, self._teacher, seed)
-        weights = {name: self._state[f"network.{name}"] for name in network.state_dict() if self._state}
-        if weights:
+        weights = {name: self._state.get(f"network.{name}") for name in network.state_dict()}
+        if None not in weights.values():
             network.load_state_dict(weights)
         return network
+
+    def _view(self, count: int, random: torch.Generator) -> View | CroppedView:
+        """How so many images look to the networks in one update."""
+        return draw_view(self._stage.jitter, self._config.flip, random)
 
     def _codes(self, request: Request, random: torch.Generator) -> Tensor:
         """New latent codes [N,Z] from N(0, 1)."""
@@ -70,28 +75,37 @@ class LearningSynthesizer:
         codes: Callable[[], Tensor],
         request: Request,
         random: torch.Generator,
-    ) -> Recorded | None:
-        """Update what the optimizer holds; None where it diverged.
+    ) -> tuple[Recorded, Tensor] | None:
+        """Update what the optimizer holds.
 
         Args:
             codes: the latent codes of an update.
+
+        Returns:
+            the losses, and the images [N,C,H,W] on the canvas of the update with the lowest total; None where it
+            diverged.
         """
         gradient, recorded = self.engine.gradient(request.student), Recorded(self._stage.iterations)
         targets = request.targets.to(self._teacher.device)
+        kept, lowest = torch.zeros((), device=targets.device), torch.full((), math.inf, device=targets.device)
         for _ in range(self._stage.iterations):
-            view = draw_view(self._stage.jitter, self._config.flip, random)
+            view = self._view(len(targets), random)
             with autocast(self._dtype, self._teacher.device):
                 images = network(codes())
-            evaluation = gradient(view(images.detach()), targets)
+            seen = view(images)
+            evaluation = gradient(seen.detach(), targets)
             optimizer.zero_grad()
-            images.backward(view.back(evaluation.gradient))
+            torch.autograd.backward(seen, evaluation.gradient)
             optimizer.step()
+            better = evaluation.total < lowest  # stays on the device, as reading it would wait for that
+            lowest = torch.where(better, evaluation.total, lowest)
+            kept = torch.where(better, images.detach(), kept)
             if recorded.is_due() and not recorded.record(evaluation, images):
                 return None
             request.on_progress(recorded.share)
             recorded.update += 1
         finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
-        return recorded if finite else None
+        return (recorded, kept) if finite else None
 
     @torch.no_grad()
     def _images(self, network: GeneratorNetwork, codes: Tensor) -> Tensor:

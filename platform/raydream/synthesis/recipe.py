@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from raydream.compute import arithmetic, choose_dtype
 from raydream.config import SynthesisConfig
+from raydream.config.synthesis import ADVERSARIES
 from raydream.engine_version import ENGINE_VERSION
 from raydream.store.records import ImageBatch, Order
 from raydream.teachers.teacher import Teacher, fingerprint_of
@@ -42,7 +43,7 @@ def recipe_of(
         "teacher": [teacher.fingerprint, described.network, arguments, described.input_shape],
         "normalisation": [described.mean, described.std],
         "settings": {name: value for name, value in asdict(config).items() if name not in ELSEWHERE},
-        "terms": {name: getattr(config.coefficients, name) for name in config.terms if name != "competition"},
+        "terms": {name: getattr(config.coefficients, name) for name in config.terms if name not in ADVERSARIES},
         "seed": order.seed,
         "targets": (order.targets if source is None else source.targets).tolist(),
         "source": None if source is None else hashlib.blake2b(source.images.tobytes(), digest_size=8).hexdigest(),

@@ -1,4 +1,4 @@
-"""Views: how the images look to the networks in one update, and the way back for the gradient."""
+"""Views: how the images look to the networks in one update."""
 
 from dataclasses import dataclass
 
@@ -32,6 +32,49 @@ class View:
         if self.down or self.right:
             gradient = torch.roll(gradient, (-self.down, -self.right), dims=(2, 3))
         return gradient
+
+
+@dataclass(frozen=True)
+class CroppedView:
+    """One update's view, another one for each image, as FastDFKD and NAYER have it.
+
+    Attributes:
+        rows: int64 [N,H], the row of the image that is seen in each row; outside of it there is nothing.
+        columns: int64 [N,W], likewise; in descending order where the image is mirrored.
+        background: [1,C,1,1], what is seen outside of an image.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    background: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Images [N,C,H,W] as they are seen."""
+        _, channels, height, width = x.shape
+        rows, columns = self.rows[:, None, :, None], self.columns[:, None, None, :]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        image = torch.arange(len(x), device=x.device)[:, None, None, None]
+        channel = torch.arange(channels, device=x.device)[None, :, None, None]
+        moved = x[image, channel, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+        return torch.where(inside, moved, self.background)
+
+
+def draw_crops(
+    size: tuple[int, int, int], padding: int, flip: bool, background: Tensor, random: torch.Generator
+) -> CroppedView:
+    """Views that are moved by up to `padding` pixels each way, and mirrored half of the time if `flip`.
+
+    Args:
+        size: number of images, height and width.
+        background: see `CroppedView`; on the images' device.
+    """
+    count, height, width = size
+    down, right = torch.randint(-padding, padding + 1, (2, count, 1), generator=random)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    if flip:
+        mirrored = torch.rand((count, 1), generator=random) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    return CroppedView(rows.to(background.device), columns.to(background.device), background)
 
 
 def draw_view(jitter: int, flip: bool, random: torch.Generator) -> View:
