@@ -280,8 +280,8 @@ def test_rules_between_fields_name_the_field_and_a_remedy(broken, field, kept):
     [
         ("adaptive", {"competition": 1e-9}, True),
         ("adaptive", {"competition": 0.0, "masked_kl": 1.0}, False),
-        ("fast", {"competition": 1e-9}, True),
-        ("fast", {"competition": 0.0}, False),
+        ("fast", {"competition": 0.0, "masked_kl": 1e-9}, True),
+        ("fast", {"masked_kl": 0.0}, False),
         ("noisy", {"competition": 0.0, "masked_kl": 1e-9}, True),
         ("noisy", {"masked_kl": 0.0}, False),
         ("deep_inversion", {"competition": 10.0}, False),

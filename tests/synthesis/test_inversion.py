@@ -156,7 +156,7 @@ def hooks_of(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_seed_decides_the_pixels(method):
-    with_student = {"student": tiny_student()} if method in ("adaptive", "fast") else {}
+    with_student = {"student": tiny_student()} if method in ("adaptive", "fast", "noisy") else {}
     torch.manual_seed(1)
     first = synthesize(method, 5, **with_student)
     torch.manual_seed(2)

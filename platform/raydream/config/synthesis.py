@@ -58,7 +58,7 @@ METHODS: dict[str, SynthesisMethod] = {
     "dafl": SynthesisMethod("dafl:DAFL", ("one_hot", "activation", "information_entropy"), learns=True),
     # after Fang et al., AAAI 2022
     "fast": SynthesisMethod(
-        "fast:Fast", ("classification", "feature", "competition"), learns=True, generator_betas=(0.5, 0.999)
+        "fast:Fast", ("classification", "feature", "masked_kl"), learns=True, generator_betas=(0.5, 0.999)
     ),
     # after Tran et al., CVPR 2024
     "noisy": SynthesisMethod(
@@ -101,7 +101,7 @@ class CoefficientsConfig:
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
     masked_kl: NonNegative = 1.33
-    """noisy: weight of the KL divergence from a student that names the same class (its paper: 1.33)"""
+    """fast, noisy: weight of the KL divergence from a student that names the same class (FastDFKD: 1.1, NAYER: 1.33)"""
     one_hot: NonNegative = 1.0
     """dafl: weight of the cross-entropy with the teacher's own answers (its paper: 1)"""
     activation: NonNegative = 0.1
@@ -212,7 +212,8 @@ class SynthesisConfig:
     warm_up: NonNegativeInt = 0
     """updates over which the pixels' learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
     jitter: NonNegativeInt = 2
-    """each update sees the images rolled by up to so many pixels (the published code: 2)"""
+    """each update sees the images rolled by up to so many pixels (the published code: 2); with fast and noisy each image
+    moved by its own, with black at the edge (both papers for 32 x 32 pixels: 4)"""
     flip: bool = False
     """each update sees the images mirrored half of the time; never for digits or text"""
     clip: bool = True

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from raydream.synthesis.learning import LearningSynthesizer, weights_of
 from raydream.synthesis.request import Request, Synthesis
+from raydream.synthesis.view import View, draw_view
 
 
 class DAFL(LearningSynthesizer):
@@ -28,6 +29,9 @@ class DAFL(LearningSynthesizer):
         self._state = weights_of(network) | _moments_of(optimizer)
         targets = self.engine.logits(images).argmax(dim=1).cpu()
         return self._made(images, request, recorded, restarts, targets)
+
+    def _view(self, count: int, random: torch.Generator) -> View:
+        return draw_view(self._stage.jitter, self._config.flip, random)
 
     def _restore(self, optimizer: torch.optim.Adam) -> None:
         """Put the moments back; the settings are the configuration's."""

@@ -9,13 +9,13 @@ from raydream.synthesis.request import Request, Synthesis
 
 
 class Fast(LearningSynthesizer):
-    """min over a copy of the network G and codes z of CE(T(G(z)), y) + alpha_f R_feature + alpha_c R_compete.
+    """min over a copy of the network G and codes z of CE(T(G(z)), y) + alpha_f R_feature + alpha R_masked_kl.
 
     Each batch takes a copy of G and new codes, trains both by a few updates with a fresh Adam, and is what the copy
     then makes of the codes. G itself, from which all batches set out, is what is learned: it goes a share of the way to
     the copy (Reptile, Nichol et al. 2018), so that few updates are enough. R_feature compares a moving average of the
     statistics over batches, which is learned, too, and takes in each batch's last update. A batch without a student is
-    made without the competition, which is eq. 8 where the paper has a KL divergence.
+    made without the last term. Every image has a crop of its own in each update.
     """
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:

@@ -15,7 +15,7 @@ from raydream.synthesis.recorded import Recorded
 from raydream.synthesis.request import Request, Synthesis
 from raydream.synthesis.stages import stages_of
 from raydream.synthesis.synthesizer import with_restarts
-from raydream.synthesis.view import CroppedView, View, draw_view
+from raydream.synthesis.view import CroppedView, View, draw_crops
 from raydream.teachers.teacher import Teacher
 
 
@@ -31,6 +31,7 @@ class LearningSynthesizer:
         self.engine = Engine(teacher, config, config.terms, batches)
         dtype = choose_dtype(config.precision, teacher.device)
         self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
+        self._black = teacher.normalisation.canvas().valid_range()[0]
         self._state: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -60,8 +61,8 @@ class LearningSynthesizer:
         return network
 
     def _view(self, count: int, random: torch.Generator) -> View | CroppedView:
-        """How so many images look to the networks in one update."""
-        return draw_view(self._stage.jitter, self._config.flip, random)
+        """How so many images look to the networks in one update: each is cropped for itself."""
+        return draw_crops((count, *self._stage.size), self._stage.jitter, self._config.flip, self._black, random)
 
     def _codes(self, request: Request, random: torch.Generator) -> Tensor:
         """New latent codes [N,Z] from N(0, 1)."""

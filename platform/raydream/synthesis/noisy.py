@@ -8,7 +8,6 @@ from raydream.config import SynthesisConfig
 from raydream.synthesis.embeddings import class_embeddings
 from raydream.synthesis.learning import LearningSynthesizer, weights_of
 from raydream.synthesis.request import Request, Synthesis
-from raydream.synthesis.view import CroppedView, draw_crops
 from raydream.teachers.teacher import Teacher
 
 
@@ -65,7 +64,6 @@ class Noisy(LearningSynthesizer):
         embeddings = class_embeddings(teacher.network, teacher.config, config.generator.embeddings)
         standardized = functional.batch_norm(embeddings, None, None, training=True)
         self._embeddings = standardized.to(teacher.device)
-        self._black = teacher.normalisation.canvas().valid_range()[0]
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         network = self._network(request)
@@ -79,9 +77,6 @@ class Noisy(LearningSynthesizer):
         recorded, lowest = trained
         self._state = self._learned(weights_of(network))
         return self._made(self._teacher.normalisation.canvas().quantise(lowest), request, recorded, restarts)
-
-    def _view(self, count: int, random: torch.Generator) -> CroppedView:
-        return draw_crops((count, *self._stage.size), self._stage.jitter, self._config.flip, self._black, random)
 
     def _learned(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the state after a batch; one without weights lets the next batch start from scratch."""
