@@ -163,8 +163,8 @@ def synthesize(
     Args:
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
         method: a key of `raydream.config.METHODS`, such as noise (eq. 2 without a prior), deepdream (eq. 3),
-            deep_inversion (eq. 4-7), dafl (Chen et al., ICCV 2019) or fast (after Fang et al., AAAI 2022). For adaptive
-            (eq. 8-9), which needs a student: `distill`.
+            deep_inversion (eq. 4-7), dafl (Chen et al., ICCV 2019), fast (after Fang et al., AAAI 2022) or noisy (after
+            Tran et al., CVPR 2024). For adaptive (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
         synthesis: other settings, as in `SynthesisConfig`.
         generators: Ray actors that make them, in a run folder, with which `jobs/synthesize.py --resume` goes on after

@@ -88,7 +88,7 @@ def test_the_settings_of_digits_are_those_of_the_configurations(name: str) -> No
 
 def test_grids_have_a_cell_for_each_row_column_and_seed() -> None:
     assert [str(cell) for cell in cells_of(tiny(1))][:2] == ["noise (seed 0)", "deepdream (seed 0)"]
-    assert len(cells_of(tiny(1))) == 6 * 2
+    assert len(cells_of(tiny(1))) == 7 * 2
     pruned = cells_of(tiny(4, seeds=1, sources={"faces": "faces.parquet"}))
     assert len(pruned) == 7 * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
     assert {cell.images for cell in pruned if cell.row == "faces"} == {"faces.parquet"}

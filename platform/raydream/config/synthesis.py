@@ -212,8 +212,8 @@ class SynthesisConfig:
     warm_up: NonNegativeInt = 0
     """updates over which the pixels' learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
     jitter: NonNegativeInt = 2
-    """each update sees the images rolled by up to so many pixels (the published code: 2); with fast and noisy each image
-    moved by its own, with black at the edge (both papers for 32 x 32 pixels: 4)"""
+    """each update sees the images rolled by up to so many pixels (the published code: 2); with fast and noisy each
+    image is moved by its own, with black at the edge (both papers for 32 x 32 pixels: 4)"""
     flip: bool = False
     """each update sees the images mirrored half of the time; never for digits or text"""
     clip: bool = True
