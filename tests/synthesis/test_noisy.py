@@ -83,6 +83,23 @@ def test_it_is_the_algorithm_as_one_reads_it(with_student):
         torch.testing.assert_close(list(zip(*kept, strict=True)), average, rtol=1e-3, atol=1e-3)
 
 
+def test_the_images_are_those_of_the_update_with_the_lowest_loss():
+    teacher, config = tiny_teacher(), config_of(jitter=0, generator={"learning_rate": 5.0})
+    synthesizer = SYNTHESIZERS["noisy"](teacher, config)
+    made, weights = synthesizer.synthesize(Request(tiny_targets(), 3)), config.coefficients
+    feature, classes = (dict(made.curve[name]) for name in ("feature", "classification"))
+    totals = [weights.feature * feature[update] + weights.classification * classes[update] for update in feature]
+    assert totals.index(min(totals)) == 0, "the first update's, of whose images all is known"
+    network = fresh_network(config.generator, teacher, derive_seed(3, "generator network"))
+    standardized = functional.batch_norm(
+        class_embeddings(teacher.network, teacher.config, "classifier"), None, None, training=True
+    )
+    layer = NoisyLayer(standardized, tiny_targets(), 6, torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = teacher.normalisation.canvas().quantise(network(layer()))
+    assert int((made.images.int() - expected.int()).abs().max()) <= 1
+
+
 def test_no_two_images_of_a_batch_have_one_code_and_classes_share_their_maps():
     embeddings, targets = torch.randn(4, 3), torch.tensor([2, 0, 2, 2, 3, 0])
     layer = NoisyLayer(embeddings, targets, 5, torch.Generator().manual_seed(0))

@@ -55,9 +55,9 @@ class LearningSynthesizer:
         """As it was left, or with the first weights that follow from the request's seed."""
         seed = derive_seed(request.seed, "generator network")
         network = fresh_network(self._config.generator, self._teacher, seed)
-        weights = {name: self._state.get(f"network.{name}") for name in network.state_dict()}
-        if None not in weights.values():
-            network.load_state_dict(weights)
+        names = {name: f"network.{name}" for name in network.state_dict()}
+        if all(known in self._state for known in names.values()):
+            network.load_state_dict({name: self._state[known] for name, known in names.items()})
         return network
 
     def _view(self, count: int, random: torch.Generator) -> View | CroppedView:

@@ -27,9 +27,9 @@ class NoisyLayer(nn.Module):
 
     def __init__(self, embeddings: Tensor, targets: Tensor, latent: int, random: torch.Generator) -> None:
         super().__init__()
-        shown, self._rows = torch.unique(targets, return_inverse=True)
-        self._earlier = _earlier(targets)
-        self._embeddings = embeddings[shown.to(embeddings.device)]
+        shown, self._rows = torch.unique(targets.to(embeddings.device), return_inverse=True)
+        self._earlier = _earlier(targets).to(embeddings.device)
+        self._embeddings = embeddings[shown]
         self._maps = int(self._earlier.max()) + 1
         width = embeddings.shape[1]
         weight = torch.randn(self._maps * latent, width, generator=random)
