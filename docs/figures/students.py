@@ -117,6 +117,22 @@ def clock_digits() -> str:
 
 
 @figure
+def clock_generators() -> str:
+    """Table: digits' students of generator networks that make 32 batches of ten updates, beside adaptive ones."""
+    lines = []
+    for words, name, of in (
+        ("fast, version 0.1.0", "fast_more_10", "digits_clock"),
+        ("fast", "fast_more_10", "digits_generators"),
+        ("noisy", "noisy_more_10", "digits_generators"),
+        ("adaptive, 8 batches of 300 updates", "adaptive_300", "digits_clock"),
+    ):
+        runs = [run for run in results(of)["runs"] if run["name"] == name]
+        cpu_s = number(over(runs, "cpu_s")["mean"], 0)
+        lines.append([words, mean(over(runs, "target_share")), mean(over(runs, "accuracy")), cpu_s])
+    return table("method | images on target | student | CPU seconds", lines)
+
+
+@figure
 def clock_95() -> str:
     """Phrase: how long the budgets take that reach some 95 %."""
     rows = results("digits_clock")["rows"]
