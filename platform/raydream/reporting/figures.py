@@ -1,7 +1,7 @@
 """Figures of a run, from its metrics and its shards: how making and learning went, and what the images look like.
 
-Metrics are rows of `recorder.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds have
-the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
+Metrics are rows of `metrics_table.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds
+have the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
 """
 
 import math

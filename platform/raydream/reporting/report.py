@@ -27,7 +27,7 @@ from raydream.reporting.figures import (
 from raydream.reporting.page import Section, grid_picture, pictures, write_page
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry, read_journal
-from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
 from raydream.store.documents import read_json, read_yaml
 from raydream.store.folders import LocalFolder
@@ -35,7 +35,7 @@ from raydream.store.records import ImageBatch
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Write the page of a run folder to its report.html, from config.yaml, summary.json, metrics.parquet and shards.
+    """Write the page of a run folder to its report.html, from its configuration, summary, metrics and shards.
 
     Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
 
