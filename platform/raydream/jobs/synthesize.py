@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.util.queue import Queue
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.console import Console
 from raydream.applications.reuse import note_reused
 from raydream.cli import Command
 from raydream.config import SynthesizeConfig
-from raydream.data.image_set import ImageSet, export_folder, open_shards
+from raydream.data.image_set import export_folder, open_shards
 from raydream.data.sources import Images, Shards
 from raydream.jobs.checks.networks import check_teacher
 from raydream.jobs.teacher import keep_teacher, with_kept_teacher
@@ -46,6 +45,7 @@ from raydream.runtime.session import (
 from raydream.store.atomic import write_json
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
+from raydream.synthesis.figures import figures_of
 from raydream.synthesis.stages import updates_of
 from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays
@@ -174,28 +174,22 @@ def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> Generato
 
 def _summarise(config: SynthesizeConfig, folder: RunFolder, recorder: Recorder) -> dict[str, Any]:
     """The final figures; shares are in [0, 1], counted on quantised pixels."""
-    batches = list(ImageSet(folder.place).batches())
-    counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
-    sizes = np.array([len(batch) for batch in batches])
-    shares = np.array([batch.provenance.target_share for batch in batches])
-    losses = {
-        name: float(np.average([batch.provenance.losses[name] for batch in batches], weights=sizes))
-        for name in batches[0].provenance.losses
-    }
+    store = ShardStore(folder.images)
+    made = figures_of(store, store.committed(), config.teacher.classes)
     return {
         "method": config.synthesis.method,
         "seed": config.seed,
-        "images": int(sizes.sum()),
-        "batches": len(batches),
+        "images": made.images,
+        "batches": made.batches,
         "updates": updates_of(config.synthesis),
-        "images_per_class": counts.tolist(),
-        "target_share": float(np.average(shares, weights=sizes)),
-        "losses": losses,
-        "restarts": sum(batch.provenance.restarts for batch in batches),
+        "images_per_class": made.images_per_class.tolist(),
+        "target_share": made.target_share,
+        "losses": made.losses,
+        "restarts": made.restarts,
         "wall_s": recorder.time_s(time.time()),
         "seconds_by_stage": recorder.seconds_by_stage(),
         **hours((recorder.seconds_by_stage()["images"], config.generators.number, config.generators)),
-        "teacher_fingerprint": batches[0].provenance.teacher,
+        "teacher_fingerprint": made.teacher,
         **machine_text(),
     }
 
