@@ -24,7 +24,7 @@ dataset = ray.data.read_parquet("{path}/images")
 def write_card(folder: RunFolder, config: SynthesizeConfig, summary: dict[str, Any]) -> None:
     """Write the card of a data set as Markdown, aside and renamed; raises OSError."""
     text = card(str(folder.place), config, summary)
-    write_aside(folder.path / "README.md", lambda aside: aside.write_text(text))
+    write_aside(folder.path / "README.md", lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def card(folder: str, config: SynthesizeConfig, summary: dict[str, Any]) -> str:
