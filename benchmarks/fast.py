@@ -46,8 +46,10 @@ from raydream.teachers.teacher import Teacher
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, write after each run, and draw."""
     given = _options(arguments)
-    base, settings = (yaml.safe_load(path.read_text()) for path in (given.config, given.settings))
-    done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
+    base, settings = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (given.config, given.settings))
+    done: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
     jobs = [
         (name, seed, merged(base, {**(changes or {}), "seed": seed}))
         for seed in range(given.seed_offset, given.seed_offset + given.seeds)

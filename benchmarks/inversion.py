@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(given: argparse.Namespace, device: torch.device) -> Bench:
     settings: dict[str, Any] = {}
     for path in given.config or ["configs/cifar10_resnet20.yaml"]:
-        settings = merged(settings, yaml.safe_load(Path(path).read_text()))
+        settings = merged(settings, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     config = validate(SynthesizeConfig, settings)
     if given.random_weights:
         torch.manual_seed(0)

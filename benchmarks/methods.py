@@ -35,7 +35,7 @@ from raydream.teachers.loading import trained_teacher
 def main() -> None:
     """Run all (variant, seed) pairs and print the table."""
     options = _options()
-    settings = yaml.safe_load(Path(options.config).read_text())
+    settings = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
     filled = as_dict(validate(DistillConfig, settings))
     field, _, values = options.vary.partition("=")
     variants = {value: settings_at(filled, {field: yaml.safe_load(value)}) for value in values.split(",")}
