@@ -9,8 +9,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raydream.config import DistillConfig
+from raydream.jobs.job import JobRun
 from raydream.jobs.run_log import Chronicle
 from raydream.reporting.progress import Display, State
+from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runtime.messages import Receipt
 from raydream.schedule import Schedule
@@ -21,10 +23,9 @@ from tests.tiny import local_run, some_batch
 def test_the_images_of_a_batch_come_from_the_driver_and_not_from_its_shard(tmp_path: Path, is_shown: bool) -> None:
     config, batch = DistillConfig(), some_batch("r0001-b0000", shape=(3, 8, 8))
     folder = local_run(tmp_path)
-    recorder = Recorder(folder.metrics, folder.tensorboard, time.time())
-    log = Chronicle(
-        config, Schedule.of(config), folder, 0, recorder, Display(State(1, 1, 1, 1), Console(force_terminal=False))
-    )
+    recorder, console = Recorder(folder.metrics, folder.tensorboard, time.time()), Console(force_terminal=False)
+    run = JobRun(config, folder, recorder, Journal(folder.journal, print), console)
+    log = Chronicle(run, Schedule.of(config), 0, Display(State(1, 1, 1, 1), console))
     receipt = Receipt(batch.provenance, time.time(), 1.0, {"tv": [(0, 0.5), (10, 0.25)]})
     log.batch_made(batch.id, receipt, batch.images if is_shown else None)
     recorder.close()
