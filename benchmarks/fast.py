@@ -3,7 +3,7 @@
     python benchmarks/fast.py --config configs/digits_methods.yaml --settings benchmarks/settings/clock_digits.yaml \
         --seeds 3 --split test --json OUT.json --figure OUT.png
     python benchmarks/fast.py --config configs/cifar10_resnet20_fast.yaml \
-        --settings benchmarks/settings/clock_cifar10.yaml --real /work/shared/data/cifar10/lossless4k.npz \
+        --settings benchmarks/settings/clock_cifar10.yaml --real REAL.npz \
         --seeds 1 --processes 1 --threads 2 --most-s 1800 --json OUT.json --figure OUT.png
 
 SETTINGS.yaml maps a name to what differs from the configuration; names that differ in a number at their end are one

@@ -30,9 +30,9 @@ from raydream.compute import DTYPES, autocast, counted, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
 from raydream.config.conversion import validate
 from raydream.device_check.plain_loop import PlainLoop
-from raydream.losses.feature_statistics import frozen_copy
 from raydream.machine import machine_cpus
 from raydream.networks import build_teacher
+from raydream.networks.observed import frozen_copy
 from raydream.search.space import merged
 from raydream.store.atomic import write_json
 from raydream.synthesis import SYNTHESIZERS, Request

@@ -17,8 +17,8 @@ ROOT = Path(raydream.__file__).parent
 ROWS = [
     "errors interruption memory machine terminal engine_version seeds",
     "config store",
-    "augmentation compute data losses networks runs search targets",
-    "cli schedule teachers",
+    "augmentation compute data networks runs search targets",
+    "cli losses schedule teachers",
     "students synthesis buffer evaluation",
     "pruning device_check",
     "applications",
@@ -185,6 +185,14 @@ def test_no_module_imports_itself_over_others():
 @pytest.mark.parametrize("name", [name for name in OWN if part_of(name) not in WITH_RAY])
 def test_only_processes_and_jobs_name_ray(name):
     assert not {other for other in imports_of(name) if other.split(".")[0] == "ray"}
+
+
+READING_WEIGHTS = {"raydream.teachers.loading", "raydream.teachers.verifiers", "raydream.store.downloads"}
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if part_of(name) in ("runtime", "applications", "reproduction")])
+def test_processes_are_handed_weights_and_read_none_by_path_or_url(name):
+    assert not imports_of(name) & READING_WEIGHTS
 
 
 SHOW_WHEN_RAY_IS_IMPORTED = """

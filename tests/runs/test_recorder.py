@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from raydream.errors import InputError
 from raydream.reporting.progress import Display, State
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, Place, Recorder, flatten, overlap_share, union_length
+from raydream.runs.recorder import COLUMNS, Place, Recorder, overlap_share, union_length
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,6 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     events.Reload()
     assert [event.value for event in events.Scalars("student/loss")] == [0.5, 0.25]
     assert events.Tags()["images"] == ["images"]
-
-
-def test_nested_settings_are_flattened_with_dotted_names():
-    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": [3]}}}) == {"a": 1, "b.c": 2, "b.d.e": [3]}
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from raydream.config.tree import leaves
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, flatten, read_metrics
+from raydream.runs.recorder import COLUMNS, read_metrics
 from raydream.runs.run_list import ListedRun, read_run
 
 SETTING = "config."
@@ -59,7 +60,7 @@ def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings, by dotted name, of which not all configurations have the same value, and each one's value."""
-    flat = [flatten(config) for config in configs]
+    flat = [leaves(config) for config in configs]
     names = dict.fromkeys(name for each in flat for name in each)
     values = {name: [each.get(name) for each in flat] for name in names}
     return {name: each for name, each in values.items() if any(value != each[0] for value in each)}
@@ -73,5 +74,5 @@ def method_of(run: ListedRun) -> str:
 
 def final_figures(run: ListedRun) -> dict[str, float]:
     """What is a number in a run's summary, by dotted name."""
-    figures = flatten(run.summary or {})
+    figures = leaves(run.summary or {})
     return {name: value for name, value in figures.items() if type(value) in (int, float)}

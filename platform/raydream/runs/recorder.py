@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from raydream.config.tree import leaves
 from raydream.errors import ShardError, first_line
 from raydream.store.atomic import patiently, set_aside, write_aside
 
@@ -120,7 +121,7 @@ class Recorder:
         """TensorBoard's HParams: the run's settings, nested or not, beside those final figures that are floats."""
         flat = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in flatten(settings).items()
+            for key, value in leaves(settings).items()
         }
         figures = {name: value for name, value in summary.items() if isinstance(value, float)}
         self._events.add_hparams(flat, figures, run_name=".")
@@ -166,17 +167,6 @@ def read_metrics(path: Path) -> pd.DataFrame:
         return rows
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise ShardError(f"the metrics in {path} cannot be read: {first_line(error)}") from error
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings to one level, with dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def union_length(spans: Sequence[tuple[float, float]]) -> float:

@@ -49,7 +49,7 @@ def patiently(action: Callable[[], Result]) -> Result:
         except OSError as error:
             if error.errno not in TRANSIENT:
                 raise
-            log.warning("storage failed (%s); trying again in %g s", error, wait_s)
+            log.warning("reading or writing failed (%s); trying again in %g s", error, wait_s)
         time.sleep(wait_s)
     return action()
 
