@@ -30,8 +30,8 @@ from raydream.jobs.checks.prune import CheckedPruning, check_pruning
 from raydream.jobs.synthesize import images_made
 from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.networks import PRUNED, build_teacher, parameters_of
+from raydream.networks.export import export_onnx, export_program
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text
-from raydream.pruning.export import export_onnx, export_program
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, printer, result_table
 from raydream.reporting.report import write_report

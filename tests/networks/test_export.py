@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from raydream.pruning.export import export_onnx, export_program
+from raydream.networks.export import export_onnx, export_program
 from raydream.pruning.streams import find_streams, remove
 from tests.pruning.test_streams import network_of, some_removed
 

@@ -1,4 +1,4 @@
-"""A pruned network for those who do not have this project: ONNX, and torch's own exchange format."""
+"""Networks for users who do not have this project: ONNX, and torch's own exchange format."""
 
 import io
 import logging
