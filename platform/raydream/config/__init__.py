@@ -11,11 +11,13 @@ from raydream.config.jobs import (
     DistillConfig,
     EvaluateConfig,
     PruneConfig,
+    QuantizeConfig,
     SynthesizeConfig,
     TeacherJobConfig,
     TransferConfig,
 )
 from raydream.config.pruning import AdditionsConfig, PruningConfig
+from raydream.config.quantization import QuantizationConfig
 from raydream.config.reproduce import ReproduceConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
@@ -42,6 +44,8 @@ __all__ = [
     "GeneratorsConfig",
     "PruneConfig",
     "PruningConfig",
+    "QuantizationConfig",
+    "QuantizeConfig",
     "ReproduceConfig",
     "RoundsConfig",
     "SearchConfig",
