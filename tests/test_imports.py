@@ -20,7 +20,7 @@ ROWS = [
     "augmentation compute data losses networks runs search targets",
     "cli schedule teachers",
     "students synthesis buffer evaluation",
-    "pruning device_check",
+    "device_check pruning quantization",
     "applications",
     "reporting",
     "reproduction runtime",
