@@ -71,3 +71,16 @@ def test_a_run_gives_images_from_all_of_its_batches(tmp_path):
     assert len(torch.cat(list(images.calibration((0.3,), (0.35,), count=1)))) == 1
     with pytest.raises(InputError, match="count"):
         images.calibration((0.3,), (0.35,), count=0)
+
+
+def test_nncf_takes_it_as_a_data_set(pixels):
+    nncf = pytest.importorskip("nncf")
+    images = CalibrationImages(pixels, MEAN, STD, batch_size=4)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(24, 5))
+    count = torch.export.Dim("count", min=1)
+    program = torch.export.export(network.eval(), (torch.zeros(4, 3, 4, 5),), dynamic_shapes=({0: count},)).module()
+    made = nncf.quantize(program, nncf.Dataset(images), subset_size=len(images))
+    x = torch.cat(list(images))
+    with torch.no_grad():
+        assert float((made(x) - network(x)).norm() / network(x).norm()) < 0.3
