@@ -14,6 +14,7 @@ from raydream.errors import RaydreamError
 from raydream.networks import build_network
 from raydream.networks.export import export_onnx
 from raydream.quantization import pt2e
+from raydream.quantization.integer_form import integer_form
 from raydream.quantization.layers import bits_by_layer, layers_in_order
 from raydream.quantization.measuring import file_costs, peak_memory
 from raydream.quantization.onnx_static import RANGES, OnnxNetwork, quantize_onnx
@@ -163,3 +164,24 @@ def test_networks_of_torchvision(name, tmp_path):
     quantize_onnx(tmp_path / "float.onnx", tmp_path / "int8.onnx", images, "min_max", [layers[0]])
     assert distance(OnnxNetwork(tmp_path / "int8.onnx", 1).logits(images), expected) < 0.2
     assert weights_in(tmp_path / "int8.onnx") == {f"{each}.weight" for each in layers[1:]}
+
+
+@pytest.mark.parametrize("bits", [4, pytest.param(3, marks=pytest.mark.long), pytest.param(8, marks=pytest.mark.long)])
+@torch.no_grad()
+def test_a_network_of_few_bits_is_the_same_in_a_file_with_a_byte_for_each_weight(bits, float_file, tmp_path):
+    network, images = zoo_network(), images_of(zoo_images())
+    layers = layers_in_order(network, SHAPE)
+    wanted = bits_by_layer(layers, bits, bits, 8)
+    made = calibrated(network, wanted, observe(network, wanted, lambda: images), "mse")
+    export_onnx(integer_form(made), SHAPE, tmp_path / "few.onnx")
+    x = torch.cat(list(images))
+    # A value half-way between two of a grid may be rounded otherwise after another order of additions.
+    assert distance(OnnxNetwork(tmp_path / "few.onnx", 1).logits(images), made(x)) < 0.02
+    assert distance(made(x), network(x)) > 0.02 or bits == 8
+    held = {each.name: each for each in onnx.load(tmp_path / "few.onnx").graph.initializer}
+    integers = [onnx.numpy_helper.to_array(each) for each in held.values() if each.data_type == onnx.TensorProto.INT8]
+    weights = [each for each in integers if each.ndim > 1]
+    assert len(weights) == len(layers)
+    assert sorted(np.unique(each).size <= 2**bits for each in weights)[2:] == [True] * (len(layers) - 2)
+    floats = [each for each in held.values() if each.data_type == onnx.TensorProto.FLOAT and np.prod(each.dims) > 16]
+    assert not floats, "the weights before they were rounded are no part of the file"
