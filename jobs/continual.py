@@ -7,9 +7,9 @@ from raydream.config import ContinualConfig
 
 
 def _learn(command: Command[ContinualConfig]) -> None:
-    from raydream.jobs.extend import learn  # here: bad input is answered before torch and Ray are loaded
+    from raydream.jobs.extend import extend  # here: bad input is answered before torch and Ray are loaded
 
-    learn(command)
+    extend(command)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def test_a_run_remembers_where_its_library_lies(tmp_path: Path, monkeypatch: pyt
     config, there = tiny(6), tmp_path / "there"
     there.mkdir()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    folder = run_folder.begin(str(tmp_path / "run"), as_dict(config))
+    folder = run_folder.begin(str(tmp_path / "run"), as_dict(config), "reproduce")
     monkeypatch.chdir(there)
     assert str(library_of(config, folder)) == str(there / "runs" / "library")
     assert (there / "runs" / "library").is_dir()

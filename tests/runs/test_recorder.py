@@ -74,7 +74,7 @@ def test_in_a_terminal_all_of_it_is_shown():
 
 
 def test_a_teacher_is_noted_and_another_refused(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     run_folder.check_teacher(folder, "aaaa")
     run_folder.check_teacher(folder, "aaaa")
     with pytest.raises(InputError, match="a run of the teacher bbbb, not aaaa"):
@@ -83,7 +83,7 @@ def test_a_teacher_is_noted_and_another_refused(tmp_path):
 
 
 def test_resuming_clears_away_what_was_half_written(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     images = folder.path / "images"
     images.mkdir()
     (images / ".r0000-b0000.parquet.1234abcd.aside").write_text("half")
@@ -98,12 +98,12 @@ def test_resuming_clears_away_what_was_half_written(tmp_path):
 
 def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
     path = tmp_path / "run"
-    run_folder.begin(str(path), {"experiment": "x"})
+    run_folder.begin(str(path), {"experiment": "x"}, "distill")
     (path / "run.json").unlink()
     with pytest.raises(InputError, match="new or empty"):
         run_folder.check_new(str(path))
     (path / run_folder.BEGINNING).touch()
-    assert run_folder.begin(str(path), {"experiment": "y"}).run.startswith("y-")
+    assert run_folder.begin(str(path), {"experiment": "y"}, "distill").run.startswith("y-")
     assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.yaml", "run.json"]
 
 
@@ -126,7 +126,7 @@ def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
 
 
 def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     with (
         run_folder.held(folder),
         pytest.raises(InputError, match="no other process is at work on"),

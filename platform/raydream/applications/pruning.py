@@ -13,7 +13,7 @@ from torch import nn
 from raydream.applications.recovery import Recovery, Stage, Told, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
-from raydream.networks import PRUNED
+from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
 from raydream.pruning.checks import cost_of
@@ -26,7 +26,7 @@ from raydream.store.folders import Folder
 from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import Teacher
 
-__all__ = ["CHECKPOINT", "Pruning", "Stage", "Told", "described", "stages_of", "total_steps"]
+__all__ = ["CHECKPOINT", "Pruning", "Stage", "Told", "build_pruned", "described", "stages_of", "total_steps"]
 
 CHECKPOINT = "pruned.safetensors"
 
@@ -55,6 +55,15 @@ def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
     of = arguments.pop("of") if teacher.network == PRUNED else teacher.network
     arguments |= {"of": of, "widths": widths_text(widths_of(network))}
     return replace(teacher, network=PRUNED, arguments=arguments, checkpoint=None)
+
+
+def build_pruned(teacher: TeacherConfig, widths: str) -> nn.Module:
+    """A teacher's network with other widths of its layers, without its weights.
+
+    Args:
+        widths: as `widths_text` writes them.
+    """
+    return resized(build_teacher(teacher), parse_widths(widths)).eval()
 
 
 class Pruning(Recovery[PruneConfig]):

@@ -3,6 +3,7 @@
 import heapq
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -12,19 +13,18 @@ from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.distill import Checked
+from raydream.jobs.job import JobRun
 from raydream.jobs.run_log import Chronicle
+from raydream.networks import build_student
 from raydream.reporting.progress import Display
-from raydream.runs.journal import Journal
-from raydream.runs.recorder import Recorder
-from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
-from raydream.runtime.evaluator import Evaluator
+from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
+from raydream.runtime.session import beside_the_driver, object_store_bytes
 from raydream.runtime.student import StudentPlan
 from raydream.runtime.training import set_damaged_checkpoints_aside, train
 from raydream.store.records import BatchId, Snapshot
@@ -36,7 +36,6 @@ from raydream.teachers.teacher import Teacher, to_arrays
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
 # A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
 _train = ray.remote(num_cpus=0, max_retries=3)(train)
-_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 POLL_S = 0.1
 
@@ -45,31 +44,26 @@ class Driver:
     """One run on a Ray session that is up.
 
     Args:
-        config: of the run.
+        run: whose part this is.
         checked: what `check_run` found.
         teacher: to invert.
-        folder: of the run.
-        recorder, display: where to tell what happens.
-        journal: where to note what was mended.
+        display: where to show how far it is.
     """
 
     def __init__(
         self,
-        config: DistillConfig,
+        run: JobRun[DistillConfig],
         checked: Checked,
         teacher: Teacher,
-        folder: RunFolder,
-        recorder: Recorder,
         display: Display,
-        journal: Journal,
     ) -> None:
-        self._config, self._checked, self._teacher = config, checked, teacher
-        self._schedule, self._folder = checked.schedule, folder
-        self._recorder, self._journal = recorder, journal
-        self._store = ShardStore(folder.images)
+        self._config, self._checked, self._teacher = run.config, checked, teacher
+        self._schedule, self._folder = checked.schedule, run.folder
+        self._recorder, self._journal = run.recorder, run.journal
+        self._store = ShardStore(run.folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
-        self._chronicle = Chronicle(config, self._schedule, folder, len(committed), recorder, display)
+        self._chronicle = Chronicle(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
@@ -133,9 +127,9 @@ class Driver:
             lockstep=config.rounds.lockstep,
         )
         processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        gpus = share_of_gpu_left(config.device, processes)
-        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
-        self._evaluator = evaluator.remote(config, self._folder.images, gpus)
+        self._evaluator = start_evaluator(
+            config, partial(build_student, config.student, config.teacher), processes, self._folder.images
+        )
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(

@@ -4,9 +4,9 @@ import time
 
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
+from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Display
 from raydream.runs.recorder import Place, Recorder
-from raydream.runs.run_folder import RunFolder
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
@@ -45,22 +45,21 @@ class Chronicle:
     """Keeps count of a run's batches and steps, and tells them to whoever looks on.
 
     Args:
-        config, schedule, folder: of the run.
+        run: that it is told of.
+        schedule: of its batches.
         committed: batches that were there when this session began.
-        recorder, display: where to tell it.
+        display: where to show it.
     """
 
     def __init__(
         self,
-        config: DistillConfig,
+        run: JobRun[DistillConfig],
         schedule: Schedule,
-        folder: RunFolder,
         committed: int,
-        recorder: Recorder,
         display: Display,
     ) -> None:
-        self._config, self._schedule, self._store = config, schedule, ShardStore(folder.images)
-        self._recorder, self._display, self._metrics = recorder, display, RunMetrics(folder.run)
+        self._config, self._schedule, self._store = run.config, schedule, ShardStore(run.folder.images)
+        self._recorder, self._display, self._metrics = run.recorder, display, RunMetrics(run.folder.run)
         self._committed = self._found = committed
         self._step: int | None = None
         self._student_restarts = 0

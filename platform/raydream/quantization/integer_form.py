@@ -3,7 +3,7 @@
 import copy
 
 import torch
-import torch.ao.quantization.fx._decomposed  # noqa: F401  (defines torch.ops.quantized_decomposed)
+import torch.ao.quantization.fx._decomposed  # which defines torch.ops.quantized_decomposed
 from torch import Tensor, nn
 
 from raydream.networks.quantized import INPUT, SMALLEST_STEP, Quantizer, float_weight, quantizers_of

@@ -134,7 +134,8 @@ class Recorder:
     def seconds_by_stage(self) -> dict[str, float]:
         """Seconds of each of the driver's stages, in their order, earlier sessions of the run included."""
         table = self.table()
-        stages = table[table["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
+        spans = table[table["name"].str.startswith("span/")]
+        stages = spans[spans["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
         return {str(name).removeprefix("span/"): float(seconds) for name, seconds in stages.items()}
 
     def table(self) -> pd.DataFrame:
