@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         base = merged(base, {"teacher": {"checkpoint": str(given.checkpoint)}})
     teacher = _teacher(validate(QuantizeConfig, base))
     measured = _measured(given, validate(QuantizeConfig, base))
+    network, normalisation = teacher.network, teacher.normalisation
+    float_says = {name: logits_of(network, normalisation, split.images) for name, split in measured.items()}
     done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
     choices = itertools.product(range(given.seeds), given.bits, given.methods, given.ranges, given.sources)
     for seed, bits, method, ranges, source in choices:
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         changes = {"seed": seed, "images": source, "quantization": wanted}
         config = validate(QuantizeConfig, merged(base, changes))
         images = _images(given, config, teacher, source)
-        done.append({**keys, "images": len(images), **_run(given, config, teacher, images, measured)})
+        done.append({**keys, "images": len(images), **_run(given, config, teacher, images, measured, float_says)})
         write_json(given.json, done)
         print(json.dumps({key: value for key, value in done[-1].items() if "by_class" not in key}), flush=True)
     _print(done)
@@ -92,6 +94,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, default=Path("runs/calibration"), help="folder to keep images in")
     parser.add_argument("--train", type=Path, help="real images to calibrate on")
     parser.add_argument("--measure", nargs="*", default=[], metavar="NAME=FILE", help="real images to measure on")
+    parser.add_argument("--most", type=int, help="images of each set that are measured on, drawn at random")
     parser.add_argument("--latency", action="store_true")
     parser.add_argument("--json", type=Path, required=True)
     return parser.parse_args(arguments)
@@ -106,15 +109,16 @@ def _teacher(config: QuantizeConfig) -> Teacher:
 def _measured(given: argparse.Namespace, config: QuantizeConfig) -> dict[str, Split]:
     if given.measure:
         named = (each.partition("=") for each in given.measure)
-        return {name: _split(Path(path), config) for name, _, path in named}
+        return {name: _split(Path(path), config, given.most) for name, _, path in named}
     real = load_data(config.data, config.teacher)
     assert real is not None, "name real images to measure on: --measure NAME=FILE"
     return {"validation": real.validation, "test": real.test}
 
 
-def _split(path: Path, config: QuantizeConfig) -> Split:
+def _split(path: Path, config: QuantizeConfig, most: int | None) -> Split:
     source = open_files(str(path), "--measure", config.teacher.input_shape)
-    return Split(source.read(np.arange(sum(source.parts))), source.labels())
+    rows = np.sort(np.random.default_rng(0).permutation(sum(source.parts))[:most])
+    return Split(source.read(rows), source.labels()[rows])
 
 
 def _images(given: argparse.Namespace, config: QuantizeConfig, teacher: Teacher, source: str) -> np.ndarray:
@@ -143,6 +147,7 @@ def _run(
     teacher: Teacher,
     images: np.ndarray,
     measured: dict[str, Split],
+    float_says: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     began = time.perf_counter()
     # One folder for each run, so that one that was killed resumes; the file of a finished run is small.
@@ -165,12 +170,12 @@ def _run(
         found["packed_bytes"] = packed_bytes(teacher.network, run.bits)
     found["seconds"] = time.perf_counter() - began
     for name, split in measured.items():
-        float_says = logits_of(teacher.network, teacher.normalisation, split.images)
         found[name] = {
-            "float_accuracy": float((float_says.argmax(1) == split.labels).mean()),
+            "images": len(split.labels),
+            "float_accuracy": float((float_says[name].argmax(1) == split.labels).mean()),
             "accuracy": float((said[name].argmax(1) == split.labels).mean()),
             "accuracy_by_class": accuracy_by_class(said[name], split.labels),
-            "agreement": agreement(said[name], float_says),
+            "agreement": agreement(said[name], float_says[name]),
             "calibration_error": reliability(said[name], split.labels).error,
         }
     return found

@@ -25,6 +25,7 @@ ROWS = [
     "reporting",
     "reproduction runtime",
     "jobs.checks",
+    "api_arguments",
     "jobs",
     "api",
 ]

@@ -89,9 +89,30 @@ def test_torchs_own_learnable_kernel_agrees():
     torch.testing.assert_close(made.step.grad, scale.grad)
 
 
-def test_a_step_that_was_trained_below_zero_gives_finite_values():
-    made = quantizer(4, [-0.3])
-    assert made(torch.randn(2, 3)).isfinite().all()
+@pytest.mark.parametrize(("trained", "held"), [(-0.3, 0.05), (0.0, 0.05), (0.05, 0.05), (0.3, 0.3), (9.0, 0.8)])
+def test_training_holds_a_step_near_the_calibrated_one(trained, held):
+    made, x = quantizer(4, [0.2]), torch.randn(8, 3)
+    made.step.data.fill_(trained)
+    assert made(x).isfinite().all() and float(made.step.detach()) == pytest.approx(held)
+    made(x).sum().backward()
+    assert made.step.grad.isfinite().all()
+
+
+def test_a_network_that_is_trained_far_too_fast_still_answers():
+    network = quantized(tiny_network(), dict.fromkeys(("0", "8"), (8, 8)))
+    for weights, inputs in quantizers_of(network).values():
+        weights.calibrate(torch.full_like(weights.step, 0.01))
+        inputs.calibrate(torch.tensor([0.02]), 0)
+    optimizer = torch.optim.SGD(network.parameters(), 10.0)
+    x = torch.randn(8, 1, 8, 8, requires_grad=True)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(x).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    x.grad = None
+    network(x).square().sum().backward()
+    assert x.grad.isfinite().all() and x.grad.any()
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raydream.applications.recovery import Recovery, Stage, Told, total_steps_of
 from raydream.config import QuantizeConfig, TeacherConfig
 from raydream.data.sources import evenly_spread
-from raydream.networks import QUANTIZED
+from raydream.networks import QUANTIZED, build_teacher
 from raydream.networks.quantized import Bits, bits_text, parse_bits, quantized, quantizers_of
 from raydream.quantization.layers import bits_by_layer, layers_in_order
 from raydream.quantization.ranges import calibrated, observe
@@ -21,7 +21,7 @@ from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import Teacher
 
-__all__ = ["CHECKPOINT", "Quantizing", "Stage", "Told", "described", "stages_of", "total_steps"]
+__all__ = ["CHECKPOINT", "Quantizing", "Stage", "Told", "build_quantized", "described", "stages_of", "total_steps"]
 
 CHECKPOINT = "quantized.safetensors"
 CHUNK = 64
@@ -47,6 +47,15 @@ def described(teacher: TeacherConfig, bits: Mapping[str, tuple[int, int]]) -> Te
     """A quantized teacher as a network that `build_network` builds; its weights are named by nothing."""
     arguments = {**teacher.arguments, "network": teacher.network, "bits": bits_text(bits)}
     return replace(teacher, network=QUANTIZED, arguments=arguments, checkpoint=None)
+
+
+def build_quantized(teacher: TeacherConfig, bits: str) -> nn.Module:
+    """A teacher's network that computes with few bits, without its weights.
+
+    Args:
+        bits: of its layers, as `bits_text` writes them.
+    """
+    return quantized(build_teacher(teacher), parse_bits(bits)).eval()
 
 
 def bits_of(config: QuantizeConfig, teacher: Teacher) -> Bits:
@@ -98,9 +107,7 @@ class Quantizing(Recovery[QuantizeConfig]):
         images = self._images[calibration_rows(len(self._images), wanted.calibration_images)]
         batches = functools.partial(as_seen, self._teacher, images)
         seen = observe(self._teacher.network, self.bits, batches)
-        method = wanted.chosen_ranges
-        assert method != "entropy", "which the configuration allows at 8 bits alone"
-        state.network = calibrated(self._teacher.network, self.bits, seen, method)
+        state.network = calibrated(self._teacher.network, self.bits, seen, wanted.simulated_ranges)
         self.tell(Told(stage, state.network, state.step))
 
     def distiller(self, stage: Stage, total_steps: int, seed: int) -> Distiller:

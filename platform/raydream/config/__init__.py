@@ -8,6 +8,7 @@ mistake is answered at once.
 
 from raydream.config.continual import ContinualConfig
 from raydream.config.jobs import (
+    QUANTIZED_STUDENT,
     DistillConfig,
     EvaluateConfig,
     PruneConfig,
@@ -32,6 +33,7 @@ from raydream.config.synthesis import (
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
+    "QUANTIZED_STUDENT",
     "AblateConfig",
     "AdditionsConfig",
     "BufferConfig",

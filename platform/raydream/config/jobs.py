@@ -1,7 +1,7 @@
 """One configuration per job, made of those of its components."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -198,6 +198,10 @@ class PruneConfig:
         return _making(self, replace(self.synthesis, method=method))
 
 
+QUANTIZED_STUDENT: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 1e-4, "precision": "fp32"}
+"""settings of a quantized network that learns, where none are given; bf16 would blur the grid"""
+
+
 @dataclass(frozen=True, config=STRICT)
 class QuantizeConfig:
     """Have a teacher compute with few bits, with images alone, which are made first where none are named."""
@@ -226,11 +230,7 @@ class QuantizeConfig:
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    student: StudentConfig = Field(
-        default_factory=lambda: StudentConfig(
-            network="teacher", learning_rate=0.01, weight_decay=1e-4, precision="fp32"
-        )
-    )
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", **QUANTIZED_STUDENT))
     data: DataConfig = Field(default_factory=lambda: DataConfig(name="images"))
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 

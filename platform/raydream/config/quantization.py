@@ -79,6 +79,11 @@ class QuantizationConfig:
         return self.ranges
 
     @property
+    def simulated_ranges(self) -> Literal["min_max", "percentile", "mse"]:
+        """The method for fake quantization, which knows no entropy."""
+        return "mse" if self.chosen_ranges == "entropy" else self.chosen_ranges
+
+    @property
     def label(self) -> str:
         """The usual short name, such as W4A8."""
         return f"W{self.weights}A{self.activations}"

@@ -20,7 +20,9 @@ Bits = dict[str, tuple[int, int]]
 FEWEST, MOST = 2, 8
 """bits that a weight or an input can have"""
 SMALLEST_STEP = 1e-8
-"""below which no step size falls, however it is trained"""
+"""below which no step size falls"""
+FURTHEST = 4.0
+"""factor by which a step size moves away from the calibrated one at most, however it is trained"""
 
 
 class _OnGrid(torch.autograd.Function):
@@ -51,9 +53,13 @@ class Quantizer(nn.Module):
 
     Attributes:
         step: the learned step sizes, float32 [C] or [1], > 0; 1 until `calibrate` sets them.
+        start: the calibrated step sizes, likewise. Training holds `step` within a factor of `FURTHEST` of them. LSQ's
+            gradient grows with the grid's ends, and would now and then carry the step of an 8-bit input below zero in
+            a single update, after which a network is dead.
         low, high: the lowest and highest integer, float32 scalars with high - low = 2^bits - 1 and low <= 0 <= high.
     """
 
+    start: Tensor
     low: Tensor
     high: Tensor
 
@@ -63,13 +69,15 @@ class Quantizer(nn.Module):
             raise ValueError(f"{bits} bits: a quantizer has {FEWEST} to {MOST}")
         self.step = nn.Parameter(torch.ones(channels or 1))
         self._per_channel = channels is not None
+        self.register_buffer("start", torch.ones(channels or 1))
         self.register_buffer("low", torch.tensor(-(2.0 ** (bits - 1))))
         self.register_buffer("high", torch.tensor(2.0 ** (bits - 1) - 1.0))
 
     @torch.no_grad()
     def calibrate(self, step: Tensor, low: int | None = None) -> None:
         """Set the step sizes, [C] or [1], and the lowest integer where it is not the signed one."""
-        self.step.copy_(step)
+        self.step.copy_(step.clamp_min(SMALLEST_STEP))
+        self.start.copy_(self.step)
         if low is not None:
             levels = float(self.high - self.low)
             self.low.fill_(float(low))
@@ -77,7 +85,10 @@ class Quantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The nearest values of the grid, in float32, of the shape of x."""
-        step = self.step.clamp_min(SMALLEST_STEP)
+        if self.training:
+            with torch.no_grad():
+                self.step.copy_(self.step.clamp(self.start / FURTHEST, self.start * FURTHEST))
+        step: Tensor = self.step
         values = x[0].numel()  # of one channel, or of one image
         # LSQ's rate, by which a step size moves as fast as a weight, relative to its size. Both bounds count, as a
         # grid may reach further down than up.

@@ -6,7 +6,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # which defines torch.ops.quantized_decomposed
 from torch import Tensor, nn
 
-from raydream.networks.quantized import INPUT, SMALLEST_STEP, Quantizer, float_weight, quantizers_of
+from raydream.networks.quantized import INPUT, Quantizer, float_weight, quantizers_of
 
 OPS = torch.ops.quantized_decomposed
 
@@ -16,7 +16,7 @@ class _Weight(nn.Module):
 
     def __init__(self, quantizer: Quantizer, weight: Tensor) -> None:
         super().__init__()
-        step = quantizer.step.detach().clamp_min(SMALLEST_STEP)
+        step = quantizer.step.detach()
         whole = (weight.detach() / step.view(-1, *[1] * (weight.dim() - 1))).round()
         self.register_buffer("integers", whole.clamp(quantizer.low, quantizer.high).to(torch.int8))
         self.register_buffer("step", step.clone())
@@ -32,7 +32,7 @@ class _Input(nn.Module):
 
     def __init__(self, quantizer: Quantizer) -> None:
         super().__init__()
-        self._step = max(float(quantizer.step.detach()), SMALLEST_STEP)
+        self._step = float(quantizer.step.detach())
         self._low, self._high = int(quantizer.low), int(quantizer.high)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,6 +51,6 @@ def integer_form(network: nn.Module) -> nn.Module:
     copied = copy.deepcopy(network).cpu().eval()
     for name, (weights, inputs) in quantizers_of(copied).items():
         layer = copied.get_submodule(name)
-        layer.parametrizations["weight"][0] = _Weight(weights, float_weight(layer))  # type: ignore[index,operator]
+        layer.parametrizations["weight"][0] = _Weight(weights, float_weight(layer))  # type: ignore[index,assignment]
         layer.add_module(INPUT, _Input(inputs))
     return copied
