@@ -311,7 +311,7 @@ def _given_value(given: Sequence[str], field: str, otherwise: Any) -> Any:
                 found = value
                 found = YAML(value)
             elif name == "--config":
-                found = _value_at(YAML(Path(value).read_text()), field.split("."), found)
+                found = _value_at(YAML(Path(value).read_text(encoding="utf-8")), field.split("."), found)
     return found
 
 

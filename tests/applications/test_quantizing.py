@@ -26,8 +26,8 @@ from raydream.applications.quantizing import (
 )
 from raydream.config import AdditionsConfig, QuantizationConfig, QuantizeConfig, StudentConfig
 from raydream.evaluation.data_free import agreement
-from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks import build_teacher
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.quantized import quantizers_of
 from raydream.store.folders import LocalFolder
 from raydream.store.shards import ShardStore

@@ -22,7 +22,7 @@ from raydream.runs import run_folder
 from raydream.runs.journal import Journal, read_journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.summaries import DistillSummary
-from raydream.runtime.training import set_damaged_checkpoints_aside
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated

@@ -55,6 +55,7 @@ FIELDS = [
     (["--rounds.count", "0", "--rounds.final_steps", "0"], "rounds.final_steps", ">= 1 where rounds.count is 0"),
     (["--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
     (["--synthesis.coeficients.tv", "1"], "--synthesis.coeficients.tv", "a known setting"),
+    (["--teacher.checkpoint", "https://example.org/w.th"], "teacher.checkpoint", "a URL that ends in #sha256="),
     (["--config", "no_such.yaml"], "--config", "a YAML file"),
     (["--synthesis.method", "noise", "--synthesis.coefficients.classification", "0"], "synthesis.coefficients", "> 0"),
     (["--resume", "no_such_run"], "--resume", "the folder of a run"),

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from raydream.errors import InputError
 from raydream.reporting.progress import Display, State
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, Place, Recorder, flatten, overlap_share, union_length
+from raydream.runs.metrics_table import COLUMNS
+from raydream.runs.recorder import Place, Recorder, overlap_share, union_length
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,6 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     events.Reload()
     assert [event.value for event in events.Scalars("student/loss")] == [0.5, 0.25]
     assert events.Tags()["images"] == ["images"]
-
-
-def test_nested_settings_are_flattened_with_dotted_names():
-    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": [3]}}}) == {"a": 1, "b.c": 2, "b.d.e": [3]}
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):
@@ -110,7 +107,7 @@ def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda whole: b"", lambda whole: whole[:-40], lambda whole: whole[:20] + b"xxx" + whole[23:]]
 )
-def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
+def test_damaged_metrics_are_quarantined_and_reported(tmp_path, damage):
     metrics = tmp_path / "metrics.parquet"
     first = Recorder(metrics, tmp_path / "events", 0.0)
     first.point(1.0, "student", "loss", 0.5, step=1)

@@ -61,6 +61,8 @@ def test_verifiers_take_the_input_of_the_images(distilled):
     described = {"network": "digits", "checkpoint": "x"}
     assert resolve({"images": str(distilled), "verifiers": [described]})["verifiers"] == [described]
     assert resolve({"images": "x", "verifiers": ()})["verifiers"] == ()
+    (named,) = resolve({"images": str(distilled), "verifiers": "digits=https://a.org/w.th#sha256=0f"})["verifiers"]
+    assert named["network"] == "digits" and named["checkpoint"] == "https://a.org/w.th#sha256=0f"
 
 
 def test_images_of_a_run_are_measured_on_its_data_and_others_on_the_default(tmp_path):

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from raydream.buffer.sampler import permuted_epoch
 from raydream.config import PruneConfig, QuantizeConfig
 from raydream.errors import first_line
-from raydream.schedule import Epochs
+from raydream.schedule import Epochs, predecessor
 from raydream.seeds import derive_seed
 from raydream.store.atomic import damaged_name
 from raydream.store.folders import Folder
 from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.store.safetensors_file import metadata_of
 from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
@@ -230,11 +231,11 @@ class Recovery(ABC, Generic[Config]):
 
     def _order(self, batch: BatchId) -> Order:
         config, count = self._config, self._config.synthesis.batch_size
-        position = (batch.round - 1) * config.additions.batches + batch.index
+        batches = [each for stage in self._stages if stage.kind == "add" for each in self._batches_of(stage)]
+        position = batches.index(batch)
         classes, first = config.teacher.classes, position * count
         targets = choose_targets(config.synthesis.targets, classes, first, count, config.seed)
-        rounds, index = divmod(position - config.synthesis.generator.chains, config.additions.batches)
-        after = BatchId(rounds + 1, index) if config.synthesis.learns and rounds >= 0 else None
+        after = predecessor(batches.__getitem__, position, config.synthesis)
         return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round), after)
 
     def _all_images(self) -> np.ndarray:
@@ -274,7 +275,7 @@ class Recovery(ABC, Generic[Config]):
     def _read(self, content: bytes) -> State:
         """A checkpoint; raises one of many errors where it is damaged."""
         tensors = safetensors.torch.load(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        metadata = metadata_of(content)
         if metadata["fingerprint"] != _fingerprint(tensors):
             raise ValueError("its weights are not those that were written")
         network = self.rebuild(metadata)

@@ -29,12 +29,22 @@ def field_path(place: tuple[int | str, ...]) -> list[str]:
 
 
 def _first_error(error: ValidationError, settings: Any) -> InputError:
-    first = error.errors()[0]
-    inner = first.get("ctx", {}).get("error")
+    errors = error.errors()
+    # A union has an error for each of its types, of which one that was written for users says what is wrong.
+    first = next((each for each in errors if isinstance(each.get("ctx", {}).get("error"), InputError)), errors[0])
+    inner, path = first.get("ctx", {}).get("error"), field_path(first["loc"])
     if isinstance(inner, InputError):
-        return inner
-    path = field_path(first["loc"])
+        return _in_place(inner, path)
     allowed = first["msg"].removeprefix("Input should be ")
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
     return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+
+
+def _in_place(error: InputError, path: list[str]) -> InputError:
+    """An error of a component that is described in a list, by its place there: verifiers.0.mean for teacher.mean."""
+    usual, _, field = error.field.partition(".")
+    place = path[:-1] if path and path[-1] == field else path
+    if not field or not place or place[0] == usual:
+        return error
+    return InputError(".".join([*place, field]), error.value, error.allowed, error.remedy)

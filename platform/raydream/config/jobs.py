@@ -11,7 +11,7 @@ from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.quantization import QuantizationConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
-from raydream.config.synthesis import SynthesisConfig
+from raydream.config.synthesis import METHODS, SynthesisConfig, one_of
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
 
@@ -93,10 +93,11 @@ class SynthesizeConfig:
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
-        if self.synthesis.method == "adaptive":
-            allowed = "noise, deepdream, deep_inversion, dafl or fast"
-            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains: its images can be named"
-            raise InputError("synthesis.method", "adaptive", allowed, remedy)
+        method = self.synthesis.method
+        if METHODS[method].without_student:
+            allowed = one_of([name for name, each in METHODS.items() if not each.without_student])
+            remedy = f"{method} needs a student to compete with, which jobs/distill.py trains: its images can be named"
+            raise InputError("synthesis.method", method, allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
         if self.start_from is not None and self.synthesis.learns:
@@ -194,7 +195,7 @@ class PruneConfig:
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
-        method = "deep_inversion" if self.synthesis.method == "adaptive" else self.synthesis.method
+        method = METHODS[self.synthesis.method].without_student or self.synthesis.method
         return _making(self, replace(self.synthesis, method=method))
 
 
@@ -247,7 +248,7 @@ class QuantizeConfig:
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
-        method = "deep_inversion" if self.synthesis.method == "adaptive" else self.synthesis.method
+        method = METHODS[self.synthesis.method].without_student or self.synthesis.method
         return _making(self, replace(self.synthesis, method=method))
 
 
@@ -255,7 +256,8 @@ def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
     """What holds where a teacher is changed and learns from itself as it was; raises InputError."""
     if config.additions.rounds and not config.synthesis.competes:
         remedy = f"rounds make images that compete with {changed}: set additions.rounds to 0 without them"
-        allowed = "adaptive or fast, with a competition, where additions.rounds > 0"
+        competing = one_of([name for name, each in METHODS.items() if "competition" in each.terms])
+        allowed = f"{competing}, with a competition, where additions.rounds > 0"
         raise InputError("synthesis.method", config.synthesis.method, allowed, remedy)
     if config.additions.rounds and config.synthesis.start == "images":
         raise InputError("synthesis.start", "images", "noise where additions.rounds > 0", "leave it out")

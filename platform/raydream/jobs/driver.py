@@ -3,8 +3,9 @@
 import heapq
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.queue import Queue
@@ -18,15 +19,16 @@ from raydream.jobs.run_log import Chronicle
 from raydream.networks import build_student
 from raydream.reporting.progress import Display
 from raydream.runtime.buffer import Buffer, BufferPlan
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
 from raydream.runtime.evaluator import start_evaluator
-from raydream.runtime.failures import own_error
 from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.images import images_of
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
-from raydream.runtime.session import beside_the_driver, object_store_bytes
+from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
-from raydream.runtime.training import set_damaged_checkpoints_aside, train
+from raydream.runtime.training import StudentTraining
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
@@ -34,10 +36,9 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
-# A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
-_train = ray.remote(num_cpus=0, max_retries=3)(train)
 
-POLL_S = 0.1
+POLL_S = 0.2
+"""between two looks at what the processes have to say; a batch that is made is taken in at once"""
 
 
 class Driver:
@@ -81,11 +82,11 @@ class Driver:
         self._start()
         try:
             while not self._done():
+                self._collect_batches()  # first, as it starts the generators, while buffer and reports are starting
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
                     self._save()
-                self._collect_batches()
                 self._collect_measurements()
                 self._check_alive()
             assert self._snapshot is not None
@@ -127,9 +128,7 @@ class Driver:
             lockstep=config.rounds.lockstep,
         )
         processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        self._evaluator = start_evaluator(
-            config, partial(build_student, config.student, config.teacher), processes, self._folder.images
-        )
+        self._gpu_share_left = share_of_gpu_left(config.device, processes)
         self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
         training = StudentPlan(
@@ -137,8 +136,15 @@ class Driver:
         )
         if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
             self._journal.note(f"{damage}, and the student starts anew")
-        self._training = _train.options(**here).remote(training, self._folder.checkpoints)
+        self._training = StudentTraining(training, self._folder.checkpoints)
         self._last_news = time.time()
+
+    @cached_property
+    def _evaluator(self) -> Any:
+        """Started when there is something to measure: the processes that make images and learn start first."""
+        config = self._config
+        build = partial(build_student, config.student, config.teacher)
+        return start_evaluator(config, build, self._gpu_share_left, self._folder.images)
 
     def _done(self) -> bool:
         learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
@@ -187,7 +193,8 @@ class Driver:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._last_news = time.time()
-            self._chronicle.batch_made(made.batch, made.receipt)
+            shown = images_of(made.batch, made.images, self._store) if made.batch.index == 0 else None
+            self._chronicle.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
 
@@ -224,12 +231,7 @@ class Driver:
             self._chronicle.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
-        if not self._trained and ray.wait([self._training], timeout=0)[0]:
-            try:
-                ray.get(self._training)
-            except ray.exceptions.RayError as error:
-                raise own_error(error, "the student failed") from error
-            self._trained = True
+        self._trained = self._training.done()
         if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(

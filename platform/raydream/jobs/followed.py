@@ -34,6 +34,18 @@ class Learned(Protocol):
 Report = TypeVar("Report", bound=Learned)
 
 
+def ended(task: ray.ObjectRef) -> Callable[[], bool]:
+    """Says whether a task has come to its end, and raises its error where it failed."""
+
+    def done() -> bool:
+        if not ray.wait([task], timeout=0)[0]:
+            return False
+        ray.get(task)
+        return True
+
+    return done
+
+
 class Followed(Generic[Report]):
     """Records what a learning process reports, has its snapshots measured, and waits for its end.
 
@@ -69,33 +81,28 @@ class Followed(Generic[Report]):
         self.metrics = RunMetrics(run.folder.run)
         self.last: Report | None = None
 
-    def until_end(self, task: ray.ObjectRef, what: str) -> Any:
+    def until_end(self, done: Callable[[], bool], what: str) -> None:
         """Wait until the process has come to its end and all that it reported is measured; show how far it is.
 
         Args:
-            task: that returns at its end.
+            done: says whether it has come to its end; raises where it failed.
             what: it does, for an error.
-
-        Returns:
-            what the task returned.
 
         Raises:
             RaydreamError: it failed for good, or nothing was heard for too long.
         """
-        ended, result = False, None
+        has_ended = False
         try:
             with Counter("distillation steps", self._step, self._steps, self._run.console) as counter:
-                while not ended or self._measuring or self.reports.qsize():
+                while not has_ended or self._measuring or self.reports.qsize():
                     self._collect_reports()
                     self._collect_measurements(counter)
                     counter.update(self._step)
                     self.metrics.set("student_step", self._step)
                     self.metrics.tell()
-                    if not ended and ray.wait([task], timeout=0)[0]:
-                        ended, result = True, ray.get(task)
+                    has_ended = has_ended or done()
                     self._check_news(what)
                     time.sleep(POLL_S)
-            return result
         except ray.exceptions.RayError as error:
             raise own_error(error, f"{what} failed") from error
         finally:

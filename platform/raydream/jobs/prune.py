@@ -22,7 +22,7 @@ from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
 from raydream.jobs.checks.prune import CheckedPruning, check_pruning
-from raydream.jobs.followed import Followed
+from raydream.jobs.followed import Followed, ended
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -38,7 +38,7 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import PruningReport, StepsDone, Teller
 from raydream.runtime.placement import check_workers
-from raydream.runtime.session import actor_options, ray_session
+from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
@@ -152,7 +152,8 @@ def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher
 def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images) -> Pruned:
     """Prune to the end; raises RaydreamError."""
     config, folder, recorder = run.config, run.folder, run.recorder
-    evaluator = start_evaluator(config, partial(build_pruned, config.teacher), [config.student.gpus])
+    gpus = share_of_gpu_left(config.device, [config.student.gpus])
+    evaluator = start_evaluator(config, partial(build_pruned, config.teacher), gpus)
 
     def record(report: PruningReport) -> None:
         now, step = time.time(), report.snapshot.step
@@ -176,9 +177,9 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
     tables = str(Path(config.pruning.latency_tables).absolute())
     placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
     plan = PruningPlan(placed, arrays, images, folder.images, folder.checkpoints, followed.reports)
-    pruned: Pruned = followed.until_end(
-        _prune_task.options(**actor_options(config.student.resources)).remote(plan), "the pruning"
-    )
+    task = _prune_task.options(**actor_options(config.student.resources)).remote(plan)
+    followed.until_end(ended(task), "the pruning")
+    pruned: Pruned = ray.get(task)
     return pruned
 
 

@@ -29,7 +29,7 @@ from raydream.data.sources import Images
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.jobs.checks.quantize import CheckedQuantization, check_quantization
-from raydream.jobs.followed import Followed
+from raydream.jobs.followed import Followed, ended
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -46,7 +46,7 @@ from raydream.runtime.logs import name_logs
 from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.messages import QuantizingReport, StepsDone, Teller
 from raydream.runtime.placement import check_workers
-from raydream.runtime.session import actor_options, ray_session
+from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
@@ -166,7 +166,8 @@ def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: I
     """Quantize to the end; raises RaydreamError."""
     config, folder, recorder = run.config, run.folder, run.recorder
     bits = bits_text(bits_of(config, teacher))
-    evaluator = start_evaluator(config, partial(build_quantized, config.teacher), [config.student.gpus])
+    gpus = share_of_gpu_left(config.device, [config.student.gpus])
+    evaluator = start_evaluator(config, partial(build_quantized, config.teacher), gpus)
 
     def record(report: QuantizingReport) -> None:
         if report.note:
@@ -185,9 +186,9 @@ def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: I
     )
     arrays = [ray.put(to_arrays(teacher.network))]
     plan = QuantizingPlan(config, arrays, images, folder.images, folder.checkpoints, followed.reports)
-    quantized: Quantized = followed.until_end(
-        _quantize_task.options(**actor_options(config.student.resources)).remote(plan), "the quantization"
-    )
+    task = _quantize_task.options(**actor_options(config.student.resources)).remote(plan)
+    followed.until_end(ended(task), "the quantization")
+    quantized: Quantized = ray.get(task)
     return quantized
 
 

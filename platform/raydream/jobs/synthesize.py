@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.util.queue import Queue
 
 from raydream.cli import Command
 from raydream.config import SynthesizeConfig
-from raydream.data.image_set import ImageSet, export_folder, open_shards
+from raydream.data.image_set import export_folder, open_shards
 from raydream.jobs.checks.networks import check_teacher
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -31,6 +30,7 @@ from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.session import beside_the_driver, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
+from raydream.synthesis.figures import figures_of
 from raydream.synthesis.stages import updates_of
 from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays
@@ -146,27 +146,20 @@ def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> Generato
 
 def _summarize(run: JobRun[SynthesizeConfig]) -> SynthesizeSummary:
     """The final figures, counted on quantized pixels."""
-    config = run.config
-    batches = list(ImageSet(run.folder.place).batches())
-    counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
-    sizes = np.array([len(batch) for batch in batches])
-    shares = np.array([batch.provenance.target_share for batch in batches])
-    losses = {
-        name: float(np.average([batch.provenance.losses[name] for batch in batches], weights=sizes))
-        for name in batches[0].provenance.losses
-    }
+    config, store = run.config, ShardStore(run.folder.images)
+    made = figures_of(store, store.committed(), config.teacher.classes)
     return SynthesizeSummary(
         method=config.synthesis.method,
         seed=config.seed,
-        images=int(sizes.sum()),
-        batches=len(batches),
+        images=made.images,
+        batches=made.batches,
         updates=updates_of(config.synthesis),
-        images_per_class=counts.tolist(),
-        target_share=float(np.average(shares, weights=sizes)),
-        losses=losses,
-        restarts=sum(batch.provenance.restarts for batch in batches),
+        images_per_class=made.images_per_class.tolist(),
+        target_share=made.target_share,
+        losses=made.losses,
+        restarts=made.restarts,
         **run.hours(("images", config.generators.number, config.generators)),
-        teacher_fingerprint=batches[0].provenance.teacher,
+        teacher_fingerprint=made.teacher,
         reused=run.reused(),
     )
 

@@ -1,13 +1,11 @@
 """The job that trains a student from scratch on a finished set of images, in epochs; it may make the set first."""
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import ray
-import ray.data
-from ray.util.queue import Queue
 from torch import nn
 
 from raydream.cli import Command
@@ -26,69 +24,19 @@ from raydream.runs.compared import with_teachers
 from raydream.runs.recorder import Recorder
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import TransferSummary
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside, steps_saved
 from raydream.runtime.evaluator import final_accuracies, start_evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
-from raydream.runtime.learner import Learner, Reporter
-from raydream.runtime.messages import StepsDone, StudentReport, Teller
-from raydream.runtime.placement import Nodes, check_workers, workers_beside_reading
-from raydream.runtime.session import beside_the_driver, cluster_nodes, object_store_bytes, ray_session
-from raydream.runtime.training import set_damaged_checkpoints_aside, steps_saved, train
+from raydream.runtime.messages import StudentReport
+from raydream.runtime.placement import check_workers
+from raydream.runtime.session import cluster_nodes, object_store_bytes, ray_session, share_of_gpu_left
+from raydream.runtime.training import StudentTraining
+from raydream.runtime.transfer import TransferPlan
 from raydream.schedule import Epochs
 from raydream.store.records import Snapshot
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
-
-# A process of its own, as in `driver.py`.
-_train = ray.remote(num_cpus=0, max_retries=3)(train)
-
-
-@dataclass(frozen=True)
-class TransferPlan:
-    """What a Train worker needs to know.
-
-    Attributes:
-        teacher: a list with the reference to the teacher's arrays.
-        feed: where the images come from.
-        reports: a queue of `StudentReport`, to the driver.
-    """
-
-    config: TransferConfig
-    epochs: Epochs
-    teacher: list[ray.ObjectRef]
-    feed: Feed
-    reports: Queue
-
-    @property
-    def total_steps(self) -> int:
-        """Distillation steps of the whole run."""
-        return self.epochs.total_steps
-
-    def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many Train workers the student can be scheduled on these nodes."""
-        return workers_beside_reading(self.config, self.feed.read_cpus, nodes)
-
-    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
-        """What is streamed to a Train job that goes on from a step, where an epoch begins."""
-        return self.feed.datasets(step // self.epochs.steps)
-
-    def work(self) -> None:
-        """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
-        epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps)
-        reporter, tell = Reporter(self.reports, learner), Teller(self.reports, StepsDone)
-        if learner.step:
-            reporter.report(learner.step)
-        for epoch in range(learner.step // epochs.steps, epochs.count):
-            batches = self.feed.epoch(epoch, learner.rank, learner.workers)
-            for step in range(epoch * epochs.steps, (epoch + 1) * epochs.steps):
-                with reporter.waits.waiting():
-                    images = next(batches)
-                reporter.note(*learner.distiller.step(images, step))
-                if learner.rank == 0:
-                    tell(step + 1)
-            next(batches, None)  # a stream has to come to its end before the next epoch's begins
-            learner.save((epoch + 1) * epochs.steps)
-            reporter.report((epoch + 1) * epochs.steps)
 
 
 def transfer(command: Command[TransferConfig]) -> TransferSummary:
@@ -125,7 +73,8 @@ def _train_student(
     """Train to the end; returns the student, and what it is beside the teacher. Raises RaydreamError."""
     config, checkpoints = run.config, run.folder.checkpoints
     build = partial(build_student, config.student, config.teacher)
-    evaluator = start_evaluator(config, build, [config.student.gpus] * config.student.workers)
+    gpus = share_of_gpu_left(config.device, [config.student.gpus] * config.student.workers)
+    evaluator = start_evaluator(config, build, gpus)
     if damage := set_damaged_checkpoints_aside(checkpoints):
         run.journal.note(f"{damage}, and the student starts anew")
 
@@ -145,8 +94,8 @@ def _train_student(
     followed.metrics.set("images", epochs.images)
     arrays = ray.put(to_arrays(teacher.network))
     plan = TransferPlan(config, epochs, [arrays], feed, followed.reports)
-    task = _train.options(scheduling_strategy=beside_the_driver()).remote(plan, checkpoints)
-    followed.until_end(task, "the student")
+    training = StudentTraining(plan, checkpoints)
+    followed.until_end(training.done, "the student")
     assert followed.last is not None
     snapshot = followed.last.snapshot
     return snapshot, _examined(evaluator.examine.remote(snapshot, arrays), config.stall_timeout_s)

@@ -28,7 +28,7 @@ from raydream.reporting.page import Section, grid_picture, mended_rows, page_of_
 from raydream.reporting.quantization import layer_rows, sensitivity_figure, source_rows
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry
-from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import Summary
 from raydream.store.documents import read_yaml
@@ -37,7 +37,7 @@ from raydream.store.records import ImageBatch
 
 
 def write_report(folder: RunFolder, summary: Summary) -> Path:
-    """Write the page of a run folder to its report.html, from config.yaml, metrics.parquet, the journal and the shards.
+    """Write the page of a run folder to its report.html, from its configuration, metrics, journal and shards.
 
     Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
 

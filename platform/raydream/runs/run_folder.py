@@ -124,7 +124,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Folder:
-        """Of Ray Train, with the student's checkpoints."""
+        """The student's checkpoints."""
         return self.place / "checkpoints"
 
     @property

@@ -1,7 +1,7 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -13,18 +13,20 @@ from raydream.config import DataConfig, DistillConfig, PruneConfig, QuantizeConf
 from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
-from raydream.runs.recorder import Recorder
 from raydream.runtime.logs import name_logs
-from raydream.runtime.session import beside_the_driver, share_of_gpu_left
+from raydream.runtime.session import beside_the_driver
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
+if TYPE_CHECKING:  # it brings TensorBoard and pandas along, which the actor does not need
+    from raydream.runs.recorder import Recorder
+
 
 def final_accuracies(
-    teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int, device: torch.device
+    teacher: Teacher, real: Dataset | None, recorder: "Recorder", steps: int, device: torch.device
 ) -> dict[str, Any]:
     """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
 
@@ -130,15 +132,14 @@ _Actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 def start_evaluator(
     config: DistillConfig | TransferConfig | PruneConfig | QuantizeConfig,
     build: Callable[..., nn.Module],
-    processes: Sequence[float],
+    gpus: float,
     shards: Folder | None = None,
 ) -> Any:
-    """An evaluator beside the driver, on what a run's processes leave of a GPU.
+    """An evaluator beside the driver.
 
     Args:
         build, shards: see `Evaluator`.
-        processes: the GPUs that each of them reserves.
+        gpus: that it may reserve; see `share_of_gpu_left`.
     """
-    gpus = share_of_gpu_left(config.device, processes)
     placed = _Actor.options(name="evaluator", num_gpus=gpus, scheduling_strategy=beside_the_driver())
     return placed.remote(config.data, config.teacher, build, gpus, shards)

@@ -29,4 +29,4 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d
 def write_yaml(path: Path, value: Any) -> None:
     """Write YAML aside and rename, keys in their given order; raises OSError."""
     text = yaml_text(value)
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
