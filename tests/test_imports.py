@@ -20,11 +20,12 @@ ROWS = [
     "augmentation compute data networks runs search targets",
     "cli losses schedule teachers",
     "students synthesis buffer evaluation",
-    "pruning device_check",
+    "device_check pruning quantization",
     "applications",
     "reporting",
     "reproduction runtime",
     "jobs.checks",
+    "api_arguments",
     "jobs",
     "api",
 ]
