@@ -94,7 +94,7 @@ class SynthesizeConfig:
         _check_source(self.teacher, self.data)
         if self.synthesis.method == "adaptive":
             allowed = "noise, deepdream, deep_inversion, dafl or fast"
-            remedy = "adaptive needs a student to compete with, which jobs/distill.py trains: its images can be named"
+            remedy = "adaptive needs a student to compete with, which raydream distill trains: its images can be named"
             raise InputError("synthesis.method", "adaptive", allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
@@ -166,7 +166,7 @@ class PruneConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
-    jobs/transfer.py; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
+    raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
     pruned network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of those images, drawn by the seed"""
