@@ -6,6 +6,7 @@ tenth of a second, and a mistake in the command line is found before torch is lo
 
 import difflib
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,7 +132,6 @@ COMMANDS = (
         "Switch the terms of an experiment's objective on and off, in all combinations, over several seeds.",
         "raydream.jobs.ablate:ablate",
         "AblateConfig",
-        extra="search",
         examples=("ablate --config digits --seeds 3",),
     ),
     CommandEntry(
@@ -186,7 +186,7 @@ def main(words: Sequence[str] | None = None, command: str | None = None) -> int:
             return 2
         command, *given = given
         if command in ("--help", "-h", "help"):
-            print(overview())
+            show(overview())
             return 0
         if command == "--version":
             print(f"raydream {__version__}")
@@ -219,6 +219,12 @@ def overview() -> str:
             "  raydream --version",
         ]
     )
+
+
+def show(text: str) -> None:
+    """Print text for a reader that may have seen enough before its end, such as head."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which then ends this process without a word
+    print(text)
 
 
 def imported(target: str) -> Any:

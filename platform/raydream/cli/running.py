@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import raydream.config
 from raydream.cli.help import help_page
 from raydream.cli.settings import Asked, Setting, defaults_of, leaves, located, placed, read_command_line
-from raydream.commands import CommandEntry, imported
+from raydream.commands import CommandEntry, imported, show
 from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError, RaydreamError
 from raydream.extras import require
@@ -139,7 +139,7 @@ def run_command(entry: CommandEntry, words: Sequence[str]) -> int:
     kind = getattr(raydream.config, entry.config)
     try:
         if (topic := _topic(words)) is not None:
-            print(help_page(entry, kind, topic))
+            show(help_page(entry, kind, topic))
             return 0
         if not words and not entry.given:
             _say(help_page(entry, kind))
