@@ -3,7 +3,7 @@
     python benchmarks/fast.py --config configs/digits_methods.yaml --settings benchmarks/settings/clock_digits.yaml \
         --seeds 3 --split test --json OUT.json --figure OUT.png
     python benchmarks/fast.py --config configs/cifar10_resnet20_fast.yaml \
-        --settings benchmarks/settings/clock_cifar10.yaml --real /work/shared/data/cifar10/lossless4k.npz \
+        --settings benchmarks/settings/clock_cifar10.yaml --real REAL.npz \
         --seeds 1 --processes 1 --threads 2 --most-s 1800 --json OUT.json --figure OUT.png
 
 SETTINGS.yaml maps a name to what differs from the configuration; names that differ in a number at their end are one
@@ -46,8 +46,10 @@ from raydream.teachers.teacher import Teacher
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, write after each run, and draw."""
     given = _options(arguments)
-    base, settings = (yaml.safe_load(path.read_text()) for path in (given.config, given.settings))
-    done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
+    base, settings = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (given.config, given.settings))
+    done: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
     jobs = [
         (name, seed, merged(base, {**(changes or {}), "seed": seed}))
         for seed in range(given.seed_offset, given.seed_offset + given.seeds)

@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    base, runs = yaml.safe_load(given.config.read_text()), []
-    for name, changes in yaml.safe_load(given.settings.read_text()).items():
+    base, runs = yaml.safe_load(given.config.read_text(encoding="utf-8")), []
+    for name, changes in yaml.safe_load(given.settings.read_text(encoding="utf-8")).items():
         for seed in range(given.seeds):
             settings = merged(base, {**changes, "seed": seed, "rounds": {"initial_batches": given.batches, "count": 0}})
             runs.append({"name": name, "seed": seed, **_run(validate(DistillConfig, settings), given.last)})

@@ -30,9 +30,9 @@ from raydream.compute import DTYPES, autocast, counted, use_device
 from raydream.config import SynthesisConfig, SynthesizeConfig
 from raydream.config.conversion import validate
 from raydream.device_check.plain_loop import PlainLoop
-from raydream.losses.feature_statistics import frozen_copy
 from raydream.machine import machine_cpus
 from raydream.networks import build_teacher
+from raydream.networks.observed import frozen_copy
 from raydream.search.space import merged
 from raydream.store.atomic import write_json
 from raydream.synthesis import SYNTHESIZERS, Request
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(given: argparse.Namespace, device: torch.device) -> Bench:
     settings: dict[str, Any] = {}
     for path in given.config or ["configs/cifar10_resnet20.yaml"]:
-        settings = merged(settings, yaml.safe_load(Path(path).read_text()))
+        settings = merged(settings, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     config = validate(SynthesizeConfig, settings)
     if given.random_weights:
         torch.manual_seed(0)

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from raydream.applications.rounds import rounds_of
-from raydream.config import DistillConfig
+from raydream.config import METHODS, DistillConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
@@ -31,13 +31,11 @@ from raydream.search.space import settings_at
 from raydream.store.atomic import write_json
 from raydream.teachers.loading import trained_teacher
 
-METHODS = "noise,deepdream,deep_inversion,adaptive,dafl,fast"
-
 
 def main() -> None:
     """Run all (variant, seed) pairs and print the table."""
     options = _options()
-    settings = yaml.safe_load(Path(options.config).read_text())
+    settings = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
     filled = as_dict(validate(DistillConfig, settings))
     field, _, values = options.vary.partition("=")
     variants = {value: settings_at(filled, {field: yaml.safe_load(value)}) for value in values.split(",")}
@@ -63,7 +61,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/digits_methods.yaml")
-    parser.add_argument("--vary", default=f"synthesis.method={METHODS}", help="FIELD=VALUE,VALUE,…: a row each")
+    parser.add_argument(
+        "--vary", default=f"synthesis.method={','.join(METHODS)}", help="FIELD=VALUE,VALUE,…: a row each"
+    )
     parser.add_argument("--seeds", type=int, default=8, help="runs per row")
     parser.add_argument("--seed-offset", type=int, default=0, help="the first seed")
     parser.add_argument("--split", choices=("validation", "test"), default="test")

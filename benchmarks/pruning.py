@@ -61,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, and write after each run."""
     given = _options(arguments)
     use_device("cpu", given.threads, 0)
-    settings = yaml.safe_load(given.images_config.read_text())
+    settings = yaml.safe_load(given.images_config.read_text(encoding="utf-8"))
     making = validate(DistillConfig, settings)
     teacher = _teacher(making)
     measured = _measured(given, making)
-    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
-    base = yaml.safe_load(given.config.read_text())
+    done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8"))
     fixed = {"of": given.of, "block": given.block}
     base = merged(base, {"pruning": {name: value for name, value in fixed.items() if value is not None}})
     choices = itertools.product(range(given.seeds), given.sources, given.criteria, given.ratios, given.etas)

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
-    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text(encoding="utf-8"))
     settings["synthesis"]["method"] = "deep_inversion"
     config = validate(DistillConfig, settings)
     result: dict[str, Any] = {"machine": machine_text()}
@@ -160,7 +160,7 @@ class _Bare:
 def _bytes_of(actor: Any) -> int:
     """Resident memory of an actor's process."""
     pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _fresh(order: Order, index: int) -> Order:

@@ -24,8 +24,8 @@ from typing import Any
 import pandas as pd
 from processes import descendants
 
+from raydream.runtime.checkpoints import steps_saved
 from raydream.runtime.session import machine_text
-from raydream.runtime.training import steps_saved
 from raydream.store.atomic import write_json
 from raydream.store.folders import folder_at
 from raydream.store.shards import ShardStore
@@ -80,7 +80,7 @@ class Run:
         store = ShardStore(self.folder / "images")
         whole = {str(store.read(batch).id) for batch in store.committed()}
         rows = pd.read_parquet(self.folder / "images", columns=["batch", "row"])
-        summary = json.loads((self.folder / "summary.json").read_text())
+        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         return {
             "accepted": len(self.accepted),
             "lost": len(self.accepted - whole),
@@ -121,7 +121,7 @@ FAULTS: dict[str, Callable[[Run], bool]] = {
     "generator killed": lambda run: kill(run, "ray::Generator"),
     "generator stopped": lambda run: kill(run, "ray::Generator", signal.SIGSTOP),
     "buffer killed": lambda run: kill(run, "ray::Buffer"),
-    "student killed": lambda run: kill(run, "ray::RayTrainWorker"),
+    "student killed": lambda run: kill(run, "ray::learn"),
     "evaluator killed": lambda run: kill(run, "ray::Evaluator"),
     "shard damaged": damage_shard,
     "driver killed": kill_driver,

@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
     use_device("cpu", given.threads, 0)
-    base = yaml.safe_load(given.config.read_text())
-    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
-    for name, changes in yaml.safe_load(given.settings.read_text()).items():
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8"))
+    done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
+    for name, changes in yaml.safe_load(given.settings.read_text(encoding="utf-8")).items():
         for seed in range(given.seeds):
             if any(run["name"] == name and run["seed"] == seed for run in done):
                 continue

@@ -56,14 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for folder in (given.images, given.json.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    settings = yaml.safe_load(given.config.read_text()) | ({"epochs": given.epochs} if given.epochs else {})
+    settings = yaml.safe_load(given.config.read_text(encoding="utf-8")) | (
+        {"epochs": given.epochs} if given.epochs else {}
+    )
     config = validate(TransferConfig, settings | {"new_images": given.count})
     if given.count % config.synthesis.batch_size:
         parser.error(
             f"--count {given.count}: must be a multiple of synthesis.batch_size, {config.synthesis.batch_size}"
         )
     _teacher_of(config)  # once, before the processes look for it
-    done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
+    done: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
     there = {(run["source"], run["seed"]) for run in done}
     seeds = range(given.seed_offset, given.seed_offset + given.seeds)
     wanted = [(source, seed) for seed in seeds for source in given.sources.split(",")]

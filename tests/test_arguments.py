@@ -58,7 +58,7 @@ def test_a_command_line_a_file_and_a_run_folder_give_the_same_arguments(text: st
 def test_a_run_is_resumed_with_its_arguments(tmp_path: Path) -> None:
     run, text = str(tmp_path / "run"), "{" + ", ".join(each[1:-1] for each in WRITTEN) + "}"
     begun = parse(DistillConfig, "", ["--config", str(TINY), "--student.arguments", text, "--run-dir", run])
-    begun.folder()
+    begun.folder("distill")
     assert len(begun.config.student.arguments) == sum(map(len, WRITTEN.values()))
     assert parse(DistillConfig, "", ["--resume", run]).config == begun.config
     assert parse(DistillConfig, "", ["--resume", run, "--student.arguments", text]).config == begun.config

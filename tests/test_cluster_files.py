@@ -21,9 +21,9 @@ from raydream.config import DistillConfig
 from raydream.extras import EXTRAS
 from tests.calls import ROOT
 
-CLUSTER = (ROOT / "cluster.yaml").read_text()
-RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text()
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+CLUSTER = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SLURM = ROOT / "docs" / "slurm.sh"
 
 
@@ -96,14 +96,14 @@ def test_what_is_said_of_node_resources_is_what_node_types_offer() -> None:
         role: set(types[node]["resources"]) for role, node in [("student", "student"), ("generators", "generator")]
     }
     for name in ("cluster.yaml", "docs/rayjob.yaml", "README.md"):
-        said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text())
+        said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text(encoding="utf-8"))
         assert all(resource in offered[role] for role, resource in said), name
         assert name == "README.md" or {role for role, _ in said} == offered.keys()
 
 
 @pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "Dockerfile", "README.md"])
 def test_files_in_commands_are_there(name: str) -> None:
-    text = (ROOT / name).read_text()
+    text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"(?:\bray (?:up|down|dashboard|exec|submit)|--filename|--runtime-env) (\S+)", text)
     named += copied_into_the_image(text)
     named += re.findall(r"(?:\bpython |/home/ray/raydream/)(jobs/\S+\.py|configs/\S+\.yaml)", text)
@@ -113,14 +113,14 @@ def test_files_in_commands_are_there(name: str) -> None:
 
 
 def test_the_package_can_be_installed_from_what_is_copied_to_each_machine() -> None:
-    config, project = yaml.safe_load(CLUSTER), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    config, project = yaml.safe_load(CLUSTER), tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     copied = {mount.removeprefix("~/raydream/"): source for mount, source in config["file_mounts"].items()}
     assert copied.pop("~/.ray/auth_token") == "~/.ray/auth_token"
     assert all(target == source and (ROOT / source).exists() for target, source in copied.items())
     needed = needed_to_install(project)
     assert copied.keys() == needed
     assert copied_into_the_image(DOCKERFILE) == sorted(needed)
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    sent = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE))
     assert sent == needed
     for text in (CLUSTER, DOCKERFILE):
         assert re.search(r"pip install .*--constraint \S*constraints.txt \S*'\S*\[all\]'", text)
@@ -142,7 +142,7 @@ def needed_to_install(project: dict[str, Any]) -> set[str]:
 
 def test_the_script_for_slurm_runs_a_command_that_raydream_takes(tmp_path: Path) -> None:
     subprocess.run(["bash", "-n", SLURM], check=True)
-    text = SLURM.read_text()
+    text = SLURM.read_text(encoding="utf-8")
     (command,) = re.findall(r"^command=\((.*?)\)", text, re.MULTILINE | re.DOTALL)
     program, name, *options = shlex.split(command)
     at = options.index("--run-dir")
@@ -165,11 +165,12 @@ def test_no_machine_listens_or_is_entered_without_the_token() -> None:
 
 
 def test_constraints_meet_what_the_project_asks_for() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines)  # plain builds, no "+cpu"
     pinned = dict(line.split("==") for line in lines)
     assert len(pinned) == len(lines)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [text for name in EXTRAS for text in project["optional-dependencies"][name]]
     for text in project["dependencies"] + extras:
         requirement = Requirement(text)
@@ -180,6 +181,6 @@ def test_constraints_meet_what_the_project_asks_for() -> None:
 
 
 def test_kubernetes_gets_the_ray_of_the_constraints() -> None:
-    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert yaml.safe_load(RAYJOB)["spec"]["rayClusterSpec"]["rayVersion"] == pinned
     assert re.findall(r"FROM rayproject/ray:([\d.]+)-", DOCKERFILE) == [pinned]

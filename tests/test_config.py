@@ -6,7 +6,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from raydream import config
-from raydream.config import DistillConfig
+from raydream.config import ContinualConfig, DistillConfig, EvaluateConfig, TeacherConfig, conversion
 from raydream.errors import InputError
 
 INFINITE, NAN = float("inf"), float("nan")
@@ -303,3 +303,55 @@ def test_a_teacher_job_needs_data_and_no_checkpoint():
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(AttributeError):
         DistillConfig().seed = 1
+
+
+SUM = "#sha256=" + "0123456789abcdef" * 4
+CHECKPOINTS = {
+    # what is named: what is refused of it, if anything
+    "weights/mine.th": "",
+    "weights/mine.th#sha256=1": "",
+    "IMAGENET1K_V1": "",
+    "s3://bucket/mine.th": "",
+    "file:///home/me/mine.th": "",
+    f"https://example.org/a/mine.th?raw=1&x=y{SUM}": "",
+    f"HTTP://example.org/mine.th{SUM.upper().replace('SHA', 'sha')}": "",
+    "https://example.org/mine.th": "append what this prints: curl -fL https://example.org/mine.th | sha256sum.",
+    "https://example.org/mine.th?a&b": "curl -fL 'https://example.org/mine.th?a&b' | sha256sum.",
+    "https://example.org/mine.th#sha256=": "the 64 digits of the file's checksum",
+    "https://example.org/mine.th#md5=12": "curl -fL https://example.org/mine.th | sha256sum.",
+    f"https://example.org/mine.th{SUM[:-1]}": "the 64 digits of the file's checksum",
+    f"https://example.org/mine.th{SUM}0": "the 64 digits of the file's checksum",
+    f"https://example.org/mi ne.th{SUM}": "the 64 digits of the file's checksum",
+    f"https://example.org/mi\x1bne.th{SUM}": "the 64 digits of the file's checksum",
+    f"https://{SUM}": "the 64 digits of the file's checksum",
+    f"file:///etc/passwd{SUM}": "name other files by their path or URL alone",
+    f"ftp://example.org/mine.th{SUM}": "name other files by their path or URL alone",
+}
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=repr)
+def test_a_url_is_taken_with_a_checksum_and_a_path_as_it_is(checkpoint):
+    says = CHECKPOINTS[checkpoint]
+    if not says:
+        assert conversion.validate(TeacherConfig, {"checkpoint": checkpoint}).checkpoint == checkpoint
+        return
+    with pytest.raises(InputError) as refused:
+        conversion.validate(DistillConfig, {"teacher": {"checkpoint": checkpoint}})
+    assert refused.value.field == "teacher.checkpoint" and says in str(refused.value)
+
+
+IN_LISTS = [
+    (EvaluateConfig, {"images": "x", "verifiers": [{}, {"checkpoint": "https://a.org/w"}]}, "verifiers.1.checkpoint"),
+    (EvaluateConfig, {"images": "x", "verifiers": [{"mean": [1, 2]}]}, "verifiers.0.mean"),
+    (ContinualConfig, {"steps": [{}, {"name": "files"}]}, "steps.1.test"),
+    (ContinualConfig, {"steps": [{"name": "imagenet"}]}, "steps.0.name"),
+    (ContinualConfig, {"data": {"name": "imagenet"}}, "data.name"),
+    (TeacherConfig, {"mean": [1, 2]}, "teacher.mean"),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "field"), IN_LISTS, ids=[row[2] for row in IN_LISTS])
+def test_an_error_in_a_list_names_the_place_in_it(kind, settings, field):
+    with pytest.raises(InputError) as refused:
+        conversion.validate(kind, settings)
+    assert refused.value.field == field

@@ -17,8 +17,8 @@ ROOT = Path(raydream.__file__).parent
 ROWS = [
     "errors interruption memory machine terminal engine_version seeds commands",
     "config store extras shipped",
-    "augmentation compute data losses networks runs search targets",
-    "cli schedule teachers",
+    "augmentation compute data networks runs search targets",
+    "cli losses schedule teachers",
     "students synthesis buffer evaluation",
     "pruning device_check",
     "applications",
@@ -102,6 +102,26 @@ def test_processes_load_nothing_that_they_do_not_need():
     assert "raydream.api" in loaded["api"] - loaded["jobs"]
 
 
+THIN = "import raydream.runtime.buffer, raydream.runtime.messages"
+"""what the processes import that pass things on: the buffer, and the queue of reports"""
+WORKERS = """
+from raydream.runtime import evaluator, generator, student, training, transfer
+from raydream.data.digits import load_digits
+load_digits()
+"""
+"""what generators, a student's only worker, and the evaluator import, in which users' default data are loaded"""
+HEAVY = {"pandas", "tensorboard", "botocore", "matplotlib", "jinja2", "rich", "sklearn", "torchvision"}
+
+
+def test_each_process_of_a_run_imports_what_it_needs_alone():
+    # A run has seven processes, each of which pays for what it imports: pandas 0.3 s, TensorBoard 0.3, Ray Train 0.9,
+    # scikit-learn 1.1, torch 1.2 (CPU-seconds).
+    thin, workers = imported(THIN, WORKERS)
+    assert "raydream.store.records" in thin and not {"torch", *HEAVY} & packages(thin)
+    assert "raydream.runtime.training" in workers and not HEAVY & packages(workers)
+    assert not {"ray.train", "ray.data", "pyarrow.dataset", "torch._dynamo"} & workers
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -166,6 +186,14 @@ def test_no_module_imports_itself_over_others():
 @pytest.mark.parametrize("name", [name for name in OWN if part_of(name) not in WITH_RAY])
 def test_only_processes_and_jobs_name_ray(name):
     assert not {other for other in imports_of(name) if other.split(".")[0] == "ray"}
+
+
+READING_WEIGHTS = {"raydream.teachers.loading", "raydream.teachers.verifiers", "raydream.store.downloads"}
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if part_of(name) in ("runtime", "applications", "reproduction")])
+def test_processes_are_handed_weights_and_read_none_by_path_or_url(name):
+    assert not imports_of(name) & READING_WEIGHTS
 
 
 SHOW_WHEN_RAY_IS_IMPORTED = """

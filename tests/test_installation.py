@@ -38,7 +38,7 @@ for name, path in shipped_files().items():
     if name.startswith(SPACE):
         asked = ["search", "--config", "digits_poor_start", "--space", name]
     else:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         fits = (
             each for each, kind in kinds.items()
             if all(type_at(kind, at) is not None for at, _ in leaves(kind, settings))
@@ -142,7 +142,7 @@ def test_an_extra_that_is_missing_is_named(programs: Path, tmp_path: Path) -> No
 def test_the_demo_distills_a_student_from_no_real_image(programs: Path, tmp_path: Path, own_ray: None) -> None:
     run(programs / "raydream", "demo", "--run-dir", "runs/first", folder=tmp_path, timeout_s=1800)
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
-    summary = json.loads((tmp_path / "runs" / "first" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "runs" / "first" / "summary.json").read_text(encoding="utf-8"))
     assert summary["teacher_accuracy"] >= 0.985 and summary["student_accuracy"] >= 0.97
     assert summary["rounds"] >= 4 and summary["generators"] >= 2 and summary["overlap_share"] > 0.2
     listed = run(programs / "raydream", "runs", "list", folder=tmp_path).stdout
@@ -150,7 +150,7 @@ def test_the_demo_distills_a_student_from_no_real_image(programs: Path, tmp_path
 
 
 def test_a_network_of_the_working_directory_is_inverted(programs: Path, tmp_path: Path, own_ray: None) -> None:
-    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "own.py").write_text(OWN, encoding="utf-8")
     save_network(tiny_network(), tmp_path / "own.safetensors")
     few = ["--images", "20", "--synthesis.batch_size", "10", "--synthesis.iterations", "3", "--reuse", ""]
     teacher = ["--teacher.network", "own:small", "--teacher.checkpoint", "own.safetensors", "--data.name", "none"]

@@ -30,7 +30,7 @@ def status_of(run_dir: Path, job: Callable[[Command[DistillConfig]], None]) -> t
     """Exit status and error text of a job that has begun its run folder."""
 
     def begun(command: Command[DistillConfig]) -> None:
-        command.folder()
+        command.folder("distill")
         job(command)
 
     error = io.StringIO()

@@ -5,12 +5,14 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from raydream.config import TeacherConfig
 from raydream.config.conversion import validate
 from raydream.engine_version import ENGINE_VERSION
-from raydream.runs.catalogue import KINDS
+from raydream.runs.catalogue import SUMMARIES
+from raydream.runs.metrics_table import COLUMNS, MetricsTable, read_metrics
 from raydream.runs.references import resolve
 from raydream.runs.run_folder import begin
 from raydream.runs.run_list import find_runs
@@ -18,7 +20,8 @@ from raydream.teachers.loading import load_teacher
 from tests.calls import call, images_of
 
 ARCHIVES = sorted((Path(__file__).parent / "older").glob("*.tar.xz"))
-JOBS = sorted(kind.job for kind in KINDS)
+OLD_NAMES = {"extend": "continual", "train": "train_teacher"}
+JOBS = sorted(OLD_NAMES.get(job, job) for job in SUMMARIES)
 QUICK = ("evaluate", "search", "synthesize")
 """jobs whose finished runs are quickly told of"""
 
@@ -28,8 +31,6 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("runs")
     with tarfile.open(request.param) as archive:
         archive.extractall(folder, filter="data")
-    for config in folder.glob("*/config.yaml"):  # where the images of other runs are now
-        config.write_text(config.read_text().replace("/data/runs", str(folder)))
     return folder
 
 
@@ -37,7 +38,7 @@ def test_every_job_has_a_run_that_is_listed_with_its_figure(runs: Path) -> None:
     listed = {Path(run.where).name: run for run in find_runs(str(runs))}
     assert sorted(listed) == JOBS
     for job, run in listed.items():
-        assert (run.job, run.state) == (job, "done") and run.figure is not None
+        assert (OLD_NAMES.get(run.job, run.job), run.state) == (job, "done") and run.figure is not None
 
 
 # Pages are drawn again, which takes seconds each.
@@ -67,11 +68,26 @@ def test_images_are_read(runs: Path) -> None:
     assert sum(map(len, images.values())) == 25 and all(batch.provenance.recipe for batch in images.values())
 
 
+def test_metrics_are_read_and_continued(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.parquet"
+    shutil.copy(runs / "distill" / path.name, path)
+    before = pd.read_parquet(path)
+    assert len(before) and read_metrics(path).equals(before.astype(COLUMNS))
+    table = MetricsTable(path)
+    assert table.damage is None and table.end_s > 0
+    table.append((table.end_s + 1, None, "student", "student/loss", None, 1, None, 0.5))
+    table.flush()
+    continued = read_metrics(path)
+    assert len(continued) == len(before) + 1 and continued[:-1].equals(before.astype(COLUMNS))
+    table.merge()
+    assert read_metrics(path).equals(continued) and pd.read_parquet(path).astype(COLUMNS).equals(continued)
+
+
 def test_runs_are_compared_with_each_other(runs: Path, tmp_path: Path) -> None:
     done = call("report", runs / "distill", runs / "transfer", "--out", tmp_path / "page.html")
     assert done.returncode == 0 and "distill" in (tmp_path / "page.html").read_text()
 
 
 def test_a_run_of_this_engine_says_so(tmp_path: Path) -> None:
-    begin(str(tmp_path / "run"), {"experiment": "new"})
+    begin(str(tmp_path / "run"), {"experiment": "new"}, "distill")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["engine"] == ENGINE_VERSION

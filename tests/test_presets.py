@@ -1,6 +1,8 @@
 """Every configuration file that comes along can be used, and the presets say what the paper and its code say."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,13 +18,18 @@ from raydream.config import (
     TransferConfig,
 )
 from raydream.config.conversion import validate
+from raydream.config.teacher import WITH_CHECKSUM
 from raydream.networks import build_student, build_teacher, parameters_of
-from raydream.reproduction.scales import settings_of
+from raydream.reproduction.scales import SCALES, settings_of
 from raydream.synthesis.stages import stages_of, updates_of
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs"
+SCALE_FILES = [ROOT / "platform/raydream/reproduction/scales" / f"{scale}.yaml" for scale in SCALES]
 PRESETS = {path.stem: path for path in sorted((CONFIGS / "presets").glob("*.yaml"))}
 TRANSFERS = {name: path for name, path in PRESETS.items() if name.startswith("transfer_")}
+SHIPPED = [*sorted(CONFIGS.rglob("*.yaml")), *sorted((ROOT / "tuning").rglob("*.yaml")), *SCALE_FILES]
+"""all settings that come along"""
 
 
 def preset(name: str) -> SynthesisConfig:
@@ -45,6 +52,24 @@ def test_every_configuration_is_valid(path):
         return
     kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
     validate(SynthesizeConfig if "images" in settings else kind, settings)
+
+
+def texts(settings: Any) -> Iterator[str]:
+    """All text in nested settings."""
+    if isinstance(settings, dict | list):
+        for inner in settings.values() if isinstance(settings, dict) else settings:
+            yield from texts(inner)
+    elif isinstance(settings, str):
+        yield settings
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_settings_name_a_file_outside_the_folder_that_they_are_used_in(path):
+    for text in texts(yaml.safe_load(path.read_text())):
+        if "://" in text:
+            assert text.startswith("https://") and WITH_CHECKSUM.fullmatch(text), text
+        else:
+            assert not Path(text).is_absolute() and ".." not in Path(text).parts and not text.startswith("~"), text
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.schedule import Epochs, Schedule, even_sizes
 from raydream.store.records import BatchId
+from raydream.synthesis.tasks import tasks_of
 
 schedules = st.builds(
     Schedule,
@@ -63,6 +64,20 @@ def test_a_batch_learns_on_after_the_one_so_many_chains_before_it(schedule, chai
     batches = schedule.batch_ids()
     after = [schedule.order(batch, config).after for batch in batches]
     assert after == [*[None] * min(chains, len(batches)), *batches[:-chains]]
+
+
+@given(schedules)
+def test_a_position_names_its_batch(schedule):
+    batches = schedule.batch_ids()
+    assert [schedule.batch_at(schedule.position(batch)) for batch in batches] == batches
+
+
+@pytest.mark.parametrize("chains", [1, 2, 5])
+def test_the_batches_of_a_set_of_images_have_their_chains_too(chains):
+    synthesis = {"method": "fast", "batch_size": 4, "generator": {"chains": chains}}
+    tasks = tasks_of(SynthesizeConfig(images=16, synthesis=synthesis, teacher=DistillConfig().teacher))
+    batches = [*tasks]
+    assert [task.order.after for task in tasks.values()] == ([None] * chains + batches)[: len(batches)]
 
 
 def test_batches_of_an_inversion_learn_after_nothing():

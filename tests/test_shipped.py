@@ -31,12 +31,13 @@ def test_all_files_of_the_repository_come_along():
 def test_a_file_says_what_it_is(name):
     described = description_of(FILES[name])
     assert 20 < len(described) < 250 and "\n" not in described
-    assert not {"jobs/", "tuning/"} & {word for word in ("jobs/", "tuning/") if word in FILES[name].read_text()}
+    text = FILES[name].read_text(encoding="utf-8")
+    assert "jobs/" not in text and "tuning/" not in text
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(SPACE)])
 def test_a_configuration_is_one_of_a_command(name):
-    settings = yaml.safe_load(FILES[name].read_text())
+    settings = yaml.safe_load(FILES[name].read_text(encoding="utf-8"))
     assert any(all(type_at(kind, path) is not None for path, _ in leaves(kind, settings)) for kind in KINDS)
 
 
@@ -52,7 +53,7 @@ def test_a_name_and_its_path_are_the_same(tmp_path, monkeypatch):
 
 def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("digits").write_text("seed: 3")
+    Path("digits").write_text("seed: 3", encoding="utf-8")
     assert file_named("digits", "--config") == Path("digits")
     assert parse(DistillConfig, "distill", ["--config", "digits"]).config.seed == 3
 
@@ -66,9 +67,9 @@ def test_configs_lists_shows_and_copies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = said(["configs", "ls"])
     assert status == 0 and [line.split()[0] for line in out.splitlines()] == list(FILES)
-    assert said(["configs", "show", "preset:prune_small"])[1] == FILES["preset:prune_small"].read_text()
+    assert said(["configs", "show", "preset:prune_small"])[1] == FILES["preset:prune_small"].read_text(encoding="utf-8")
     assert said(["configs", "cp", "digits"])[:2] == (0, "digits.yaml\n")
-    assert Path("digits.yaml").read_text() == FILES["digits"].read_text()
+    assert Path("digits.yaml").read_text(encoding="utf-8") == FILES["digits"].read_text(encoding="utf-8")
     status, _, error = said(["configs", "cp", "digits", "."])
     assert status == 2 and error.startswith("error: TO = 'digits.yaml': must be a file that does not exist yet")
     assert said(["configs", "cp", "space:images", "mine.yaml"])[1] == "mine.yaml\n"

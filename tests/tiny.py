@@ -99,9 +99,8 @@ def some_batch(batch: str = "r0001-b0002", count: int = 5, shape: tuple[int, ...
 def finished_images(run_dir: Path, sizes: Sequence[int] = (20, 20)) -> Path:
     """The folder of a run that is done and made batches of the tiny teacher of these sizes; without Ray."""
     teacher, synthesis = tiny_teacher(), tiny_synthesis(method="deep_inversion", batch_size=20)
-    folder = begin(
-        str(run_dir), as_dict(SynthesizeConfig(images=sum(sizes), teacher=teacher.config, synthesis=synthesis))
-    )
+    config = SynthesizeConfig(images=sum(sizes), teacher=teacher.config, synthesis=synthesis)
+    folder = begin(str(run_dir), as_dict(config), "synthesize")
     save_network(teacher.network, folder.teacher)
     maker, store = BatchMaker(folder.run, teacher, synthesis), ShardStore(folder.images)
     for index, size in enumerate(sizes):

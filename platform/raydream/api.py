@@ -109,8 +109,9 @@ def load_teacher(
         input_shape: (C, H, W), in pixels.
         mean, std: a number per channel, of pixel values in [0, 1]; the network sees (pixels / 255 - mean) / std.
         classes: K, at least 2.
-        checkpoint: path or URL of the weights (.safetensors, or a state dict that torch.save wrote), or the name of
-            published ones; needed for a network by name. Nothing in it is executed.
+        checkpoint: path or URL of the weights (.safetensors, or a state dict that torch.save wrote), of which
+            https://...#sha256=CHECKSUM is downloaded once into a cache, or the name of published ones; needed for a
+            network by name. Nothing in it is executed.
         arguments: of the factory of a network by name.
         device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
 
@@ -161,8 +162,9 @@ def synthesize(
 
     Args:
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
-        method: noise (eq. 2 without a prior), deepdream (eq. 3), deep_inversion (eq. 4-7), dafl (Chen et al., ICCV
-            2019) or fast (after Fang et al., AAAI 2022). For adaptive (eq. 8-9), which needs a student: `distill`.
+        method: a key of `raydream.config.METHODS`, such as noise (eq. 2 without a prior), deepdream (eq. 3),
+            deep_inversion (eq. 4-7), dafl (Chen et al., ICCV 2019) or fast (after Fang et al., AAAI 2022). For adaptive
+            (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
         synthesis: other settings, as in `SynthesisConfig`.
         generators: Ray actors that make them, in a run folder, with which `raydream synthesize --resume` goes on after

@@ -96,7 +96,7 @@ COMMANDS = (
     CommandEntry(
         "extend",
         "Teach a trained network new classes while images inverted from it stand for the old ones, on Ray.",
-        "raydream.jobs.extend:learn",
+        "raydream.jobs.extend:extend",
         "ContinualConfig",
         aliases=("continual",),
         examples=("extend --config digits_continual", "extend --config mine.yaml --methods [deep_inversion,lwf_mc]"),

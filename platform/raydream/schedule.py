@@ -5,9 +5,10 @@ is, and its snapshot competes in the making of round 1; and so on. After the las
 the final steps. Everything here is decided from the configuration alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, SynthesisConfig
 from raydream.seeds import derive_seed
 from raydream.store.records import BatchId, Order
 from raydream.targets import choose_targets
@@ -78,6 +79,13 @@ class Schedule:
             return batch.index
         return self.initial_batches + (batch.round - 1) * self.batches_per_round + batch.index
 
+    def batch_at(self, position: int) -> BatchId:
+        """The inverse of `position`."""
+        if position < self.initial_batches:
+            return BatchId(0, position)
+        rounds, index = divmod(position - self.initial_batches, self.batches_per_round)
+        return BatchId(rounds + 1, index)
+
     def batches_before_round(self, round_index: int) -> int:
         """Batches of all rounds before this one."""
         return self.position(BatchId(round_index, 0))
@@ -116,17 +124,7 @@ class Schedule:
         first, count = self.position(batch) * self.batch_images, self.batch_images
         targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
         seed = derive_seed(config.seed, "synthesis", batch.index, batch.round)
-        return Order(batch, targets, seed, self._learned_before(batch, config))
-
-    def _learned_before(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
-        """The batch before it that the same generator network learned from, where the method has one."""
-        position = self.position(batch) - config.synthesis.generator.chains
-        if not config.synthesis.learns or position < 0:
-            return None
-        if position < self.initial_batches:
-            return BatchId(0, position)
-        rounds, index = divmod(position - self.initial_batches, self.batches_per_round)
-        return BatchId(rounds + 1, index)
+        return Order(batch, targets, seed, predecessor(self.batch_at, self.position(batch), config.synthesis))
 
     def source_of(self, batch: BatchId, config: DistillConfig) -> BatchId | None:
         """The initial batch whose images a competing batch starts from; None: it starts from noise."""
@@ -158,6 +156,19 @@ class Epochs:
     def total_steps(self) -> int:
         """Distillation steps of all passes."""
         return self.count * self.steps
+
+
+def predecessor(batch_at: Callable[[int], BatchId], position: int, config: SynthesisConfig) -> BatchId | None:
+    """The batch whose learned state a batch starts from; None: it starts from scratch, or nothing is learned.
+
+    A run of n chains has n generator networks that learn side by side, so it is the batch n places before.
+
+    Args:
+        batch_at: the batch of the run that has so many before it.
+        position: how many come before the batch.
+    """
+    before = position - config.generator.chains
+    return batch_at(before) if config.learns and before >= 0 else None
 
 
 def even_sizes(images: int, parts: int) -> list[int]:

@@ -19,6 +19,7 @@ from raydream.runs import run_folder
 from raydream.runs.run_list import find_runs, mounts_below
 from raydream.store.atomic import write_json
 from tests.calls import call
+from tests.summaries import example
 
 GOOD, BAD = Path("runs/good"), Path("runs/bad")
 DISTILL = {"experiment": "x", "rounds": {"count": 1}, "buffer": {}}
@@ -30,9 +31,9 @@ LIMIT_S = 20.0
 
 
 def make(path: Path, done: bool = True, **settings: object) -> Path:
-    folder = run_folder.begin(str(path), DISTILL | settings)
+    folder = run_folder.begin(str(path), DISTILL | settings, "distill")
     if done:
-        write_json(folder.summary, {"student_accuracy": 0.5})
+        write_json(folder.summary, example("distill", student_accuracy=0.5))
     return path
 
 

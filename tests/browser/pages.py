@@ -23,6 +23,16 @@ from raydream.reporting.report import write_report
 from raydream.reporting.search_report import write_search_report
 from raydream.runs.journal import Journal
 from raydream.runs.run_folder import RunFolder, begin
+from raydream.runs.summaries import (
+    DistillSummary,
+    ExtendSummary,
+    PruneSummary,
+    SearchSummary,
+    Summary,
+    TrainSummary,
+    TransferSummary,
+    read,
+)
 from raydream.search.space import space_of
 from raydream.search.trials import Trials, images_of
 from raydream.store.atomic import write_json
@@ -51,30 +61,30 @@ def some_images() -> list[ImageBatch]:
     return run_rounds(DistillConfig(**distilling()), tiny_teacher()).batches
 
 
-def write_run(folder: RunFolder, images: list[ImageBatch], summary: dict[str, Any], *sources: str) -> Path:
+def write_run(folder: RunFolder, images: list[ImageBatch], summary: Summary, *sources: str) -> Path:
     """A run with images, a summary, and the metrics whose names begin with one of `sources`; all of them by default."""
     metrics = make_metrics()
     metrics[metrics["name"].str.startswith(sources or ("",))].to_parquet(folder.metrics, index=False)
     for batch in images:
         ShardStore(folder.images).write(batch)
-    write_json(folder.summary, summary)
-    return write_report(folder)
+    write_json(folder.summary, summary.as_json())
+    return write_report(folder, summary)
 
 
 def distill_page(path: Path) -> Path:
-    folder = begin(str(path), as_dict(DistillConfig(**distilling())))
+    folder = begin(str(path), as_dict(DistillConfig(**distilling())), "distill")
     Journal(folder.journal, lambda text: None).note("generator 1 was lost; r0001-b0000 is made again elsewhere")
-    return write_run(folder, some_images(), SUMMARY)
+    return write_run(folder, some_images(), read(DistillSummary, SUMMARY))
 
 
 def teacher_page(path: Path) -> Path:
-    folder = begin(str(path), as_dict(TeacherJobConfig()))
-    summary = {name: SUMMARY[name] for name in ("teacher_accuracy", "test_images", "data", "wall_s")}
-    return write_run(folder, [], summary, "accuracy/validation", "span/teacher")
+    folder = begin(str(path), as_dict(TeacherJobConfig()), "train")
+    summary = SUMMARY | {"teacher_accuracy_validation": 0.98, "train_images": 997}
+    return write_run(folder, [], read(TrainSummary, summary), "accuracy/validation", "span/teacher")
 
 
 def transfer_page(path: Path) -> Path:
-    folder = begin(str(path), as_dict(TransferConfig(images="runs/first")))
+    folder = begin(str(path), as_dict(TransferConfig(images="runs/first")), "transfer")
     teacher = tiny_teacher()
     logits = [logits_of(each, teacher.normalisation, TEST.images) for each in (tiny_network(1), teacher.network)]
     other = {
@@ -86,23 +96,34 @@ def transfer_page(path: Path) -> Path:
         "differs": {"student.view.zoom": 0.2, "student.learning_rate": 0.05, "images": "images.parquet"},
     }
     summary = SUMMARY | beside(*logits, TEST.labels) | {"images_of": "runs/first", "compared": [other, other]}
-    return write_run(folder, some_images(), summary, "student", "accuracy", "span")
+    summary |= {"share": 1.0, "feed": "memory", "epochs": 3, "student_wait_share": 0.1}
+    summary |= {"teacher_parameters": 12_345, "student_parameters": 2_345}
+    return write_run(folder, some_images(), read(TransferSummary, summary), "student", "accuracy", "span")
 
 
 def prune_page(path: Path) -> Path:
-    folder = begin(str(path), as_dict(PruneConfig(images="runs/first")))
+    folder = begin(str(path), as_dict(PruneConfig(images="runs/first")), "prune")
     networks = [tiny_network().eval(), tiny_network(1).eval()]
     latencies = [asdict(each) for each in measure_latencies(networks, (1, 8, 8), 1, passes=5, warm_up_s=0.01)]
-    summary = {name: value for name, value in SUMMARY.items() if not name.startswith("student")}
-    summary |= {
+    summary = SUMMARY | {
+        "criterion": "taylor",
         "pruned_accuracy": 0.96,
+        "filters_ratio": 0.5,
+        "parameters_ratio": 0.3,
+        "flops_ratio": 0.28,
+        "latency_ratio": 0.6,
         "teacher_filters": 96,
         "pruned_filters": 48,
+        "teacher_parameters": 12_345,
+        "student_parameters": 3_456,
         "teacher_flops": 1_234_567,
         "pruned_flops": 345_678,
         "latencies": [dict(zip(("teacher", "pruned"), latencies, strict=True))],
+        "images_of": "runs/first",
+        "images_added": 0,
+        "pruning_steps": 4,
     }
-    return write_run(folder, some_images(), summary, "student", "accuracy", "span")
+    return write_run(folder, some_images(), read(PruneSummary, summary), "student", "accuracy", "span")
 
 
 def continual_page(path: Path) -> Path:
@@ -119,7 +140,7 @@ def continual_page(path: Path) -> Path:
         epochs=2,
     )
     teacher = make_teacher(digits_network(classes=7, width=WIDTH), config.teacher)
-    folder, groups = begin(str(path), as_dict(config)), load_groups(config)
+    folder, groups = begin(str(path), as_dict(config), "extend"), load_groups(config)
     (folder.path / "courses").mkdir()
     results = Results(folder.place / "courses")
     for method in methods:
@@ -133,6 +154,7 @@ def continual_page(path: Path) -> Path:
             | {"seconds": 3.0, "confusion": taken[-1]["confusion"]}
             for method, taken in steps.items()
         },
+        "seed": 7,
         "seeds": 1,
         "data": ["digits"] * 3,
         "classes_by_group": sizes,
@@ -145,7 +167,7 @@ def continual_page(path: Path) -> Path:
         "teacher_fingerprint": teacher.fingerprint,
         **VERSIONS,
     }
-    return write_continual_report(folder, config, summary, results)
+    return write_continual_report(folder, config, read(ExtendSummary, summary), results)
 
 
 def search_page(path: Path) -> Path:
@@ -157,7 +179,7 @@ def search_page(path: Path) -> Path:
         }
     }
     config = SearchConfig(**distilling(space=space))
-    folder, random = begin(str(path), as_dict(config)), np.random.default_rng(0)
+    folder, random = begin(str(path), as_dict(config), "search"), np.random.default_rng(0)
     trials = Trials(folder.path / "trials.jsonl")
     for number in range(12):
         rate, feature, jitter = 10 ** random.uniform(-3, 0), random.uniform(0, 10), int(random.integers(3))
@@ -176,8 +198,10 @@ def search_page(path: Path) -> Path:
     for batch in some_images():
         ShardStore(place).write(batch)
     counted = {"trials_done": 11, "trials_stopped": 0, "trials_failed": 1, "updates": 1234, "trial_seconds": 24.0}
-    summary = {"best_trial": best, "best_value": trials[best].reports[-1]["accuracy"], "wall_s": 25.0} | counted
-    return write_search_report(folder, config, space_of(config), trials, summary | VERSIONS | {"seed": 0})
+    summary = {"best_trial": best, "best_value": trials[best].reports[-1]["accuracy"], "wall_s": 25.0, "trials": 12}
+    summary |= {"metric": "accuracy", "metric_is": "accuracy", "seed": 0, "best_settings": trials[best].point}
+    summary |= {"searcher": "random", "scheduler": "none"} | counted | VERSIONS
+    return write_search_report(folder, config, space_of(config), trials, read(SearchSummary, summary))
 
 
 REPORTS: dict[str, Callable[[Path], Path]] = {

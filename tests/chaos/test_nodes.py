@@ -9,7 +9,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from benchmarks.processes import descendants
-from raydream.runtime.training import steps_saved
+from raydream.runtime.checkpoints import steps_saved
 from raydream.store.folders import folder_at
 from tests.calls import TINY, images_of, start, wait_until
 from tests.chaos.faults import assert_nothing_left, noted
@@ -89,7 +89,8 @@ def test_a_student_takes_workers_in_with_a_node_and_goes_on_without_them(
 
 
 def trains(node) -> bool:
-    return any("RayTrainWorker" in name for name in workers_of(node).values())
+    """Whether the student's only worker, or one of several, is on a node."""
+    return any("ray::learn" in name or "RayTrainWorker" in name for name in workers_of(node).values())
 
 
 def workers_of(node) -> dict[int, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import descendants
+from raydream.runtime.checkpoints import steps_saved
 from raydream.runtime.failures import MAX_FAILURES
-from raydream.runtime.training import steps_saved
 from raydream.store.folders import folder_at
 from tests.calls import TINY, assert_same_run, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import assert_nothing_left, damage, kill, noted
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.chaos
     "kills",
     [
         {"r0000-b0000": "ray::Generator", "r0001-b0001": "ray::Buffer", "r0002-b0000": "ray::Generator"},
-        {"r0000-b0001": "ray::Buffer", "r0001-b0000": "ray::RayTrainWorker", "r0002-b0001": "ray::RayTrainWorker"},
-        {"r0001-b0000": "ray::Evaluator", "r0001-b0001": "ray::train", "r0003-b0000": "ray::Buffer"},
+        {"r0000-b0001": "ray::Buffer", "r0001-b0000": "ray::learn", "r0002-b0001": "ray::learn"},
+        {"r0001-b0000": "ray::Evaluator", "r0001-b0001": "ray::learn", "r0003-b0000": "ray::Buffer"},
     ],
     ids=lambda kills: " ".join(dict.fromkeys(kills.values())),
 )
@@ -53,7 +53,7 @@ def test_a_student_may_be_lost_again_and_again_as_long_as_it_gets_further(tmp_pa
     reached = 0
     for _ in range(MAX_FAILURES + 2):
         wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process)  # noqa: B023
-        wait_until(lambda: bool(kill(process.pid, "ray::RayTrainWorker")), process)
+        wait_until(lambda: bool(kill(process.pid, "ray::learn")), process)
         reached = steps_saved(folder_at(run_dir / "checkpoints"))
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_costs_training_and_no_image(tmp_path: Path, librar
     wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    for checkpoint in (run_dir / "checkpoints").glob("checkpoint_*/student.pt"):
+    for checkpoint in (run_dir / "checkpoints").glob("student-*.pt"):
         checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     done = job("distill", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -29,7 +29,8 @@ def test_names_are_given_once_and_in_the_order_of_use():
 def test_a_row_names_what_exists(entry):
     module, _, function = entry.target.partition(":")
     path = Path(raydream.__file__).parent.parent / f"{module.replace('.', '/')}.py"
-    defined = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert function in defined
     assert not entry.config or hasattr(raydream.config, entry.config)
     assert not entry.defaults or callable(imported(entry.defaults))
@@ -39,8 +40,8 @@ def test_every_command_has_a_script_of_three_lines():
     assert {path.stem for folder in ("jobs", "tuning") for path in (ROOT / folder).glob("*.py")} == SCRIPTS
     for name in SCRIPTS:
         (script,) = (path for folder in ("jobs", "tuning") for path in (ROOT / folder).glob(f"{name}.py"))
-        tree = ast.parse(script.read_text())
-        assert len(tree.body) == 4 and f'main(command="{name}")' in script.read_text()
+        tree = ast.parse(script.read_text(encoding="utf-8"))
+        assert len(tree.body) == 4 and f'main(command="{name}")' in script.read_text(encoding="utf-8")
 
 
 def test_help_and_version_need_nothing_but_python():
@@ -100,7 +101,7 @@ def test_a_section_has_type_range_unit_and_default():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_knows_commands_and_options(shell, tmp_path):
-    (tmp_path / "script").write_text(completion.script(shell).removeprefix(completion.ZSH))
+    (tmp_path / "script").write_text(completion.script(shell).removeprefix(completion.ZSH), encoding="utf-8")
     asked = {"": ["dis", 1, "distill"], "distill": ["--synthesis.iter", 2, "--synthesis.iterations"]}
     for before, (typed, at, meant) in asked.items():
         words = f"raydream {before} {typed}".split()

@@ -98,7 +98,7 @@ def said(words: list[str]) -> tuple[int, str, str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with the files of the table."""
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -112,7 +112,7 @@ def test_a_mistake_is_one_sentence(line: str, folder: Path) -> None:
 
 
 def test_a_name_of_any_letters_stays_one_line(folder: Path) -> None:
-    (folder / "odd.yaml").write_text('"a\\nb\\u202e": 1\n')
+    (folder / "odd.yaml").write_text('"a\\nb\\u202e": 1\n', encoding="utf-8")
     status, _, error = said(["distill", "--config", "odd.yaml"])
     assert status == 2 and error.startswith("error: unknown setting a\\nb\\u202e in odd.yaml:1.")
     assert error.count("\n") == 1

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import command_of, descendants
-from raydream.runtime.training import steps_saved
+from raydream.runtime.checkpoints import steps_saved
 from raydream.store.folders import folder_at
 from tests.calls import ROOT, TINY, images_of, wait_until
 from tests.chaos.faults import assert_nothing_left, noted
@@ -31,7 +31,7 @@ from tests.cluster.hosts import Network, NoHostsError, network
 pytestmark = pytest.mark.cluster
 
 HEAD, OTHERS = "head", ("one", "two")
-MAKING, TRAINING = "ray::Generator.make", "ray::RayTrainWorker"
+MAKING, TRAINING = "ray::Generator.make", "ray::learn"
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

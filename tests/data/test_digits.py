@@ -61,6 +61,19 @@ def test_the_split_is_the_same_each_time_and_that_of_earlier_versions(digits):
     assert digits.test.labels[:12].tolist() == FIRST_TEST_LABELS
 
 
+def test_the_split_is_the_one_that_scikit_learn_makes(digits):
+    from sklearn.datasets import load_digits as original
+    from sklearn.model_selection import train_test_split
+
+    labels = original().target
+    rest, test = train_test_split(np.arange(1797), test_size=500, stratify=labels, random_state=0)
+    train, validation = train_test_split(rest, test_size=300, stratify=labels[rest], random_state=0)
+    for name, rows in zip(NAMES, (train, validation, test), strict=True):
+        scaled = np.round(original().images[rows] * (255.0 / 16.0))
+        assert np.array_equal(getattr(digits, name).images[:, 0], scaled)
+        assert np.array_equal(getattr(digits, name).labels, labels[rows])
+
+
 def test_data_sets_are_loaded_by_name(digits):
     assert np.array_equal(load_data(DataConfig(), TeacherConfig()).test.images, digits.test.images)
     assert load_data(DataConfig(name="none"), TeacherConfig()) is None

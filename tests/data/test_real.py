@@ -1,18 +1,29 @@
 """Real data by their configuration, and what is refused of them."""
 
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import http.server
 import struct
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import MNIST
 
 from raydream.config import DataConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.data import check_data, load_data
+from raydream.data.torchvision_sets import LOCK
 from raydream.errors import InputError
 from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
+from tests.web import served, without_proxies
 
 NETWORK = TeacherConfig(input_shape=(1, 4, 6), classes=5)
 CIFAR10 = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
@@ -167,6 +178,74 @@ def test_nothing_is_downloaded(tmp_path):
     with pytest.raises(InputError, match=r"data.folder = .*a folder in which torchvision finds CIFAR10; it says"):
         check_data(DataConfig(name="torchvision:CIFAR10", folder=str(tmp_path)), TeacherConfig())
     assert not list(tmp_path.iterdir())
+
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder without a word."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def published_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a server from which torchvision downloads a tiny MNIST."""
+    mnist(tmp_path / "owners")
+    folder = tmp_path / "owners" / "MNIST" / "raw"
+    sums = []
+    for path in sorted(folder.iterdir()):
+        packed = path.with_name(f"{path.name}.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        sums.append((packed.name, hashlib.md5(packed.read_bytes()).hexdigest()))
+    without_proxies(monkeypatch)
+    monkeypatch.setattr(MNIST, "resources", sums)
+    with served(partial(Files, directory=str(folder))) as url:
+        monkeypatch.setattr(MNIST, "mirrors", [f"{url}/"])
+        yield folder
+
+
+def test_a_data_set_is_downloaded_once_into_the_cache_where_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYDREAM_HOME", str(tmp_path / "cache"))
+    network = TeacherConfig(input_shape=(1, 28, 28), classes=10)
+    asked = DataConfig(name="torchvision:MNIST", download=True)
+    with published_mnist(tmp_path, monkeypatch):
+        with pytest.raises(InputError, match=r"finds MNIST; it says"):
+            check_data(DataConfig(name="torchvision:MNIST", folder=str(tmp_path / "cache" / "data")), network)
+        assert not (tmp_path / "cache").exists()
+        assert numbers(check_data(asked, network).test) == list(range(20))
+    assert numbers(check_data(asked, network).test) == list(range(20)), "without the server"
+    in_place = DataConfig(name="torchvision:MNIST", folder=str(tmp_path / "cache" / "data"))
+    assert numbers(check_data(in_place, network).test) == list(range(20))
+
+
+def test_only_one_process_downloads_into_a_folder_at_a_time(tmp_path, monkeypatch):
+    asked = DataConfig(name="torchvision:MNIST", folder=str(tmp_path / "here"), download=True)
+    (tmp_path / "here").mkdir()
+    with published_mnist(tmp_path, monkeypatch), (tmp_path / "here" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = Thread(target=check_data, args=(asked, TeacherConfig(input_shape=(1, 28, 28))))
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive() and [path.name for path in (tmp_path / "here").iterdir()] == [LOCK]
+        lock.close()
+        waiting.join(20)
+    assert (tmp_path / "here" / "MNIST").is_dir()
+
+
+def test_a_download_that_fails_says_what_belongs_where(tmp_path, monkeypatch):
+    with published_mnist(tmp_path, monkeypatch) as folder:
+        (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+        asked = DataConfig(name="torchvision:MNIST", folder=str(tmp_path / "here"), download=True)
+        with pytest.raises(
+            InputError, match=r"can download MNIST; it says: .*get its files on another machine"
+        ) as caught:
+            check_data(asked, TeacherConfig(input_shape=(1, 28, 28)))
+    assert caught.value.value == str(tmp_path / "here")
+
+
+def test_a_data_set_that_torchvision_does_not_download_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"data.download = True: must be false for ImageNet"):
+        load_data(DataConfig(name="torchvision:ImageNet", download=True), TeacherConfig())
 
 
 @pytest.mark.parametrize("name", ["NoSuchSet", "CocoDetection", "__all__", "vision"])

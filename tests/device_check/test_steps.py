@@ -18,7 +18,7 @@ from raydream.device_check.subjects import Subject, _full, find_subject
 from raydream.device_check.syncs import places_of
 from raydream.networks import parameters_of
 from raydream.synthesis import SYNTHESIZERS
-from raydream.synthesis.noise import Noise
+from raydream.synthesis.inversion import Inversion
 from raydream.synthesis.stages import stages_of
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def test_the_smoke_step_tries_every_synthesizer_a_distillation_step_and_a_latenc
     assert found["distillation"]["last_loss"] > 0 and found["latency"]["median_s"] > 0
 
 
-class Broken(Noise):
+class Broken(Inversion):
     """Returns images of another size."""
 
     def synthesize(self, request):
@@ -53,7 +53,7 @@ class Broken(Noise):
         return replace(made, images=made.images[:, :, 1:])
 
 
-class Crashing(Noise):
+class Crashing(Inversion):
     """Fails as a device would."""
 
     def synthesize(self, request):
@@ -61,7 +61,7 @@ class Crashing(Noise):
 
 
 def test_the_smoke_step_names_all_that_failed_and_keeps_the_rest(monkeypatch):
-    monkeypatch.setattr(smoke, "SYNTHESIZERS", {"noise": Broken, "deepdream": Crashing, "deep_inversion": Noise})
+    monkeypatch.setattr(smoke, "SYNTHESIZERS", {"noise": Broken, "deepdream": Crashing, "deep_inversion": Inversion})
     with pytest.raises(
         StepError, match=r"noise: StepError: images are .*; deepdream: RuntimeError: CUDA error"
     ) as caught:
@@ -90,7 +90,7 @@ def test_each_loop_is_measured_at_each_size(step, options):
 
 
 def test_an_engine_that_did_not_run_as_asked_is_a_failure(monkeypatch):
-    class Noting(Noise):
+    class Noting(Inversion):
         def synthesize(self, request):
             return replace(super().synthesize(request), notes=("compiling failed, going on without",))
 

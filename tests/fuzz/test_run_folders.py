@@ -21,7 +21,8 @@ from raydream.jobs.teacher import keep_teacher, with_kept_teacher
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal, read_journal
 from raydream.runs.recorder import Recorder
-from raydream.runtime.training import set_damaged_checkpoints_aside
+from raydream.runs.summaries import DistillSummary
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated
@@ -54,9 +55,9 @@ def look(command: Command[DistillConfig]) -> None:
     """What a resumed job does before it starts Ray, and what its driver reads of the folder then."""
     config = command.config
     checked = check_run(replace(config, teacher=with_kept_teacher(config.teacher, command.resumed)))
-    folder = command.folder()
+    folder = command.folder("distill")
     with run_folder.held(folder):
-        assert run_folder.read_summary(folder) is None
+        assert run_folder.read_summary(folder, DistillSummary) is None
         keep_teacher(
             checked.teacher, (config.teacher, config.training, config.data), folder, print, torch.device("cpu")
         )

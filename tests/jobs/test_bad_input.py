@@ -54,6 +54,7 @@ FIELDS = [
     (["--rounds.lockstep", "true", "--rounds.snapshot_steps", "5"], "rounds.snapshot_steps", "null in lockstep"),
     (["--rounds.count", "0", "--rounds.final_steps", "0"], "rounds.final_steps", ">= 1 where rounds.count is 0"),
     (["--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
+    (["--teacher.checkpoint", "https://example.org/w.th"], "teacher.checkpoint", "a URL that ends in #sha256="),
     (["--config", "no_such.yaml"], "--config", "a file that exists, or the name of one that comes with raydream"),
     (["--synthesis.method", "noise", "--synthesis.coefficients.classification", "0"], "synthesis.coefficients", "> 0"),
     (["--resume", "no_such_run"], "--resume", "the folder of a run"),
@@ -116,7 +117,7 @@ def test_a_folder_that_cannot_be_written_is_refused(path: str) -> None:
 
 def test_a_resumed_run_keeps_its_configuration(tmp_path: Path) -> None:
     command = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", str(tmp_path / "run")])
-    folder = command.folder()
+    folder = command.folder("distill")
     before = _fingerprint(folder.path)
     assert _status_of(["--resume", str(folder.path)])[0] == 0
     assert _status_of([f"--resume={folder.path}"])[0] == 0
@@ -130,7 +131,7 @@ def test_a_resumed_run_keeps_its_configuration(tmp_path: Path) -> None:
 
 
 def test_a_damaged_run_folder_is_refused(tmp_path: Path) -> None:
-    folder = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", str(tmp_path / "run")]).folder()
+    folder = parse(DistillConfig, "", ["--config", str(TINY), "--run-dir", str(tmp_path / "run")]).folder("distill")
     (folder.path / "run.json").write_text('{"format": 99, "run": "x"}')
     assert "format 99" in _status_of(["--resume", str(folder.path)])[1]
     (folder.path / "run.json").write_text("{")

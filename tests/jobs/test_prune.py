@@ -188,7 +188,8 @@ def test_what_is_exported_answers_alike(pruned: Path) -> None:
 @pytest.mark.long
 def test_what_is_saved_is_loaded_by_one_call(config: Path, tmp_path: Path) -> None:
     command = parse(PruneConfig, "", ["--config", str(config), "--run-dir", str(tmp_path / "run")])
-    teacher, folder, notes = load_teacher(command.config.teacher), command.folder(), Journal(tmp_path / "notes", print)
+    teacher, notes = load_teacher(command.config.teacher), Journal(tmp_path / "notes", print)
+    folder = command.folder("prune")
     streams = find_streams(teacher.network, (1, 8, 8))
     network = remove(teacher.network, streams, {stream.name: [0, 1] for stream in streams})
     save(command.config, network, folder, notes)

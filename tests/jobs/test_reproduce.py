@@ -33,11 +33,12 @@ def made(options: list[str], tmp_path_factory: pytest.TempPathFactory, job: Job)
 def test_a_table_says_what_its_cells_say(made: Path) -> None:
     summary = json.loads((made / "summary.json").read_text())
     told = [json.loads(path.read_text()) for path in (made.parent / "library" / "cells").glob("*.json")]
+    accuracy = summary["figures"]["student_accuracy"]
     assert len(told) == 4
     for row in ROWS:
         values = [each["figures"]["student_accuracy"] for each in told if each["cell"].startswith(row)]
-        assert summary["student_accuracy"][row]["mean"] == pytest.approx(sum(values) / 2)
-        assert summary["student_accuracy"][row]["seeds"] == 2 and summary["student_accuracy"][row]["spread"] is not None
+        assert accuracy[row]["mean"] == pytest.approx(sum(values) / 2)
+        assert accuracy[row]["seeds"] == 2 and accuracy[row]["spread"] is not None
     assert summary["paper"]["deep_inversion"]["epochs_90"] == 68.0 and {"machine", "versions", "date"} <= {*summary}
     assert "| deep inversion |" in (made / "table.md").read_text()
     assert {"run", "paper"} == set(pd.read_parquet(made / "table.parquet")["source"])
@@ -52,7 +53,7 @@ def test_another_run_takes_the_cells_that_a_library_has(
     done = job("reproduce", *options, "--run-dir", tmp_path / "other", "--library", made.parent / "library")
     assert done.returncode == 0 and "4 of 4 cells are there already" in done.stdout, done.stdout + done.stderr
     one, other = (json.loads((path / "summary.json").read_text()) for path in (made, tmp_path / "other"))
-    assert one["student_accuracy"] == other["student_accuracy"]
+    assert one["figures"] == other["figures"]
 
 
 @pytest.mark.chaos
@@ -74,7 +75,7 @@ def test_a_killed_table_goes_on_and_fills_only_what_is_missing(options: list[str
     assert len(after) == 4 and {name: after[name] for name in before} == before
     # By their whole path, as the sets of all seeds have the same names in them.
     assert shards and {path: path.stat().st_mtime_ns for path in shards} == shards
-    assert json.loads((run_dir / "summary.json").read_text())["student_accuracy"].keys() == {*ROWS}
+    assert json.loads((run_dir / "summary.json").read_text())["figures"]["student_accuracy"].keys() == {*ROWS}
     assert not list(tmp_path.rglob(".*aside"))
 
 
@@ -113,7 +114,17 @@ BAD = [
     (["--table", "1", "--synthesis.stages", "[{iterations: 5}]"], "synthesis.stages", "none with method dafl"),
     (["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "no_such.th"], "teacher.checkpoint", "no_such.th"),
     (
-        ["--table", "1", "--scale", "cifar", "--teacher.checkpoint", "null", "--data.validation", "no_such.npz"],
+        [
+            "--table",
+            "1",
+            "--scale",
+            "cifar",
+            "--teacher.checkpoint",
+            "null",
+            "--data.name=files",
+            "--data.test=t.npz",
+            "--data.validation=no_such.npz",
+        ],
         "data.validation",
         "no_such.npz",
     ),

@@ -34,8 +34,8 @@ from raydream.jobs.checks.transfer import check_transfer
 from raydream.machine import machine_cpus
 from raydream.networks import build_network, build_student
 from raydream.runs.references import resolve
+from raydream.runtime.checkpoints import steps_saved
 from raydream.runtime.placement import check_workers, workers_beside_reading
-from raydream.runtime.training import steps_saved
 from raydream.schedule import Epochs
 from raydream.store.folders import folder_at
 from raydream.store.shards import ShardStore
@@ -218,11 +218,13 @@ def kill_all(job) -> None:
 
 
 @pytest.mark.chaos
-def test_a_killed_worker_costs_an_epoch_at_most(images: Path, config: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
+def test_a_killed_worker_or_train_job_costs_an_epoch_at_most(images: Path, config: Path, tmp_path: Path) -> None:
+    run_dir, reached = tmp_path / "run", 0
     process = start("transfer", "--config", config, "--epochs", "30", "--feed", "stream", "--run-dir", run_dir)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) >= 3, process)
-    wait_until(lambda: bool(kill(process.pid, "ray::RayTrainWorker")), process)
+    for kind in ("ray::RayTrainWorker", "ray::train"):
+        wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process)  # noqa: B023
+        wait_until(lambda: bool(kill(process.pid, kind)), process)  # noqa: B023
+        reached = steps_saved(folder_at(run_dir / "checkpoints"))
     out, error = process.communicate(timeout=250)
     assert process.returncode == 0, out + error
     assert "the student was restarted and goes on from step" in noted(run_dir)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from raydream.losses.dafl import FeatureNetwork, activation, information_entropy, one_hot
-from tests.tiny import tiny_network
+from raydream.losses.dafl import activation, information_entropy, one_hot
 
 
 def some_logits() -> torch.Tensor:
@@ -45,35 +44,3 @@ def test_the_gradient_of_one_hot_does_not_pass_through_the_answers():
     (found,) = torch.autograd.grad(one_hot(logits), logits)
     answers = nn.functional.one_hot(logits.argmax(1), 4)
     assert torch.allclose(found, (logits.softmax(1) - answers) / 6)
-
-
-def test_a_feature_network_tells_what_enters_its_last_layer():
-    network, images = tiny_network().eval(), torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    logits, activations = FeatureNetwork(network, 10)(images)
-    with torch.no_grad():
-        expected = network[:-1](images)
-    assert torch.allclose(activations, expected, atol=1e-6)
-    assert torch.allclose(logits, network[-1](expected), atol=1e-5)
-    assert not any(module._forward_pre_hooks for module in network.modules())
-
-
-def test_a_convolution_may_be_the_last_layer():
-    network = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 10, 1), nn.Flatten())
-    logits, activations = FeatureNetwork(network, 10)(torch.rand(2, 1, 8, 8))
-    assert logits.shape == (2, 10) and activations.shape == (2, 6)
-
-
-def test_networks_without_such_a_layer_are_refused():
-    with pytest.raises(ValueError, match="no linear layer and no convolution with 7 outputs"):
-        FeatureNetwork(tiny_network(), 7)
-
-    class Unused(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.used, self.unused = nn.Linear(4, 3), nn.Linear(3, 5)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.used(x)
-
-    with pytest.raises(ValueError, match="is not run"):
-        FeatureNetwork(Unused(), 5)(torch.zeros(2, 4))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raydream.config import TeacherConfig
-from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
 from raydream.networks import NETWORKS
+from raydream.networks.batch_norm import batch_norm_layers
+from raydream.networks.observed import ObservedNetwork
 from raydream.networks.resnet import PaddedShortcut, ResidualBlock
 from raydream.networks.wide_resnet import PreActivationBlock
 from raydream.teachers.loading import load_teacher
@@ -54,7 +55,7 @@ def test_ten_classes_of_colour_images_are_what_the_networks_for_cifar_are_for():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_bn_layer_runs_once_so_that_all_can_be_inverted(name):
     network = NETWORKS[name](input_channels=3)
-    observed, runs = ObservedNetwork(network), []
+    observed, runs = ObservedNetwork(network, statistics=True), []
     for layer_name, layer in batch_norm_layers(observed.network).items():
         layer.register_forward_hook(lambda *_, name=layer_name: runs.append(name))
     observed(torch.zeros(1, 3, 32, 32))

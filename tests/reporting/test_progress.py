@@ -10,6 +10,7 @@ from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text
 from raydream.runs.run_folder import begin
+from raydream.runs.summaries import Summary
 
 
 def test_the_time_left_follows_from_what_this_session_has_done():
@@ -89,12 +90,12 @@ def test_what_was_reserved():
     generators = GeneratorsConfig(count=4, cpus=0.5, gpus=0.25)
     found = hours((3600.0, 4, generators), (1800.0, 1, TrialConfig(cpus=2.0)))
     assert found == {"cpu_hours": pytest.approx(3.0), "gpu_hours": pytest.approx(1.0)}
-    assert cost_rows(found)["reserved"].startswith("3 CPU-hours, 1 GPU-hours")
-    assert hours() == {"cpu_hours": 0.0, "gpu_hours": 0.0} and cost_rows({}) == {}
+    assert cost_rows(Summary(**found))["reserved"].startswith("3 CPU-hours, 1 GPU-hours")
+    assert hours() == {"cpu_hours": 0.0, "gpu_hours": 0.0} and cost_rows(Summary()) == {}
 
 
 def test_no_path_is_cut_short_and_those_below_the_working_directory_begin_there(tmp_path, monkeypatch):
-    folder = begin(str(tmp_path / "runs" / "one"), as_dict(DistillConfig()))
+    folder = begin(str(tmp_path / "runs" / "one"), as_dict(DistillConfig()), "distill")
     assert folder.shown("report.html") == f"{tmp_path}/runs/one/report.html"
     monkeypatch.chdir(tmp_path)
     assert folder.shown("report.html") == "runs/one/report.html" and folder.shown() == "runs/one"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from raydream.applications.continual.course import load_groups
-from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
+from raydream.config import METHODS, DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.data.digits import load_digits
@@ -23,7 +23,7 @@ from raydream.reproduction.paper import paper_figures
 from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown, shown_table
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
-from raydream.reproduction.tables import Cell, cells_of
+from raydream.reproduction.tables import MADE, Cell, cells_of
 from raydream.runs import run_folder
 from raydream.search.space import merged
 from raydream.store.folders import LocalFolder
@@ -88,9 +88,9 @@ def test_the_settings_of_digits_are_those_of_the_configurations(name: str) -> No
 
 def test_grids_have_a_cell_for_each_row_column_and_seed() -> None:
     assert [str(cell) for cell in cells_of(tiny(1))][:2] == ["noise (seed 0)", "deepdream (seed 0)"]
-    assert len(cells_of(tiny(1))) == 6 * 2
+    assert len(cells_of(tiny(1))) == len(METHODS) * 2
     pruned = cells_of(tiny(4, seeds=1, sources={"faces": "faces.parquet"}))
-    assert len(pruned) == 7 * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
+    assert len(pruned) == (len(MADE) + 3) * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
     assert {cell.images for cell in pruned if cell.row == "faces"} == {"faces.parquet"}
     assert {cell.images for cell in pruned if cell.row == REAL} == {REAL}
     none = next(cell for cell in pruned if cell.row == "no_finetune")
@@ -169,7 +169,7 @@ def test_a_run_remembers_where_its_library_lies(tmp_path: Path, monkeypatch: pyt
     config, there = tiny(6), tmp_path / "there"
     there.mkdir()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    folder = run_folder.begin(str(tmp_path / "run"), as_dict(config))
+    folder = run_folder.begin(str(tmp_path / "run"), as_dict(config), "reproduce")
     monkeypatch.chdir(there)
     assert str(library_of(config, folder)) == str(there / "runs" / "library")
     assert (there / "runs" / "library").is_dir()

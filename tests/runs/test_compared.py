@@ -68,6 +68,20 @@ def test_runs_without_real_data_have_no_accuracy(tmp_path):
     assert "student_accuracy" not in told and told["differs"] == {}
 
 
+def test_a_run_of_version_0_1_is_compared_which_knew_no_downloads(tmp_path):
+    theirs = settings()
+    del theirs["data"]["download"]
+    (told,) = compared(settings(), [some_run(tmp_path / "a", theirs)])
+    assert told["differs"] == {}
+
+
+def test_a_download_makes_no_other_data(tmp_path):
+    data = {"name": "torchvision:CIFAR10", "folder": "data"}
+    theirs = some_run(tmp_path / "a", settings(data=data))
+    (told,) = compared(settings(data=data | {"download": True}), [theirs])
+    assert told["differs"] == {}
+
+
 BAD = [
     (lambda tmp: str(tmp / "none"), "the folder of a run"),
     (lambda tmp: some_run(tmp / "a", settings(), None), "runs of this job that are done"),

@@ -20,7 +20,7 @@ from tests.test_imports import imported, packages
 def make_comparable(path: Path, seed: int, feature: float, accuracy: float | None) -> Path:
     """A run of jobs/distill.py with made-up measurements; not done where there is no accuracy."""
     synthesis = SynthesisConfig(coefficients=CoefficientsConfig(feature=feature))
-    folder = begin(str(path), as_dict(DistillConfig(seed=seed, synthesis=synthesis)))
+    folder = begin(str(path), as_dict(DistillConfig(seed=seed, synthesis=synthesis)), "distill")
     check_teacher(folder, "f00dcafe")
     make_metrics(rounds=1 + seed).to_parquet(folder.metrics, index=False)
     for shown in range(2):
@@ -61,7 +61,7 @@ def test_runs_of_one_configuration_differ_in_no_setting(runs):
 
 
 def test_metrics_of_all_runs_below_each_other(runs, tmp_path):
-    bare = begin(str(tmp_path / "bare"), as_dict(DistillConfig())).path
+    bare = begin(str(tmp_path / "bare"), as_dict(DistillConfig()), "distill").path
     frame = metrics_frame([*runs, bare])
     assert list(frame.columns)[:3] == ["run", "time_s", "duration_s"]
     for index, run in enumerate(runs):

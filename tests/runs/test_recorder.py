@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from raydream.errors import InputError
 from raydream.reporting.progress import Display, State
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, Place, Recorder, flatten, overlap_share, union_length
+from raydream.runs.metrics_table import COLUMNS
+from raydream.runs.recorder import Place, Recorder, overlap_share, union_length
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,6 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     assert events.Tags()["images"] == ["images"]
 
 
-def test_nested_settings_are_flattened_with_dotted_names():
-    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": [3]}}}) == {"a": 1, "b.c": 2, "b.d.e": [3]}
-
-
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):
     display = Display(State(rounds=4, steps=100, all_images=640, all_generators=2), Console(force_terminal=False))
     with display:
@@ -74,7 +71,7 @@ def test_in_a_terminal_all_of_it_is_shown():
 
 
 def test_a_teacher_is_noted_and_another_refused(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     run_folder.check_teacher(folder, "aaaa")
     run_folder.check_teacher(folder, "aaaa")
     with pytest.raises(InputError, match="a run of the teacher bbbb, not aaaa"):
@@ -83,7 +80,7 @@ def test_a_teacher_is_noted_and_another_refused(tmp_path):
 
 
 def test_resuming_clears_away_what_was_half_written(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     images = folder.path / "images"
     images.mkdir()
     (images / ".r0000-b0000.parquet.1234abcd.aside").write_text("half")
@@ -98,19 +95,19 @@ def test_resuming_clears_away_what_was_half_written(tmp_path):
 
 def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
     path = tmp_path / "run"
-    run_folder.begin(str(path), {"experiment": "x"})
+    run_folder.begin(str(path), {"experiment": "x"}, "distill")
     (path / "run.json").unlink()
     with pytest.raises(InputError, match="new or empty"):
         run_folder.check_new(str(path))
     (path / run_folder.BEGINNING).touch()
-    assert run_folder.begin(str(path), {"experiment": "y"}).run.startswith("y-")
+    assert run_folder.begin(str(path), {"experiment": "y"}, "distill").run.startswith("y-")
     assert sorted(entry.name for entry in path.iterdir()) == [".lock", "config.yaml", "run.json"]
 
 
 @pytest.mark.parametrize(
     "damage", [lambda whole: b"", lambda whole: whole[:-40], lambda whole: whole[:20] + b"xxx" + whole[23:]]
 )
-def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
+def test_damaged_metrics_are_quarantined_and_reported(tmp_path, damage):
     metrics = tmp_path / "metrics.parquet"
     first = Recorder(metrics, tmp_path / "events", 0.0)
     first.point(1.0, "student", "loss", 0.5, step=1)
@@ -126,7 +123,7 @@ def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
 
 
 def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     with (
         run_folder.held(folder),
         pytest.raises(InputError, match="no other process is at work on"),

@@ -20,7 +20,7 @@ TEACHER = TeacherConfig(network="cifar_vgg11_bn", input_shape=(3, 32, 48), mean=
 @pytest.fixture
 def distilled(tmp_path: Path) -> Path:
     student = StudentConfig(network="cifar_wrn16_1", arguments={"a": 1})
-    begin(tmp_path / "distilled", as_dict(DistillConfig(teacher=TEACHER, student=student)))
+    begin(tmp_path / "distilled", as_dict(DistillConfig(teacher=TEACHER, student=student)), "distill")
     return tmp_path / "distilled"
 
 
@@ -45,7 +45,7 @@ def test_a_pruned_network_is_described_beside_the_configuration(distilled):
 
 
 def test_a_run_without_a_student_stands_for_its_teacher(tmp_path):
-    begin(tmp_path / "run", as_dict(TeacherJobConfig(teacher=TEACHER)))
+    begin(tmp_path / "run", as_dict(TeacherJobConfig(teacher=TEACHER)), "train")
     (tmp_path / "run" / "teacher.safetensors").touch()
     teacher = resolve({"teacher": {"network": f"run:{tmp_path / 'run'}"}})["teacher"]
     assert teacher["network"] == "cifar_vgg11_bn" and teacher["checkpoint"].endswith("teacher.safetensors")
@@ -61,11 +61,13 @@ def test_verifiers_take_the_input_of_the_images(distilled):
     described = {"network": "digits", "checkpoint": "x"}
     assert resolve({"images": str(distilled), "verifiers": [described]})["verifiers"] == [described]
     assert resolve({"images": "x", "verifiers": ()})["verifiers"] == ()
+    (named,) = resolve({"images": str(distilled), "verifiers": "digits=https://a.org/w.th#sha256=0f"})["verifiers"]
+    assert named["network"] == "digits" and named["checkpoint"] == "https://a.org/w.th#sha256=0f"
 
 
 def test_images_of_a_run_are_measured_on_its_data_and_others_on_the_default(tmp_path):
     data = DataConfig(name="files", validation="v.npz", test="t.npz")
-    begin(tmp_path / "run", as_dict(DistillConfig(teacher=replace(TEACHER, checkpoint="w.pt"), data=data)))
+    begin(tmp_path / "run", as_dict(DistillConfig(teacher=replace(TEACHER, checkpoint="w.pt"), data=data)), "distill")
     found = {
         images: resolve({"images": images, "data": {"name": "images"}})["data"]
         for images in (str(tmp_path / "run"), str(tmp_path), "somewhere.npz", "")

@@ -10,6 +10,7 @@ from raydream.cli import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
 from raydream.runs import run_folder
+from raydream.runs.summaries import DistillSummary
 from raydream.store.folders import LocalFolder
 
 
@@ -20,7 +21,7 @@ def begun_together(path: Path, count: int) -> list[run_folder.RunFolder]:
     def begin() -> None:
         start.wait()
         try:
-            begun.append(run_folder.begin(str(path), {"experiment": "x", "pad": "y" * 10_000}))
+            begun.append(run_folder.begin(str(path), {"experiment": "x", "pad": "y" * 10_000}, "distill"))
         except InputError as error:
             assert "new or empty" in str(error)
 
@@ -51,7 +52,7 @@ def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkey
     options = ["--teacher.checkpoint", "w.pt", "--experiment", "x"]
     commands = [parse(SynthesizeConfig, "", options) for _ in range(3)]
     assert len({command.run_dir for command in commands}) == 1
-    folders = [command.folder() for command in commands]
+    folders = [command.folder("distill") for command in commands]
     names = ["20260101-120000", "20260101-120000-2", "20260101-120000-3"]
     assert [folder.path.name for folder in folders] == names
     assert [command.run_dir for command in commands] == [f"runs/x/{name}" for name in names]
@@ -60,21 +61,21 @@ def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkey
 
 def test_a_folder_that_was_named_gets_no_suffix(tmp_path):
     command = Command(SynthesizeConfig(), str(tmp_path / "run"), None)
-    assert run_folder.begin(command.run_dir, {"experiment": "x"})
+    assert run_folder.begin(command.run_dir, {"experiment": "x"}, "distill")
     with pytest.raises(InputError, match="new or empty"):
-        command.folder()
+        command.folder("distill")
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
 def test_what_a_process_that_was_killed_in_beginning_leaves_is_no_hindrance(tmp_path):
     (tmp_path / ".lock").touch()
     (tmp_path / ".writable-x").mkdir()
-    assert run_folder.begin(str(tmp_path), {"experiment": "x"}).run.startswith("x-")
+    assert run_folder.begin(str(tmp_path), {"experiment": "x"}, "distill").run.startswith("x-")
 
 
 def test_a_lock_leads_nowhere(tmp_path):
     (tmp_path / "precious").write_text("kept")
-    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"})
+    folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     (folder.path / ".lock").unlink()
     (folder.path / ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"), run_folder.held(folder):
@@ -84,7 +85,7 @@ def test_a_lock_leads_nowhere(tmp_path):
 
 def test_a_marker_tells_what_was_noted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    folder = run_folder.begin("run", {"experiment": "x"})
+    folder = run_folder.begin("run", {"experiment": "x"}, "distill")
     run_folder.check_teacher(folder, "f00d")
     marker = run_folder.read_marker(folder.place)
     assert (marker.run, marker.teacher, marker.working_directory) == (folder.run, "f00d", str(tmp_path))
@@ -119,8 +120,8 @@ def test_a_marker_without_what_version_01_did_not_note_is_whole(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
 def test_a_damaged_summary_is_one_sentence(content, tmp_path):
-    folder = run_folder.begin(str(tmp_path), {"experiment": "x"})
-    assert run_folder.read_summary(folder) is None
+    folder = run_folder.begin(str(tmp_path), {"experiment": "x"}, "distill")
+    assert run_folder.read_summary(folder, DistillSummary) is None
     folder.summary.write_text(content)
     with pytest.raises(RaydreamError, match="delete it and resume"):
-        run_folder.read_summary(folder)
+        run_folder.read_summary(folder, DistillSummary)

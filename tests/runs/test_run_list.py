@@ -18,14 +18,15 @@ from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder, RemoteFolder
 from tests.calls import ROOT, call
+from tests.summaries import example
 
 DAY = 86_400.0
 
 
-def make(path: Path, config: Any = None, done: bool = True) -> Path:
-    folder = run_folder.begin(str(path), as_dict(config or DistillConfig()))
+def make(path: Path, config: Any = None, done: bool = True, job: str = "distill") -> Path:
+    folder = run_folder.begin(str(path), as_dict(config or DistillConfig()), job)
     if done:
-        write_json(folder.summary, {"student_accuracy": 0.5})
+        write_json(folder.summary, example("distill", student_accuracy=0.5))
     return path
 
 
@@ -35,7 +36,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/a/empty").mkdir(parents=True)
     make(Path("runs/a/first"))
-    make(Path("runs/a/second"), SynthesizeConfig(), done=False)
+    make(Path("runs/a/second"), SynthesizeConfig(), done=False, job="synthesize")
     (tmp_path / "runs/b").mkdir()
     make(Path("runs/b/third"), done=False)
     (tmp_path / "runs/b/.begun.aside").mkdir()

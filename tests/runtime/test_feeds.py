@@ -19,7 +19,8 @@ from raydream.data.files import open_files
 from raydream.data.sources import Images, Shards
 from raydream.errors import InputError, ShardError
 from raydream.runtime.failures import own_error
-from raydream.runtime.feeds import MemoryFeed, StreamFeed, choose_feed, resized
+from raydream.runtime.feeds import MemoryFeed, choose_feed
+from raydream.runtime.streaming import StreamFeed, resized
 from raydream.schedule import Epochs
 from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch

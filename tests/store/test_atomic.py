@@ -1,7 +1,6 @@
 import errno
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -180,18 +179,6 @@ def test_what_waiting_does_not_mend_is_an_error_at_once(no_waiting, number):
     with pytest.raises(OSError, match=os.strerror(number)):
         patiently(action)
     assert action.calls == 1 and no_waiting == []
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 256 KiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("file systems cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_said_so_and_leaves_what_was_there(small_disk):

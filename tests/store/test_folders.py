@@ -106,7 +106,7 @@ def test_a_run_is_begun_and_found_again_in_a_store(bucket):
     where = f"{bucket}/runs/first"
     run_folder.check_new(where)
     assert not run_folder.is_begun(where)
-    begun = run_folder.begin(where, {"experiment": "x"})
+    begun = run_folder.begin(where, {"experiment": "x"}, "distill")
     assert run_folder.is_begun(where)
     with run_folder.held(begun):
         begun.summary.write_text("{}")

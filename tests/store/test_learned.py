@@ -80,3 +80,12 @@ def test_states_lie_beside_the_shards_and_are_none(tmp_path):
     store = ShardStore(tmp_path)
     store.write(some_batch("r0000-b0000"))
     assert store.committed() == [BatchId(0, 0)] and store.set_aside_damaged() == []
+
+
+@pytest.mark.parametrize(("chains", "all_kept", "kept"), [(1, False, 2), (2, False, 4), (1, True, 6)])
+def test_a_run_keeps_the_newest_two_of_each_chain_or_all(tmp_path, chains, all_kept, kept):
+    for folder in (None, LocalFolder(tmp_path)):
+        states = LearnedStates.of(folder, chains, all_kept=all_kept)
+        for index in range(6):
+            states.commit(BatchId(0, index), {"x": np.zeros(1)})
+        assert states.batches() == [BatchId(0, index) for index in range(6 - kept, 6)]

@@ -10,7 +10,8 @@ from tests.tiny import tiny_network, tiny_student, tiny_synthesis, tiny_targets,
 
 
 def make(method: str, student: nn.Module | None, competition: float = 500.0, teacher: Teacher | None = None, **changes):
-    config = tiny_synthesis(iterations=30, learning_rate=0.08, coefficients={"competition": competition}, **changes)
+    settings = {"iterations": 30, "learning_rate": 0.08, "coefficients": {"competition": competition}}
+    config = tiny_synthesis(method=method, **settings, **changes)
     synthesizer = SYNTHESIZERS[method](teacher or tiny_teacher(), config)
     return synthesizer.synthesize(Request(tiny_targets(), 3, student))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raydream.config import SynthesisConfig, TeacherConfig
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.teachers.teacher import Teacher, freeze, make_teacher

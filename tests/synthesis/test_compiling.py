@@ -123,7 +123,7 @@ from tests.tiny import tiny_synthesis, tiny_targets
 made = {}
 for compile in ("on", "off"):
     teacher = make_teacher(small_network(0), TeacherConfig())
-    synthesizer = SYNTHESIZERS["deep_inversion"](teacher, tiny_synthesis(compile=compile))
+    synthesizer = SYNTHESIZERS["deep_inversion"](teacher, tiny_synthesis(method="deep_inversion", compile=compile))
     made[compile] = [synthesizer.synthesize(Request(tiny_targets(), seed)) for seed in (0, 1)]
 print(json.dumps({
     "notes": {name: [batch.notes for batch in batches] for name, batches in made.items()},

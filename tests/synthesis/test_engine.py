@@ -74,3 +74,17 @@ def test_what_is_said_of_finished_images_is_said_in_chunks_where_memory_ends():
     )
     torch.testing.assert_close(engine.logits(images), teacher.logits(images))
     assert engine.take_notes() == () and engine.way() != before
+
+
+@pytest.mark.parametrize("method", ["adaptive", "fast"], ids=["inversion", "with a generator network"])
+def test_terms_of_features_and_of_activations_go_together(method):
+    # fast compares a moving average of the statistics: that must not keep activations from being observed either.
+    config = tiny_synthesis(method=method, coefficients={"feature": 1.5, "activation": 2.0})
+    images, targets = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    found = {
+        terms: Engine(tiny_teacher(), config, terms, 1).gradient(None)(images, targets)
+        for terms in (("feature",), ("activation",), ("feature", "activation"))
+    }
+    alone, both = [found["feature",], found["activation",]], found["feature", "activation"]
+    assert both.values == alone[0].values | alone[1].values
+    torch.testing.assert_close(both.gradient, alone[0].gradient + alone[1].gradient)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from raydream.config import CoefficientsConfig, SynthesisConfig
-from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers, frozen_copy
+from raydream.losses.feature_statistics import FeatureDistances
 from raydream.losses.objective import TERMS, Objective
+from raydream.networks.batch_norm import batch_norm_layers
+from raydream.networks.observed import ObservedNetwork, frozen_copy, last_layer
 from raydream.synthesis.gradient import Evaluation, PixelGradient
 from tests.tiny import tiny_network
 
@@ -30,7 +31,7 @@ PARTS = (("classification",), ("feature",), ("competition",), PRIOR)
 COMBINATIONS = [sum(parts, ()) for count in range(1, len(PARTS) + 1) for parts in itertools.combinations(PARTS, count)]
 ALL = COMBINATIONS[-1]
 DAFL = ("one_hot", "activation", "information_entropy")
-COMBINATIONS += [DAFL, *((term,) for term in DAFL)]
+COMBINATIONS += [DAFL, *((term,) for term in DAFL), ("feature", "activation"), ALL + DAFL]
 
 
 def config_of(**changes: object) -> SynthesisConfig:
@@ -49,11 +50,11 @@ def gradient_of(
     """As an inversion builds it; in float64 where the networks are."""
     teacher, student = networks or doubles()
     objective = Objective(terms, config_of())
-    observed = ObservedNetwork(teacher) if "feature" in terms else frozen_copy(teacher)
-    if "activation" in terms:
-        observed = FeatureNetwork(teacher, 10)
+    before = last_layer(teacher, 10) if "activation" in terms else None
+    observed = ObservedNetwork(teacher, statistics="feature" in terms, before=before)
+    distances = FeatureDistances(observed) if "feature" in terms else None
     other = frozen_copy(student) if "competition" in terms else None
-    return PixelGradient(objective, observed, other, torch.ones(1, 1, 1, 1), dtype, compiled, chunk_size)
+    return PixelGradient(objective, observed, distances, other, torch.ones(1, 1, 1, 1), dtype, compiled, chunk_size)
 
 
 def singles() -> tuple[nn.Module, nn.Module]:

@@ -13,7 +13,7 @@ from torch.nn import functional
 from raydream.compute import choose_dtype
 from raydream.config import SynthesisConfig, TeacherConfig
 from raydream.errors import SynthesisError
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
 from raydream.synthesis import SYNTHESIZERS, Request, Synthesis
 from raydream.synthesis.inversion import Inversion
@@ -313,9 +313,9 @@ def test_no_hook_is_left_when_the_teacher_fails(calls):
 
 @pytest.mark.parametrize("method", INVERSIONS)
 def test_one_synthesizer_makes_batch_after_batch_as_fresh_ones_would(method):
-    kept = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis())
+    kept = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis(method=method))
     for seed, count in ((0, 8), (1, 8), (0, 5), (0, 8)):
-        fresh = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis())
+        fresh = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis(method=method))
         made, expected = (one.synthesize(Request(tiny_targets(count), seed)) for one in (kept, fresh))
         assert torch.equal(made.images, expected.images) and made.curve == expected.curve
 
@@ -363,7 +363,7 @@ def test_the_image_prior_alone_is_an_objective(chunk_size):
 def test_where_memory_ends_the_batch_is_made_in_chunks_and_says_so_once():
     teacher = tiny_teacher()
     narrow = replace(teacher, network=Narrow(teacher.network, 3).eval())
-    synthesizer = SYNTHESIZERS["deep_inversion"](narrow, tiny_synthesis())
+    synthesizer = SYNTHESIZERS["deep_inversion"](narrow, tiny_synthesis(method="deep_inversion"))
     made, again = (synthesizer.synthesize(Request(tiny_targets(), 0)) for _ in range(2))
     assert [note.split()[-1] for note in made.notes] == ["4", "2"] and again.notes == ()
     assert all("out of memory" in note for note in made.notes)
@@ -383,7 +383,7 @@ def test_images_that_do_not_fit_into_memory_one_by_one_are_given_up(method):
 
 def test_progress_is_told_from_the_first_update_to_the_last():
     shares: list[float] = []
-    synthesizer = SYNTHESIZERS["noise"](tiny_teacher(), tiny_synthesis(iterations=45))
+    synthesizer = SYNTHESIZERS["noise"](tiny_teacher(), tiny_synthesis(method="noise", iterations=45))
     synthesizer.synthesize(Request(tiny_targets(), 0, on_progress=shares.append))
     assert shares[0] == pytest.approx(1 / 45) and shares[-1] == 1.0
     assert shares == sorted(set(shares)) and len(shares) == 45
@@ -391,6 +391,6 @@ def test_progress_is_told_from_the_first_update_to_the_last():
 
 def test_inversions_learn_nothing_from_batch_to_batch():
     for method in INVERSIONS:
-        one = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis())
+        one = SYNTHESIZERS[method](tiny_teacher(), tiny_synthesis(method=method))
         one.load_state_dict(one.state_dict())
         assert one.state_dict() == {}

@@ -10,7 +10,7 @@ from torch.nn import functional
 from raydream.config import SynthesisConfig
 from raydream.errors import SynthesisError
 from raydream.losses.divergences import competition
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.seeds import derive_seed
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.generator_network import fresh_network

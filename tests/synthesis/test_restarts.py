@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from raydream.errors import SynthesisError
 from raydream.seeds import derive_seed
 from raydream.synthesis import Request
-from raydream.synthesis.deep_inversion import DeepInversion
+from raydream.synthesis.inversion import Inversion
 from raydream.synthesis.synthesizer import MAX_RESTARTS
 from raydream.teachers.teacher import Teacher
 from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
@@ -39,7 +39,9 @@ def poisoned(bad: range, poison: float = float("nan")) -> Teacher:
 
 
 def make(teacher: Teacher, seed: int = 7, **changes: object):
-    return DeepInversion(teacher, tiny_synthesis(**changes)).synthesize(Request(tiny_targets(), seed))
+    return Inversion(teacher, tiny_synthesis(method="deep_inversion", **changes)).synthesize(
+        Request(tiny_targets(), seed)
+    )
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -90,7 +92,7 @@ def test_a_divergence_in_any_stage_starts_the_batch_anew_at_the_first(iteration)
 
 def test_a_synthesizer_that_gave_up_can_go_on():
     teacher = poisoned(range(4))
-    synthesizer = DeepInversion(teacher, tiny_synthesis())
+    synthesizer = Inversion(teacher, tiny_synthesis(method="deep_inversion"))
     with pytest.raises(SynthesisError):
         synthesizer.synthesize(Request(tiny_targets(), 7))
     made = synthesizer.synthesize(Request(tiny_targets(), 7))

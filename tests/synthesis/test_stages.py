@@ -29,7 +29,7 @@ def slow_rate(peak: float, warm_up: int, decay: str, iterations: int, iteration:
 
 def synthesize(method: str = "deep_inversion", seed: int = 0, teacher: Teacher | None = None, **changes) -> Synthesis:
     request = {name: changes.pop(name) for name in ("student", "start") if name in changes}
-    config = tiny_synthesis(**changes)
+    config = tiny_synthesis(method=method, **changes)
     return SYNTHESIZERS[method](teacher or tiny_teacher(), config).synthesize(Request(tiny_targets(), seed, **request))
 
 

@@ -11,8 +11,10 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from raydream.config import StageConfig, TeacherConfig
 from raydream.errors import InputError
-from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
+from raydream.losses.feature_statistics import FeatureDistances
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
+from raydream.networks.observed import ObservedNetwork
 from raydream.synthesis.checks import check_network
 from raydream.teachers.checks import check_shapes, probe
 from raydream.teachers.teacher import fingerprint, to_arrays
@@ -109,12 +111,12 @@ def test_every_kind_of_batch_normalisation_is_found_and_can_be_inverted(make):
         layer.running_var.uniform_(0.5, 2.0)
     for method in ALL_METHODS:
         check_network(network, COLOUR, tiny_synthesis(method=method), trained=True)
-    observed = ObservedNetwork(network)
+    observed = ObservedNetwork(network, statistics=True)
     images = torch.randn(4, 3, 8, 8, requires_grad=True)
-    logits, statistics = observed(images)
-    distances = observed.distances(statistics)
+    seen = observed(images)
+    distances = FeatureDistances(observed)(seen.statistics)
     distances.sum().backward()
-    assert logits.shape == (4, 10) and observed.names == list(with_statistics)
+    assert seen.logits.shape == (4, 10) and list(observed.layers) == list(with_statistics)
     assert distances.item() > 0 and images.grad.abs().sum() > 0
 
 

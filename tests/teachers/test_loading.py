@@ -1,5 +1,6 @@
 """Teachers from every source: the project's networks, torchvision's, timm's and one's own."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
-from raydream.losses.feature_statistics import batch_norm_layers
 from raydream.networks import NETWORKS, build_network
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
+from raydream.store.downloads import cached_path
 from raydream.teachers.loading import library_path, load_teacher, trained_teacher
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import WIDTH
@@ -118,6 +120,43 @@ def test_the_remedy_for_what_does_not_fit_names_the_options_of_that_description(
     with pytest.raises(InputError) as caught:
         load_teacher(replace(CONFIG, checkpoint=str(tmp_path / "weights.pt")), "verifiers.1")
     assert "verifiers.1.network" in caught.value.remedy and "teacher." not in caught.value.remedy
+
+
+# Files from the web
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Puts a file into the cache, as if it had been downloaded, and gives its URL, which leads nowhere."""
+    monkeypatch.setenv("RAYDREAM_HOME", str(tmp_path / "cache"))
+
+    def publish(path: Path) -> str:
+        url, checksum = f"http://127.0.0.1:9/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()
+        cached_path(url, checksum).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(cached_path(url, checksum))
+        return f"{url}#sha256={checksum}"
+
+    return publish
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_weights_that_were_downloaded_before_need_no_network(ending, published, tmp_path):
+    state, path = randomised(digits_network(width=WIDTH)).state_dict(), tmp_path / f"weights.{ending}"
+    safetensors.torch.save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    assert is_frozen_with(load_teacher(replace(CONFIG, checkpoint=published(path))).network, state)
+
+
+def test_what_was_downloaded_is_not_executed(published, tmp_path):
+    torch.save({"state_dict": {"0.weight": Trap(tmp_path / "sprung")}}, tmp_path / "weights.pt")
+    assert "beside tensors" in refusal(replace(CONFIG, checkpoint=published(tmp_path / "weights.pt"))).remedy
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_named_network_takes_weights_from_the_web_too(published, tmp_path):
+    state = randomised(torchvision.models.resnet18(num_classes=10)).state_dict()
+    torch.save(state, tmp_path / "weights.pt")
+    config = described("torchvision:resnet18", published(tmp_path / "weights.pt"))
+    assert is_frozen_with(load_teacher(config).network, state)
 
 
 # The project's own networks

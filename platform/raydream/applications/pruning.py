@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.errors import first_line
-from raydream.networks import PRUNED
+from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
 from raydream.pruning.checks import cost_of
@@ -25,12 +25,13 @@ from raydream.pruning.importance import CRITERIA, Evidence
 from raydream.pruning.latency_table import LatencyTable
 from raydream.pruning.ranking import Rule, choose_channels
 from raydream.pruning.streams import find_streams, remove
-from raydream.schedule import Epochs
+from raydream.schedule import Epochs, predecessor
 from raydream.seeds import derive_seed
 from raydream.store.atomic import damaged_name
 from raydream.store.folders import Folder
 from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
+from raydream.store.safetensors_file import metadata_of
 from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
@@ -86,6 +87,15 @@ def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
     of = arguments.pop("of") if teacher.network == PRUNED else teacher.network
     arguments |= {"of": of, "widths": widths_text(widths_of(network))}
     return replace(teacher, network=PRUNED, arguments=arguments, checkpoint=None)
+
+
+def build_pruned(teacher: TeacherConfig, widths: str) -> nn.Module:
+    """A teacher's network with other widths of its layers, without its weights.
+
+    Args:
+        widths: as `widths_text` writes them.
+    """
+    return resized(build_teacher(teacher), parse_widths(widths)).eval()
 
 
 @dataclass(frozen=True)
@@ -261,11 +271,11 @@ class Pruning:
 
     def _order(self, batch: BatchId) -> Order:
         config, count = self._config, self._config.synthesis.batch_size
-        position = (batch.round - 1) * config.additions.batches + batch.index
+        batches = [each for stage in self._stages if stage.kind == "add" for each in self._batches_of(stage)]
+        position = batches.index(batch)
         classes, first = config.teacher.classes, position * count
         targets = choose_targets(config.synthesis.targets, classes, first, count, config.seed)
-        rounds, index = divmod(position - config.synthesis.generator.chains, config.additions.batches)
-        after = BatchId(rounds + 1, index) if config.synthesis.learns and rounds >= 0 else None
+        after = predecessor(batches.__getitem__, position, config.synthesis)
         return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round), after)
 
     def _all_images(self) -> np.ndarray:
@@ -314,7 +324,7 @@ def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
 def _read(content: bytes, network: nn.Module) -> State:
     """A checkpoint; raises one of many errors where it is damaged."""
     tensors = safetensors.torch.load(content)
-    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    metadata = metadata_of(content)
     if metadata["fingerprint"] != _fingerprint(tensors):
         raise ValueError("its weights are not those that were written")
     device = next(network.parameters()).device

@@ -74,8 +74,8 @@ def rounds_of(
     torch.manual_seed(derive_seed(config.seed, "student weights"))
     student = build().to(teacher.device)
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
-    keep = None if config.rounds.lockstep else 2 * config.synthesis.generator.chains
-    states = None if store is None else LearnedStates(store.folder, keep)
+    chains, lockstep = config.synthesis.generator.chains, config.rounds.lockstep
+    states = None if store is None else LearnedStates.of(store.folder, chains, all_kept=lockstep)
     maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states, batches=schedule.total_batches)
     batches: list[ImageBatch] = []
     step = 0

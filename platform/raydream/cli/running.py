@@ -48,14 +48,18 @@ class Command(Generic[Config]):
     resumed: run_folder.RunFolder | None
     by_default: bool = False
 
-    def folder(self) -> run_folder.RunFolder:
-        """The folder of the run, which is begun here if it is new."""
+    def folder(self, job: str) -> run_folder.RunFolder:
+        """The folder of the run, which is begun here if it is new.
+
+        Args:
+            job: that begins it.
+        """
         if self.resumed:
             return self.resumed
         settings = as_dict(self.config)
         while True:
             try:
-                return run_folder.begin(self.run_dir, settings)
+                return run_folder.begin(self.run_dir, settings, job)
             except run_folder.TakenError:
                 if not self.by_default:
                     raise

@@ -21,6 +21,7 @@ from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
 from raydream.config.synthesis import (
+    METHODS,
     CoefficientsConfig,
     GeneratorNetworkConfig,
     StageConfig,
@@ -30,6 +31,7 @@ from raydream.config.synthesis import (
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
+    "METHODS",
     "AblateConfig",
     "AdditionsConfig",
     "BufferConfig",

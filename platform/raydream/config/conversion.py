@@ -37,14 +37,25 @@ def first_error(
         path: of the value that was checked.
         remedy: what to do about it.
     """
-    first = error.errors()[0]
-    inner = first.get("ctx", {}).get("error")
+    errors = error.errors()
+    # A union has an error for each of its types, of which one that was written for users says what is wrong.
+    first = next((each for each in errors if isinstance(each.get("ctx", {}).get("error"), InputError)), errors[0])
+    inner, place = first.get("ctx", {}).get("error"), [*path, *field_path(first["loc"])]
     if isinstance(inner, InputError):
-        return inner
-    field = ".".join([*path, *field_path(first["loc"])])
+        return _in_place(inner, place)
+    field = ".".join(place)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return InputError(field, first["input"], "a known setting", "--help all lists them")
     if first["type"] in ("dataclass_type", "dataclass_exact_type"):
         return InputError(field, first["input"], "a section of settings by name", remedy)
     allowed = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
     return InputError(field, first["input"], allowed, remedy)
+
+
+def _in_place(error: InputError, path: list[str]) -> InputError:
+    """An error of a component that is described in a list, by its place there: verifiers.0.mean for teacher.mean."""
+    usual, _, field = error.field.partition(".")
+    place = path[:-1] if path and path[-1] == field else path
+    if not field or not place or place[0] == usual:
+        return error
+    return InputError(".".join([*place, field]), error.value, error.allowed, error.remedy)

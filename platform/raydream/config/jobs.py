@@ -10,7 +10,7 @@ from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, 
 from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
-from raydream.config.synthesis import SynthesisConfig
+from raydream.config.synthesis import METHODS, SynthesisConfig, one_of
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
 
@@ -92,10 +92,11 @@ class SynthesizeConfig:
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
-        if self.synthesis.method == "adaptive":
-            allowed = "noise, deepdream, deep_inversion, dafl or fast"
-            remedy = "adaptive needs a student to compete with, which raydream distill trains: its images can be named"
-            raise InputError("synthesis.method", "adaptive", allowed, remedy)
+        method = self.synthesis.method
+        if METHODS[method].without_student:
+            allowed = one_of([name for name, each in METHODS.items() if not each.without_student])
+            remedy = f"{method} needs a student to compete with, which raydream distill trains: its images can be named"
+            raise InputError("synthesis.method", method, allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
         if self.start_from is not None and self.synthesis.learns:
@@ -190,7 +191,8 @@ class PruneConfig:
         _check_images(self)
         if self.additions.rounds and not self.synthesis.competes:
             remedy = "rounds make images that compete with the pruned network: set additions.rounds to 0 without them"
-            allowed = "adaptive or fast, with a competition, where additions.rounds > 0"
+            competing = one_of([name for name, each in METHODS.items() if "competition" in each.terms])
+            allowed = f"{competing}, with a competition, where additions.rounds > 0"
             raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
         if self.additions.rounds and self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise where additions.rounds > 0", "leave it out")
@@ -209,7 +211,7 @@ class PruneConfig:
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
-        method = "deep_inversion" if self.synthesis.method == "adaptive" else self.synthesis.method
+        method = METHODS[self.synthesis.method].without_student or self.synthesis.method
         return _making(self, replace(self.synthesis, method=method))
 
 

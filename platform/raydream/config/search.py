@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, NonNegative, Positive
 from raydream.config.jobs import DistillConfig
+from raydream.config.synthesis import METHODS, one_of
 from raydream.config.teacher import TeacherConfig
 from raydream.errors import InputError
 
@@ -66,7 +67,8 @@ class SearchConfig(DistillConfig):
         if not self.space:
             raise InputError("space", self.space, "a YAML file such as tuning/spaces/coefficients.yaml", "name one")
         if self.images_only and self.synthesis.competes:
-            allowed = "deep_inversion, deepdream, noise or dafl where images_only is true"
+            alone = one_of([name for name, each in METHODS.items() if "competition" not in each.terms])
+            allowed = f"{alone} where images_only is true"
             remedy = "there is no student to compete with (fast: set synthesis.coefficients.competition to 0)"
             raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
 

@@ -1,12 +1,67 @@
 """How a batch of images is made."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Betas, Count, NonNegative, NonNegativeInt, Positive, Share
 from raydream.errors import InputError
+
+
+class SynthesisMethod(NamedTuple):
+    """A synthesizer, as far as it is known without torch.
+
+    Attributes:
+        synthesizer: its class, as `module:name` in `raydream.synthesis`.
+        terms: names of the terms of its objective, keys of `raydream.losses.objective.TERMS` and of
+            `CoefficientsConfig`; a competition is left out where a batch has no student.
+        learns: whether something is learned from batch to batch, which makes a batch depend on the one before it.
+        without_student: the method that is this one without its competition, where that is a method of its own.
+        generator_betas: decay rates of Adam's two moments on its generator network, as its paper has them.
+    """
+
+    synthesizer: str
+    terms: tuple[str, ...]
+    learns: bool = False
+    without_student: str | None = None
+    generator_betas: tuple[float, float] = (0.9, 0.999)
+
+
+_PRIOR = ("tv", "tv_l1", "l2", "l2_per_image")
+
+METHODS: dict[str, SynthesisMethod] = {
+    # min over x of CE(x, y): the teacher is sure, and people see noise (the paper's baseline "L only")
+    "noise": SynthesisMethod("inversion:Inversion", ("classification",)),
+    # CE(x, y) + R_prior(x) (section 3.1, eq. 2-3; Mordvintsev et al. 2015)
+    "deepdream": SynthesisMethod("inversion:Inversion", ("classification", *_PRIOR)),
+    # CE(x, y) + R_prior(x) + alpha_f R_feature(x) (section 3.2, eq. 4-7)
+    "deep_inversion": SynthesisMethod("inversion:Inversion", ("classification", *_PRIOR, "feature")),
+    # CE(x, y) + R_DI(x) + alpha_c (1 - JS(p_T(x), p_S(x))) (section 3.3, eq. 8-9)
+    "adaptive": SynthesisMethod(
+        "inversion:Inversion",
+        ("classification", *_PRIOR, "feature", "competition"),
+        without_student="deep_inversion",
+    ),
+    # Chen et al., ICCV 2019
+    "dafl": SynthesisMethod("dafl:DAFL", ("one_hot", "activation", "information_entropy"), learns=True),
+    # after Fang et al., AAAI 2022
+    "fast": SynthesisMethod(
+        "fast:Fast", ("classification", "feature", "competition"), learns=True, generator_betas=(0.5, 0.999)
+    ),
+}
+"""all synthesizers, by the names that `synthesis.method` takes: what else depends on one reads this table"""
+
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+
+
+def one_of(methods: Sequence[str]) -> str:
+    """Name methods in a sentence: "a, b or c"."""
+    return " or ".join(part for part in (", ".join(methods[:-1]), *methods[-1:]) if part)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -104,7 +159,7 @@ class GeneratorNetworkConfig:
 class SynthesisConfig:
     """How a batch of images is made."""
 
-    method: Literal["noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast"] = "adaptive"
+    method: MethodName = "adaptive"
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
     adds competition with the student; dafl: a generator network, which learns from batch to batch and chooses the
     classes itself; fast: a generator network that learns to set out well, and a few updates of it for each batch"""
@@ -168,27 +223,19 @@ class SynthesisConfig:
             raise InputError("synthesis.start", "images", allowed, "leave it out")
 
     @property
-    def terms(self) -> list[str]:
+    def terms(self) -> tuple[str, ...]:
         """The terms of the method's objective, whatever their coefficients."""
-        prior = ["classification", "tv", "tv_l1", "l2", "l2_per_image"]
-        return {
-            "noise": prior[:1],
-            "deepdream": prior,
-            "deep_inversion": [*prior, "feature"],
-            "adaptive": [*prior, "feature", "competition"],
-            "dafl": ["one_hot", "activation", "information_entropy"],
-            "fast": ["classification", "feature", "competition"],
-        }[self.method]
+        return METHODS[self.method].terms
 
     @property
     def generator_betas(self) -> tuple[float, float]:
         """The decay rates of Adam's two moments on a generator network: its own, else those of the method's paper."""
-        return self.generator.betas or ((0.5, 0.999) if self.method == "fast" else (0.9, 0.999))
+        return self.generator.betas or METHODS[self.method].generator_betas
 
     @property
     def learns(self) -> bool:
         """Whether something is learned from batch to batch, which makes a batch depend on the one before it."""
-        return self.method in ("dafl", "fast")
+        return METHODS[self.method].learns
 
     @property
     def competes(self) -> bool:

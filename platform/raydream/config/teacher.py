@@ -1,5 +1,7 @@
 """The teacher, how one is trained, and the real data that it takes."""
 
+import re
+import shlex
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -10,6 +12,11 @@ from raydream.errors import InputError
 
 TORCHVISION = "torchvision:"
 """before the name of one of torchvision's data sets"""
+CHECKSUM = "#sha256="
+"""between the URL of a file and its checksum"""
+ON_THE_WEB = re.compile(r"https?://", re.IGNORECASE)
+"""the beginning of a URL that is downloaded; those of stores (s3://, ...) are read in place"""
+WITH_CHECKSUM = re.compile(rf"https?://[!-\"$-~]+{CHECKSUM}[0-9a-f]{{64}}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -24,8 +31,9 @@ class TeacherConfig:
     """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
     {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
     checkpoint: str | None = None
-    """path or URL of its weights (.safetensors, or a state dict that torch.save wrote); for torchvision: also the name
-    of published weights (IMAGENET1K_V1, DEFAULT), for timm: the word pretrained; null: train it on `data`"""
+    """path or URL of its weights (.safetensors, or a state dict that torch.save wrote); https://...#sha256=CHECKSUM is
+    downloaded once into a cache; for torchvision: also the name of published weights (IMAGENET1K_V1, DEFAULT), for
+    timm: the word pretrained; null: train it on `data`"""
     input_shape: tuple[Count, Count, Count] = (1, 8, 8)
     """channels, height, width (pixels)"""
     mean: tuple[float, ...] = (0.3,)
@@ -44,6 +52,21 @@ class TeacherConfig:
                     f"{self.input_shape[0]} numbers, one per channel of teacher.input_shape",
                     "give one value for each channel",
                 )
+        if self.checkpoint is not None:
+            _check_url(self.checkpoint)
+
+
+def _check_url(checkpoint: str) -> None:
+    """Raise InputError for a URL to download from without a checksum, or another URL with one."""
+    url, checksum, _ = checkpoint.partition(CHECKSUM)
+    if ON_THE_WEB.match(checkpoint):
+        if not WITH_CHECKSUM.fullmatch(checkpoint):
+            allowed = f"a URL that ends in {CHECKSUM} and the 64 digits of the file's checksum"
+            remedy = f"append what this prints: curl -fL {shlex.quote(url.partition('#')[0])} | sha256sum"
+            raise InputError("teacher.checkpoint", checkpoint, allowed, remedy)
+    elif checksum and "://" in url:
+        allowed = f"an https or http URL where {CHECKSUM} follows"
+        raise InputError("teacher.checkpoint", checkpoint, allowed, "name other files by their path or URL alone")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -79,8 +102,8 @@ class DataConfig:
 
     name: Annotated[str, AfterValidator(_known)] = "digits"
     """digits: scikit-learn's handwritten digits; files: those named below; torchvision:NAME: a data set of
-    torchvision's, such as torchvision:CIFAR10, that lies in `folder`; none: nothing to measure on; images: where
-    another run's images are named, what that run was measured on, else digits"""
+    torchvision's in `folder`, such as torchvision:CIFAR10; none: nothing to measure on; images: where another run's
+    images are named, what that run was measured on, else digits"""
     train: str | None = None
     """for files: path or URL of the labelled images that a teacher is trained on: a .parquet file or a folder of these
     (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8
@@ -90,7 +113,9 @@ class DataConfig:
     test: str | None = None
     """for files: the same, to report on and for nothing else"""
     folder: str | None = None
-    """for torchvision:NAME: where it lies; nothing is downloaded"""
+    """for torchvision:NAME: where it lies; null: in the cache, where `download` is set"""
+    download: bool = False
+    """for torchvision:NAME: whether torchvision may download what is missing in `folder`"""
     validation_of: Literal["train", "test"] = "train"
     """of which set the validation split is a share where no file of its own is named"""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -110,8 +135,9 @@ class DataConfig:
             if getattr(self, field) is not None and not belongs:
                 allowed = f"null where data.name is {self.name}"
                 raise InputError(f"data.{field}", getattr(self, field), allowed, f"leave it out, or say {of}")
-        if self.torchvision and self.folder is None:
-            raise InputError("data.folder", None, "the folder where torchvision's data set lies", "name it")
+        if self.torchvision and self.folder is None and not self.download:
+            remedy = "name it, or set data.download to true for one that is downloaded into the cache"
+            raise InputError("data.folder", None, "the folder where torchvision's data set lies", remedy)
         if self.name == "files" and self.test is None:
             raise InputError("data.test", None, "a file or a folder where data.name is files", "name what to report on")
         if self.name == "files" and self.validation is None and getattr(self, self.validation_of) is None:

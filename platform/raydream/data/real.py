@@ -11,6 +11,7 @@ from raydream.data.splits import Dataset, Split
 from raydream.data.torchvision_sets import TorchvisionImages, check_name
 from raydream.errors import InputError
 from raydream.seeds import derive_seed
+from raydream.store.downloads import home
 
 
 def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = None) -> Dataset | None:
@@ -30,7 +31,7 @@ def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = No
     if data.name == "digits":
         return Dataset(*(partial(_digits, data, shape, count, split) for split in ("train", "validation", "test")))
     if data.torchvision:
-        check_name(data.torchvision)
+        check_name(data.torchvision, data.download)
     return Dataset(*(partial(_read, data, shape, count, split) for split in ("train", "validation", "test")))
 
 
@@ -75,8 +76,8 @@ def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
 
 def _source(data: DataConfig, shape: Shape, split: str) -> LabelledSource:
     if data.torchvision:
-        place = Place("data.folder", str(data.folder), data.resize)
-        return TorchvisionImages(place, shape, data.torchvision, train=split == "train")
+        place = Place("data.folder", data.folder or str(home() / "data"), data.resize)
+        return TorchvisionImages(place, shape, data.torchvision, train=split == "train", download=data.download)
     where = getattr(data, split)
     if where is None:
         allowed = "a file or a folder of labelled images, where a teacher is trained"

@@ -1,14 +1,20 @@
-"""torchvision's data sets, read from a folder in which they are already: nothing is downloaded."""
+"""torchvision's data sets, read from a folder, into which torchvision downloads them only where the user says so."""
 
+import fcntl
 import inspect
+import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from raydream.data.files import Place, Shape, resized
 from raydream.errors import InputError, first_line
+
+LOCK = ".download.lock"
+"""file in a folder that a process holds while torchvision may download into it"""
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,14 @@ class TorchvisionImages:
         place: the folder, as torchvision asks for it.
         name: of the class in torchvision.datasets.
         train: which of its two splits.
+        download: whether torchvision downloads what is missing.
     """
 
     place: Place
     shape: Shape
     name: str
     train: bool
+    download: bool = False
 
     @property
     def parts(self) -> list[int]:
@@ -56,14 +64,38 @@ class TorchvisionImages:
         splits = inspect.signature(kind).parameters
         which = {"train": self.train} if "train" in splits else {"split": "train" if self.train else "test"}
         try:
+            if self.download:
+                return _downloaded(kind, Path(self.place.where), which)
             return kind(self.place.where, **which, **({"download": False} if "download" in splits else {}))
         except Exception as error:  # each set has its own way of not being there
             allowed = f"a folder in which torchvision finds {self.name}"
-            raise self.place.refused(allowed, f"it says: {first_line(error)}") from error
+            remedy = f"it says: {first_line(error)}"
+            if self.download:
+                allowed = f"a folder into which torchvision can download {self.name}"
+                remedy = f"{remedy}: get its files on another machine and put them there"
+            raise self.place.refused(allowed, remedy) from error
 
 
-def check_name(name: str) -> None:
-    """Raise InputError where torchvision has no data set of that name with a training and a test split."""
+def _downloaded(kind: Any, folder: Path, which: dict[str, Any]) -> Any:
+    """A data set, downloaded where it is missing; by one process at a time, as torchvision writes files in place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError:  # nothing can be downloaded into a folder that cannot be written, but it may hold the data set
+        return kind(str(folder), **which, download=False)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return kind(str(folder), **which, download=True)
+    finally:
+        os.close(lock)
+
+
+def check_name(name: str, download: bool) -> None:
+    """Raise InputError where torchvision has no data set of that name with a training and a test split.
+
+    Args:
+        download: whether torchvision has to be able to download it.
+    """
     import torchvision
 
     known = sorted(
@@ -72,6 +104,9 @@ def check_name(name: str) -> None:
     if name not in known:
         allowed = f"torchvision: and one of {', '.join(known)}"
         raise InputError("data.name", f"torchvision:{name}", allowed, "or put the images into files, and name these")
+    if download and "download" not in inspect.signature(getattr(torchvision.datasets, name)).parameters:
+        remedy = "get its files from its owners, put them into data.folder and name that"
+        raise InputError("data.download", True, f"false for {name}, which torchvision does not download", remedy)
 
 
 def _has_two_splits(kind: Any) -> bool:

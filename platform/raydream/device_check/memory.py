@@ -5,7 +5,6 @@ from torch import Tensor
 
 from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import find_subject
-from raydream.synthesis.deep_inversion import DeepInversion
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.gradient import PixelGradient
 
@@ -23,7 +22,7 @@ def limited(device: str, network: str) -> Figures:
     subject = find_subject(network, device)
     index = torch.cuda.current_device()
     config = subject.synthesis(precision="fp32")
-    gradient = Engine(subject.teacher, config, DeepInversion.terms, batches=1).gradient(None)
+    gradient = Engine(subject.teacher, config, config.terms, batches=1).gradient(None)
     images = torch.randn(
         subject.images, subject.teacher.config.input_shape[0], *subject.sizes[0], device=subject.device
     )

@@ -87,7 +87,7 @@ def run_step(step: Step, device: str, deadline_s: float, folder: Path, environme
     seconds = round(time.monotonic() - began, 2)
     told: Result = {"ok": False, "error": None, "figures": {}}
     if answer.exists():
-        told = json.loads(answer.read_text())
+        told = json.loads(answer.read_text(encoding="utf-8"))
     elif not late:
         told["error"] = f"the process ended with status {process.returncode} and without an answer"
     if late:
@@ -109,7 +109,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(output: Path) -> str:
-    text = output.read_text(errors="replace").strip()
+    text = output.read_text(errors="replace", encoding="utf-8").strip()
     return f"\n{text[-TAIL:]}" if text else ""
 
 

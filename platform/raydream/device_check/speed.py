@@ -10,7 +10,7 @@ from raydream.device_check.measuring import Loop, measure
 from raydream.device_check.plain_loop import PlainLoop
 from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import Subject, find_subject
-from raydream.losses.feature_statistics import frozen_copy
+from raydream.networks.observed import frozen_copy
 from raydream.synthesis import SYNTHESIZERS, Request
 from raydream.synthesis.stages import stages_of
 

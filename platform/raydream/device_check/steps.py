@@ -82,7 +82,7 @@ STEPS = (
     Step("resnet50_warm", "ResNet-50, compiled, warm cache", f"{_SPEED}:engine", 120, _LARGE | _COMPILED),
     Step("memory", "a tenth of the memory that a batch takes", f"{_HERE}.memory:limited", 60, _LARGE, _CUDA),
     Step("syncs", "where a distillation step waits for the GPU", f"{_HERE}.syncs:distillation_syncs", 45, needs=_CUDA),
-    Step("ray_student", "a Ray Train worker on the GPU", f"{_RUNTIME}:student", 120, needs=_RAY),
+    Step("ray_student", "a student's process on the GPU", f"{_RUNTIME}:student", 120, needs=_RAY),
     Step("ray_generators", "two generators on half a GPU each", f"{_RUNTIME}:generators", 120, needs=_RAY),
     Step("resnet50_bare_compiled", "ResNet-50, bare, compiled", f"{_SPEED}:bare", 150, _LARGE | _COMPILED, _CUDA),
 )

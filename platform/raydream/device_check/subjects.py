@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raydream.compute import use_device
-from raydream.config import CoefficientsConfig, StageConfig, SynthesisConfig, TeacherConfig
+from raydream.config import METHODS, CoefficientsConfig, StageConfig, SynthesisConfig, TeacherConfig
 from raydream.networks import build_teacher
 from raydream.teachers.teacher import Teacher, make_teacher
 
@@ -51,7 +51,7 @@ class Subject:
             "method": method,
             "batch_size": self.images,
             "iterations": self.updates,
-            "stages": () if method in ("dafl", "fast") else tuple(stages),
+            "stages": () if METHODS[method].learns else tuple(stages),
             "compile": "off",
             "coefficients": CoefficientsConfig(tv=1e-3, l2=1e-5, feature=1.0),
         }

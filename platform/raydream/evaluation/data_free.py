@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydream.losses.feature_statistics import ObservedNetwork, feature_statistics
+from raydream.losses.feature_statistics import FeatureDistances, feature_statistics
+from raydream.networks.observed import ObservedNetwork, WithFeatures, last_layer
 from raydream.teachers.teacher import Teacher
 
 CHUNK = 500
@@ -42,12 +43,12 @@ def feature_distance(teacher: Teacher, batches: Iterable[np.ndarray], first_bn: 
     Raises:
         ValueError: the teacher has no BN layer with running statistics.
     """
-    observed = ObservedNetwork(teacher.network)
-    distances = []
+    observed = ObservedNetwork(teacher.network, statistics=True)
+    distances, found = FeatureDistances(observed), []
     for images in batches:
-        _, statistics = observed(teacher.normalisation(torch.from_numpy(np.array(images))))
-        distances.append(float(feature_statistics(observed.distances(statistics), first_bn)))
-    return sum(distances) / len(distances)
+        seen = observed(teacher.normalisation(torch.from_numpy(np.array(images))))
+        found.append(float(feature_statistics(distances(seen.statistics), first_bn)))
+    return sum(found) / len(found)
 
 
 def diversity(teacher: Teacher, images: np.ndarray, targets: np.ndarray) -> float:
@@ -72,20 +73,17 @@ def diversity(teacher: Teacher, images: np.ndarray, targets: np.ndarray) -> floa
 
 @torch.no_grad()
 def features(teacher: Teacher, images: np.ndarray) -> Tensor:
-    """What enters the teacher's last linear layer, float32 [N,D]; the logits of a network without one.
+    """What enters the teacher's last layer, float32 [N,D]; the logits of a network without one (see `last_layer`).
 
     Args:
         images: uint8 [N,C,H,W].
     """
-    linear = [layer for layer in teacher.network.modules() if isinstance(layer, nn.Linear)]
-    seen: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0])) if linear else None
     try:
-        logits = [teacher.logits(pixels) for pixels in _chunks(images)]
-    finally:
-        if hook:
-            hook.remove()
-    return torch.cat(seen or logits).flatten(1).float()
+        before = last_layer(teacher.network, teacher.config.classes)
+    except ValueError:
+        return torch.cat([teacher.logits(pixels) for pixels in _chunks(images)])
+    both = WithFeatures(teacher.network, before)
+    return torch.cat([both(teacher.normalisation(pixels))[1] for pixels in _chunks(images)]).float()
 
 
 def _chunks(images: np.ndarray) -> Iterable[Tensor]:

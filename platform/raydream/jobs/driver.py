@@ -3,7 +3,9 @@
 import heapq
 import time
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.util.queue import Queue
@@ -12,21 +14,21 @@ from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.distill import Checked
+from raydream.jobs.job import JobRun
 from raydream.jobs.run_log import Chronicle
+from raydream.networks import build_student
 from raydream.reporting.progress import Display
-from raydream.runs.journal import Journal
-from raydream.runs.recorder import Recorder
-from raydream.runs.run_folder import RunFolder
 from raydream.runtime.buffer import Buffer, BufferPlan
-from raydream.runtime.evaluator import Evaluator
-from raydream.runtime.failures import own_error
+from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
+from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.images import images_of
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
 from raydream.runtime.student import StudentPlan
-from raydream.runtime.training import set_damaged_checkpoints_aside, train
+from raydream.runtime.training import StudentTraining
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
@@ -34,49 +36,54 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 # A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
-# A process of its own and no thread here: Ray crashes where a thread still waits when it is shut down.
-_train = ray.remote(num_cpus=0, max_retries=3)(train)
-_EvaluatorActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
-POLL_S = 0.1
+POLL_S = 0.2
+"""between two looks at what the processes have to say; a batch that is made is taken in at once"""
 
 
 class Driver:
     """One run on a Ray session that is up.
 
     Args:
-        config: of the run.
+        run: whose part this is.
         checked: what `check_run` found.
-        teacher: to invert.
-        folder: of the run.
-        recorder, display: where to tell what happens.
-        journal: where to note what was mended.
+        display: where to show how far it is.
     """
 
     def __init__(
         self,
-        config: DistillConfig,
+        run: JobRun[DistillConfig],
         checked: Checked,
-        teacher: Teacher,
-        folder: RunFolder,
-        recorder: Recorder,
         display: Display,
-        journal: Journal,
     ) -> None:
-        self._config, self._checked, self._teacher = config, checked, teacher
-        self._schedule, self._folder = checked.schedule, folder
-        self._recorder, self._journal = recorder, journal
-        self._store = ShardStore(folder.images)
+        self._config, self._checked = run.config, checked
+        self._schedule, self._folder = checked.schedule, run.folder
+        self._recorder, self._journal = run.recorder, run.journal
+        self._store = ShardStore(run.folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
-        self._chronicle = Chronicle(config, self._schedule, folder, len(committed), recorder, display)
+        self._chronicle = Chronicle(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
         self._trained = False
+        self._reports = Queue(
+            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        )
+        student, generators = self._config.student, self._config.generators
+        processes = [student.gpus] * student.workers + [generators.gpus] * generators.number
+        self._gpu_share_left = share_of_gpu_left(self._config.device, processes)
+        self._pool = GeneratorPool(self._generator_plan(), self._reports, self._journal.note, self._config)
 
-    def run(self) -> Snapshot:
+    def start_generators(self) -> None:
+        """Have the generators start, which takes seconds, while there is no teacher yet."""
+        self._pool.fit(more=bool(self._pending))
+
+    def run(self, teacher: Teacher) -> Snapshot:
         """Make all images and train the student.
+
+        Args:
+            teacher: to invert.
 
         Returns:
             the trained student.
@@ -84,14 +91,14 @@ class Driver:
         Raises:
             RaydreamError: a generator or the student failed for good.
         """
-        self._start()
+        self._start(teacher)
         try:
             while not self._done():
+                self._collect_batches()  # first, as generators can start while buffer and reports do
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
                     self._save()
-                self._collect_batches()
                 self._collect_measurements()
                 self._check_alive()
             assert self._snapshot is not None
@@ -103,9 +110,9 @@ class Driver:
         self._recorder.flush()
         self._folder.save()
 
-    def _start(self) -> None:
+    def _start(self, teacher: Teacher) -> None:
         config, schedule = self._config, self._schedule
-        self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        self._teacher_ref = ray.put(to_arrays(teacher.network))
         most_handles = batches_that_fit(config, object_store_bytes())
         buffer = BufferPlan(
             schedule,
@@ -116,10 +123,19 @@ class Driver:
             most_handles,
             config.buffer.stall_timeout_s,
         )
-        here = {"scheduling_strategy": beside_the_driver()}
-        self._buffer = _BufferActor.options(name="buffer", **here).remote(buffer)
+        self._buffer = _BufferActor.options(name="buffer", scheduling_strategy=beside_the_driver()).remote(buffer)
+        training = StudentPlan(
+            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
+        )
+        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
+            self._journal.note(f"{damage}, and the student starts anew")
+        self._training = StudentTraining(training, self._folder.checkpoints)
+        self._last_news = time.time()
+
+    def _generator_plan(self) -> GeneratorPlan:
+        config = self._config
         student = config.student if config.synthesis.competes else None
-        plan = GeneratorPlan(
+        return GeneratorPlan(
             self._folder.run,
             config.device,
             config.teacher,
@@ -129,22 +145,16 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
             reuse=config.reuse and str(Path(config.reuse).absolute()),
-            batches=schedule.total_batches,
+            batches=self._schedule.total_batches,
             lockstep=config.rounds.lockstep,
         )
-        processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        gpus = share_of_gpu_left(config.device, processes)
-        evaluator = _EvaluatorActor.options(name="evaluator", num_gpus=gpus, **here)
-        self._evaluator = evaluator.remote(config, self._folder.images, gpus)
-        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
-        training = StudentPlan(
-            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
-        )
-        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
-            self._journal.note(f"{damage}, and the student starts anew")
-        self._training = _train.options(**here).remote(training, self._folder.checkpoints)
-        self._last_news = time.time()
+
+    @cached_property
+    def _evaluator(self) -> Any:
+        """Started when there is something to measure: the processes that make images and learn start first."""
+        config = self._config
+        build = partial(build_student, config.student, config.teacher)
+        return start_evaluator(config, build, self._gpu_share_left, self._folder.images)
 
     def _done(self) -> bool:
         learned = self._snapshot is not None and self._snapshot.step == self._schedule.total_steps
@@ -172,7 +182,7 @@ class Driver:
             if source is not None and not self._store.has(source):  # damaged, and being made again
                 heapq.heappush(self._pending, batch)
                 break
-            self._pool.start(order, snapshot, source)
+            self._pool.start(order, self._teacher_ref, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
         self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 
@@ -193,7 +203,8 @@ class Driver:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._last_news = time.time()
-            self._chronicle.batch_made(made.batch, made.receipt)
+            shown = images_of(made.batch, made.images, self._store) if made.batch.index == 0 else None
+            self._chronicle.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
 
@@ -230,12 +241,7 @@ class Driver:
             self._chronicle.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
-        if not self._trained and ray.wait([self._training], timeout=0)[0]:
-            try:
-                ray.get(self._training)
-            except ray.exceptions.RayError as error:
-                raise own_error(error, "the student failed") from error
-            self._trained = True
+        self._trained = self._training.done()
         if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,24 +20,23 @@ from raydream.applications.continual.results import FIGURES, Results, figures_of
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
-from raydream.config.conversion import as_dict
 from raydream.errors import DivergenceError, RaydreamError, first_line
 from raydream.jobs.checks.extend import CheckedContinual, check_continual
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_teacher
 from raydream.reporting.continual_report import write_continual_report
-from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import printer, result_table
-from raydream.runs import run_folder
+from raydream.reporting.cost import hours
+from raydream.reporting.progress import printer
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
-from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import ExtendSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
 from raydream.runtime.placement import check_workers
-from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.store.atomic import write_aside, write_json
 from raydream.store.folders import Folder
@@ -93,59 +91,33 @@ def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
 _take_task = ray.remote(max_retries=3)(_take)
 
 
-def learn(command: Command[ContinualConfig]) -> dict[str, Any]:
-    """Teach a network new classes by all methods, or go on with it; returns the summary, also in the run folder.
+def extend(command: Command[ContinualConfig]) -> ExtendSummary:
+    """Teach a network new classes by all methods, or resume; see `carry_out`."""
+    return carry_out(JOB, command)
 
-    Raises:
-        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
-            is joined is known later.
-        RaydreamError: no course came to its end, or a process failed for good; it can be resumed.
-    """
-    began_at, config, console = time.time(), command.config, Console()
+
+def _check(config: ContinualConfig, resumed: RunFolder | None, say: Say) -> tuple[ContinualConfig, CheckedContinual]:
     if is_local():
         nodes = machine_nodes([config.student])
         check_workers(config, 0.0, nodes)
         if notice := idle_gpus(config.device, {"student.gpus": config.student.gpus}, nodes):
-            printer(console)(notice)
-    checked = check_continual(config, with_kept_teacher(config.teacher, command.resumed))
-    folder = command.folder()
-    with run_folder.held(folder):
-        printer(console)(f"run {folder.run} in {folder.shown()}")
-        summary = run_folder.read_summary(folder)
-        if summary is None:
-            summary = _run(config, checked, folder, began_at, console)
-        write_continual_report(folder, config, summary, Results(_place(folder)))
-    _show(summary, folder, console)
-    return summary
+            say(notice)
+    return config, check_continual(config, with_kept_teacher(config.teacher, resumed))
 
 
-def _run(
-    config: ContinualConfig, checked: CheckedContinual, folder: RunFolder, began_at: float, console: Console
-) -> dict[str, Any]:
-    say = printer(console)
-    device, recipe = (
-        device_of_driver(config.device, [config.student.gpus]),
-        (config.teacher, config.training, config.data),
-    )
-    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
-    with recording(folder, began_at, say) as (recorder, journal):
-        with contextlib.ExitStack() as session:
-            with recorder.stage("start"):
-                check = partial(check_workers, config, 0.0)
-                session.enter_context(ray_session(check, [config.student], folder.run))
-            with recorder.stage("courses"):
-                before = _before(config, checked, teacher)
-                failed = _Courses(config, checked, teacher, folder).run(console, partial(_record, recorder, before))
-        for (method, seed), reason in failed.items():
-            journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
-        summary = _summarise(config, checked, before, folder, recorder)
-        summary |= {"teacher_fingerprint": teacher.fingerprint, "student": _save_student(config, folder, journal)}
-        figures = {
-            f"{method}/{name}": values[name] for method, values in summary["methods"].items() for name in FIGURES
-        }
-        recorder.hyper_parameters(as_dict(config), figures)
-    write_json(folder.summary, summary)
-    return summary
+def _make(run: JobRun[ContinualConfig], checked: CheckedContinual) -> ExtendSummary:
+    config = run.config
+    teacher = run.teacher(checked.teacher, device_of_driver(config.device, [config.student.gpus]))
+    with contextlib.ExitStack() as session:
+        with run.stage("start"):
+            session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
+        with run.stage("courses"):
+            before = _before(config, checked, teacher)
+            courses = _Courses(config, checked, teacher, run.folder)
+            failed = courses.run(run.console, partial(_record, run.recorder, before))
+    for (method, seed), reason in failed.items():
+        run.journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
+    return _summarize(run, checked, before, teacher)
 
 
 def _place(folder: RunFolder) -> Folder:
@@ -217,11 +189,11 @@ def _before(config: ContinualConfig, checked: CheckedContinual, teacher: Teacher
     return confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
 
 
-def _summarise(
-    config: ContinualConfig, checked: CheckedContinual, before: np.ndarray, folder: RunFolder, recorder: Recorder
-) -> dict[str, Any]:
-    """The final figures; accuracies are shares in [0, 1] of real test images."""
-    results, sizes = Results(_place(folder)), _sizes(config)
+def _summarize(
+    run: JobRun[ContinualConfig], checked: CheckedContinual, before: np.ndarray, teacher: Teacher
+) -> ExtendSummary:
+    config, folder, sizes = run.config, run.folder, _sizes(run.config)
+    results = Results(_place(folder))
     methods, tables = {}, []
     for method in config.methods:
         courses, confusions, seconds = [], [], []
@@ -233,7 +205,7 @@ def _summarise(
             tables.append(table_of(method, seed, courses[-1]["steps"]))
             confusions.append(np.array(steps[-1]["confusion"]))
             seconds.append(sum(step["seconds"] for step in steps))
-            _record(recorder, before, config, results, method, seed)
+            _record(run.recorder, before, config, results, method, seed)
         if courses:
             confusion = np.sum(confusions, 0).tolist()
             methods[method] = summarised(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
@@ -241,21 +213,20 @@ def _summarise(
         raise RaydreamError(f"not one course came to its end; {folder.shown(folder.journal.name)} says why")
     table = pd.concat(tables, ignore_index=True)
     write_aside(folder.path / "courses.parquet", lambda aside: table.to_parquet(aside, index=False))
-    return {
-        "methods": methods,
-        "seed": config.seed,
-        "seeds": config.seeds,
-        "data": [each.name for each in (config.data, *config.steps)],
-        "classes_by_group": sizes,
-        "teacher_accuracy": float(np.trace(before) / before.sum()),
-        "test_images": sum(len(group.test.labels) for group in checked.groups),
-        "new_images": [len(group.train.labels) for group in checked.groups[1:]],
-        "images_per_class": config.images_per_class,
-        "wall_s": recorder.time_s(time.time()),
-        "seconds_by_stage": recorder.seconds_by_stage(),
+    return ExtendSummary(
+        methods=methods,
+        seed=config.seed,
+        seeds=config.seeds,
+        data=[each.name for each in (config.data, *config.steps)],
+        classes_by_group=sizes,
+        teacher_accuracy=float(np.trace(before) / before.sum()),
+        test_images=sum(len(group.test.labels) for group in checked.groups),
+        new_images=[len(group.train.labels) for group in checked.groups[1:]],
+        images_per_class=config.images_per_class,
         **hours(*((step["seconds"], 1, config.student) for each in _courses(config) for step in results.steps(*each))),
-        **machine_text(),
-    }
+        teacher_fingerprint=teacher.fingerprint,
+        student=_save_student(config, folder, run.journal),
+    )
 
 
 def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) -> str | None:
@@ -308,12 +279,28 @@ def _record(
     recorder.flush()
 
 
-def _show(summary: dict[str, Any], folder: RunFolder, console: Console) -> None:
+def _report(folder: RunFolder, config: ContinualConfig, summary: ExtendSummary) -> None:
+    write_continual_report(folder, config, summary, Results(_place(folder)))
+
+
+def _rows(summary: ExtendSummary) -> dict[str, str]:
     rows = {"": "all classes, old and new ones; forgetting"}
-    for method, values in summary["methods"].items():
-        told = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
-        rows[method] = f"{told}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
-    rows |= {"seconds": f"{summary['wall_s']:.0f}", **cost_rows(summary)}
-    if summary["student"] is not None:
-        rows["network"] = f"run:{folder.shown()}, that of {summary['student']}"
-    console.print(result_table(rows | {"report": folder.shown(folder.report.name)}))
+    for method, values in summary.methods.items():
+        shares = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
+        rows[method] = f"{shares}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
+    return rows if summary.student is None else rows | {"network kept": f"that of {summary.student}"}
+
+
+def _figures(summary: ExtendSummary) -> dict[str, float]:
+    return {f"{method}/{name}": values[name] for method, values in summary.methods.items() for name in FIGURES}
+
+
+JOB = Job(
+    name="extend",
+    check=_check,
+    make=_make,
+    rows=_rows,
+    report=_report,
+    files={"network": "student.safetensors", "courses": "courses.parquet", "report": "report.html"},
+    figures=_figures,
+)

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -28,23 +28,22 @@ from raydream.jobs.checks.reproduce import (
     make_library,
     verifiers_of,
 )
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
+from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.progress import printer
 from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
 from raydream.reproduction.estimate import estimated
 from raydream.reproduction.report import write_table
-from raydream.reproduction.results import HEADLINES, Results, rows_of, shown
+from raydream.reproduction.results import HEADLINES, Results, Row, in_summary, rows_of, shown
 from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
-from raydream.runs import run_folder
 from raydream.runs.journal import Journal
-from raydream.runs.recorder import Recorder
-from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import ReproduceSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import TaskProgress, Teller
-from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, folder_at
@@ -122,7 +121,7 @@ def _split(split: Split | None) -> Split:
     return split
 
 
-def _make(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
+def _make_images(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
     """Make a set of images; where its process is lost, Ray begins it again, and it goes on from its batches.
 
     Returns:
@@ -166,66 +165,59 @@ def _fill(plan: TablePlan, name: str, key: str, cell: Cell, basis: str, images: 
     return None
 
 
-_make_task = ray.remote(max_retries=3)(_make)
+_make_task = ray.remote(max_retries=3)(_make_images)
 _fill_task = ray.remote(max_retries=3)(_fill)
 
 
-def reproduce(command: Command[ReproduceConfig]) -> dict[str, Any] | None:
-    """Make a table, or go on with it; returns the summary, also in the run folder; None where only its cost was asked.
+@dataclass(frozen=True)
+class _Checked:
+    """A table's cells in order, and what the checks found out."""
 
-    Raises:
-        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
-            is joined is known later.
-        RaydreamError: no cell came to its end, or a process failed for good; it can be resumed.
-    """
-    began_at, config, console = time.time(), command.config, Console()
-    say, cells = printer(console), cells_of(config)
+    cells: list[Cell]
+    table: CheckedTable
+
+
+def reproduce(command: Command[ReproduceConfig]) -> ReproduceSummary | None:
+    """Make a table, or resume; see `carry_out`. None where only its cost was asked for."""
+    config, say = command.config, printer(Console())
     if config.estimate or (config.scale == "paper" and command.resumed is None):
-        for line in estimated(config, cells).lines():
+        for line in estimated(config, cells_of(config)).lines():
             say(line)
         if config.estimate:
             return None
+    return carry_out(JOB, command)
+
+
+def _check(config: ReproduceConfig, resumed: RunFolder | None, say: Say) -> tuple[ReproduceConfig, _Checked]:
+    cells = cells_of(config)
     if is_local():
         nodes = machine_nodes([])
         check_room(config, nodes)
         if notice := idle_gpus(config.device, {"gpus": config.gpus}, nodes):
             say(notice)
-    checked = check_table(config, cells, with_kept_teacher(config.teacher, command.resumed))
+    checked = check_table(config, cells, with_kept_teacher(config.teacher, resumed))
     if config.library is not None:
         make_library(config.library)
-    folder = command.folder()
-    with run_folder.held(folder):
-        say(f"run {folder.run} in {folder.shown()}")
-        summary = run_folder.read_summary(folder)
-        if summary is None:
-            summary = _run(config, cells, checked, folder, began_at, console)
-    say((folder.path / "table.md").read_text(encoding="utf-8"))
-    say(f"report: {folder.shown(folder.report.name)}")
-    return summary
+    return config, _Checked(cells, checked)
 
 
-def _run(
-    config: ReproduceConfig,
-    cells: list[Cell],
-    checked: CheckedTable,
-    folder: RunFolder,
-    began_at: float,
-    console: Console,
-) -> dict[str, Any]:
-    say = printer(console)
-    device, recipe = device_of_driver(config.device, [config.gpus]), (config.teacher, config.training, config.data)
-    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
+def _make(run: JobRun[ReproduceConfig], checked: _Checked) -> ReproduceSummary:
+    config, device = run.config, device_of_driver(run.config.device, [run.config.gpus])
+    teacher = run.teacher(checked.table.teacher, device)
     verifiers = [
         loaded or trained_teacher(described, _training(config, index), config.data, device=device)[0]
-        for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.verifiers, strict=True))
+        for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.table.verifiers, strict=True))
     ]
-    with recording(folder, began_at, say) as (recorder, journal):
-        with contextlib.ExitStack() as session:
-            with recorder.stage("start"):
-                session.enter_context(ray_session(partial(check_room, config), [], folder.run))
-            with recorder.stage("cells"):
-                filled = _Table(config, cells, checked, teacher, verifiers, folder).run(console, journal)
-        return _summarise(config, filled, teacher, folder, recorder)
+    with contextlib.ExitStack() as session:
+        with run.stage("start"):
+            session.enter_context(ray_session(partial(check_room, config), [], run.folder.run))
+        with run.stage("cells"):
+            table = _Table(config, checked.cells, checked.table, teacher, verifiers, run.folder)
+            filled = table.run(run.console, run.journal)
+    rows = rows_of(filled, config.table)
+    summary = run.timed(_summarize(config, rows, filled, teacher))
+    write_table(run.folder, config, rows, filled, summary)
+    return summary
 
 
 def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
@@ -318,22 +310,41 @@ class _Table:
         return f"{cell}: {name} {figure}, {filled.seconds:.0f} s"
 
 
-def _summarise(
-    config: ReproduceConfig, filled: list[tuple[Cell, Filled]], teacher: Teacher, folder: RunFolder, recorder: Recorder
-) -> dict[str, Any]:
-    rows = rows_of(filled, config.table)
-    facts = {
-        "table": config.table,
-        "scale": config.scale,
-        "seeds": config.seeds,
-        "data": config.data.name,
-        "teacher": config.teacher.network,
-        "teacher_fingerprint": teacher.fingerprint,
-        "measured_on": filled[0][1].facts["measured_on"],
-        "date": date.today().isoformat(),
-        "cell_seconds": sum(each.seconds for _, each in filled),
-        "wall_s": recorder.time_s(time.time()),
-        "seconds_by_stage": recorder.seconds_by_stage(),
-        **machine_text(),
-    }
-    return write_table(folder, config, rows, filled, facts)
+def _summarize(
+    config: ReproduceConfig, rows: Sequence[Row], filled: Sequence[tuple[Cell, Filled]], teacher: Teacher
+) -> ReproduceSummary:
+    return ReproduceSummary(
+        table=config.table,
+        scale=config.scale,
+        seeds=config.seeds,
+        headline=HEADLINES[config.table] or next(reversed(rows[0].figures)),
+        figures=in_summary(rows),
+        paper={row.name: row.paper for row in rows if row.paper},
+        data=config.data.name,
+        teacher=config.teacher.network,
+        teacher_fingerprint=teacher.fingerprint,
+        measured_on=filled[0][1].facts["measured_on"],
+        date=date.today().isoformat(),
+        cell_seconds=sum(each.seconds for _, each in filled),
+    )
+
+
+def _rows(summary: ReproduceSummary) -> dict[str, str]:
+    best = summary.main
+    return {"table": f"{summary.table} at scale {summary.scale}, {summary.seeds} seeds", "best": str(best)}
+
+
+def _report(folder: RunFolder, config: ReproduceConfig, summary: ReproduceSummary) -> None:
+    """Show the table; its page was written with the cells."""
+    printer(Console())((folder.path / "table.md").read_text(encoding="utf-8"))
+
+
+JOB = Job(
+    name="reproduce",
+    check=_check,
+    make=_make,
+    rows=_rows,
+    report=_report,
+    files={"table": "table.parquet", "report": "report.html"},
+    figures=None,
+)

@@ -2,17 +2,18 @@
 
 import time
 
+import numpy as np
+
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
+from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Display
 from raydream.runs.recorder import Place, Recorder
-from raydream.runs.run_folder import RunFolder
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.schedule import Schedule
 from raydream.store.records import BatchId
-from raydream.store.shards import ShardStore
 from raydream.synthesis.stages import learning_rate_at, updates_of
 
 TOLD_WHOLE = 8
@@ -45,22 +46,21 @@ class Chronicle:
     """Keeps count of a run's batches and steps, and tells them to whoever looks on.
 
     Args:
-        config, schedule, folder: of the run.
+        run: that it is told of.
+        schedule: of its batches.
         committed: batches that were there when this session began.
-        recorder, display: where to tell it.
+        display: where to show it.
     """
 
     def __init__(
         self,
-        config: DistillConfig,
+        run: JobRun[DistillConfig],
         schedule: Schedule,
-        folder: RunFolder,
         committed: int,
-        recorder: Recorder,
         display: Display,
     ) -> None:
-        self._config, self._schedule, self._store = config, schedule, ShardStore(folder.images)
-        self._recorder, self._display, self._metrics = recorder, display, RunMetrics(folder.run)
+        self._config, self._schedule = run.config, schedule
+        self._recorder, self._display, self._metrics = run.recorder, display, RunMetrics(run.folder.run)
         self._committed = self._found = committed
         self._step: int | None = None
         self._student_restarts = 0
@@ -71,8 +71,12 @@ class Chronicle:
         """A generator is so far with a batch."""
         self._display.state.making[str(progress.batch)] = progress.share
 
-    def batch_made(self, batch: BatchId, receipt: Receipt) -> None:
-        """A batch is committed."""
+    def batch_made(self, batch: BatchId, receipt: Receipt, shown: np.ndarray | None) -> None:
+        """A batch is committed.
+
+        Args:
+            shown: its images, uint8 [N,C,H,W], where TensorBoard is to have them.
+        """
         made, recorder, now = receipt.provenance, self._recorder, time.time()
         self._committed += 1
         self._display.state.making.pop(str(batch), None)
@@ -95,8 +99,8 @@ class Chronicle:
             self._metrics.set("staleness_steps", last["staleness_steps"])
         for name, value in last.items():
             recorder.point(now, source, name, value, step=step, event_step=position, place=place)
-        if batch.index == 0:
-            recorder.grid("images", self._store.read(batch).images, batch.round)
+        if shown is not None:
+            recorder.grid("images", shown, batch.round)
 
     def student_reported(self, report: StudentReport) -> None:
         """The student has got further, or was begun anew where it had been before."""

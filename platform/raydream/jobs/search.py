@@ -1,37 +1,35 @@
 """The job that searches an experiment's settings; what comes out is a file that jobs/distill.py takes."""
 
 import contextlib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 
 from raydream.cli import Command
 from raydream.config import SearchConfig
 from raydream.errors import RaydreamError
 from raydream.jobs.checks.search import CheckedSearch, check_search, check_trial_fits
-from raydream.jobs.teacher import keep_teacher, with_kept_teacher
-from raydream.reporting.cost import cost_rows, hours
+from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.jobs.teacher import with_kept_teacher
+from raydream.reporting.cost import hours
 from raydream.reporting.hyper_parameters import write_hyper_parameters
-from raydream.reporting.progress import Counter, printer, result_table
+from raydream.reporting.progress import Counter
 from raydream.reporting.search_report import write_search_report
-from raydream.runs import run_folder
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import SearchSummary
 from raydream.runtime.exam import make_exam
 from raydream.runtime.gpus import idle_gpus
-from raydream.runtime.session import device_of_driver, is_local, machine_nodes, machine_text, ray_session
+from raydream.runtime.session import device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.trial import TrialPlan
 from raydream.runtime.trials import Search, run_trials
 from raydream.search.candidates import make_sampler
 from raydream.search.metrics import MEASURES, measured, metric_of
-from raydream.search.space import Space, experiment, full_scale, shown
+from raydream.search.space import experiment, full_scale, shown, space_of
 from raydream.search.trials import Trials
-from raydream.store.atomic import write_aside, write_json
+from raydream.store.atomic import write_aside
 from raydream.store.yaml_files import write_yaml
 from raydream.teachers.teacher import Teacher, to_arrays
 
@@ -40,85 +38,67 @@ BEST = "best.yaml"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is made of trials.
+class CheckedTrials:
+    """What trials are to be run, and what the checks found out.
 
     Attributes:
+        config: of the trials.
         split: of real data on which students are measured.
         chooses: whether the best trial's settings are kept as best.yaml, on which `split` must not be test.
-        summarise: the final figures, from configuration, folder and trials; raises RaydreamError where there are none.
-        report: writes the page.
-        rows: of the table at the end.
     """
 
+    config: SearchConfig
+    checked: CheckedSearch
     split: str
     chooses: bool
-    summarise: Callable[[SearchConfig, RunFolder, Trials], dict[str, Any]]
-    report: Callable[[RunFolder, SearchConfig, Space, Trials, dict[str, Any]], Path]
-    rows: Callable[[dict[str, Any], RunFolder], dict[str, str]]
 
 
-def search(command: Command[SearchConfig]) -> dict[str, Any]:
-    """Search the settings of an experiment, or go on with it; see `carry_out`."""
-    return carry_out(command, command.config, Job("validation", True, _summarise, write_search_report, _rows))
+def search(command: Command[SearchConfig]) -> SearchSummary:
+    """Search the settings of an experiment, or resume; see `carry_out`."""
+    return carry_out(JOB, command)
 
 
-def carry_out(command: Command[Any], config: SearchConfig, job: Job) -> dict[str, Any]:
-    """Run trials, or those that are missing; returns the summary, which is also in the run folder.
-
-    Args:
-        command: for its folder.
-        config: of the trials.
-
-    Raises:
-        InputError: before Ray starts and before anything is written.
-        RaydreamError: no trial came to its end.
-    """
-    began_at, console = time.time(), Console()
+def check_trials(config: SearchConfig, resumed: RunFolder | None, say: Say, split: str, chooses: bool) -> CheckedTrials:
+    """See that trials can be run; see `CheckedTrials`. Raises InputError."""
     if is_local():
         nodes = machine_nodes([])
         check_trial_fits(config, nodes)
         if notice := idle_gpus(config.device, {"trial.gpus": config.trial.gpus}, nodes):
-            printer(console)(notice)
-    checked = check_search(config, with_kept_teacher(config.teacher, command.resumed))
-    folder = command.folder()
-    with run_folder.held(folder):
-        trials = Trials(folder.path / "trials.jsonl")
-        summary = run_folder.read_summary(folder)
-        if summary is None:
-            _run(config, checked, folder, trials, job, console)
-            _write_tables(folder, trials.table(metric_of(config)))
-            wall = {"wall_s": time.time() - began_at, **machine_text()}
-            summary = job.summarise(config, folder, trials) | wall
-            write_json(folder.summary, summary)
-        report = job.report(folder, config, checked.space, trials, summary)
-    told = {"seconds": f"{summary['wall_s']:.0f}", **cost_rows(summary), "report": folder.shown(report.name)}
-    console.print(result_table(job.rows(summary, folder) | told))
-    return summary
+            say(notice)
+    return CheckedTrials(config, check_search(config, with_kept_teacher(config.teacher, resumed)), split, chooses)
 
 
-def _run(
-    config: SearchConfig, checked: CheckedSearch, folder: RunFolder, trials: Trials, job: Job, console: Console
-) -> None:
-    say = printer(console)
-    say(f"search {folder.run} in {folder.shown()}")
-    device, recipe = (
-        device_of_driver(config.device, [config.trial.gpus]),
-        (config.teacher, config.training, config.data),
-    )
-    teacher = keep_teacher(checked.teacher, recipe, folder, say, device)
+def run_all(run: JobRun[Any], checked: CheckedTrials) -> Trials:
+    """Run the trials that are missing, and write their tables; raises RaydreamError."""
+    config, folder = checked.config, run.folder
+    trials = trials_of(folder)
+    teacher = run.teacher(checked.checked.teacher, device_of_driver(config.device, [config.trial.gpus]))
     (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by who writes it, and its parent is not
     with contextlib.ExitStack() as session:
-        session.enter_context(ray_session(partial(check_trial_fits, config), [], folder.run))
-        exam = None
-        if "exam_agreement" in measured(config):
-            say("making the exam's images")
-            exam = make_exam(config, checked.space, teacher, folder.place / "exam")
-        plan = _plan(config, checked, teacher, folder, job.split, exam)
-        counter = session.enter_context(Counter("trials", _ended(trials), checked.trials, console))
-        sampler = make_sampler(config.searcher, checked.space, checked.trials, config.seed)
-        tell = _Teller(config, folder, trials, counter, job.chooses)
-        run_trials(Search(config, checked.space, checked.trials, sampler, trials, tell.ended, tell.reported), plan)
+        with run.stage("start"):
+            session.enter_context(ray_session(partial(check_trial_fits, config), [], folder.run))
+        with run.stage("trials"):
+            _run_missing(run, checked, teacher, trials)
+    _write_tables(folder, trials.table(metric_of(config)))
+    return trials
+
+
+def trials_of(folder: RunFolder) -> Trials:
+    """The trials of a search."""
+    return Trials(folder.path / "trials.jsonl")
+
+
+def _run_missing(run: JobRun[Any], checked: CheckedTrials, teacher: Teacher, trials: Trials) -> None:
+    config, found, folder = checked.config, checked.checked, run.folder
+    exam = None
+    if "exam_agreement" in measured(config):
+        run.say("making the exam's images")
+        exam = make_exam(config, found.space, teacher, folder.place / "exam")
+    plan = _plan(config, found, teacher, folder, checked.split, exam)
+    sampler = make_sampler(config.searcher, found.space, found.trials, config.seed)
+    with Counter("trials", _ended(trials), found.trials, run.console) as counter:
+        tell = _Teller(config, folder, trials, counter, checked.chooses)
+        run_trials(Search(config, found.space, found.trials, sampler, trials, tell.ended, tell.reported), plan)
 
 
 def _plan(
@@ -209,28 +189,52 @@ def spent(config: SearchConfig, trials: Trials) -> dict[str, Any]:
     }
 
 
-def _summarise(config: SearchConfig, folder: RunFolder, trials: Trials) -> dict[str, Any]:
+def _check(config: SearchConfig, resumed: RunFolder | None, say: Say) -> tuple[SearchConfig, CheckedTrials]:
+    return config, check_trials(config, resumed, say, split="validation", chooses=True)
+
+
+def _make(run: JobRun[SearchConfig], checked: CheckedTrials) -> SearchSummary:
+    config, trials = run.config, run_all(run, checked)
     counted, best = spent(config, trials), trials.best(metric_of(config))
     assert best is not None
-    write_best(folder.path / BEST, config, trials, best)
-    write_hyper_parameters(folder.tensorboard, trials, metric_of(config))
-    return counted | {
-        "split": "validation" if metric_of(config) == "accuracy" else None,
-        "searcher": config.searcher,
-        "scheduler": config.scheduler,
-        "best_trial": best,
-        "best_value": trials[best].reports[-1][metric_of(config)],
-        "best_settings": trials[best].point,
-    }
+    write_best(run.folder.path / BEST, config, trials, best)
+    write_hyper_parameters(run.folder.tensorboard, trials, metric_of(config))
+    return SearchSummary(
+        **counted,
+        split="validation" if metric_of(config) == "accuracy" else None,
+        searcher=config.searcher,
+        scheduler=config.scheduler,
+        best_trial=best,
+        best_value=trials[best].reports[-1][metric_of(config)],
+        best_settings=trials[best].point,
+    )
 
 
-def _rows(summary: dict[str, Any], folder: RunFolder) -> dict[str, str]:
-    counts = ", ".join(f"{summary[f'trials_{status}']} {status}" for status in ("done", "stopped", "failed"))
+def _report(folder: RunFolder, config: SearchConfig, summary: SearchSummary) -> None:
+    write_search_report(folder, config, space_of(config), trials_of(folder), summary)
+
+
+def _rows(summary: SearchSummary) -> dict[str, str]:
+    counts = f"{summary.trials_done} done, {summary.trials_stopped} stopped, {summary.trials_failed} failed"
     return {
-        "trials": f"{summary['trials']}: {counts}",
-        "best": f"trial {summary['best_trial']}, {summary['metric']} {summary['best_value']:.4g}",
-        "its settings": shown(summary["best_settings"]),
-        "updates": f"{summary['updates']} of the pixels of a batch, over all trials",
-        "go on with": f"python jobs/distill.py --config {folder.shown(BEST)}",
-        "tables": f"{folder.shown('trials.parquet')}, {folder.shown('reports.parquet')}",
+        "trials": f"{summary.trials}: {counts}",
+        "best": f"trial {summary.best_trial}, {summary.metric} {summary.best_value:.4g}",
+        "its settings": shown(summary.best_settings),
+        "updates": f"{summary.updates} of the pixels of a batch, over all trials",
     }
+
+
+JOB = Job(
+    name="search",
+    check=_check,
+    make=_make,
+    rows=_rows,
+    report=_report,
+    files={
+        "best experiment": BEST,
+        "trials": "trials.parquet",
+        "reports of trials": "reports.parquet",
+        "report": "search.html",
+    },
+    figures=None,
+)

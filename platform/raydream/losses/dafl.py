@@ -1,12 +1,8 @@
 """DAFL's losses, by which a generator network is trained against a teacher alone (Chen et al., ICCV 2019)."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-
-from raydream.losses.feature_statistics import frozen_copy
 
 
 def one_hot(logits: Tensor) -> Tensor:
@@ -47,48 +43,3 @@ def information_entropy(prediction: Tensor) -> Tensor:
     """
     summands: Tensor = torch.special.xlogy(prediction, prediction)
     return summands.sum()
-
-
-class FeatureNetwork(nn.Module):
-    """A frozen copy of a network that also tells what enters its last layer.
-
-    Args:
-        network: is copied, frozen and put in eval mode; its last layer is the last one defined, linear or a
-            convolution, that has as many outputs as there are classes.
-        classes: K.
-
-    Raises:
-        ValueError: there is no such layer.
-    """
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.network = frozen_copy(network)
-        heads = [layer for layer in self.network.modules() if _outputs(layer) == classes]
-        if not heads:
-            raise ValueError(f"the network has no linear layer and no convolution with {classes} outputs")
-        self._seen: list[Tensor | None] = [None]
-        heads[-1].register_forward_pre_hook(self._observe)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [N,C,H,W] to logits [N,K] and what entered the last layer, [N,D].
-
-        Raises:
-            ValueError: that layer was not run in this pass.
-        """
-        try:
-            logits = self.network(x)
-        finally:
-            (found,), self._seen = self._seen, [None]
-        if found is None:
-            raise ValueError("the layer with as many outputs as there are classes is not run in eval mode")
-        return logits, found.flatten(1)
-
-    def _observe(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._seen[0] = inputs[0]
-
-
-def _outputs(layer: nn.Module) -> int:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    return layer.out_channels if isinstance(layer, nn.Conv2d) else 0

@@ -49,10 +49,12 @@ class Term:
             at once; outputs: a mean over images of what the networks say of each; features: the statistics of all
             images together; prediction: the mean probabilities of all images together.
         value: the term itself, a scalar.
+        activations: whether it looks at what entered the teacher's last layer, which is observed for such terms alone.
     """
 
     of: Source
     value: Callable[[Observation, SynthesisConfig], Tensor]
+    activations: bool = False
 
 
 def _needed(value: Tensor | None, what: str) -> Tensor:
@@ -100,7 +102,7 @@ TERMS: dict[str, Term] = {
     "feature": Term("features", _feature),
     "competition": Term("outputs", _competition),
     "one_hot": Term("outputs", _one_hot),
-    "activation": Term("outputs", _activation),
+    "activation": Term("outputs", _activation, activations=True),
     "information_entropy": Term("prediction", _information_entropy),
 }
 
@@ -135,3 +137,7 @@ class Objective:
     def has(self, source: Source) -> bool:
         """Whether any term is of this source."""
         return any(TERMS[name].of == source for name in self.weights)
+
+    def of_activations(self) -> list[str]:
+        """Names of the terms that look at what entered the teacher's last layer."""
+        return [name for name in self.weights if TERMS[name].activations]

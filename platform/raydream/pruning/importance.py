@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.pruned import width_of
 from raydream.pruning.streams import Stream
 from raydream.seeds import generator

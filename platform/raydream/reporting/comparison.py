@@ -12,11 +12,11 @@ from matplotlib.ticker import PercentFormatter
 
 from raydream.errors import InputError, ShardError
 from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labelled_grid, panel_grid
-from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
+from raydream.reporting.page import Page, Picture, Section, grid_picture, pictures, write_page
 from raydream.runs import run_folder
-from raydream.runs.catalogue import shown_figure
 from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
 from raydream.runs.run_list import ListedRun, read_run
+from raydream.runs.summaries import shown_figure
 from raydream.store.folders import folder_at
 from raydream.store.records import ImageBatch
 from raydream.terminal import printable
@@ -59,14 +59,10 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
         else (name, "–", f"no main figure: it is {run.state}")
         for name, run in zip(names, listed, strict=True)
     ]
-    return write_page(
-        path,
+    page = Page(
         title="Runs beside each other",
         run=", ".join(names),
         accuracies=tiles,
-        facts=[],
-        stages=[],
-        mended=[],
         sections=[
             Section("Final figures", _FIGURES, [], _figure_rows(names, listed)),
             Section("Settings that differ", _SETTINGS, [], _setting_rows(names, listed)),
@@ -75,10 +71,8 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
             Section("Pictures side by side", _PICTURES, grids),
             Section("Left out", _LEFT_OUT, [], [["run", "reason"], *map(list, damage.items())] if damage else None),
         ],
-        config="",
-        versions={},
-        machine=None,
     )
+    return write_page(path, page)
 
 
 def short_names(runs: Sequence[str]) -> list[str]:

@@ -8,35 +8,32 @@ from raydream.applications.continual.results import FIGURES, Results
 from raydream.config import ContinualConfig
 from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
 from raydream.reporting.cost import cost_rows
-from raydream.reporting.page import Section, pictures, write_page
-from raydream.reporting.report import mended_rows, stage_rows
-from raydream.runs.journal import read_journal
+from raydream.reporting.page import Section, page_of_run, pictures, write_page
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import ExtendSummary
 
 
 def write_continual_report(
-    folder: RunFolder, config: ContinualConfig, summary: dict[str, Any], results: Results
+    folder: RunFolder, config: ContinualConfig, summary: ExtendSummary, results: Results
 ) -> Path:
     """Write report.html of a run that is done; raises OSError.
 
     Returns:
         its path.
     """
-    methods, seed = summary["methods"], config.seed
+    methods, seed = summary.methods, config.seed
     curves = {method: [step["curve"] for step in results.steps(method, seed)] for method in methods}
     made = {method: results.images(method, seed, 1) for method in methods}
     images = {method: each for method, each in made.items() if each is not None}
-    on = f"{summary['test_images']:,} real test images of all classes, mean over seeds: "
-    return write_page(
-        folder.report,
-        title=f"Continual: {config.experiment}",
-        run=folder.shown().rpartition("/")[2],
+    on = f"{summary.test_images:,} real test images of all classes, mean over seeds: "
+    page = page_of_run(
+        folder,
+        f"Continual: {config.experiment}",
+        summary,
         accuracies=[
             (method, _percent(values["accuracy_all"]), f"{on}{values['courses']}") for method, values in methods.items()
         ],
         facts=[*_facts(summary), *cost_rows(summary).items()],
-        stages=stage_rows(summary),
-        mended=mended_rows(read_journal(folder.journal)),
         sections=[
             Section("After the last step", _FIGURES, [], _figures(methods)),
             Section(
@@ -61,10 +58,8 @@ def write_continual_report(
                 pictures((partial(stand_ins, images), "Each column should show one class.")),
             ),
         ],
-        config=folder.config.read_text(encoding="utf-8"),
-        versions=summary["versions"],
-        machine=summary["machine"],
     )
+    return write_page(folder.report, page)
 
 
 def _percent(share: float | None, spread: float | None = None) -> str:
@@ -73,16 +68,16 @@ def _percent(share: float | None, spread: float | None = None) -> str:
     return f"{100 * share:.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "") + " %"
 
 
-def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _facts(summary: ExtendSummary) -> list[tuple[str, str]]:
     return [
-        ("teacher on its own classes", _percent(summary["teacher_accuracy"])),
-        ("classes, group by group", " + ".join(map(str, summary["classes_by_group"]))),
-        ("data of the groups", ", ".join(summary["data"])),
-        ("real images of new classes, by step", ", ".join(map(str, summary["new_images"]))),
-        ("images of each old class before each step", str(summary["images_per_class"])),
-        ("seeds", str(summary["seeds"])),
-        ("wall time", f"{summary['wall_s']:,.1f} s"),
-        ("teacher's fingerprint", summary["teacher_fingerprint"]),
+        ("teacher on its own classes", _percent(summary.teacher_accuracy)),
+        ("classes, group by group", " + ".join(map(str, summary.classes_by_group))),
+        ("data of the groups", ", ".join(summary.data)),
+        ("real images of new classes, by step", ", ".join(map(str, summary.new_images))),
+        ("images of each old class before each step", str(summary.images_per_class)),
+        ("seeds", str(summary.seeds)),
+        ("wall time", f"{summary.wall_s:,.1f} s"),
+        ("teacher's fingerprint", str(summary.teacher_fingerprint)),
     ]
 
 
@@ -95,10 +90,10 @@ def _figures(methods: dict[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
-def _steps(summary: dict[str, Any]) -> list[list[str]]:
-    groups = len(summary["classes_by_group"])
+def _steps(summary: ExtendSummary) -> list[list[str]]:
+    groups = len(summary.classes_by_group)
     rows = [["method", "step", "all classes", "old", "new", *(f"group {group}" for group in range(groups))]]
-    for method, values in summary["methods"].items():
+    for method, values in summary.methods.items():
         for step, told in enumerate(values["steps"]):
             shares = [told[f"accuracy_{name}"] for name in ("all", "old", "new")]
             by_group = [*told["accuracy_by_group"], *[None] * (groups - step - 1)]

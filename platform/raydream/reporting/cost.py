@@ -1,7 +1,8 @@
 """What a run has cost: processors reserved, by the time that they were."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
+
+from raydream.runs.summaries import Summary
 
 
 class Reserves(Protocol):
@@ -14,7 +15,7 @@ class Reserves(Protocol):
     def gpus(self) -> float: ...
 
 
-def hours(*held: tuple[float, int, Reserves]) -> dict[str, float]:
+def hours(*held: tuple[float, int, Reserves]) -> dict[str, Any]:
     """CPU- and GPU-hours for a summary.
 
     Args:
@@ -27,9 +28,9 @@ def hours(*held: tuple[float, int, Reserves]) -> dict[str, float]:
     }
 
 
-def cost_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+def cost_rows(summary: Summary) -> dict[str, str]:
     """What a run's table says of it; nothing where it was not noted."""
-    if "cpu_hours" not in summary:
+    if summary.cpu_hours is None or summary.gpu_hours is None:
         return {}
-    told = f"{summary['cpu_hours']:.3g} CPU-hours, {summary['gpu_hours']:.3g} GPU-hours"
-    return {"reserved": f"{told}: what the processes asked for, times how long"}
+    hours = f"{summary.cpu_hours:.3g} CPU-hours, {summary.gpu_hours:.3g} GPU-hours"
+    return {"reserved": f"{hours}: what the processes asked for, times how long"}

@@ -1,7 +1,7 @@
 """Figures of a run, from its metrics and its shards: how making and learning went, and what the images look like.
 
-Metrics are rows of `recorder.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds have
-the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
+Metrics are rows of `metrics_table.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds
+have the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
 """
 
 import math
@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
+from raydream.reporting.thinning import joined_bars, thinned_curve
 from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_aside
 from raydream.store.records import BatchId, ImageBatch
@@ -39,6 +40,8 @@ GAP, ROUND_GAP = 3, 12
 """of the picture grid, in pixels: between two images, and between two rounds"""
 MOST_CURVES = 24
 """batches in the figure of loss terms, and rounds in that of feature distances, at most, evenly spread"""
+MOST_MARKERS, MOST_COLOURS = 120, 64
+"""of a curve of accuracies, and of the scale of rounds"""
 
 _CELL = 64
 _MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
@@ -189,12 +192,12 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
         return None
     figure = Figure(figsize=(width, 1.5 + 0.36 * len(lanes)), layout="constrained", facecolor="white")
     axes, colours = figure.add_subplot(), _RoundColours(metrics)
+    length_s = float((spans["time_s"] + spans["duration_s"]).max())
     for place, lane in enumerate(lanes):
-        rows = spans[spans["source"] == lane]
         if lane != "driver":
-            edge = min(0.4, 3 * width / len(rows))
-            for shown, same in rows.groupby(rows["round"].astype("float64"), dropna=False):
-                _bars(axes, place, same, colours.of(shown), edge)
+            rows = joined_bars(spans[spans["source"] == lane], length_s)
+            of_rounds = [colours.of(shown) for shown in rows["round"].astype("float64")]
+            _bars(axes, place, rows, of_rounds, min(0.4, 3 * width / len(rows)))
     stages = _stages(axes, lanes.index("driver"), spans) if "driver" in lanes else []
     axes.set_yticks(range(len(lanes)), [_plain(lane) for lane in lanes])
     axes.set_ylim(len(lanes) - 0.4, -0.6)
@@ -256,7 +259,9 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
     for kind, rows in found.items():
         label, colour, marker, style = kinds[kind]
         label = f"{label}: {rows['value'].iloc[-1]:.1%} at last"
-        axes.plot(rows["step"], rows["value"], style, marker=marker, markersize=4.5, color=colour, label=label)
+        at, value = (thinned_curve(rows)[name] for name in ("step", "value"))
+        every = 1 + len(at) // MOST_MARKERS
+        axes.plot(at, value, style, marker=marker, markevery=every, markersize=4.5, color=colour, label=label)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distillation step")
@@ -314,16 +319,17 @@ def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     Args:
         width: of the figure, in inches.
     """
-    terms = [name for name in metrics["name"].dropna().unique() if name.startswith("loss/")]
-    found = {term: rows for term in terms if len(rows := _points(metrics, term).dropna(subset=["batch", "round"]))}
+    rows = metrics[metrics["name"].str.startswith("loss/").fillna(False).astype(bool)]
+    rows = rows.dropna(subset=["value", "batch", "round"])
+    batches = evenly_spread(sorted(rows["batch"].unique()), MOST_CURVES)
+    rows = rows[rows["batch"].isin(batches)]
+    found = {term: _points(rows, term) for term in rows["name"].unique()}
     if not found:
         return None
     figure, panels = panel_grid(len(found), width)
     colours = _RoundColours(metrics)
     for axes, (term, rows) in zip(panels, found.items(), strict=True):
-        batches = list(rows.groupby("batch"))
-        for index in evenly_spread(range(len(batches)), MOST_CURVES):
-            same = batches[index][1]
+        for _, same in rows.groupby("batch"):
             colour = colours.of(same["round"].iloc[0])
             axes.plot(same["step"], same["value"], color=colour, linewidth=1.1, alpha=0.85)
         axes.set_title(_plain(term.removeprefix("loss/")), fontsize=11)
@@ -378,7 +384,8 @@ def _over_steps(
     def draw(axes: Axes) -> None:
         if asked is not None:
             axes.axhline(asked, color="0.35", linestyle=":", label=f"asked for: {asked:g}")
-        axes.plot(rows["step"], rows["value"], color=colour, linewidth=1.4, marker="." if len(rows) < 60 else "")
+        shown = thinned_curve(rows)
+        axes.plot(shown["step"], shown["value"], color=colour, linewidth=1.4, marker="." if len(rows) < 60 else "")
         axes.set_xlabel("distillation step")
         axes.set_ylabel(label)
         if asked is not None:
@@ -451,11 +458,12 @@ class _RoundColours:
         return (0.6, 0.6, 0.6, 1.0) if np.isnan(shown) else tuple(self._colours[int(shown)])
 
     def bar(self, figure: Figure, panels: list[Axes]) -> None:
-        edges = np.arange(self._last + 2) - 0.5
-        colours = ScalarMappable(BoundaryNorm(edges, self._last + 1), ListedColormap(self._colours))
+        shown = evenly_spread(range(self._last + 1), MOST_COLOURS)
+        edges = np.linspace(-0.5, self._last + 0.5, len(shown) + 1)
+        colours = ScalarMappable(BoundaryNorm(edges, len(shown)), ListedColormap(self._colours[shown]))
         ticks = range(0, self._last + 1, 1 + self._last // 6)
         drawn = figure.colorbar(colours, ax=panels, label="round", ticks=ticks, pad=0.01, fraction=0.04, aspect=25)
-        drawn.ax.tick_params(which="minor", length=0)
+        drawn.minorticks_off()
 
 
 def _log_if_wide(axes: Axes, values: pd.Series) -> None:

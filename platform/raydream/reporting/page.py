@@ -2,8 +2,10 @@
 
 import base64
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from raydream.reporting.figures import DPI, NARROW, WIDE
+from raydream.runs.journal import Entry, read_journal
+from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import Summary
 from raydream.store.atomic import write_aside
 
 MOST_SVG_BYTES = 400_000
@@ -52,12 +57,70 @@ class Section:
     table: list[list[str]] | None = None
 
 
-def write_page(path: Path, *, sections: list[Section], **content: Any) -> Path:
-    """Write a page, aside and renamed.
+@dataclass(frozen=True)
+class Page:
+    """What `report.html.j2` shows.
 
-    Args:
+    Attributes:
+        title: the heading.
+        run: name of the run's folder, below it.
+        accuracies: the main figures: who, how much, measured on what.
         sections: in order; the empty ones are left out.
-        content: what else `report.html.j2` shows.
+        facts: name and text of each other figure.
+        stages: each stage's name, seconds and share of the whole.
+        mended: moment and text of what went wrong and was repaired.
+        config: the settings, as YAML.
+        versions: of the libraries, by name.
+        machine: that it was computed on.
+    """
+
+    title: str
+    run: str
+    accuracies: Sequence[tuple[str, str, str]]
+    sections: Sequence[Section]
+    facts: Sequence[tuple[str, str]] = ()
+    stages: Sequence[tuple[str, str, str]] = ()
+    mended: Sequence[tuple[str, str]] = ()
+    config: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str | None = None
+
+
+def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any) -> Page:
+    """The page of a run that is done: `content` is what it has beside what all runs have.
+
+    Raises:
+        OSError: its configuration cannot be read.
+    """
+    return Page(
+        title=title,
+        run=folder.shown().rpartition("/")[2],
+        stages=stage_rows(summary),
+        mended=mended_rows(read_journal(folder.journal)),
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=summary.versions,
+        machine=summary.machine,
+        **content,
+    )
+
+
+def mended_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Moment and text of each entry of a journal."""
+    return [(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in entries]
+
+
+def stage_rows(summary: Summary) -> list[tuple[str, str, str]]:
+    """Each stage of a run, its seconds, and its share of the wall time."""
+    wall = summary.wall_s
+    return [
+        (stage, f"{seconds:,.1f} s", f"{100 * seconds / wall:.0f} %" if wall else "")
+        for stage, seconds in summary.seconds_by_stage.items()
+        if math.isfinite(seconds)
+    ]
+
+
+def write_page(path: Path, page: Page) -> Path:
+    """Write a page, aside and renamed.
 
     Returns:
         the path.
@@ -68,9 +131,10 @@ def write_page(path: Path, *, sections: list[Section], **content: Any) -> Path:
     environment = Environment(
         loader=PackageLoader("raydream", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    shown = [section for section in sections if section.pictures or section.table]
-    page = environment.get_template("report.html.j2").render(sections=shown, **content)
-    write_aside(path, lambda aside: aside.write_bytes(page.encode("utf-8", "backslashreplace")))
+    content = {each.name: getattr(page, each.name) for each in fields(page)}
+    content["sections"] = [section for section in page.sections if section.pictures or section.table]
+    text = environment.get_template("report.html.j2").render(**content)
+    write_aside(path, lambda aside: aside.write_bytes(text.encode("utf-8", "backslashreplace")))
     return path
 
 

@@ -1,7 +1,7 @@
 """Progress: a live display in a terminal, one plain line per round elsewhere."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from raydream.runs.summaries import Measured
 from raydream.terminal import printable
 
 
@@ -216,16 +217,16 @@ def _bar(done: int, of: int, width: int = 24) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def accuracy_rows(summary: Mapping[str, Any]) -> dict[str, str]:
+def accuracy_rows(summary: Measured) -> dict[str, str]:
     """What a run's table says of teacher and student; nothing where there were no real data to measure on."""
-    if "student_accuracy" not in summary:
+    if summary.student_accuracy is None:
         return {}
-    on = f"on {summary['test_images']} real test images ({summary['data']})"
-    best, step = summary["student_accuracy_best"], summary["student_accuracy_best_step"]
+    on = f"on {summary.test_images} real test images ({summary.data})"
     return {
-        "teacher": f"{summary['teacher_accuracy']:.1%} {on}",
-        "student, last": f"{summary['student_accuracy']:.1%} {on}",
-        "student, best": f"{best:.1%} at step {step}, chosen on validation",
+        "teacher": f"{summary.teacher_accuracy:.1%} {on}",
+        "student, last": f"{summary.student_accuracy:.1%} {on}",
+        "student, best": f"{summary.student_accuracy_best:.1%} at step {summary.student_accuracy_best_step}, chosen on "
+        "validation",
     }
 
 

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,50 +24,49 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
-from raydream.reporting.page import Section, grid_picture, pictures, write_page
+from raydream.reporting.page import Section, grid_picture, mended_rows, page_of_run, pictures, write_page
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
-from raydream.runs.journal import Entry, read_journal
-from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.journal import Entry
+from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
-from raydream.store.documents import read_json, read_yaml
+from raydream.runs.summaries import Summary
+from raydream.store.documents import read_yaml
 from raydream.store.folders import LocalFolder
 from raydream.store.records import ImageBatch
 
 
-def write_report(folder: RunFolder) -> Path:
-    """Write the page of a run folder to its report.html, from config.yaml, summary.json, metrics.parquet and shards.
+def write_report(folder: RunFolder, summary: Summary) -> Path:
+    """Write the page of a run folder to its report.html, from its configuration, metrics, journal and shards.
 
     Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
+
+    Args:
+        summary: the final figures.
 
     Returns:
         path of report.html.
 
     Raises:
         ShardError: a shard that is to be shown cannot be read.
-        DocumentError: the configuration or the summary is damaged.
+        DocumentError: the configuration is damaged.
         OSError: a file is missing, or the folder may not be written.
     """
-    run, here = folder.path, LocalFolder(folder.path)
-    config, summary = read_yaml(here, "config.yaml") or {}, read_json(here, "summary.json")
-    mended = read_journal(run / "journal.jsonl")
+    run, figures = folder.path, summary.as_json()
+    config = read_yaml(LocalFolder(run), "config.yaml") or {}
     try:
-        metrics = read_metrics(run / "metrics.parquet")
+        metrics, damage = read_metrics(folder.metrics), []
     except ShardError as error:
         metrics = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-        mended.append(Entry(time.time(), f"{error}; what is drawn from them is left out"))
-    return write_page(
-        run / "report.html",
-        title=config.get("experiment") or "run",
-        run=folder.shown().rpartition("/")[2],
-        accuracies=_accuracies(summary),
-        facts=_facts(summary),
-        stages=stage_rows(summary),
-        mended=mended_rows(mended),
-        sections=_sections(grid_batches(folder), config, summary, metrics),
-        config=(run / "config.yaml").read_text(encoding="utf-8"),
-        versions=_mapping(summary, "versions"),
-        machine=summary.get("machine"),
+        damage = mended_rows([Entry(time.time(), f"{error}; what is drawn from them is left out")])
+    page = page_of_run(
+        folder,
+        config.get("experiment") or "run",
+        summary,
+        accuracies=_accuracies(figures),
+        facts=_facts(figures, summary),
+        sections=_sections(grid_batches(folder), config, figures, metrics),
     )
+    return write_page(folder.report, replace(page, mended=[*page.mended, *damage]))
 
 
 # --- the summary in words ---------------------------------------------------------------------------------------
@@ -97,7 +96,7 @@ def _accuracies(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(summary: Mapping[str, Any], whole: Summary) -> list[tuple[str, str]]:
     counts = {
         "images": "images",
         "rounds": "rounds",
@@ -121,7 +120,7 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall = _number(summary, "wall_s")
     if wall is not None:
         rows.append(("wall time", f"{wall:,.1f} s"))
-    rows += list(cost_rows(summary).items())
+    rows += list(cost_rows(whole).items())
     shares = {
         "share": "share of the images that was learned from",
         "agreement": "test images that are named as the teacher names them",
@@ -152,22 +151,6 @@ def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _latency(measured: Mapping[str, Any]) -> str:
     low, median, high = (f"{1000 * measured[name]:,.3g}" for name in ("low_s", "median_s", "high_s"))
     return f"{median} ms (the middle half of {measured['passes']} passes: {low} to {high} ms)"
-
-
-def mended_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Moment and text of each entry of a journal."""
-    return [(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in entries]
-
-
-def stage_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Each stage of a run, its seconds, and its share of the wall time."""
-    stages, wall = _mapping(summary, "seconds_by_stage"), _number(summary, "wall_s")
-    rows = []
-    for stage in stages:
-        seconds = _number(stages, stage)
-        if seconds is not None:
-            rows.append((stage, f"{seconds:,.1f} s", f"{100 * seconds / wall:.0f} %" if wall else ""))
-    return rows
 
 
 def _number(values: Mapping[str, Any], key: str) -> float | None:

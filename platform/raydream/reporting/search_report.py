@@ -2,15 +2,15 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from raydream.config import SearchConfig
 from raydream.errors import ShardError
 from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import image_grid
-from raydream.reporting.page import Picture, Section, grid_picture, pictures, write_page
+from raydream.reporting.page import Picture, Section, grid_picture, page_of_run, pictures, write_page
 from raydream.reporting.search_figures import best_so_far, importance_bars, parallel_coordinates
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import AblateSummary, SearchSummary
 from raydream.search.importance import importances
 from raydream.search.metrics import MEASURES, metric_of
 from raydream.search.space import Space, shown
@@ -22,7 +22,7 @@ BEST_SHOWN = 12
 
 
 def write_search_report(
-    folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: dict[str, Any]
+    folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: SearchSummary
 ) -> Path:
     """Write search.html of a search that is done; raises OSError.
 
@@ -51,36 +51,30 @@ def write_search_report(
         ),
         Section(
             "Images of the best trial",
-            f"Trial {summary['best_trial']}: the first images of each class in the first batch of a round, as they are "
+            f"Trial {summary.best_trial}: the first images of each class in the first batch of a round, as they are "
             "stored; none was picked.",
-            _images(folder, summary["best_trial"]),
+            _images(folder, summary.best_trial),
         ),
         Section("Trials that failed", "They count as worse than all others.", [], _failed(trials)),
     ]
-    return write_page(
-        folder.path / "search.html",
-        title=f"Search: {config.experiment}",
-        run=folder.shown().rpartition("/")[2],
-        accuracies=[("best trial", f"{summary['best_value']:.4g}", f"{metric}: {MEASURES[metric].what}")],
+    page = page_of_run(
+        folder,
+        f"Search: {config.experiment}",
+        summary,
+        accuracies=[("best trial", f"{summary.best_value:.4g}", f"{metric}: {MEASURES[metric].what}")],
         facts=_facts(summary),
-        stages=[],
-        mended=[],
         sections=sections,
-        config=folder.config.read_text(encoding="utf-8"),
-        versions=summary["versions"],
-        machine=summary["machine"],
     )
+    return write_page(folder.path / "search.html", page)
 
 
-def write_ablation_report(
-    folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: dict[str, Any]
-) -> Path:
+def write_ablation_report(folder: RunFolder, config: SearchConfig, trials: Trials, summary: AblateSummary) -> Path:
     """Write ablation.html of an ablation that is done; raises OSError.
 
     Returns:
         its path.
     """
-    metric, rows = summary["metric"], summary["rows"]
+    metric, rows = summary.metric, summary.rows
     terms = [name for name, value in rows[0].items() if isinstance(value, bool)]
     names = [name for name in MEASURES if f"{name}_mean" in rows[0]]
     table = [[*terms, "seeds", *names]]
@@ -90,22 +84,18 @@ def write_ablation_report(
     told = [f"{name}: {MEASURES[name].what}" for name in names]
     text = f"Mean ± standard deviation over seeds; the class loss is always on. {'; '.join(told)}."
     best = _spread(rows[0][f"{metric}_mean"], rows[0][f"{metric}_spread"])
-    return write_page(
-        folder.path / "ablation.html",
-        title=f"Ablation: {config.experiment}",
-        run=folder.shown().rpartition("/")[2],
-        accuracies=[("best combination", best, f"{metric}, {summary['split'] or 'synthetic'} data")],
+    page = page_of_run(
+        folder,
+        f"Ablation: {config.experiment}",
+        summary,
+        accuracies=[("best combination", best, f"{metric}, {summary.split or 'synthetic'} data")],
         facts=_facts(summary),
-        stages=[],
-        mended=[],
         sections=[
             Section("Terms on and off", text, [], table),
             Section("Runs that failed", "They are left out of the means.", [], _failed(trials)),
         ],
-        config=folder.config.read_text(encoding="utf-8"),
-        versions=summary["versions"],
-        machine=summary["machine"],
     )
+    return write_page(folder.path / "ablation.html", page)
 
 
 def _spread(mean: float, spread: float | None) -> str:
@@ -117,13 +107,16 @@ def _of(metric: str) -> str:
     return f"By {metric}: {MEASURES[metric].what} ({better}), at the trial's last report."
 
 
-def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    counts = [(f"trials {status}", f"{summary[f'trials_{status}']}") for status in ("done", "stopped", "failed")]
-    how = [(name, str(summary[name])) for name in ("searcher", "scheduler", "seeds", "seed") if name in summary]
+def _facts(summary: SearchSummary | AblateSummary) -> list[tuple[str, str]]:
+    counts = [
+        (f"trials {status}", str(getattr(summary, f"trials_{status}"))) for status in ("done", "stopped", "failed")
+    ]
+    settings = ("searcher", "scheduler", "seeds", "seed")
+    how = [(name, str(getattr(summary, name))) for name in settings if hasattr(summary, name)]
     spent = [
-        ("updates of the pixels of a batch", f"{summary['updates']:,}"),
-        ("seconds of all trials", f"{summary['trial_seconds']:,.0f} s"),
-        ("wall time of the last session", f"{summary['wall_s']:,.0f} s"),
+        ("updates of the pixels of a batch", f"{summary.updates:,}"),
+        ("seconds of all trials", f"{summary.trial_seconds:,.0f} s"),
+        ("wall time", f"{summary.wall_s:,.0f} s"),
     ]
     return [*counts, *how, *spent, *cost_rows(summary).items()]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raydream.applications.continual.course import Course, Group
 from raydream.applications.continual.measures import accuracies, confusion_matrix, forgetting
 from raydream.applications.continual.methods import METHODS
-from raydream.applications.continual.widening import WithFeatures
+from raydream.applications.continual.widening import output_layer
 from raydream.applications.pruning import Pruning, Told, stages_of, total_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
@@ -23,6 +23,7 @@ from raydream.evaluation.comparison import agreement
 from raydream.evaluation.cross_model import sized
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.evaluation.quality import Seen, frechet_distance, inception_score, pairwise_distance, precision_recall
+from raydream.networks.observed import WithFeatures
 from raydream.reproduction.sets import make_set, open_set, pixels_of, some_of
 from raydream.reproduction.tables import Cell
 from raydream.schedule import Epochs, Schedule
@@ -347,9 +348,9 @@ def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def _seen(network: Teacher, images: np.ndarray) -> Seen:
-    both = WithFeatures(network.network, network.config.classes)
+    both = WithFeatures(network.network, output_layer(network.network, network.config.classes))
     told = [both(network.normalisation(each)) for each in _views(network, images)]
-    logits, features = (torch.cat([part[index].flatten(1).float().cpu() for part in told]) for index in (0, 1))
+    logits, features = (torch.cat([part[index].float().cpu() for part in told]) for index in (0, 1))
     return Seen(logits.numpy(), features.numpy())
 
 

@@ -1,29 +1,25 @@
-"""What a table leaves: summary.json, table.md, table.parquet and report.html, all of the same figures."""
+"""What a table leaves beside its summary: table.md, table.parquet and report.html, all of the same figures."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from raydream.config import ReproduceConfig
-from raydream.reporting.page import Section, grid_picture, pictures, write_page
-from raydream.reporting.report import mended_rows, stage_rows
+from raydream.reporting.page import Page, Section, grid_picture, page_of_run, pictures, write_page
 from raydream.reproduction.cells import Filled
 from raydream.reproduction.figures import learning_curves, method_grid, projections
 from raydream.reproduction.results import (
-    HEADLINES,
     Row,
     as_frame,
     as_markdown,
-    in_summary,
     shown,
     shown_table,
 )
 from raydream.reproduction.tables import Cell
-from raydream.runs.journal import read_journal
 from raydream.runs.run_folder import RunFolder
-from raydream.store.atomic import write_aside, write_json
+from raydream.runs.summaries import ReproduceSummary
+from raydream.store.atomic import write_aside
 
 TITLES = {
     1: "Students by method",
@@ -59,26 +55,22 @@ def write_table(
     config: ReproduceConfig,
     rows: Sequence[Row],
     filled: Sequence[tuple[Cell, Filled]],
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    """Write all that a table leaves, the summary last but for the page; returns it. Raises OSError.
+    summary: ReproduceSummary,
+) -> None:
+    """Write table.md, table.parquet and report.html; raises OSError.
 
     Args:
         rows: of the table.
         filled: the cells that came to their end.
-        facts: what else the summary says: machine, versions, date and the like.
+        summary: the final figures.
     """
     table, note = shown_table(rows), _note(config)
     text = f"# Table {config.table}: {TITLES[config.table]} ({config.scale})\n\n{as_markdown(table)}\n\n"
-    text += f"{note}\n\n" + "\n".join(f"- {name}: {value}" for name, value in _told(config, facts)) + "\n"
+    text += f"{note}\n\n" + "\n".join(f"- {name}: {value}" for name, value in _facts(config, summary)) + "\n"
     write_aside(folder.path / "table.md", lambda aside: aside.write_text(text, encoding="utf-8"))
     frame = as_frame(rows, config.table)
     write_aside(folder.path / "table.parquet", lambda aside: frame.to_parquet(aside, index=False))
-    summary = in_summary(rows) | {"paper": {row.name: row.paper for row in rows if row.paper}} | facts
-    summary["headline"] = HEADLINES[config.table] or next(reversed(rows[0].figures))
-    _write_page(folder, config, rows, filled, summary)
-    write_json(folder.summary, summary)
-    return summary
+    write_page(folder.report, _page(folder, config, rows, filled, summary))
 
 
 def _note(config: ReproduceConfig) -> str:
@@ -87,27 +79,27 @@ def _note(config: ReproduceConfig) -> str:
     return f"{SPREAD} {NOTES[config.table]}{of}"
 
 
-def _told(config: ReproduceConfig, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+def _facts(config: ReproduceConfig, summary: ReproduceSummary) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {version}" for name, version in summary.versions.items())
     return [
-        ("data", f"{facts['data']}, measured on {facts['measured_on']}"),
-        ("teacher", f"{facts['teacher']}, fingerprint {facts['teacher_fingerprint']}"),
+        ("data", f"{summary.data}, measured on {summary.measured_on}"),
+        ("teacher", f"{summary.teacher}, fingerprint {summary.teacher_fingerprint}"),
         ("seeds", f"{config.seed} to {config.seed + config.seeds - 1}"),
-        ("machine", facts["machine"]),
+        ("machine", str(summary.machine)),
         ("versions", versions),
-        ("date", facts["date"]),
-        ("time", f"{facts['wall_s']:,.0f} s in all; {facts['cell_seconds']:,.0f} s of all cells together"),
+        ("date", summary.date),
+        ("time", f"{summary.wall_s:,.0f} s in all; {summary.cell_seconds:,.0f} s of all cells together"),
     ]
 
 
-def _write_page(
+def _page(
     folder: RunFolder,
     config: ReproduceConfig,
     rows: Sequence[Row],
     filled: Sequence[tuple[Cell, Filled]],
-    summary: dict[str, Any],
-) -> None:
-    figure = summary["headline"]
+    summary: ReproduceSummary,
+) -> Page:
+    figure = summary.headline
     tiles = [
         (f"{row.name} {row.column}".strip(), shown(figure, row.figures[figure]), figure.replace("_", " "))
         for row in rows
@@ -118,14 +110,12 @@ def _write_page(
     images = {name: np.array(each.examples, np.uint8) for name, each in first.items() if each.examples}
     curves = {name: each.curve for name, each in first.items() if each.curve}
     plane = {name: np.array(each.projected) for name, each in first.items() if each.projected}
-    write_page(
-        folder.report,
-        title=f"Table {config.table}: {TITLES[config.table]} ({config.scale})",
-        run=folder.shown().rpartition("/")[2],
+    return page_of_run(
+        folder,
+        f"Table {config.table}: {TITLES[config.table]} ({config.scale})",
+        summary,
         accuracies=tiles,
-        facts=_told(config, summary),
-        stages=stage_rows(summary),
-        mended=mended_rows(read_journal(folder.journal)),
+        facts=_facts(config, summary),
         sections=[
             Section("Beside the paper", _note(config), [], shown_table(rows)),
             Section(
@@ -145,7 +135,4 @@ def _write_page(
                 pictures((partial(projections, plane), "Images should lie where the real ones lie.")),
             ),
         ],
-        config=folder.config.read_text(encoding="utf-8"),
-        versions=summary["versions"],
-        machine=summary["machine"],
     )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from raydream import __version__
 from raydream.config import (
+    METHODS,
     ContinualConfig,
     DistillConfig,
     PruneConfig,
@@ -24,8 +25,7 @@ from raydream.errors import InputError
 from raydream.reproduction.sets import FORMAT_VERSION, REAL, key_of, making
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
-METHODS = ("noise", "deepdream", "deep_inversion", "adaptive", "dafl", "fast")
-MADE = METHODS[:4]
+MADE = [name for name, method in METHODS.items() if not method.learns]
 """of which a set can be made before anybody learns from it"""
 NO_FINETUNE = "no_finetune"
 AWARE = "_hardware_aware"

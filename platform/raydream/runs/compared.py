@@ -3,14 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raydream.config.tree import leaves
 from raydream.errors import InputError, first_line
-from raydream.runs.recorder import flatten
 from raydream.runs.run_folder import SUMMARY, read
 from raydream.store.documents import read_json
 from raydream.store.folders import folder_at
 
 FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
-UNLIKE = ("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training")
+PERMISSION = "download"
+"""a setting of `data` that decides nothing of what the data are, and that version 0.1 did not have"""
+UNLIKE = (
+    *("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training"),
+    f"data.{PERMISSION}",
+)
 """settings that decide nothing of what is learned, or as much as the fingerprint of the teacher says"""
 
 
@@ -36,10 +41,16 @@ def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
         kept |= {name: summary[name] for name in ("distillation_steps", "teacher_fingerprint")}
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError("compare", run, allowed, f"reading its summary failed: {first_line(error)}") from error
-    if theirs.get("data") != config["data"]:
+    if _data(theirs) != _data(config):
         remedy = "its accuracy is of other images: leave it out"
         raise InputError("compare", run, "measured on the same data as this run", remedy)
     return kept | {name: summary[name] for name in FIGURES if name in summary} | {"differs": _differs(config, theirs)}
+
+
+def _data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide what a run was measured on."""
+    settings = config.get("data")
+    return {name: value for name, value in settings.items() if name != PERMISSION} if isinstance(settings, dict) else {}
 
 
 def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict[str, Any]]:
@@ -52,7 +63,7 @@ def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict
 
 def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """Their settings, by dotted name, where they are others than ours."""
-    ours, others = flatten(config), flatten(theirs)
+    ours, others = leaves(config), leaves(theirs)
     return {
         name: others.get(name)
         for name in [*ours, *(name for name in others if name not in ours)]

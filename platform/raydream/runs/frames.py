@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from raydream.config.tree import leaves
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, flatten, read_metrics
+from raydream.runs.metrics_table import COLUMNS, has_metrics, read_metrics
 from raydream.runs.run_list import ListedRun, read_run
 
 SETTING = "config."
@@ -40,10 +41,10 @@ def runs_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """What the runs' metrics.parquet hold, in long form: `run` (the folder), and `recorder.COLUMNS`.
+    """The runs' metrics in long form: `run` (the folder), and `metrics_table.COLUMNS`.
 
     Args:
-        runs: their folders, or URLs; those that have no such file have no row.
+        runs: their folders, or URLs; those that have no metrics have no row.
 
     Raises:
         InputError: one of them is no run.
@@ -52,14 +53,14 @@ def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=["run", *COLUMNS]).astype(COLUMNS)]
     for run in runs:
         metrics = run_folder.resume(str(run), "RUN")[0].metrics
-        if metrics.exists():
+        if has_metrics(metrics):
             tables.append(read_metrics(metrics).assign(run=str(run))[["run", *COLUMNS]])
     return pd.concat(tables[1:], ignore_index=True) if len(tables) > 1 else tables[0]
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings, by dotted name, of which not all configurations have the same value, and each one's value."""
-    flat = [flatten(config) for config in configs]
+    flat = [leaves(config) for config in configs]
     names = dict.fromkeys(name for each in flat for name in each)
     values = {name: [each.get(name) for each in flat] for name in names}
     return {name: each for name, each in values.items() if any(value != each[0] for value in each)}
@@ -73,5 +74,5 @@ def method_of(run: ListedRun) -> str:
 
 def final_figures(run: ListedRun) -> dict[str, float]:
     """What is a number in a run's summary, by dotted name."""
-    figures = flatten(run.summary or {})
+    figures = leaves(run.summary or {})
     return {name: value for name, value in figures.items() if type(value) in (int, float)}

@@ -10,16 +10,19 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
+from raydream.runs import summaries
 from raydream.runs.lease import is_alive, leased
 from raydream.runs.working_copy import WorkingCopy
 from raydream.store.atomic import ASIDE, remove_leftovers, write_json
 from raydream.store.documents import is_moment, read_json, read_yaml
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.store.yaml_files import write_yaml
+
+Made = TypeVar("Made", bound=summaries.Summary)
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""
@@ -54,6 +57,7 @@ class Marker:
         working_directory: of the process that began the run, to which paths in its configuration are relative; empty
             where that was not noted (version 0.1).
         engine: version of the mathematics; 1 where that was not noted (version 0.1).
+        job: that began it; empty where that was not noted (version 0.1).
     """
 
     run: str
@@ -61,6 +65,7 @@ class Marker:
     teacher: str = ""
     working_directory: str = ""
     engine: int = 1
+    job: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Folder:
-        """Of Ray Train, with the student's checkpoints."""
+        """The student's checkpoints."""
         return self.place / "checkpoints"
 
     @property
@@ -205,11 +210,14 @@ def is_begun(where: str) -> bool:
         return False
 
 
-def begin(where: str, config: dict[str, Any]) -> RunFolder:
+def begin(where: str, config: dict[str, Any], job: str) -> RunFolder:
     """Make the folder of a new run and write its resolved configuration.
 
     Of several processes that begin a run in one folder at the same time, one succeeds. A store has no locks: there, two
     that do so within the same second may both succeed, and the lease ends one of them.
+
+    Args:
+        job: that begins it, for run.json.
 
     Raises:
         TakenError: another process has begun, or is beginning, a run in it; see `check_new`.
@@ -218,7 +226,7 @@ def begin(where: str, config: dict[str, Any]) -> RunFolder:
     check_new(where)  # before anything is made: a folder of another kind is left as it is
     taken = TakenError("--run-dir", where, "new or empty", "another process is beginning a run in it: name another one")
     noted: dict[str, Any] = {"format": FORMAT_VERSION, "run": f"{config['experiment']}-{uuid.uuid4().hex[:8]}"}
-    noted |= {"engine": ENGINE_VERSION, "begun": time.time(), "working_directory": str(Path.cwd())}
+    noted |= {"job": job, "engine": ENGINE_VERSION, "begun": time.time(), "working_directory": str(Path.cwd())}
     try:
         folder = _opened(folder_at(where), noted["run"])
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -289,7 +297,7 @@ def read_marker(place: Folder) -> Marker:
     if (version := noted.get("format")) != FORMAT_VERSION:
         raise DocumentError(f"{MARKER} is of format {version}, not {FORMAT_VERSION}: use that version of raydream")
     known = {name: noted[name] for name in Marker.__dataclass_fields__ if name in noted}
-    texts = (known.get("run"), known.get("teacher", ""), known.get("working_directory", ""))
+    texts = (known.get("run"), *(known.get(name, "") for name in ("teacher", "working_directory", "job")))
     engine = known.get("engine", 1)
     if not (
         all(isinstance(text, str) for text in texts) and type(engine) is int and is_moment(known.get("begun", 0.0))
@@ -415,18 +423,21 @@ def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "
     return None
 
 
-def read_summary(folder: RunFolder) -> dict[str, Any] | None:
+def read_summary(folder: RunFolder, kind: type[Made]) -> Made | None:
     """The final figures of a run that is done; None of one that is not.
+
+    Args:
+        kind: the schema of its job.
 
     Raises:
         RaydreamError: the file is there and damaged.
     """
     try:
         summary = read_json(LocalFolder(folder.path), SUMMARY)
+        if not isinstance(summary, dict):
+            raise DocumentError("it holds no figures")
+        return summaries.read(kind, summary)
     except FileNotFoundError:
         return None
     except DocumentError as error:
         raise RaydreamError(f"{folder.shown(SUMMARY)} is damaged ({error}); delete it and resume") from error
-    if not isinstance(summary, dict):
-        raise RaydreamError(f"{folder.shown(SUMMARY)} holds no figures; delete it and resume")
-    return summary

@@ -14,9 +14,10 @@ from pyarrow import ArrowException, fs
 
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.runs import run_folder
-from raydream.runs.catalogue import Figure, kind_of, main_figure
+from raydream.runs.catalogue import job_of, main_figure
 from raydream.runs.references import OF_RUN
 from raydream.runs.run_folder import MARKER, SUMMARY, Marker, RunFolder
+from raydream.runs.summaries import Figure
 from raydream.store.atomic import aside_name
 from raydream.store.documents import read_json
 from raydream.store.folders import Folder, LocalFolder, folder_at
@@ -46,6 +47,7 @@ class ListedRun:
         state: done, unfinished, running or damaged.
         damage: what cannot be read, in a sentence; empty where nothing is damaged.
         working_directory: to which paths in its settings are relative; empty where that was not noted.
+        noted_job: that began it, as run.json says.
     """
 
     place: Folder
@@ -57,6 +59,7 @@ class ListedRun:
     state: str
     damage: str = ""
     working_directory: str = ""
+    noted_job: str = ""
 
     @property
     def where(self) -> str:
@@ -68,13 +71,12 @@ class ListedRun:
     @property
     def job(self) -> str:
         """Name of the job that began it, or a question mark."""
-        kind = kind_of(self.config)
-        return kind.job if kind else "?"
+        return job_of(self.config, self.noted_job) or "?"
 
     @property
     def figure(self) -> Figure | None:
         """The figure that its job is after; see `catalogue.main_figure`."""
-        return main_figure(self.config, self.summary)
+        return main_figure(job_of(self.config, self.noted_job), self.summary)
 
     @cached_property
     def bytes(self) -> int | None:
@@ -107,7 +109,7 @@ def read_run(where: str | Path | Folder, field: str) -> ListedRun:
     held = _readable(lambda: run_folder.is_held(place), False, damage)
     state = DAMAGED if damage else RUNNING if held else UNFINISHED if summary is None else DONE
     noted = marker.run, marker.begun, marker.teacher
-    return ListedRun(place, *noted, config, summary, state, "; ".join(damage), marker.working_directory)
+    return ListedRun(place, *noted, config, summary, state, "; ".join(damage), marker.working_directory, marker.job)
 
 
 def _readable(read: Callable[[], Part], otherwise: Part, damage: list[str]) -> Part:

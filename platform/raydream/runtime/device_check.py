@@ -1,15 +1,16 @@
-"""The steps of the device check that need Ray: a Train worker and generators, placed as a run places them.
+"""The steps of the device check that need Ray: a student and generators, placed as a run places them.
 
 `raydream/device_check/steps.py` lists them. Without a GPU they reserve none, which the tests use.
 """
 
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
-import ray.data
 import torch
 from ray.util.queue import Queue
 
@@ -18,12 +19,12 @@ from raydream.device_check.smoke import random_images
 from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import find_subject
 from raydream.runtime.generator import GeneratorPlan
-from raydream.runtime.learner import Learner
+from raydream.runtime.learner import Learner, Seat
 from raydream.runtime.messages import drain
 from raydream.runtime.placement import Nodes
 from raydream.runtime.pool import Finished, GeneratorPool
 from raydream.runtime.session import ray_session
-from raydream.runtime.training import train
+from raydream.runtime.training import StudentTraining
 from raydream.store.folders import folder_at
 from raydream.store.records import BatchId, Order
 from raydream.teachers.teacher import to_arrays
@@ -48,17 +49,22 @@ class CheckPlan:
         """Distillation steps in all."""
         return STEPS
 
+    @property
+    def streams(self) -> bool:
+        """Nothing is streamed."""
+        return False
+
     def workers_that_fit(self, nodes: Nodes) -> int:
         """One, which Ray places."""
         return 1
 
-    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
-        """Nothing is streamed."""
+    def datasets(self, step: int) -> dict[str, Any]:
+        """None."""
         return {}
 
-    def work(self) -> None:
+    def work(self, seat: Seat) -> None:
         """Train, save a checkpoint, and report the losses and the devices."""
-        learner = Learner.begin(self.config, self.teacher[0], STEPS)
+        learner = Learner.begin(self.config, self.teacher[0], STEPS, seat)
         images = torch.from_numpy(self.images.copy())
         losses = [float(learner.distiller.step(images, step)[0]) for step in range(learner.step, STEPS)]
         learner.save(STEPS)
@@ -67,7 +73,7 @@ class CheckPlan:
 
 
 def student(device: str) -> Figures:
-    """A Train job of one worker on a whole GPU, where there is one.
+    """A student of one worker on a whole GPU, where there is one.
 
     Raises:
         StepError: its losses are not finite, or its weights are not on the GPU.
@@ -84,7 +90,10 @@ def student(device: str) -> Figures:
     with tempfile.TemporaryDirectory() as folder, ray_session(_anything, [config.student], "device-check"):
         reports = Queue(actor_options={"num_cpus": 0})
         weights = ray.put(to_arrays(subject.teacher.network))
-        train(CheckPlan(config, [weights], random_images(subject).numpy(), reports), folder_at(Path(folder) / "train"))
+        plan = CheckPlan(config, [weights], random_images(subject).numpy(), reports)
+        training = StudentTraining(plan, folder_at(Path(folder) / "checkpoints"))
+        while not training.done():
+            time.sleep(POLL_S)
         (told,) = [each for each in drain(reports) if isinstance(each, dict)]
     figures: Figures = {"gpus": gpus, **told}
     if not np.isfinite(told["losses"]).all():
@@ -121,8 +130,8 @@ def generators(device: str) -> Figures:
             sources=folder,
         )
         reports = Queue(actor_options={"num_cpus": 0})
-        pool = GeneratorPool(plan, ray.put(to_arrays(subject.teacher.network)), reports, notes.append, config)
-        finished = _made(pool, subject.targets().numpy())
+        pool = GeneratorPool(plan, reports, notes.append, config)
+        finished = _made(pool, ray.put(to_arrays(subject.teacher.network)), subject.targets().numpy())
     makers = {done.receipt.provenance.generator for done in finished}
     begun = [done.receipt.started_at for done in finished]
     figures: Figures = {
@@ -137,12 +146,12 @@ def generators(device: str) -> Figures:
     return figures
 
 
-def _made(pool: GeneratorPool, targets: np.ndarray) -> list[Finished]:
+def _made(pool: GeneratorPool, teacher: ray.ObjectRef, targets: np.ndarray) -> list[Finished]:
     """A batch from each generator, begun when all of them are there."""
     while pool.at_hand < GENERATORS:
         pool.collect(POLL_S, more=True)
     for index in range(GENERATORS):
-        pool.start(Order(BatchId(0, index), targets, seed=index), None, None)
+        pool.start(Order(BatchId(0, index), targets, seed=index), teacher, None, None)
     finished: list[Finished] = []
     while len(finished) < GENERATORS:
         done, lost = pool.collect(POLL_S, more=True)

@@ -1,28 +1,32 @@
 """The evaluator actor: the only process of a run's cluster that holds real data, and it only measures."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 import torch
+from torch import nn
 
 from raydream.compute import use_device
-from raydream.config import DistillConfig, TransferConfig
+from raydream.config import DataConfig, DistillConfig, PruneConfig, TeacherConfig, TransferConfig
 from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
-from raydream.networks import build_student
-from raydream.runs.recorder import Recorder
 from raydream.runtime.logs import name_logs
+from raydream.runtime.session import beside_the_driver
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
 from raydream.teachers.normalisation import Normalisation
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
+if TYPE_CHECKING:  # it brings TensorBoard and pandas along, which the actor does not need
+    from raydream.runs.recorder import Recorder
+
 
 def final_accuracies(
-    teacher: Teacher, real: Dataset | None, recorder: Recorder, steps: int, device: torch.device
+    teacher: Teacher, real: Dataset | None, recorder: "Recorder", steps: int, device: torch.device
 ) -> dict[str, Any]:
     """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
 
@@ -49,29 +53,40 @@ def final_accuracies(
 
 
 class Evaluator:
-    """Measures snapshots of the student.
+    """Measures snapshots of a network that learns.
 
     Args:
-        shards: folder of the committed shards.
+        data, teacher: the real data, and how pixels are normalized.
+        build: gives a network to load a snapshot into; is given what `measure` is given beside it.
         gpus: that this process has reserved; 0: it measures on the CPU.
+        shards: folder of the committed shards; None: nothing is measured on synthetic images.
     """
 
-    def __init__(self, config: DistillConfig | TransferConfig, shards: Folder, gpus: float) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        teacher: TeacherConfig,
+        build: Callable[..., nn.Module],
+        gpus: float,
+        shards: Folder | None = None,
+    ) -> None:
         name_logs("evaluator")
         self._device = use_device("auto" if gpus else "cpu", 1, gpus)
-        self._config = config
-        self._data = load_data(config.data, config.teacher)
-        self._store = ShardStore(shards)
-        self._normalisation = Normalisation(config.teacher.mean, config.teacher.std).to(self._device)
-        self._student = build_student(config.student, config.teacher).to(self._device)
+        self._teacher, self._build, self._shards = teacher, build, shards
+        self._data = load_data(data, teacher)
+        self._normalisation = Normalisation(teacher.mean, teacher.std).to(self._device)
 
-    def measure(self, snapshot: Snapshot) -> tuple[int, dict[str, float]]:
-        """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data."""
-        load_arrays(self._student, snapshot.state)
+    def measure(self, snapshot: Snapshot, *shape: str) -> tuple[int, dict[str, float]]:
+        """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data; none without data.
+
+        Args:
+            shape: of its network, where that changes: what `build` is given.
+        """
         if self._data is None:
             return snapshot.step, {}
+        network = self._network(snapshot, *shape)
         splits = {"validation": self._data.validation, "test": self._data.test}
-        measured = {name: self._accuracy(split.images, split.labels) for name, split in splits.items()}
+        measured = {name: self._accuracy(network, split.images, split.labels) for name, split in splits.items()}
         return snapshot.step, measured
 
     def measure_synthetic(self, snapshot: Snapshot, newest: BatchId) -> tuple[int, dict[str, float]]:
@@ -80,9 +95,10 @@ class Evaluator:
         Args:
             newest: a batch that has just been committed.
         """
-        load_arrays(self._student, snapshot.state)
-        batch = self._store.read(newest)
-        return snapshot.step, {"synthetic": self._accuracy(batch.images, batch.teacher_logits.argmax(1))}
+        assert self._shards is not None
+        batch = ShardStore(self._shards).read(newest)
+        share = self._accuracy(self._network(snapshot), batch.images, batch.teacher_logits.argmax(1))
+        return snapshot.step, {"synthetic": share}
 
     def examine(self, snapshot: Snapshot, teacher: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """The snapshot beside the teacher on the test split; nothing where there are no real data.
@@ -92,14 +108,38 @@ class Evaluator:
         """
         if self._data is None:
             return {}
-        load_arrays(self._student, snapshot.state)
-        network = teacher_from_arrays(self._config.teacher, teacher).to(self._device).network
+        network = teacher_from_arrays(self._teacher, teacher).to(self._device).network
         images, labels = self._data.test.images, self._data.test.labels
         return beside(
-            logits_of(self._student, self._normalisation, images),
+            logits_of(self._network(snapshot), self._normalisation, images),
             logits_of(network, self._normalisation, images),
             labels,
         )
 
-    def _accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
-        return accuracy(self._student, self._normalisation, images, labels)
+    def _network(self, snapshot: Snapshot, *shape: str) -> nn.Module:
+        network = self._build(*shape)
+        load_arrays(network, snapshot.state)
+        return network.to(self._device)
+
+    def _accuracy(self, network: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
+        return accuracy(network, self._normalisation, images, labels)
+
+
+# A restarted actor is as good as new: every measurement may be repeated.
+_Actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
+
+
+def start_evaluator(
+    config: DistillConfig | TransferConfig | PruneConfig,
+    build: Callable[..., nn.Module],
+    gpus: float,
+    shards: Folder | None = None,
+) -> Any:
+    """An evaluator beside the driver.
+
+    Args:
+        build, shards: see `Evaluator`.
+        gpus: that it may reserve; see `share_of_gpu_left`.
+    """
+    placed = _Actor.options(name="evaluator", num_gpus=gpus, scheduling_strategy=beside_the_driver())
+    return placed.remote(config.data, config.teacher, build, gpus, shards)

@@ -2,42 +2,32 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import ray
-import ray.data
-import ray.train
 import torch
-from ray.data.block import BlockAccessor, BlockMetadata
 from torch import Tensor
 
 from raydream.buffer.sampler import permuted_epoch
-from raydream.data.sources import Images, Source
+from raydream.data.sources import Images
 from raydream.errors import InputError
-from raydream.schedule import Epochs, even_sizes
-from raydream.seeds import derive_seed
+from raydream.schedule import Epochs
 
 MEMORY_SHARE = 0.5
 """of the smallest node's object store that a set may fill"""
-SHUFFLE_BYTES = 128 * 2**20
-"""of images that a worker keeps to draw from, where they are streamed"""
-BLOCK_BYTES = 32 * 2**20
-"""of images that one task reads, and that travel together"""
-READ_CPUS = 0.5
-"""that a task reserves which reads images; without room for one, workers would wait for ever"""
-STREAMED = "images"
 
 
 class Feed(Protocol):
     """Where the images come from."""
 
     name: str
+    streams: bool
+    """whether Ray Data streams the images"""
     read_cpus: float
     """CPUs that must be left beside the workers"""
 
-    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
+    def datasets(self, first_epoch: int) -> dict[str, Any]:
         """What Ray Data streams to a Train job that goes on from an epoch; made in the process that starts the job."""
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
@@ -58,6 +48,7 @@ class MemoryFeed:
     epochs: Epochs
     seed: int
     name = "memory"
+    streams = False
     read_cpus = 0.0
 
     @classmethod
@@ -69,108 +60,13 @@ class MemoryFeed:
             filled += len(rows)
         return cls([ray.put(images)], epochs, seed)
 
-    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
+    def datasets(self, first_epoch: int) -> dict[str, Any]:
         return {}
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
         images = ray.get(self.images[0])
         for rows in permuted_epoch(self.seed, epoch, self.epochs.images, self.epochs.steps):
             yield torch.from_numpy(images[np.array_split(rows, workers)[rank]])
-
-
-@dataclass(frozen=True)
-class StreamFeed:
-    """Ray Data reads the files again in each epoch, in another order, and workers draw from what has come so far.
-
-    All workers get as many images: where these cannot be divided evenly, fewer than there are workers are left out of
-    an epoch. The order depends on which task was the quickest, and cannot be repeated.
-
-    Attributes:
-        images: what there is to be seen.
-        shape: [C,H,W] of the images.
-        epochs: over them.
-        seed: of the run.
-        object_store: bytes of the smallest node's, which holds what is under way.
-    """
-
-    images: Images
-    shape: tuple[int, ...]
-    epochs: Epochs
-    seed: int
-    object_store: int
-    name = "stream"
-    read_cpus = READ_CPUS
-
-    @property
-    def block_bytes(self) -> int:
-        """Of images that travel together; many blocks are under way at once."""
-        return min(BLOCK_BYTES, self.object_store // 32)
-
-    def datasets(self, first_epoch: int) -> dict[str, ray.data.Dataset]:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.target_max_block_size = self.block_bytes
-        pieces = _Pieces(self, derive_seed(self.seed, "shard order", first_epoch))
-        return {STREAMED: ray.data.read_datasource(pieces, num_cpus=READ_CPUS)}
-
-    def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
-        sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
-        # What is drawn from lies in the object store, where the blocks that are still to come need room as well.
-        shuffled = min(SHUFFLE_BYTES, self.object_store // (8 * workers)) // int(np.prod(self.shape))
-        batches = ray.train.get_dataset_shard(STREAMED).iter_torch_batches(
-            batch_size=max(sizes),
-            local_shuffle_buffer_size=max(max(sizes), shuffled),
-            local_shuffle_seed=derive_seed(self.seed, "stream order", epoch, rank) % 2**32,
-        )
-        yield from resized((batch["image"] for batch in batches), sizes)
-
-
-class _Pieces(ray.data.Datasource):  # type: ignore[misc]
-    """The shards of a feed, or what else lies together, in a new order each time they are read.
-
-    Read by our own code, which sees what is damaged: Ray's reader of Parquet files has no way to ask for checksums, and
-    hands on pixels in which bits have turned.
-    """
-
-    def __init__(self, feed: StreamFeed, seed: int) -> None:
-        super().__init__()
-        self._feed, self._random = feed, np.random.default_rng(seed)
-
-    def estimate_inmemory_data_size(self) -> int:
-        return self._feed.epochs.images * int(np.prod(self._feed.shape))
-
-    def get_read_tasks(
-        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
-    ) -> list[ray.data.ReadTask]:
-        pieces = self._feed.images.pieces()
-        tasks = max(1, min(len(pieces), self.estimate_inmemory_data_size() // self._feed.block_bytes))
-        unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
-        source = [ray.put(self._feed.images.source)]  # once, as the names of a million pictures are many
-        return [
-            ray.data.ReadTask(partial(_read, source, [pieces[index] for index in indices]), unknown)
-            for indices in np.array_split(self._random.permutation(len(pieces)), tasks)
-        ]
-
-
-def _read(where: list[ray.ObjectRef], pieces: list[np.ndarray]) -> Iterator[Any]:
-    source: Source = ray.get(where[0])
-    for rows in pieces:
-        yield BlockAccessor.batch_to_block({"image": source.read(rows)})
-
-
-def resized(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
-    """The same images in the same order, in batches of these sizes; raises ValueError where there are not as many."""
-    held: list[Tensor] = []
-    for size in sizes:
-        while sum(map(len, held)) < size:
-            if (more := next(batches, None)) is None:
-                raise ValueError(f"{sum(sizes)} images were expected, and there are fewer")
-            held.append(more)
-        joined = held[0] if len(held) == 1 else torch.cat(held)
-        yield joined[:size]
-        held = [joined[size:]] if len(joined) > size else []
-    if held or next(batches, None) is not None:
-        raise ValueError(f"{sum(sizes)} images were expected, and there are more")
 
 
 def choose_feed(asked: str, images_bytes: int, object_store: int) -> str:
@@ -203,4 +99,6 @@ def make_feed(asked: str, images: Images, shape: tuple[int, ...], epochs: Epochs
     name = choose_feed(asked, epochs.images * int(np.prod(shape)), object_store)
     if name == "memory":
         return MemoryFeed.fill(images, shape, epochs, seed)
+    from raydream.runtime.streaming import StreamFeed  # here, as it takes a second to import
+
     return StreamFeed(images, shape, epochs, seed, object_store)

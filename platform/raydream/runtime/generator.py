@@ -126,7 +126,6 @@ class Generator:
         plan, student = self._plan, self._plan.student
         teacher = teacher_from_arrays(plan.teacher, weights).to(self._device)
         build = None if student is None else lambda: build_student(student, plan.teacher)
-        keep = None if plan.lockstep else 2 * plan.synthesis.generator.chains
-        states = LearnedStates(plan.shards, keep)
+        states = LearnedStates.of(plan.shards, plan.synthesis.generator.chains, all_kept=plan.lockstep)
         self._earlier = EarlierImages(plan.reuse, self._store, teacher.fingerprint)
         return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states, plan.batches)

@@ -1,86 +1,108 @@
-"""What every student's Train worker does, wherever its images come from: begin, wait, report, save."""
+"""What every worker of a student does, wherever its images come from: begin, wait, report, save."""
 
 import contextlib
-import io
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
-import ray.train
-import ray.train.torch
 import torch
 from ray.util.queue import Queue
+from torch import nn
 
 from raydream.compute import compute_deterministically, use_device
 from raydream.config import DistillConfig, TransferConfig
 from raydream.networks import build_student
+from raydream.runtime.checkpoints import read_checkpoint, steps_saved, write_checkpoint
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import StudentReport
 from raydream.seeds import derive_seed
-from raydream.store.folders import Folder, LocalFolder
+from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT = "student.pt"
 WORTH_TELLING_S = 0.05
 """a wait shorter than this is not shown in the timeline"""
 
 
 @dataclass(frozen=True)
+class Seat:
+    """A worker's place among those that train a student together.
+
+    Attributes:
+        rank, workers: its number from 0, and how many workers there are.
+        checkpoints: folder of the checkpoints.
+    """
+
+    rank: int
+    workers: int
+    checkpoints: Folder
+
+    def place(self, student: nn.Module, device: torch.device) -> nn.Module:
+        """The student on a device, by Ray Train where its gradients are averaged with those of other workers."""
+        if self.workers == 1:
+            return student.to(device)
+        from ray.train.torch import prepare_model  # here, as it takes a second, and one worker needs none of it
+
+        prepared: nn.Module = prepare_model(student, move_to_device=device)
+        return prepared
+
+
+@dataclass(frozen=True)
 class Learner:
-    """A student in a Train worker.
+    """A student in one of its workers.
 
     Attributes:
         distiller: trains it.
-        step: distillation steps behind the checkpoint that it goes on from; 0 where there is none.
-        rank, workers: of the Train workers.
+        step: distillation steps behind the checkpoint from which it resumes; 0 where there is none.
+        seat: of the worker.
     """
 
     distiller: Distiller
     step: int
-    rank: int
-    workers: int
+    seat: Seat
 
     @classmethod
-    def begin(cls, config: DistillConfig | TransferConfig, teacher: ray.ObjectRef, total_steps: int) -> "Learner":
+    def begin(
+        cls, config: DistillConfig | TransferConfig, teacher: ray.ObjectRef, total_steps: int, seat: Seat
+    ) -> "Learner":
         """The student as its last checkpoint has it, or with fresh weights.
 
         Args:
             teacher: reference to its arrays.
             total_steps: over which the learning rate decays.
+            seat: of this worker.
         """
-        context = ray.train.get_context()
-        rank, workers = context.get_world_rank(), context.get_world_size()
-        name_logs("student", rank)
+        name_logs("student", seat.rank)
         device = device_of(config)
         whom = teacher_from_arrays(config.teacher, ray.get(teacher)).to(device)
         torch.manual_seed(derive_seed(config.seed, "student weights"))
-        student = build_student(config.student, config.teacher)
-        trained = ray.train.torch.prepare_model(student, move_to_device=device)
-        distiller = Distiller(whom, trained, config.student, total_steps, config.seed, rank)
-        checkpoint = _load_checkpoint()
-        if checkpoint:
-            distiller.load_state_dict(checkpoint)
-        return cls(distiller, checkpoint["step"] if checkpoint else 0, rank, workers)
+        student = seat.place(build_student(config.student, config.teacher), device)
+        distiller = Distiller(whom, student, config.student, total_steps, config.seed, seat.rank)
+        if step := steps_saved(seat.checkpoints):
+            distiller.load_state_dict(read_checkpoint(seat.checkpoints, step))
+        return cls(distiller, step, seat)
+
+    @property
+    def rank(self) -> int:
+        """Of the worker."""
+        return self.seat.rank
+
+    @property
+    def workers(self) -> int:
+        """How many train the student together."""
+        return self.seat.workers
 
     def save(self, step: int) -> None:
-        """Make a checkpoint, of which rank 0 has the weights (its BN statistics count); all workers call it."""
-        if self.rank != 0:
-            ray.train.report({"step": step})
-            return
-        log.info("checkpoint of step %d", step)
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save({"step": step, **self.distiller.state_dict()}, Path(folder) / CHECKPOINT)
-            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        """Commit a checkpoint; rank 0 alone does, whose BN statistics count."""
+        if self.rank == 0:
+            log.info("checkpoint of step %d", step)
+            write_checkpoint(self.seat.checkpoints, step, self.distiller.state_dict())
 
 
 class Waits:
@@ -151,22 +173,8 @@ class Reporter:
 
 
 def device_of(config: DistillConfig | TransferConfig) -> torch.device:
-    """What this Train worker computes on, set up as its run asks for."""
+    """What this worker computes on, set up as its run asks for."""
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     if isinstance(config, DistillConfig) and config.rounds.lockstep:
         compute_deterministically(device)
     return device
-
-
-def read_checkpoint(folder: Folder) -> dict[str, Any]:
-    """The student's and its optimizer's state, and the step behind them."""
-    state: dict[str, Any] = torch.load(io.BytesIO(folder.read(CHECKPOINT)), weights_only=True, map_location="cpu")
-    return state
-
-
-def _load_checkpoint() -> dict[str, Any] | None:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return read_checkpoint(LocalFolder(Path(folder)))

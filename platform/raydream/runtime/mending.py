@@ -38,6 +38,12 @@ def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Ca
     return session()
 
 
+def is_whole(store: ShardStore, batches: int, note: Callable[[str], None]) -> bool:
+    """Whether a run still has so many batches; those that are damaged are set aside, and it lacks them."""
+    set_damaged_aside(store, note)
+    return len(store.committed()) >= batches
+
+
 def set_damaged_aside(store: ShardStore, note: Callable[[str], None]) -> int:
     """Set damaged shards aside, so that their batches are made again, and tell of it; returns how many."""
     damaged = store.set_aside_damaged()

@@ -1,18 +1,17 @@
-"""The student: a Ray Train function that draws images from the buffer and is distilled on them."""
+"""The student of a run in rounds: its workers draw images from the buffer and are distilled on them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
-import ray.data
-import ray.train.collective
 import torch
 from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig
-from raydream.runtime.learner import Learner, Reporter, Waits
+from raydream.runtime.images import images_of
+from raydream.runtime.learner import Learner, Reporter, Seat, Waits
 from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
@@ -20,13 +19,10 @@ from raydream.store.folders import Folder
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 
-FETCH_TIMEOUT_S = 60.0
-"""for a batch from the object store; after that its shard is read"""
-
 
 @dataclass(frozen=True)
 class StudentPlan:
-    """What a Train worker needs to know.
+    """What a worker of the student needs to know.
 
     Attributes:
         config, schedule: of the run.
@@ -50,17 +46,22 @@ class StudentPlan:
         """Distillation steps of the whole run."""
         return self.schedule.total_steps
 
+    @property
+    def streams(self) -> bool:
+        """Images come from the buffer."""
+        return False
+
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many Train workers the student can be scheduled on these nodes."""
+        """With how many workers the student can be scheduled on these nodes."""
         return student_workers_that_fit(self.config, nodes)
 
-    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
-        """Nothing is streamed: images come from the buffer."""
+    def datasets(self, step: int) -> dict[str, Any]:
+        """None."""
         return {}
 
-    def work(self) -> None:
-        """What each Train worker does."""
-        train_student(self)
+    def work(self, seat: Seat) -> None:
+        """What each worker does."""
+        train_student(self, seat)
 
 
 class Feed:
@@ -69,7 +70,7 @@ class Feed:
     Args:
         plan: of the student.
         first_step: the next step.
-        rank, workers: of the Train workers.
+        rank, workers: of the student's workers.
         waits: where to tell how long the student had to wait.
     """
 
@@ -106,7 +107,8 @@ class Feed:
     def _take(self, batches: list[BatchId]) -> None:
         """Have the images of these batches at hand, and let go of those not needed for longest."""
         new = [batch for batch in batches if batch not in self._images]
-        fetched = dict(zip(new, map(self._fetch, new, self._handles(new)), strict=True))
+        handles = zip(new, self._handles(new), strict=True)
+        fetched = {batch: images_of(batch, handle, self._store) for batch, handle in handles}
         for batch in batches:
             self._images[batch] = fetched[batch] if batch in fetched else self._images.pop(batch)  # now the newest
         # What is looked at here cannot be spilled, so no more is kept than the buffer may fill, or this block needs.
@@ -132,19 +134,10 @@ class Feed:
             except ray.exceptions.GetTimeoutError:
                 ray.get(self._plan.buffer.status.remote(), timeout=timeout_s)
 
-    def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
-        if handle is not None:
-            try:
-                images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
-                return images
-            except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-                pass  # The reference was a cache; the shard is the truth.
-        return self._store.read(batch).images
 
-
-def train_student(plan: StudentPlan) -> None:
-    """Distil the student, in each Train worker: from the last checkpoint on, or from the start."""
-    schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps)
+def train_student(plan: StudentPlan, seat: Seat) -> None:
+    """Distil the student, in each of its workers: from the last checkpoint on, or from the start."""
+    schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps, seat)
     reporter = Reporter(plan.reports, learner)
     feed = Feed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
     if learner.step:
@@ -164,7 +157,9 @@ def _room_for_more(config: DistillConfig, workers: int) -> bool:
     """Whether the student could train with more workers by now; all of its workers get the same answer."""
     if workers == config.student.workers:
         return False
+    from ray.train.collective import broadcast_from_rank_zero  # here, as one worker needs nothing of Ray Train
+
     most = min(student_workers_that_fit(config, cluster_nodes()), workers + free_places(config.student.resources))
     found = any(workers < count <= most for count in config.student.worker_counts)
-    answer: bool = ray.train.collective.broadcast_from_rank_zero(found)
+    answer: bool = broadcast_from_rank_zero(found)
     return answer

@@ -1,31 +1,30 @@
-"""The Ray Train jobs that train the student, one after another, and the checkpoints that join them."""
+"""How the student is trained: one worker by a task of Ray's, several by Ray Train jobs that follow one another."""
 
-import json
 import logging
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import ray.data
-import ray.train
-import ray.train.torch
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from raydream.config import DistillConfig, TransferConfig
-from raydream.errors import first_line
-from raydream.runtime.failures import Attempts
-from raydream.runtime.learner import read_checkpoint
+from raydream.runtime.checkpoints import steps_saved
+from raydream.runtime.failures import Attempts, own_error
+from raydream.runtime.learner import Seat
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
 from raydream.runtime.placement import Nodes
-from raydream.runtime.process_group import StudentGroup, backend_for
-from raydream.runtime.session import can_be_placed, cluster_nodes
-from raydream.store.atomic import damaged_name
+from raydream.runtime.session import actor_options, beside_the_driver, can_be_placed, cluster_nodes
 from raydream.store.folders import Folder
+
+# Ray Train is imported where it is used: that takes a second, and one worker needs none of it.
+if TYPE_CHECKING:
+    import ray.train.torch
 
 log = logging.getLogger(__name__)
 
-LISTED = "checkpoint_manager_snapshot.json"
-"""in which Ray Train lists the checkpoints that are whole"""
 LOOK_S = 5.0
 """for Ray to find a place for a student, and between two looks where there was none"""
 
@@ -44,27 +43,116 @@ class TrainPlan(Protocol):
     def total_steps(self) -> int:
         """Distillation steps of the whole run."""
 
+    @property
+    def streams(self) -> bool:
+        """Whether Ray Data streams the images."""
+
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many Train workers the student can be scheduled on these nodes; 0: with none."""
+        """With how many workers the student can be scheduled on these nodes; 0: with none."""
 
-    def datasets(self, step: int) -> dict[str, ray.data.Dataset]:
-        """What is streamed to a Train job that goes on from a step."""
+    def datasets(self, step: int) -> dict[str, Any]:
+        """Ray Data's datasets that are streamed to a Train job which resumes at a step, by name."""
 
-    def work(self) -> None:
-        """What each Train worker does."""
+    def work(self, seat: Seat) -> None:
+        """What each worker does."""
+
+
+def needs_ray_train(workers: int, streams: bool) -> bool:
+    """Whether a student is trained by Ray Train, which joins several workers and splits streams among them.
+
+    One worker that draws its images itself needs neither, and Ray Train would start seven processes for it.
+
+    Args:
+        workers: that are wanted, not those that there is room for now.
+        streams: whether Ray Data streams the images.
+    """
+    return workers > 1 or streams
+
+
+class StudentTraining:
+    """The training of a student as the driver sees it, from the last checkpoint on if the storage has one.
+
+    A lost worker is begun again from the last checkpoint: as often as it happens, as long as the student gets further
+    between two losses.
+
+    Args:
+        plan: of the student.
+        storage: folder of the checkpoints.
+    """
+
+    def __init__(self, plan: TrainPlan, storage: Folder) -> None:
+        self._plan, self._storage, self._done = plan, storage, False
+        self._attempts = Attempts(steps_saved(storage))
+        self._by_ray_train = needs_ray_train(plan.config.student.workers, plan.streams)
+        if self._by_ray_train:
+            self._task = _train.options(scheduling_strategy=beside_the_driver()).remote(plan, storage)
+        else:
+            self._begin()
+
+    def done(self) -> bool:
+        """Whether the student is trained; to be called often, as a lost student is begun again here.
+
+        Raises:
+            RaydreamError: the student failed more than `MAX_FAILURES` times at one checkpoint, or for a reason that
+                would not go away.
+        """
+        if self._done:
+            return True
+        if not ray.wait([self._task], timeout=0)[0]:
+            self._tell_of_waiting()
+            return False
+        try:
+            ray.get(self._task)
+        except ray.exceptions.RayError as error:
+            if self._by_ray_train or not self._attempts.again(error, steps_saved(self._storage)):
+                raise own_error(error, "the student failed") from error
+            remove_placement_group(self._place)
+            self._begin()
+            return False
+        self._done = True
+        if not self._by_ray_train:
+            remove_placement_group(self._place)
+        return True
+
+    def _begin(self) -> None:
+        """Start the one worker as soon as there is a place for it."""
+        resources = self._plan.config.student.resources
+        self._place = placement_group([resources])
+        there = PlacementGroupSchedulingStrategy(self._place)
+        self._task = _learn.options(scheduling_strategy=there, **actor_options(resources)).remote(
+            self._plan, self._storage
+        )
+        self._placed, self._waits, self._begun_at = False, False, time.monotonic()
+
+    def _tell_of_waiting(self) -> None:
+        """Note where the one worker has no place yet, and when it has one then."""
+        if self._by_ray_train or self._placed:
+            return
+        self._placed = self._place.wait(0)
+        if self._placed and self._waits:
+            _tell_workers(self._plan, 1)
+        elif not (self._placed or self._waits) and time.monotonic() - self._begun_at > LOOK_S:
+            self._waits = True
+            _tell_wait(self._plan)
+
+
+def learn(plan: TrainPlan, storage: Folder) -> None:
+    """Train the student in this process alone, to its end, from its last checkpoint on if the storage has one."""
+    plan.work(Seat(0, 1, storage))
 
 
 def train(plan: TrainPlan, storage: Folder) -> None:
-    """Train the student to its end, from its last checkpoint on if the storage has one.
+    """Train the student to its end by Ray Train, from its last checkpoint on if the storage has one.
 
     That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
     workers are lost, and where more can join. (Ray Train's own elastic policy would count what generators hold.)
-    Workers may be lost as often as it happens, as long as the student gets further between two losses.
 
     Raises:
         ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint, or for a
             reason that would not go away.
     """
+    import ray.train
+
     name_logs("train")
     attempts, workers = Attempts(steps_saved(storage)), plan.config.student.workers
     while True:
@@ -79,19 +167,33 @@ def train(plan: TrainPlan, storage: Folder) -> None:
                 raise
 
 
+# `StudentTraining` decides whether a lost student is begun again; a lost task that starts Train jobs, Ray begins again.
+_learn = ray.remote(max_retries=0)(learn)
+# A process of its own and no thread of the driver's: Ray crashes where a thread still waits when it is shut down.
+_train = ray.remote(num_cpus=0, max_retries=3)(train)
+
+
 def _wait_for_room(plan: TrainPlan, before: int) -> int:
     """With how many workers the student goes on; tells what it waits for, and where their number changes."""
-    config, waits = plan.config, False
+    waits = False
     while not (workers := _workers_with_a_place(plan)):
         if not waits:
-            count, each = config.student.worker_counts[-1], config.student
-            asked = f"{count} workers of {each.cpus:g} CPUs and {each.gpus:g} GPUs"
-            plan.reports.put(Notice(f"the student waits for room for {asked}"))
+            _tell_wait(plan)
             waits = True
         time.sleep(LOOK_S)
     if waits or workers != before:
-        plan.reports.put(Notice(f"the student trains with {workers} of {config.student.workers} workers now"))
+        _tell_workers(plan, workers)
     return workers
+
+
+def _tell_wait(plan: TrainPlan) -> None:
+    student = plan.config.student
+    asked = f"{student.worker_counts[-1]} workers of {student.cpus:g} CPUs and {student.gpus:g} GPUs"
+    plan.reports.put(Notice(f"the student waits for room for {asked}"))
+
+
+def _tell_workers(plan: TrainPlan, workers: int) -> None:
+    plan.reports.put(Notice(f"the student trains with {workers} of {plan.config.student.workers} workers now"))
 
 
 def _workers_with_a_place(plan: TrainPlan) -> int:
@@ -104,13 +206,17 @@ def _workers_with_a_place(plan: TrainPlan) -> int:
     return next((count for count in counts if can_be_placed(student.resources, count, LOOK_S)), 0)
 
 
-def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> ray.train.torch.TorchTrainer:
+def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> "ray.train.torch.TorchTrainer":
     """A Train job that ends at its first failure."""
+    import ray.train.torch
+
+    from raydream.runtime.process_group import StudentGroup, backend_for
+
     config, (system, path) = plan.config.student, storage.for_arrow()
     parent, _, name = path.rpartition("/")
     return ray.train.torch.TorchTrainer(
         _train_loop,
-        train_loop_config={"plan": plan},
+        train_loop_config={"plan": plan, "storage": storage},
         torch_config=StudentGroup(backend_for(config.gpus)),
         datasets=plan.datasets(steps_saved(storage)),
         scaling_config=ray.train.ScalingConfig(
@@ -121,37 +227,12 @@ def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> ray.train.torch.
             storage_path=parent,
             storage_filesystem=system,
             failure_config=ray.train.FailureConfig(0, max_preemption_failures=0, controller_failure_limit=0),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
         ),
     )
 
 
-def steps_saved(storage: Folder) -> int:
-    """Distillation steps behind the last checkpoint of a Train job; 0 where it has none, or is just writing one."""
-    try:
-        latest = json.loads(storage.read(LISTED))["latest_checkpoint_result"]
-    except (FileNotFoundError, ValueError):
-        return 0
-    return 0 if latest is None else int(latest["metrics"]["step"])
+def _train_loop(config: dict[str, Any]) -> None:
+    import ray.train
 
-
-def set_damaged_checkpoints_aside(storage: Folder) -> str | None:
-    """Set checkpoints aside that Ray Train cannot go on from; the student then starts anew, on all images.
-
-    Returns:
-        what was wrong; None if nothing was.
-    """
-    try:
-        for checkpoint in json.loads(storage.read(LISTED))["checkpoint_results"]:
-            read_checkpoint(storage / checkpoint["checkpoint_dir_name"])
-    except Exception as error:  # torch and Ray raise many kinds for a damaged file
-        if not storage.has(LISTED):
-            return None  # none was written yet
-        name = damaged_name("checkpoints")
-        storage.move(name)
-        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"
-    return None
-
-
-def _train_loop(config: dict[str, TrainPlan]) -> None:
-    config["plan"].work()
+    context = ray.train.get_context()
+    config["plan"].work(Seat(context.get_world_rank(), context.get_world_size(), config["storage"]))

@@ -26,7 +26,7 @@ from raydream.errors import SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
-from raydream.losses.feature_statistics import keeps_statistics
+from raydream.networks.batch_norm import keeps_statistics
 from raydream.runtime.logs import name_logs
 from raydream.schedule import Schedule
 from raydream.search.metrics import score_of
@@ -160,7 +160,7 @@ class TrialAtWork:
                 yield rounds
 
     def _images_alone(self) -> Iterator[Rounds]:
-        states = LearnedStates(self._store.folder, 2 * self._config.synthesis.generator.chains)
+        states = LearnedStates.of(self._store.folder, self._config.synthesis.generator.chains)
         ids = self._schedule.batches_of(0)
         maker = BatchMaker("in-process", self._teacher, self._config.synthesis, states=states, batches=len(ids))
         batches: list[ImageBatch] = []

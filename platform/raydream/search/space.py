@@ -9,6 +9,7 @@ from typing import Any
 
 from raydream.config import DistillConfig, SearchConfig
 from raydream.config.conversion import as_dict, validate
+from raydream.config.tree import leaves
 from raydream.errors import InputError
 
 KINDS = ("log_uniform", "uniform", "choice", "grid")
@@ -172,20 +173,12 @@ def _check_range(field: str, dimension: Dimension) -> None:
 
 
 def _setting(name: str, spec: Any, settings: Mapping[str, Any]) -> Any:
-    known = dict(_leaves({part: settings[part] for part in SEARCHED}))
+    known = leaves({part: settings[part] for part in SEARCHED}, whole=("arguments",))
     if name not in known:
         near = difflib.get_close_matches(name, known, 3, 0.0)
         allowed = f"a setting of {', '.join(SEARCHED)}"
         raise InputError(f"space.search.{name}", spec, allowed, f"did you mean {' or '.join(near)}?")
     return known[name]
-
-
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict) and key != "arguments":
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _blame(field: str, check: Callable[[], Any]) -> None:

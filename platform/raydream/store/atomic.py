@@ -49,7 +49,7 @@ def patiently(action: Callable[[], Result]) -> Result:
         except OSError as error:
             if error.errno not in TRANSIENT:
                 raise
-            log.warning("storage failed (%s); trying again in %g s", error, wait_s)
+            log.warning("reading or writing failed (%s); trying again in %g s", error, wait_s)
         time.sleep(wait_s)
     return action()
 
@@ -132,7 +132,7 @@ def _write_once(path: Path, write: Callable[[Path], object], put: Callable[[Path
 def write_json(path: Path, value: Any) -> None:
     """Write JSON aside and rename; raises OSError."""
     text = json.dumps(value, indent=2) + "\n"
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def link_or_copy(path: Path, to: Path) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import safetensors.numpy
 from raydream.errors import ShardError
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId
+from raydream.store.safetensors_file import metadata_of
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,25 @@ class LearnedStates:
 
     Args:
         folder: of the run's shards; None: they are kept in memory, for a maker who makes all batches itself.
-        keep: how many of the newest are kept; None: all, so that any batch can be made again to the bit. Twice the
-            number of chains is enough to go on after any death of a process: batches are begun in order.
+        keep: how many of the newest are kept; None: all. `of` knows how many a run needs.
     """
 
     def __init__(self, folder: Folder | None, keep: int | None) -> None:
         self._folder, self._keep = folder, keep
         self._memory: dict[BatchId, State] = {}
+
+    @classmethod
+    def of(cls, folder: Folder | None, chains: int, *, all_kept: bool = False) -> "LearnedStates":
+        """The states of a run of so many chains, of each of which the newest two are kept.
+
+        That is enough to resume after the death of any process, as batches are begun in order.
+
+        Args:
+            folder: see `LearnedStates`.
+            chains: generator networks that learn side by side, see `predecessor`.
+            all_kept: keep all of them, so that any batch can be made again to the bit (lockstep).
+        """
+        return cls(folder, None if all_kept else 2 * chains)
 
     def before(self, after: BatchId | None) -> Learned:
         """What a batch sets out from that is to learn on after another one.
@@ -99,7 +111,7 @@ class LearnedStates:
         try:
             content = self._folder.read(_name(batch))
             state = safetensors.numpy.load(content)
-            if _metadata(content).get("digest") != _digest(state):
+            if metadata_of(content).get("digest") != _digest(state):
                 raise ValueError("it is not what was written")
         except (FileNotFoundError, ValueError, KeyError, safetensors.SafetensorError) as error:
             raise ShardError(f"what was learned with batch {batch} cannot be read ({error})") from error
@@ -116,9 +128,3 @@ def _digest(state: State) -> str:
         digest.update(f"{name}{state[name].shape}{state[name].dtype}".encode())
         digest.update(np.ascontiguousarray(state[name]).tobytes())
     return digest.hexdigest()
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    # The file begins with the length of its header, eight bytes, and the header, JSON.
-    metadata: dict[str, str] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-    return metadata

@@ -106,6 +106,22 @@ class ShardStore:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""
         return self.extent(batch)[0]
 
+    def targets(self, batch: BatchId) -> np.ndarray:
+        """int64 [N], the class that each image of a committed batch was to show, in [0, K).
+
+        Its images are not read. Raises ShardError and OSError as `read` does.
+        """
+        try:
+            with self.folder.open(file_name(batch)) as file:
+                shard = pq.ParquetFile(file, page_checksum_verification=True)
+                rows, *_ = _extent(shard.metadata)
+                targets: np.ndarray = shard.read(columns=["target"]).column("target").to_numpy()
+            if len(targets) != rows or (targets < 0).any():
+                raise ValueError("its targets are not a class for each image")
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
+        return targets
+
     def extent(self, batch: BatchId) -> tuple[int, int, int, int]:
         """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
 

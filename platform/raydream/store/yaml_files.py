@@ -43,4 +43,4 @@ for _each in (SettingsLoader, _Dumper):
 def write_yaml(path: Path, value: Any) -> None:
     """Write YAML aside and rename, keys in their given order; raises OSError."""
     text = yaml_text(value)
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))

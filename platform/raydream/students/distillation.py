@@ -13,7 +13,7 @@ from raydream.compute import autocast, choose_dtype
 from raydream.config import StudentConfig
 from raydream.errors import DivergenceError
 from raydream.losses.divergences import kl_divergence
-from raydream.losses.feature_statistics import batch_norm_layers
+from raydream.networks.batch_norm import batch_norm_layers
 from raydream.seeds import derive_seed, generator
 from raydream.students.view import StudentView
 from raydream.teachers.teacher import Teacher

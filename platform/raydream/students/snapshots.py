@@ -1,13 +1,12 @@
 """Snapshots on the disk: what a batch was made against, so that it can be made again to the bit."""
 
-import json
-
 import safetensors
 import safetensors.numpy
 
 from raydream.errors import RaydreamError
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
+from raydream.store.safetensors_file import metadata_of
 from raydream.teachers.teacher import fingerprint
 
 
@@ -27,7 +26,7 @@ def read_snapshot(folder: Folder, step: int) -> Snapshot:
     try:
         content = folder.read(_name(step))
         state = safetensors.numpy.load(content)
-        if _metadata(content).get("fingerprint") != fingerprint(state):
+        if metadata_of(content).get("fingerprint") != fingerprint(state):
             raise ValueError("its weights are not those that were written")
         return Snapshot(step, state)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
@@ -35,13 +34,6 @@ def read_snapshot(folder: Folder, step: int) -> Snapshot:
             f"{folder}/{_name(step)} cannot be read ({error}), and a batch that competed with it has to be made again: "
             "delete the run and begin it anew, or set rounds.lockstep to false in its config.yaml"
         ) from error
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    # The file begins with the length of its header, eight bytes, and the header, JSON.
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata: dict[str, str] = header.get("__metadata__", {})
-    return metadata
 
 
 def _name(step: int) -> str:

@@ -1,25 +1,25 @@
-"""Synthesizers: algorithms that make images, one a file, all of one signature.
+"""Synthesizers: algorithms that make images, all of one signature.
+
+`raydream.config.METHODS` lists them: which class each is, and what it minimizes.
 
 A synthesizer is built from (teacher, SynthesisConfig), turns a `Request` into a `Synthesis`, and keeps what it learns
 from batch to batch in its `state_dict`.
 """
 
-from raydream.synthesis.adaptive import AdaptiveDeepInversion
-from raydream.synthesis.dafl import DAFL
-from raydream.synthesis.deep_inversion import DeepInversion
-from raydream.synthesis.deepdream import DeepDream
-from raydream.synthesis.fast import Fast
-from raydream.synthesis.noise import Noise
+from importlib import import_module
+
+from raydream.config import METHODS
 from raydream.synthesis.request import OnProgress, Request, Synthesis
 from raydream.synthesis.synthesizer import Synthesizer
 
-SYNTHESIZERS: dict[str, type[Synthesizer]] = {
-    "noise": Noise,
-    "deepdream": DeepDream,
-    "deep_inversion": DeepInversion,
-    "adaptive": AdaptiveDeepInversion,
-    "dafl": DAFL,
-    "fast": Fast,
-}
+
+def _class_at(place: str) -> type[Synthesizer]:
+    module, _, name = place.partition(":")
+    found: type[Synthesizer] = getattr(import_module(f"{__name__}.{module}"), name)
+    return found
+
+
+SYNTHESIZERS = {name: _class_at(method.synthesizer) for name, method in METHODS.items()}
+"""the class that makes a configuration's images, by its method"""
 
 __all__ = ["SYNTHESIZERS", "OnProgress", "Request", "Synthesis", "Synthesizer"]

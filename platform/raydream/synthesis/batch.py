@@ -56,7 +56,7 @@ class BatchMaker:
         self._run, self._teacher, self._config, self._generator = run, teacher, config, generator
         self._build_student = build_student
         self._synthesizer = SYNTHESIZERS[config.method](teacher, config, batches)
-        self._states = states or LearnedStates(None, 2 * config.generator.chains)
+        self._states = states or LearnedStates.of(None, config.generator.chains)
 
     def make(
         self,

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from raydream.config import SynthesisConfig, TeacherConfig
+from raydream.config import METHODS, SynthesisConfig, TeacherConfig
+from raydream.config.synthesis import one_of
 from raydream.errors import InputError, first_line
-from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, batch_norm_layers
+from raydream.losses.objective import Objective
+from raydream.networks.batch_norm import batch_norm_layers
+from raydream.networks.observed import ObservedNetwork, last_layer
 from raydream.networks.user_code import contained
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.checks import answer_of, check_shapes, frozen, noise, probe
-
-NEED_STATISTICS = ("deep_inversion", "adaptive", "fast")
 
 
 def check_network(network: nn.Module, config: TeacherConfig, synthesis: SynthesisConfig, trained: bool) -> None:
@@ -32,11 +32,12 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
         if stage.size != config.input_shape[1:]:
             field = f"synthesis.stages.{index}.size"
             probe(network, config, field, list(stage.size), training=False, size=stage.size)
-    if synthesis.method in NEED_STATISTICS:
+    if "feature" in synthesis.terms:
         _check_statistics(network, config, synthesis.method, trained)
     _check_gradient(network, config, trained)
-    if "activation" in synthesis.terms and synthesis.coefficients.activation:
-        _check_last_layer(network, config, synthesis.coefficients.activation)
+    objective = Objective(synthesis.terms, synthesis)
+    for name in objective.of_activations():
+        _check_last_layer(network, config, name, objective.weights[name])
 
 
 def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) -> None:
@@ -70,34 +71,32 @@ def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) ->
 def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, trained: bool) -> None:
     layers = batch_norm_layers(network)
     with_statistics = [layer for layer in layers.values() if layer.running_mean is not None]
+    others = one_of([name for name, each in METHODS.items() if "feature" not in each.terms])
     if not with_statistics:
-        allowed = f"noise, deepdream or dafl for {config.network}, which {_why_none(network, bool(layers))}"
+        allowed = f"{others} for {config.network}, which {_why_none(network, bool(layers))}"
         remedy = "choose one of these, or a teacher with batch normalisation that keeps running statistics"
         raise InputError("synthesis.method", method, allowed, remedy)
     if trained and all(_is_fresh(layer.state_dict()) for layer in with_statistics):
-        allowed = (
-            "noise, deepdream or dafl for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
-        )
-        raise InputError(
-            "synthesis.method", method, allowed, "choose one of these, or a checkpoint of a trained network"
-        )
+        allowed = f"{others} for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
+        remedy = "choose one of these, or a checkpoint of a trained network"
+        raise InputError("synthesis.method", method, allowed, remedy)
     try:
         with torch.no_grad():
-            ObservedNetwork(network)(torch.zeros(2, *config.input_shape))
+            ObservedNetwork(network, statistics=True)(torch.zeros(2, *config.input_shape))
     except ValueError as error:
         remedy = f"{error}: leave them out of the network"
         raise InputError("teacher.network", config.network, "a network whose BN layers all run", remedy) from error
 
 
-def _check_last_layer(network: nn.Module, config: TeacherConfig, weight: float) -> None:
+def _check_last_layer(network: nn.Module, config: TeacherConfig, term: str, weight: float) -> None:
     try:
         with torch.no_grad():
-            FeatureNetwork(network, config.classes)(torch.zeros(2, *config.input_shape))
+            before = last_layer(network, config.classes)
+            ObservedNetwork(network, before=before)(torch.zeros(2, *config.input_shape))
     except ValueError as error:
         allowed = f"0 for {config.network}, whose last layer cannot be told"
-        raise InputError(
-            "synthesis.coefficients.activation", weight, allowed, f"{error}: do without that term"
-        ) from error
+        remedy = f"{error}: do without that term"
+        raise InputError(f"synthesis.coefficients.{term}", weight, allowed, remedy) from error
 
 
 def _is_fresh(state: Mapping[str, Tensor]) -> bool:

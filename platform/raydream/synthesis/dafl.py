@@ -16,8 +16,6 @@ class DAFL(LearningSynthesizer):
     the entropy. A student does not enter, as in the paper.
     """
 
-    terms = ("one_hot", "activation", "information_entropy")
-
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         network = self._network(request)
         optimizer = torch.optim.Adam(network.parameters(), self._stage.learning_rate, self._stage.betas)

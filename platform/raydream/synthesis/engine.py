@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from raydream.compute import choose_dtype, compiling_pays, counted, saved_by_compiling_s
 from raydream.config import SynthesisConfig
-from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, SmoothedNetwork, frozen_copy
+from raydream.losses.feature_statistics import FeatureDistances, SmoothedDistances
 from raydream.losses.objective import Objective
+from raydream.networks.observed import ObservedNetwork, frozen_copy, last_layer
 from raydream.synthesis.gradient import PixelGradient
 from raydream.synthesis.memory import Chunks
 from raydream.synthesis.stages import stages_of
@@ -32,6 +32,7 @@ class Engine:
         self._student: nn.Module | None = None
         self._finished = Chunks(config.chunk_size)
         self._network = self._observed()
+        self._distances = self._compared()
 
     def gradient(self, student: nn.Module | None) -> PixelGradient:
         """Of the objective; the same for all students, and for all requests without one.
@@ -80,18 +81,19 @@ class Engine:
 
     def begin(self, average: Tensor | None) -> None:
         """Set the moving average of the statistics that the next gradients compare; None: there is none yet."""
-        if isinstance(self._network, SmoothedNetwork):
-            self._network.begin(average)
+        if isinstance(self._distances, SmoothedDistances):
+            self._distances.begin(average)
 
     def compared(self) -> Tensor | None:
         """The moving average with the statistics of the last gradient in it; None where no statistics are smoothed."""
-        return self._network.compared.clone() if isinstance(self._network, SmoothedNetwork) else None
+        return self._distances.compared.clone() if isinstance(self._distances, SmoothedDistances) else None
 
     def _build(self, competes: bool) -> PixelGradient:
         config, device = self._config, self._teacher.device
         objective = Objective([term for term in self._terms if term != "competition" or competes], config)
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
-        given = objective, self._network, student, self._teacher.normalisation.from_canvas(), dtype
+        networks = self._network, self._distances, student
+        given = objective, *networks, self._teacher.normalisation.from_canvas(), dtype
         bare = PixelGradient(*given, compiled=False, chunk_size=None)
         compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
         return PixelGradient(*given, compiled, config.chunk_size)
@@ -111,14 +113,17 @@ class Engine:
             seconds += stage.iterations * saved_s
         return self._batches * seconds
 
-    def _observed(self) -> nn.Module:
-        """A copy of the teacher's network that tells what the objective asks for, with and without a student."""
+    def _observed(self) -> ObservedNetwork:
+        """A copy of the teacher's network that returns what the objective asks for, with and without a student."""
         network, objective = self._teacher.network, Objective(self._terms, self._config)
-        if objective.has("features") and self._config.learns:
-            example = torch.zeros(1, *self._teacher.config.input_shape, device=self._teacher.device)
-            return SmoothedNetwork(network, self._config.generator.statistics_momentum, example)
-        if objective.has("features"):
-            return ObservedNetwork(network)
-        if "activation" in objective.weights:
-            return FeatureNetwork(network, self._teacher.config.classes)
-        return frozen_copy(network)
+        before = last_layer(network, self._teacher.config.classes) if objective.of_activations() else None
+        return ObservedNetwork(network, statistics=objective.has("features"), before=before)
+
+    def _compared(self) -> FeatureDistances | None:
+        """What compares the statistics of a pass with the running ones, where the objective has such a term."""
+        if not self._network.layers:
+            return None
+        if not self._config.learns:
+            return FeatureDistances(self._network)
+        example = torch.zeros(1, *self._teacher.config.input_shape, device=self._teacher.device)
+        return SmoothedDistances(self._network, self._config.generator.statistics_momentum, example)

@@ -18,8 +18,6 @@ class Fast(LearningSynthesizer):
     made without the competition, which is eq. 8 where the paper has a KL divergence.
     """
 
-    terms = ("classification", "feature", "competition")
-
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
         network = self._network(request)
         self.engine.begin(self._state.get("statistics"))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from raydream.compute import autocast
 from raydream.errors import first_line
-from raydream.losses.dafl import FeatureNetwork
-from raydream.losses.feature_statistics import ObservedNetwork, Statistics
+from raydream.losses.feature_statistics import FeatureDistances
 from raydream.losses.objective import Objective, Observation
+from raydream.networks.batch_norm import Statistics
+from raydream.networks.observed import ObservedNetwork
 from raydream.synthesis.memory import Chunks, is_out_of_memory
 
 BACKEND: str | Callable[..., Any] = "inductor"
@@ -44,8 +45,9 @@ class PixelGradient:
     nothing else connects one chunk with another).
 
     Args:
-        teacher: an `ObservedNetwork` where the objective has a term of features, a `FeatureNetwork` where it has one of
-            activations, else any frozen network.
+        teacher: returns its BN statistics where the objective has a term of features, and what enters its last layer
+            where it has one of activations.
+        distances: compares those statistics with the running ones; None where no term is of features.
         student: a frozen network, where the objective has a competition.
         from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
             images themselves (see `Normalisation.canvas`).
@@ -63,16 +65,18 @@ class PixelGradient:
     def __init__(
         self,
         objective: Objective,
-        teacher: nn.Module,
+        teacher: ObservedNetwork,
+        distances: FeatureDistances | None,
         student: nn.Module | None,
         from_canvas: Tensor,
         dtype: torch.dtype,
         compiled: bool,
         chunk_size: int | None,
     ) -> None:
-        self.layers = teacher.names if isinstance(teacher, ObservedNetwork) else []
+        self.layers = list(teacher.layers)
         self.chunks, self.compiled, self._from_canvas = Chunks(chunk_size), compiled, from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
+        self._distances = distances
         self._code: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
         self._tried: set[tuple[torch.Size, int]] = set()
 
@@ -136,14 +140,7 @@ class PixelGradient:
     def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
         seen_images = images * self._from_canvas
         with autocast(self._dtype, images.device):
-            statistics: Statistics = []
-            activations = None
-            if isinstance(self._teacher, ObservedNetwork):
-                logits, statistics = self._teacher(seen_images)
-            elif isinstance(self._teacher, FeatureNetwork):
-                logits, activations = self._teacher(seen_images)
-            else:
-                logits = self._teacher(seen_images)
+            logits, statistics, activations = self._teacher(seen_images)
             student_logits = None if self._student is None else self._student(seen_images).to(images.dtype)
         logits = logits.to(images.dtype)
         activations = None if activations is None else activations.to(images.dtype)
@@ -153,7 +150,7 @@ class PixelGradient:
 
     def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         seen, statistics = self._run(images)
-        distances = self._teacher.distances(statistics) if isinstance(self._teacher, ObservedNetwork) else None
+        distances = None if self._distances is None else self._distances(statistics)
         full = _told(seen, targets, distances)
         total, values = self._objective(full)
         return total, values, distances
@@ -167,10 +164,10 @@ class PixelGradient:
             (gradient,) = torch.autograd.grad(prior, x)
             values, total = _detached(found), prior.detach()
         distances, means, pulls = None, [], []
-        if self._objective.has("features"):
+        if self._distances is not None:
             statistics = self._statistics(images, size)
             leaves = [value.requires_grad_(True) for pair in statistics for value in pair]
-            distances = self._teacher.distances(statistics)  # type: ignore[operator]
+            distances = self._distances(statistics)
             feature, found = self._objective(Observation(distances=distances), "features")
             pulls = list(torch.autograd.grad(feature, leaves))
             values |= _detached(found)

@@ -1,7 +1,5 @@
 """Inversion: gradient descent on pixels until the teacher sees in them what the objective asks for."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,14 +15,15 @@ from raydream.teachers.teacher import Teacher
 
 
 class Inversion:
-    """The loop that all inversions share; a subclass names its terms. See `Synthesizer`."""
+    """All synthesizers that optimize the pixels themselves; they differ in the terms of their objective alone.
 
-    terms: ClassVar[tuple[str, ...]] = ()
+    See `Synthesizer`.
+    """
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None:
         self._teacher, self._config = teacher, config
         self._stages = stages_of(config, teacher.config.input_shape[1:])
-        self.engine = Engine(teacher, config, self.terms, batches)
+        self.engine = Engine(teacher, config, config.terms, batches)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the synthesizer has learned from batch to batch: nothing."""

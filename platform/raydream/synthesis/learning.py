@@ -1,7 +1,6 @@
 """What the synthesizers with a generator network share: where it begins, and the loop that trains it."""
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,17 +19,15 @@ from raydream.teachers.teacher import Teacher
 
 
 class LearningSynthesizer:
-    """A synthesizer that trains a generator network against the teacher; a subclass names its terms.
+    """A synthesizer that trains a generator network against the teacher; a subclass says how.
 
     See `Synthesizer`. An attempt that diverges leaves the state as it was.
     """
 
-    terms: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None:
         self._teacher, self._config = teacher, config
         (self._stage,) = stages_of(config, teacher.config.input_shape[1:])
-        self.engine = Engine(teacher, config, self.terms, batches)
+        self.engine = Engine(teacher, config, config.terms, batches)
         dtype = choose_dtype(config.precision, teacher.device)
         self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
         self._state: dict[str, Tensor] = {}

@@ -27,7 +27,7 @@ class Synthesizer(Protocol):
 
     Args:
         teacher: frozen and in eval mode; is left as it is.
-        config: of the synthesis.
+        config: of the synthesis; its method says what is minimized.
         batches: that the run makes, by which is decided whether compiling pays.
 
     Attributes:

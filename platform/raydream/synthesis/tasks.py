@@ -1,11 +1,12 @@
 """The batches of a set of images, as its configuration orders them, whoever makes them."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from raydream.config import SynthesizeConfig
 from raydream.data.image_set import open_shards
 from raydream.errors import InputError, ShardError
-from raydream.schedule import even_sizes
+from raydream.schedule import even_sizes, predecessor
 from raydream.seeds import derive_seed
 from raydream.store.records import BatchId, Order
 from raydream.targets import choose_targets
@@ -48,12 +49,12 @@ def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
         images = config.images or DEFAULT_IMAGES
         sizes = even_sizes(images, -(-images // config.synthesis.batch_size))  # as coefficients belong to a size
         sources = [None] * len(sizes)
-    tasks, first = {}, 0
+    batch_at, first = partial(BatchId, 0), 0
+    tasks = {}
     for index, (count, source) in enumerate(zip(sizes, sources, strict=True)):
-        batch = BatchId(0, index)
+        batch = batch_at(index)
         targets = choose_targets(config.synthesis.targets, config.teacher.classes, first, count, config.seed)
-        before = index - config.synthesis.generator.chains
-        after = BatchId(0, before) if config.synthesis.learns and before >= 0 else None
+        after = predecessor(batch_at, index, config.synthesis)
         tasks[batch] = Task(Order(batch, targets, derive_seed(config.seed, "synthesis", index, 0), after), source)
         first += count
     return tasks

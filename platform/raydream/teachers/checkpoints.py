@@ -11,9 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raydream.config.teacher import CHECKSUM, ON_THE_WEB
 from raydream.errors import InputError, first_line
 from raydream.memory import in_words
 from raydream.store.atomic import write_aside
+from raydream.store.downloads import downloaded
 from raydream.store.folders import file_at
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
@@ -35,7 +37,7 @@ def load_weights(network: nn.Module, path: str | Path, field: str, name: str) ->
 
     Args:
         path: or URL, of safetensors, or of what `torch.save` wrote of a state dict, bare or nested, with or without
-            prefixes.
+            prefixes; https://...#sha256=CHECKSUM is downloaded first, see `downloaded`.
         field: the option's name, for the error.
         name: of the network, for the error.
 
@@ -119,10 +121,14 @@ def _kind(value: Tensor) -> str:
 
 
 def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
-    """The state dict in a file, nothing of which is executed; raises InputError."""
+    """The state dict in a file, nothing of which is executed; raises InputError, and errors of `downloaded`."""
     allowed = "a file with a state dict (.safetensors, or torch.save's)"
+    where = path
+    if ON_THE_WEB.match(str(path)):
+        url, _, checksum = str(path).partition(CHECKSUM)
+        where = downloaded(url, checksum.lower(), field)
     try:
-        folder, name = file_at(str(path))
+        folder, name = file_at(str(where))
         if not folder.has(name):
             raise InputError(field, str(path), allowed, "there is no such file")
         content = folder.read(name)

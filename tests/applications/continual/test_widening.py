@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from raydream.applications.continual.widening import (
-    WithFeatures,
     build_widened,
     check_widening,
     output_layer,
@@ -14,7 +13,7 @@ from raydream.applications.continual.widening import (
 from raydream.config import TeacherConfig
 from raydream.errors import InputError
 from raydream.networks import build_network
-from tests.tiny import WIDTH, tiny_network
+from tests.tiny import tiny_network
 
 IMAGES = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -23,6 +22,16 @@ def convolutional(classes: int = 10) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 10, 1), nn.ReLU(), nn.Conv2d(10, classes, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
+
+
+def patches(classes: int = 10) -> nn.Module:
+    """Its last layer is a convolution of a large kernel."""
+    return nn.Sequential(nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Conv2d(6, classes, 3, 2, 1, padding_mode="circular"), Mean())
+
+
+class Mean(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean((2, 3))
 
 
 class Normalised(nn.Module):
@@ -36,7 +45,7 @@ class Normalised(nn.Module):
         return self.last(x.flatten(1)).log_softmax(1)
 
 
-@pytest.mark.parametrize("make", [tiny_network, convolutional])
+@pytest.mark.parametrize("make", [tiny_network, convolutional, patches])
 def test_old_outputs_stay_as_they_are_and_the_network_too(make):
     network = make().eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -81,14 +90,3 @@ def test_networks_of_others_are_widened(name):
 def test_networks_that_cannot_be_widened_are_refused(network):
     with pytest.raises(InputError, match=r"teacher.network = "):
         check_widening(network.eval(), TeacherConfig())
-
-
-def test_features_are_what_enters_the_output_layer():
-    network = tiny_network().eval()
-    both = WithFeatures(network, 10)
-    with torch.no_grad():
-        logits, features = both(IMAGES)
-        torch.testing.assert_close(both.head(features), logits)
-        torch.testing.assert_close(network(IMAGES), logits)
-    assert features.shape == (3, 2 * WIDTH)
-    assert not network[-1]._forward_pre_hooks

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from raydream.applications.continual.images import OldClasses, invert
 from raydream.applications.continual.methods import Method, Seen, Step
-from raydream.applications.continual.widening import WithFeatures, widened
+from raydream.applications.continual.widening import output_layer, widened
 from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.compute import autocast, choose_dtype
 from raydream.config import ContinualConfig, StudentConfig
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError
+from raydream.networks.observed import WithFeatures
 from raydream.seeds import derive_seed, generator
 from raydream.students.distillation import learning_rate, make_optimizer
 from raydream.students.view import StudentView
@@ -41,11 +42,12 @@ class Learner:
     """
 
     def __init__(self, old: Teacher, new: Split, method: Method, config: StudentConfig, epochs: int, seed: int) -> None:
-        classes = old.config.classes
+        classes, known = int(new.labels.max()) + 1, old.config.classes
         self._old, self._new, self._method, self._config, self._seed = old, new, method, config, seed
-        self.network = widened(old.network, classes, int(new.labels.max()) + 1 - classes, derive_seed(seed, "weights"))
+        self.network = widened(old.network, known, classes - known, derive_seed(seed, "weights"))
         self.network.requires_grad_(True)
-        self._both = WithFeatures(old.network, classes), WithFeatures(self.network, int(new.labels.max()) + 1)
+        pairs = (old.network, known), (self.network, classes)
+        self._both = [WithFeatures(network, output_layer(network, count)) for network, count in pairs]
         self._optimizer = make_optimizer(self.network, config)
         self._steps = -(-len(new.labels) // config.batch_size)
         self._epochs, self._dtype = epochs, choose_dtype(config.precision, old.device)

@@ -3,33 +3,27 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raydream.config import TeacherConfig
 from raydream.errors import InputError
 from raydream.networks import build_teacher
+from raydream.networks.observed import last_layer
 from raydream.seeds import derive_seed
 
 
 def output_layer(network: nn.Module, classes: int) -> str:
-    """Name of the layer that makes the logits: the last linear layer, or 1x1 convolution, with an output per class.
+    """The name of the layer that makes the logits, see `last_layer`.
 
     Raises:
-        InputError: there is none.
+        InputError: the network has none.
     """
-    names: list[str] = [name for name, layer in network.named_modules() if _outputs(layer) == classes]
-    if not names:
-        allowed = f"a network whose last layer is linear, or a 1x1 convolution, with {classes} outputs"
-        raise InputError("teacher.network", type(network).__name__, allowed, "no other output layer can be widened")
-    return names[-1]
-
-
-def _outputs(layer: nn.Module) -> int | None:
-    if isinstance(layer, nn.Linear):
-        return layer.out_features
-    if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1:
-        return layer.out_channels
-    return None
+    try:
+        return last_layer(network, classes)
+    except ValueError as error:
+        allowed = f"a network whose last layer is linear, or a convolution, with {classes} outputs"
+        remedy = "no other output layer can be widened"
+        raise InputError("teacher.network", type(network).__name__, allowed, remedy) from error
 
 
 def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
@@ -53,8 +47,10 @@ def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
         if isinstance(old, nn.Linear):
             layer = nn.Linear(old.in_features, classes + new, old.bias is not None)
         else:
-            layer = nn.Conv2d(old.in_channels, classes + new, 1, bias=old.bias is not None)
-            layer.stride, layer.padding, layer.padding_mode = old.stride, old.padding, old.padding_mode
+            how = {
+                name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+            }
+            layer = nn.Conv2d(old.in_channels, classes + new, bias=old.bias is not None, **how)
     layer = layer.to(old.weight.device, old.weight.dtype)
     with torch.no_grad():
         for wide_value, value in zip(layer.parameters(), old.parameters(), strict=True):
@@ -93,27 +89,3 @@ def check_widening(network: nn.Module, config: TeacherConfig) -> None:
         allowed = "a network whose logits are its last layer's outputs, one for each class"
         remedy = "with one output more its other outputs change: no other kind of network can be given new classes"
         raise InputError("teacher.network", config.network, allowed, remedy)
-
-
-class WithFeatures(nn.Module):
-    """A network that also tells what enters its output layer.
-
-    Args:
-        network: is used as it is, not copied.
-        classes: of its outputs.
-    """
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.network = network
-        self.head = network.get_submodule(output_layer(network, classes))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [N,K], and what enters the output layer, of images [N,C,H,W]."""
-        entered: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda layer, given: entered.append(given[0]))
-        try:
-            logits = self.network(x)
-        finally:
-            hook.remove()
-        return logits, entered[-1]

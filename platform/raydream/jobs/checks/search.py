@@ -7,8 +7,8 @@ from raydream.config import SearchConfig, TeacherConfig
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError
 from raydream.jobs.checks.networks import check_student, check_teacher
-from raydream.losses.feature_statistics import keeps_statistics
 from raydream.networks import build_teacher
+from raydream.networks.batch_norm import keeps_statistics
 from raydream.runtime.placement import Nodes
 from raydream.schedule import Schedule
 from raydream.search.candidates import Listed, make_sampler

@@ -1,0 +1,146 @@
+"""A network that learns in a process of its own, as the driver follows it."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import ray
+from ray.util.queue import Queue
+
+from raydream.errors import StallError
+from raydream.jobs.job import JobRun
+from raydream.reporting.progress import Counter
+from raydream.runtime.failures import own_error
+from raydream.runtime.messages import Notice, StepsDone, drain
+from raydream.runtime.metrics import RunMetrics
+from raydream.runtime.session import beside_the_driver
+from raydream.store.records import Snapshot
+
+POLL_S = 0.2
+
+
+class Learned(Protocol):
+    """What such a process reports: its network now, and how its last steps went."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+    @property
+    def losses(self) -> np.ndarray: ...
+    @property
+    def agreements(self) -> np.ndarray: ...
+
+
+Report = TypeVar("Report", bound=Learned)
+
+
+def ended(task: ray.ObjectRef) -> Callable[[], bool]:
+    """Says whether a task has come to its end, and raises its error where it failed."""
+
+    def done() -> bool:
+        if not ray.wait([task], timeout=0)[0]:
+            return False
+        ray.get(task)
+        return True
+
+    return done
+
+
+class Followed(Generic[Report]):
+    """Records what a learning process reports, has its snapshots measured, and waits for its end.
+
+    Args:
+        run: whose part this is.
+        step, steps: distillation steps done before, of all.
+        record: takes in a report, before it is measured.
+        measure: begins to measure a report's network; see `Evaluator.measure`.
+        words: what a report is of, for a line.
+
+    Attributes:
+        reports: the queue to which the process puts `Report`, `StepsDone` and `Notice`.
+        metrics: gauges of the run.
+        last: the newest report; None before the first.
+    """
+
+    def __init__(
+        self,
+        run: JobRun[Any],
+        step: int,
+        steps: int,
+        record: Callable[[Report], None],
+        measure: Callable[[Report], ray.ObjectRef],
+        words: Callable[[Report], str],
+    ) -> None:
+        self._run, self._step, self._steps = run, step, steps
+        self._record, self._measure, self._words = record, measure, words
+        self._measuring: dict[ray.ObjectRef, Report] = {}
+        self._heard_at = time.time()
+        self.reports = Queue(
+            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        )
+        self.metrics = RunMetrics(run.folder.run)
+        self.last: Report | None = None
+
+    def until_end(self, done: Callable[[], bool], what: str) -> None:
+        """Wait until the process has come to its end and all that it reported is measured; show how far it is.
+
+        Args:
+            done: says whether it has come to its end; raises where it failed.
+            what: it does, for an error.
+
+        Raises:
+            RaydreamError: it failed for good, or nothing was heard for too long.
+        """
+        has_ended = False
+        try:
+            with Counter("distillation steps", self._step, self._steps, self._run.console) as counter:
+                while not has_ended or self._measuring or self.reports.qsize():
+                    self._collect_reports()
+                    self._collect_measurements(counter)
+                    counter.update(self._step)
+                    self.metrics.set("student_step", self._step)
+                    self.metrics.tell()
+                    has_ended = has_ended or done()
+                    self._check_news(what)
+                    time.sleep(POLL_S)
+        except ray.exceptions.RayError as error:
+            raise own_error(error, f"{what} failed") from error
+        finally:
+            self._run.recorder.flush()
+
+    def _collect_reports(self) -> None:
+        for report in drain(self.reports):
+            self._heard_at = time.time()
+            if isinstance(report, Notice):
+                self._run.journal.note(report.text)
+            elif isinstance(report, StepsDone):
+                self._step = max(self._step, report.step)
+            else:
+                self._record(report)
+                self.last, self._step = report, report.snapshot.step
+                self._measuring[self._measure(report)] = report
+
+    def _collect_measurements(self, counter: Counter) -> None:
+        if not self._measuring:
+            return
+        for done in ray.wait(list(self._measuring), num_returns=len(self._measuring), timeout=0)[0]:
+            report = self._measuring.pop(done)
+            step, accuracies = ray.get(done)
+            for name, value in accuracies.items():
+                self._run.recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
+                self.metrics.set("student_accuracy", value, split=name)
+            shown = {name: f"{value:.1%}" for name, value in accuracies.items()}
+            if len(report.losses):
+                shown = {"loss": f"{report.losses.mean():.3f}", "agreement": f"{report.agreements.mean():.1%}"} | shown
+            if shown:
+                counter.say(f"{self._words(report)}  " + "  ".join(f"{name} {value}" for name, value in shown.items()))
+            self._run.recorder.flush()
+            self._run.folder.save()
+
+    def _check_news(self, what: str) -> None:
+        timeout_s: float = self._run.config.stall_timeout_s
+        if time.time() - self._heard_at > timeout_s:
+            raise StallError(
+                f"no news of {what} for {timeout_s:g} s (stall_timeout_s); "
+                f"the last was of {self._step} of {self._steps} distillation steps"
+            )

@@ -1,0 +1,189 @@
+"""The skeleton of all jobs: check, hold the run's folder, make what it lacks, or read what it has, report, print."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from rich.console import Console
+
+from raydream.applications.reuse import note_reused
+from raydream.cli import Command
+from raydream.config.conversion import as_dict
+from raydream.jobs.teacher import keep_teacher
+from raydream.reporting.cost import Reserves, cost_rows, hours
+from raydream.reporting.progress import printer, result_table
+from raydream.runs import run_folder
+from raydream.runs.catalogue import SUMMARIES
+from raydream.runs.journal import Journal
+from raydream.runs.recorder import Recorder
+from raydream.runs.recording import recording
+from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import Summary
+from raydream.runtime.session import machine_text
+from raydream.store.atomic import write_json
+from raydream.store.shards import ShardStore
+from raydream.teachers.teacher import Teacher
+
+Config = TypeVar("Config")
+Checked = TypeVar("Checked")
+Made = TypeVar("Made", bound=Summary)
+
+Say = Callable[[str], None]
+"""prints a line for the user"""
+
+
+def _floats(summary: Summary) -> Mapping[str, Any]:
+    return {name: value for name, value in summary.as_json().items() if isinstance(value, float)}
+
+
+def _whole(config: Any, folder: RunFolder, summary: Any, note: Say) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class JobRun(Generic[Config]):
+    """One session of a run, as the job's own part sees it.
+
+    Attributes:
+        config: of the run, with what depends on this machine.
+        folder: of the run, held.
+        recorder: of its metrics.
+        journal: of what went wrong and was repaired.
+        console: that the user looks at.
+    """
+
+    config: Config
+    folder: RunFolder
+    recorder: Recorder
+    journal: Journal
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Print a line for the user."""
+        printer(self.console)(text)
+
+    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Count a `with` block as a stage of the run."""
+        return self.recorder.stage(name)
+
+    def teacher(self, loaded: Teacher | None, device: torch.device) -> Teacher:
+        """The run's teacher; see `keep_teacher`. The configuration has the sections teacher, training and data."""
+        config: Any = self.config
+        with self.stage("teacher"):
+            return keep_teacher(loaded, (config.teacher, config.training, config.data), self.folder, self.say, device)
+
+    def hours(self, *reserved: tuple[str, int, Reserves]) -> dict[str, Any]:
+        """CPU- and GPU-hours: for a stage, so many processes that each reserve this."""
+        seconds = self.recorder.seconds_by_stage()
+        return hours(*((seconds.get(stage, 0.0), count, each) for stage, count, each in reserved))
+
+    def timed(self, summary: Made) -> Made:
+        """A summary with what all have: how long the run has taken so far, and on which machine."""
+        wall_s, stages = self.recorder.time_s(time.time()), self.recorder.seconds_by_stage()
+        return replace(summary, wall_s=wall_s, seconds_by_stage=stages, **machine_text())
+
+    def reused(self) -> dict[str, int]:
+        """Batches that earlier runs had made, by the id of the run; noted in the journal."""
+        reuse: str = getattr(self.config, "reuse")  # noqa: B009
+        return note_reused(ShardStore(self.folder.images), self.folder.run, reuse, self.journal.note)
+
+
+@dataclass(frozen=True)
+class Job(Generic[Config, Checked, Made]):
+    """What is a job's own.
+
+    Attributes:
+        name: of its command; a key of `catalogue.SUMMARIES`.
+        check: refuses what cannot work, before Ray starts and before anything is written. It is given the settings, the
+            folder of a run that is resumed, and how to print a line; it returns the settings with what depends on this
+            machine, and what it has found out. Raises InputError.
+        make: does the work, or the rest of it; the skeleton adds what all summaries have. Raises RaydreamError.
+        rows: of the table at the end, by their headings.
+        report: writes the pages of a run that is done. Raises OSError.
+        files: in the run's folder, that the table names where they are there, by their headings.
+        is_whole: whether a run that is done still has all that it made; what it lacks is made again.
+        figures: beside the settings in TensorBoard's HParams; None: the job writes them itself.
+    """
+
+    name: str
+    check: Callable[[Config, RunFolder | None, Say], tuple[Config, Checked]]
+    make: Callable[[JobRun[Config], Checked], Made]
+    rows: Callable[[Made], Mapping[str, str]]
+    report: Callable[[RunFolder, Config, Made], object] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    is_whole: Callable[[Config, RunFolder, Made, Say], bool] = _whole
+    figures: Callable[[Made], Mapping[str, Any]] | None = _floats
+
+
+def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made:
+    """Begin a run, resume it, or tell what a finished one came to, which needs nothing but its folder.
+
+    Returns:
+        the summary, which is also in the folder.
+
+    Raises:
+        InputError: before Ray starts and before anything is written; only what depends on the size of a cluster that
+            is joined is known later.
+        RaydreamError: the run failed; it can be resumed.
+    """
+    began_at, config, console = time.time(), command.config, Console()
+    say = printer(console)
+    with contextlib.ExitStack() as stack:
+        folder, summary = command.resumed, None
+        if folder is not None:
+            stack.enter_context(run_folder.held(folder))
+            summary = _finished(job, config, folder, say)
+        if summary is None:
+            config, checked = job.check(config, folder, say)
+            if folder is None:
+                folder = command.folder(job.name)
+                stack.enter_context(run_folder.held(folder))
+            say(f"run {folder.run} in {folder.shown()}")
+            summary = _made(job, config, checked, folder, began_at, console)
+        else:
+            assert folder is not None
+            say(f"the run in {folder.shown()} is done; its report is written again")
+        if job.report is not None:
+            job.report(folder, config, summary)
+    console.print(result_table(_rows(job, folder, summary)))
+    say(f"{Path(sys.executable).with_name('tensorboard')} --logdir {folder.shown(folder.tensorboard.name)}")
+    return summary
+
+
+def _finished(job: Job[Config, Checked, Made], config: Config, folder: RunFolder, say: Say) -> Made | None:
+    """The summary of a run that is done and has lost nothing since; None of another."""
+    kind: type[Made] = SUMMARIES[job.name]  # type: ignore[assignment]
+    summary = run_folder.read_summary(folder, kind)
+    whole = summary is not None and job.is_whole(config, folder, summary, Journal(folder.journal, say).note)
+    return summary if whole else None
+
+
+def _made(
+    job: Job[Config, Checked, Made],
+    config: Config,
+    checked: Checked,
+    folder: RunFolder,
+    began_at: float,
+    console: Console,
+) -> Made:
+    with recording(folder, began_at, printer(console)) as (recorder, journal):
+        run = JobRun(config, folder, recorder, journal, console)
+        summary = run.timed(job.make(run, checked))
+        if job.figures is not None:
+            recorder.hyper_parameters(as_dict(config), job.figures(summary))
+    write_json(folder.summary, summary.as_json())
+    return summary
+
+
+def _rows(job: Job[Any, Any, Made], folder: RunFolder, summary: Made) -> dict[str, str]:
+    """The table at the end: the job's own rows, what the run took, and where to find what it made."""
+    stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary.seconds_by_stage.items())
+    rows = {**job.rows(summary), "seconds": f"{summary.wall_s:.0f} in all" + (f": {stages}" if stages else "")}
+    rows |= cost_rows(summary)
+    there = {name: file for name, file in job.files.items() if (folder.path / file).exists()}
+    return rows | {"run folder": folder.shown()} | {name: folder.shown(file) for name, file in there.items()}

@@ -1,0 +1,166 @@
+"""What passes through a network: the statistics at its BN layers, and what enters its last layer.
+
+There is one rule for which layer that is (`last_layer`), and two ways to look: `ObservedNetwork` copies the network and
+keeps its hooks, for synthesizers that run the same code thousands of times; `WithFeatures` leaves a network as it is,
+which may learn on, and removes its hook after each pass.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from raydream.networks.batch_norm import Statistics, batch_norm_layers, batch_statistics
+
+
+def last_layer(network: nn.Module, classes: int) -> str:
+    """Return the name of the layer that makes the logits.
+
+    That is the last one in the order of definition that is linear, or a 2d convolution of any kernel, with one output
+    per class. Grouped convolutions do not count: a depthwise one over as many channels as there are classes pools
+    logits and does not make them.
+
+    Args:
+        classes: K.
+
+    Raises:
+        ValueError: the network has no such layer.
+    """
+    names: list[str] = [name for name, layer in network.named_modules() if _outputs(layer) == classes]
+    if not names:
+        raise ValueError(f"the network has no linear layer and no convolution with {classes} outputs")
+    return names[-1]
+
+
+def _outputs(layer: nn.Module) -> int | None:
+    if isinstance(layer, nn.Linear):
+        return layer.out_features
+    return layer.out_channels if isinstance(layer, nn.Conv2d) and layer.groups == 1 else None
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """A copy in eval mode without gradients for its weights, which lie channels-last where they are images'."""
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    for weight in copied.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return copied
+
+
+class Observed(NamedTuple):
+    """One pass through a network.
+
+    Attributes:
+        logits: [N,K].
+        statistics: of what entered the BN layers; empty where they are not observed.
+        activations: [N,D], what entered the layer that is observed; None where none is.
+    """
+
+    logits: Tensor
+    statistics: Statistics
+    activations: Tensor | None
+
+
+class ObservedNetwork(nn.Module):
+    """A frozen copy of a network that also returns what passed through it.
+
+    A copy, because its hooks stay for good (torch.compile would compile again for each new hook), and because its
+    weights are laid out for speed; the network it was made from is left as it is. BN statistics are returned for each
+    use of a layer that is used several times in one pass.
+
+    Args:
+        network: is copied, frozen and put in eval mode, so that BN layers compare statistics and do not use them.
+        statistics: whether to observe its BN layers, those with running statistics.
+        before: name of a layer whose input is observed, see `last_layer`; of several uses the last one; None: of none.
+
+    Raises:
+        ValueError: BN layers are to be observed, and none keeps running statistics.
+
+    Attributes:
+        layers: the BN layers that are observed, by name, in the order of their definition.
+        uses: how often each of them was used in the last pass.
+    """
+
+    def __init__(self, network: nn.Module, *, statistics: bool = False, before: str | None = None) -> None:
+        super().__init__()
+        self.network = frozen_copy(network)
+        found = batch_norm_layers(self.network) if statistics else {}
+        self.layers = {name: layer for name, layer in found.items() if layer.running_mean is not None}
+        if statistics and not self.layers:
+            raise ValueError("the network has no batch normalisation with running statistics to compare with")
+        self.uses = [1] * len(self.layers)
+        self._before = before
+        self._seen: list[Statistics] = [[] for _ in self.layers]
+        self._entered: list[Tensor | None] = [None]
+        for index, layer in enumerate(self.layers.values()):
+            layer.register_forward_pre_hook(self._observe(index), with_kwargs=True)
+        if before is not None:
+            self.network.get_submodule(before).register_forward_pre_hook(self._keep, with_kwargs=True)
+
+    def forward(self, x: Tensor) -> Observed:
+        """Run the network on images [N,C,H,W].
+
+        Raises:
+            ValueError: an observed layer was not run in this pass (an auxiliary head, say).
+        """
+        try:
+            logits = self.network(x)
+        finally:
+            # Taken away at once: kept, they would keep the whole pass in memory until the next one.
+            found, self._seen = self._seen, [[] for _ in self._seen]
+            (entered,), self._entered = self._entered, [None]
+        missed = [name for name, seen in zip(self.layers, found, strict=True) if not seen]
+        if missed:
+            raise ValueError(f"these BN layers are not run in eval mode: {', '.join(missed)}")
+        if self._before is not None and entered is None:
+            raise ValueError(f"the layer {self._before}, with one output per class, is not run in eval mode")
+        self.uses = [len(seen) for seen in found]
+        activations = None if entered is None else entered.flatten(1)
+        return Observed(logits, [pair for seen in found for pair in seen], activations)
+
+    def _observe(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def observe(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x = _entering(inputs, named)
+            self._seen[index].append(batch_statistics(x, layer.running_mean))  # type: ignore[arg-type]
+
+        return observe
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._entered[0] = _entering(inputs, named)
+
+
+class WithFeatures(nn.Module):
+    """A network that also returns what enters one of its layers; it is used as it is, in whichever mode.
+
+    Args:
+        network: is not copied, and has no hook between two passes.
+        before: name of the layer, see `last_layer`.
+
+    Attributes:
+        head: the layer.
+    """
+
+    def __init__(self, network: nn.Module, before: str) -> None:
+        super().__init__()
+        self.network = network
+        self.head = network.get_submodule(before)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images [N,C,H,W] to logits [N,K] and what entered the layer, [N,D]; of several uses the last one."""
+        entered: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(
+            lambda layer, inputs, named: entered.append(_entering(inputs, named)), with_kwargs=True
+        )
+        try:
+            logits = self.network(x)
+        finally:
+            hook.remove()
+        return logits, entered[-1].flatten(1)
+
+
+def _entering(inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+    """The first argument of a layer, given by place or by name."""
+    x: Tensor = inputs[0] if inputs else next(iter(named.values()))
+    return x

@@ -1,0 +1,421 @@
+"""The final figures of a run: the schema of summary.json, one class a job, by which it is written and read.
+
+Names say their units: `_s` and `seconds` are seconds, `_hours` hours, `_ratio` is pruned to teacher; accuracies,
+agreements, shares and calibration errors are shares in [0, 1]; all that is named in the plural, such as `images`, is a
+count. What was not measured, as there were no real data for it, is None and left out of the file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from raydream.errors import DocumentError
+
+SHARES = ("accuracy", "share", "agreement", "ratio", "calibration_error", "forgetting")
+"""parts of the names of figures that are shares, and shown in percent"""
+
+Made = TypeVar("Made", bound="Summary")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A final figure of a run.
+
+    Attributes:
+        name: what it is.
+        value: as it stands in the summary; shares are in [0, 1].
+    """
+
+    name: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.name.replace('_', ' ')} {shown_figure(self.name, self.value)}"
+
+
+def shown_figure(name: str, value: float) -> str:
+    """A figure in a table: shares in percent, counts whole, others with four digits."""
+    if any(part in name for part in SHARES) and abs(value) <= 1:
+        return f"{100 * value:.1f} %"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the summary of every job says.
+
+    Attributes:
+        wall_s: the run's seconds, all its sessions together, without the time between them.
+        seconds_by_stage: of the driver, by the stage's name.
+        cpu_hours, gpu_hours: that the run's processes reserved; None where a job starts none.
+        teacher_fingerprint: of the teacher's weights.
+        versions: of Python and the libraries that computed.
+        machine: that the driver ran on.
+    """
+
+    wall_s: float = 0.0
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+    cpu_hours: float | None = None
+    gpu_hours: float | None = None
+    teacher_fingerprint: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: str | None = None
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of an earlier version's file by the names that this one has."""
+        return values
+
+    @property
+    def main(self) -> Figure | None:
+        """The one figure that the job is after; None where it was not measured."""
+        return None
+
+    def as_json(self) -> dict[str, Any]:
+        """What stands in summary.json."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def _named(self, *names: str) -> Figure | None:
+        """The first of these figures that there is."""
+        found = ((name, getattr(self, name)) for name in names)
+        return next((Figure(name, float(value)) for name, value in found if value is not None), None)
+
+
+def read(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """A summary from what stands in summary.json, of this version or an earlier one.
+
+    Raises:
+        DocumentError: a figure is missing, or of another type.
+    """
+    values, known = kind.upgraded(values), {each.name for each in fields(kind)}
+    try:
+        return TypeAdapter(kind).validate_python({name: value for name, value in values.items() if name in known})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DocumentError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Summary):
+    """What real data say of a teacher and of a student that was trained; None without real data.
+
+    Attributes:
+        data: name of the real data.
+        student_accuracy: on the test split, at the last step.
+        student_accuracy_best: on the test split, at the step that was best on the validation split.
+        student_accuracy_best_step: that distillation step.
+        student_accuracy_validation: at the last step.
+        test_images: that accuracies are of.
+        images: that the student learned from.
+        reused: batches that earlier runs had made, by the id of the run.
+    """
+
+    seed: int
+    data: str
+    teacher_accuracy: float | None = None
+    student_accuracy: float | None = None
+    student_accuracy_best: float | None = None
+    student_accuracy_best_step: int | None = None
+    student_accuracy_validation: float | None = None
+    test_images: int | None = None
+    images: int
+    distillation_steps: int
+    reused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("student_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSummary(Measured):
+    """Of `distill`.
+
+    Attributes:
+        method: that made the images.
+        overlap_share: of the student's training time during which a generator made images.
+    """
+
+    method: str
+    rounds: int
+    generators: int
+    lockstep: bool
+    overlap_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferSummary(Measured):
+    """Of `transfer`.
+
+    Attributes:
+        images_of: where they came from.
+        share: of these images that was learned from.
+        feed: how they were fed: memory or stream.
+        student_wait_share: of the student's time that it waited for images.
+        agreement: test images that student and teacher name alike.
+        student_accuracy_by_class, teacher_accuracy_by_class: None for a class without test images.
+        student_reliability, teacher_reliability: bins of confidence with answers, confidence and accuracy.
+        compared: earlier runs beside this one; see `runs/compared.py`.
+    """
+
+    images_of: str
+    share: float
+    feed: str
+    epochs: int
+    teacher_parameters: int
+    student_parameters: int
+    student_wait_share: float
+    agreement: float | None = None
+    student_calibration_error: float | None = None
+    teacher_calibration_error: float | None = None
+    student_accuracy_by_class: list[float | None] | None = None
+    teacher_accuracy_by_class: list[float | None] | None = None
+    student_reliability: list[dict[str, float]] | None = None
+    teacher_reliability: list[dict[str, float]] | None = None
+    compared: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneSummary(Summary):
+    """Of `prune`.
+
+    Attributes:
+        pruned_accuracy: on the test split; `_validation`: on the validation split.
+        teacher_flops, pruned_flops: multiplications and additions for one image.
+        latency_ratio: of medians, at `pruning.latency_batch_size`.
+        latencies: of teacher and pruned network, for each batch size, in seconds.
+        images_added: that were made against the pruned network.
+        pruning_steps: removals.
+    """
+
+    seed: int
+    criterion: str
+    data: str
+    teacher_accuracy: float | None = None
+    pruned_accuracy: float | None = None
+    pruned_accuracy_validation: float | None = None
+    test_images: int | None = None
+    filters_ratio: float
+    parameters_ratio: float
+    flops_ratio: float
+    latency_ratio: float
+    teacher_filters: int
+    pruned_filters: int
+    teacher_parameters: int
+    student_parameters: int
+    teacher_flops: int
+    pruned_flops: int
+    latencies: list[dict[str, dict[str, float]]]
+    images: int
+    images_of: str
+    images_added: int
+    pruning_steps: int
+    distillation_steps: int
+    reused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("pruned_accuracy", "parameters_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendSummary(Summary):
+    """Of `extend`.
+
+    Attributes:
+        methods: figures of each, means over seeds with `_spread`, their standard deviation; see
+            `applications/continual/results.py`. `seconds`: of a course.
+        data: names of the teacher's data, and of each step's.
+        classes_by_group: of the teacher, and of each step.
+        teacher_accuracy: on its own classes, before it learned anything new.
+        new_images: real ones of new classes, by step.
+        images_per_class: made of each old class before each step.
+        student: of which method and seed student.safetensors is; None where it cannot be built from a description.
+    """
+
+    methods: dict[str, dict[str, Any]]
+    seed: int
+    seeds: int
+    data: list[str]
+    classes_by_group: list[int]
+    teacher_accuracy: float
+    test_images: int
+    new_images: list[int]
+    images_per_class: int
+    student: str | None = None
+
+    @property
+    def main(self) -> Figure | None:
+        reached = {name: float(values["accuracy_all"]) for name, values in self.methods.items()}
+        best = max(reached, key=lambda name: reached[name], default=None)
+        return None if best is None else Figure(f"accuracy of all classes, {best}", reached[best])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizeSummary(Summary):
+    """Of `synthesize`.
+
+    Attributes:
+        updates: of the pixels of each batch.
+        target_share: of the images, as they are stored, that the teacher classifies as their target.
+        losses: means over batches at the last update, before coefficients, by term.
+        restarts: inversions that diverged and were begun again.
+        reused: batches that earlier runs had made, by the id of the run.
+    """
+
+    method: str
+    seed: int
+    images: int
+    batches: int
+    updates: int
+    images_per_class: list[int]
+    target_share: float
+    losses: dict[str, float]
+    restarts: int
+    reused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("target_share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialsSummary(Summary):
+    """What a search and an ablation have in common.
+
+    Attributes:
+        metric: what trials are judged by; `metric_is` says it in words.
+        split: of real data that it was measured on; None where it needs none.
+        updates: of the pixels of a batch, over all trials.
+        trial_seconds: of all trials together.
+    """
+
+    metric: str
+    metric_is: str
+    split: str | None = None
+    seed: int
+    trials: int
+    trials_done: int
+    trials_stopped: int
+    trials_failed: int
+    updates: int
+    trial_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSummary(TrialsSummary):
+    """Of `search`.
+
+    Attributes:
+        best_settings: of the best trial, by dotted name.
+    """
+
+    searcher: str
+    scheduler: str
+    best_trial: int
+    best_value: float
+    best_settings: dict[str, Any]
+
+    @property
+    def main(self) -> Figure | None:
+        return Figure(f"best {self.metric}", self.best_value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateSummary(TrialsSummary):
+    """Of `ablate`.
+
+    Attributes:
+        rows: of each combination of terms, the best first: which are on, and `_mean` and `_spread` (standard
+            deviation) of each metric.
+    """
+
+    seeds: int
+    rows: list[dict[str, Any]]
+
+    @property
+    def main(self) -> Figure | None:
+        return Figure(f"best {self.metric}", float(self.rows[0][f"{self.metric}_mean"])) if self.rows else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceSummary(Summary):
+    """Of `reproduce`.
+
+    Attributes:
+        headline: the figure that the table is after.
+        figures: mean, spread (half of the 95 % interval over seeds) and seeds, by figure and row.
+        paper: the paper's own figures, by row.
+        teacher: its network.
+        measured_on: the real images.
+        cell_seconds: of all cells together.
+        date: of the day, as YYYY-MM-DD.
+    """
+
+    table: int
+    scale: str
+    seeds: int
+    headline: str
+    figures: dict[str, dict[str, dict[str, Any]]]
+    paper: dict[str, dict[str, Any]]
+    data: str
+    teacher: str
+    measured_on: str
+    date: str
+    cell_seconds: float
+
+    @classmethod
+    def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Version 0.1 had each figure beside the rest."""
+        if "figures" in values:
+            return values
+        own = {each.name for each in fields(cls)}
+        return {**values, "figures": {name: value for name, value in values.items() if name not in own}}
+
+    @property
+    def main(self) -> Figure | None:
+        rows = {row: float(told["mean"]) for row, told in self.figures[self.headline].items() if row != "teacher"}
+        best = max(rows, key=lambda row: rows[row])
+        return Figure(f"table {self.table}, {self.headline}, {best}", rows[best])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSummary(Summary):
+    """Of `evaluate`.
+
+    Attributes:
+        images: that were classified.
+        images_of: the run that they are of.
+        target_share: of images that each network classifies as their target.
+        target_share_by_class: likewise; None for a class without images.
+    """
+
+    images: int
+    images_of: str
+    target_share: dict[str, float]
+    target_share_by_class: dict[str, list[float | None]]
+
+    @property
+    def main(self) -> Figure | None:
+        return Figure("least target_share", min(self.target_share.values())) if self.target_share else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSummary(Summary):
+    """Of `train`.
+
+    Attributes:
+        teacher_accuracy: on the test split; `_validation`: on the validation split.
+    """
+
+    teacher_accuracy: float
+    teacher_accuracy_validation: float
+    data: str
+    train_images: int
+    test_images: int
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("teacher_accuracy")

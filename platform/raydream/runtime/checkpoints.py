@@ -1,0 +1,70 @@
+"""The checkpoints of a student's training: files in the run's folder, each named by the steps behind it."""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from raydream.errors import first_line
+from raydream.store.atomic import damaged_name
+from raydream.store.folders import Folder
+
+KEPT = 2
+"""checkpoints: the newest, and one before it, which a worker may be reading that has just begun"""
+_NAME = re.compile(r"student-(\d{8,})\.pt")
+
+
+def steps_saved(storage: Folder) -> int:
+    """Distillation steps behind the newest checkpoint; 0 where there is none."""
+    return max(_steps(storage), default=0)
+
+
+def write_checkpoint(storage: Folder, step: int, state: Mapping[str, Any]) -> None:
+    """Commit a checkpoint and delete those that are no longer needed.
+
+    Args:
+        step: distillation steps behind it.
+        state: of tensors, numbers and what holds them.
+
+    Raises:
+        DiskFullError: there is no space for it.
+        OSError: storage keeps failing.
+    """
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    storage.write(_name(step), content.getvalue())
+    for old in sorted(_steps(storage))[:-KEPT]:
+        storage.delete(_name(old))
+
+
+def read_checkpoint(storage: Folder, step: int) -> dict[str, Any]:
+    """The state of a checkpoint on the CPU. No pickle is executed; torch raises many kinds of errors for damage."""
+    content = io.BytesIO(storage.read(_name(step)))
+    state: dict[str, Any] = torch.load(content, weights_only=True, map_location="cpu")
+    return state
+
+
+def set_damaged_checkpoints_aside(storage: Folder) -> str | None:
+    """Move all checkpoints aside if one is damaged; the student then starts from scratch, on all images.
+
+    Returns:
+        what was wrong; None if nothing was.
+    """
+    try:
+        for step in _steps(storage):
+            read_checkpoint(storage, step)
+    except Exception as error:
+        name = damaged_name("checkpoints")
+        storage.move(name)
+        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"
+    return None
+
+
+def _steps(storage: Folder) -> list[int]:
+    return [int(found[1]) for name in storage.names() if (found := _NAME.fullmatch(name))]
+
+
+def _name(step: int) -> str:
+    return f"student-{step:08d}.pt"
