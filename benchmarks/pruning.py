@@ -186,7 +186,7 @@ class Rival(Pruning):
     labels: np.ndarray
     goals: list[int]
 
-    def _remove(self, stage: Stage) -> None:
+    def change(self, stage: Stage) -> None:
         state, goal, candidates = self._state, self.goals[stage.index], []
         low, high = 0.0, 1.0
         for _ in range(12):

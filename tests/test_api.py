@@ -153,6 +153,17 @@ def test_pruning_takes_filters_away_and_rounds_of_images_compete_with_what_is_le
     assert weights(teacher.network) == teacher.fingerprint
 
 
+def test_quantizing_rounds_what_a_network_computes_with_and_writes_files(teacher, images, tmp_path):
+    four = raydream.quantize(
+        teacher, images, 4, 4, files=tmp_path / "files", quantization={"epochs": 1}, student=STUDENT
+    )
+    values = {len(layer.weight[0].unique()) for layer in four.network.modules() if isinstance(layer, nn.Conv2d)}
+    assert min(values) <= 16 and four.config.network == "quantized"
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["student.onnx", "teacher.onnx"]
+    assert weights(teacher.network) == teacher.fingerprint
+    raydream.accuracy(four, DIGITS.test.images[:16], DIGITS.test.labels[:16])
+
+
 @pytest.mark.parametrize("method", ["deep_inversion", "adaptive", "balanced", "abd", "lwf_mc", "finetune"])
 def test_new_classes_join_the_old_ones(teacher, method):
     labels = np.arange(16) % 2 + 10
@@ -220,6 +231,8 @@ BAD = {
     "images ": lambda teacher, images: raydream.transfer(teacher, images.images / 255, tiny_network()),
     "images  ": lambda teacher, images: raydream.accuracy(teacher, np.zeros((2, 3, 8, 8), np.uint8), [0, 1]),
     "pruning.ratio": lambda teacher, images: raydream.prune(teacher, images, 1.0),
+    "quantization.weights": lambda teacher, images: raydream.quantize(teacher, images, 1),
+    "quantization.keep": lambda teacher, images: raydream.quantize(teacher, images, quantization={"keep": "none"}),
     "method": lambda teacher, images: raydream.extend(teacher, images, [10] * 20, "oracle_distill"),
     "labels": lambda teacher, images: raydream.extend(teacher, images, [9] * 20),
     "labels ": lambda teacher, images: raydream.extend(teacher, images, [11] * 20),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         extend,
         load_teacher,
         prune,
+        quantize,
         synthesize,
         transfer,
     )
@@ -31,6 +32,7 @@ __all__ = [
     "extend",
     "load_teacher",
     "prune",
+    "quantize",
     "synthesize",
     "transfer",
 ]

@@ -158,6 +158,14 @@ COMMANDS = (
         "raydream.jobs.check:check",
     ),
     CommandEntry(
+        "quantize",
+        "Have a trained network compute with few bits, with nothing but a finished set of images, on Ray.",
+        "raydream.jobs.quantize:quantize",
+        "QuantizeConfig",
+        extra="quantize",
+        examples=("quantize --config digits_quantize", "quantize --images runs/images/first --quantization.weights 4"),
+    ),
+    CommandEntry(
         "configs",
         "List, show and copy the configurations, presets and search spaces that come with raydream.",
         "raydream.jobs.configs:configs",

@@ -135,6 +135,20 @@ def test_the_teacher_stays_as_it_was_and_the_student_trains():
     assert student.training and not torch.equal(student[1].running_mean, remembered)
 
 
+def test_statistics_freeze_at_a_step_and_weights_go_on_learning():
+    student, teacher, images = tiny_network(1), tiny_teacher(), some_images(side=8)
+    distiller = Distiller(teacher, student, StudentConfig(precision="fp32"), 10, run_seed=0)
+    distiller.frozen_from = 2
+    moved = []
+    for step in range(4):
+        before = copy.deepcopy(student.state_dict())
+        distiller.step(images, step)
+        moved.append({name for name, value in student.state_dict().items() if not torch.equal(value, before[name])})
+    statistics = [{name for name in names if "running" in name or name.endswith("tracked")} for names in moved]
+    assert statistics[0] and statistics[0] == statistics[1] and not statistics[2] and not statistics[3]
+    assert all(any(name.endswith("weight") for name in names) for names in moved)
+
+
 def test_the_cosine_goes_from_the_rate_to_zero_over_all_steps():
     distiller = Distiller(linear_teacher(), linear_network(1), StudentConfig(learning_rate=0.4), 100, 0)
     rates = [distiller.learning_rate(step) for step in range(101)]

@@ -27,8 +27,8 @@ from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import PRUNED, parameters_of
+from raydream.networks.export import export_onnx, export_program
 from raydream.networks.pruned import widths_of, widths_text
-from raydream.pruning.export import export_onnx, export_program
 from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
 from raydream.runs.run_folder import RunFolder

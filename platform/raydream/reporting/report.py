@@ -25,6 +25,7 @@ from raydream.reporting.figures import (
     timeline,
 )
 from raydream.reporting.page import Section, grid_picture, mended_rows, page_of_run, pictures, write_page
+from raydream.reporting.quantization import layer_rows, sensitivity_figure, source_rows
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry
 from raydream.runs.metrics_table import COLUMNS, read_metrics
@@ -109,6 +110,11 @@ def _facts(summary: Mapping[str, Any], whole: Summary) -> list[tuple[str, str]]:
         "pruned_filters": "filters of the pruned network",
         "teacher_flops": "FLOPs of the teacher, for one image",
         "pruned_flops": "FLOPs of the pruned network, for one image",
+        "weight_bits": "bits of weights",
+        "activation_bits": "bits of activations",
+        "teacher_bytes": "bytes of the teacher's ONNX file",
+        "student_bytes": "bytes of the quantized network's ONNX file",
+        "packed_bytes": "bytes of the quantized network's numbers, packed",
     }
     rows = [("method", str(summary["method"]))] if summary.get("method") is not None else []
     for key, words in counts.items():
@@ -182,6 +188,13 @@ def _sections(
                 (partial(reliability_figure, summary), _CAPTIONS["reliability"]),
             ),
         ),
+        Section("Calibration images", _SOURCES, [], source_rows(summary)),
+        Section(
+            "Sensitivity by layer",
+            _LAYERS,
+            pictures((partial(sensitivity_figure, summary), _CAPTIONS["layers"])),
+            layer_rows(summary),
+        ),
         Section("Beside other runs", _COMPARED, [], compared_rows(summary)),
         Section("Timeline", _TIMELINE, pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
         Section(
@@ -220,12 +233,21 @@ _ACCURACY = (
 _TIMELINE = (
     "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
 )
+_SOURCES = (
+    "The same post-training quantization on other images, on the test split; real images are of the training split, "
+    "without their labels."
+)
+_LAYERS = (
+    "Each layer was quantized alone, on the images: how far the outputs then are from the float network's, in nats, "
+    "and how often both name the same class."
+)
 _COMPARED = (
     "Each run's last student on the test split, and the settings in which a run differs from this one; what is not "
     "named is the same."
 )
 _CAPTIONS = {
     "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
+    "layers": "A layer far above the others is worth keeping in floating point (quantization.keep).",
     "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "
     "it, the network is too sure.",
     "accuracy": "The student should come close to the teacher on real images, and the newest synthetic images should "

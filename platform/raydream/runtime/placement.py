@@ -9,6 +9,7 @@ from raydream.config import (
     DistillConfig,
     GeneratorsConfig,
     PruneConfig,
+    QuantizeConfig,
     StudentConfig,
     SynthesizeConfig,
     TransferConfig,
@@ -181,7 +182,9 @@ def batches_that_fit(config: DistillConfig, object_store: int) -> int:
     return max(1, int((object_store / 2 if memory is None else memory * 2**20) / bytes_each))
 
 
-def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
+def check_workers(
+    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
+) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -213,7 +216,7 @@ def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_c
 
 
 def workers_beside_reading(
-    config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes
+    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
 ) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 

@@ -1,9 +1,10 @@
-"""A pruned network for those who do not have this project: ONNX, and torch's own exchange format."""
+"""Networks for users who do not have this project: ONNX, and torch's own exchange format."""
 
 import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,18 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
     assert program is not None
+    _forget_sources(program.model)
     write_aside(path, lambda aside: program.save(str(aside)))
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove the lines of source code, with their paths, that the exporter notes at each node."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:

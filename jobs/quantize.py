@@ -1,0 +1,8 @@
+"""Have a trained network compute with few bits, with nothing but a finished set of images, on Ray."""
+
+import sys
+
+from raydream.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main(command="quantize"))
