@@ -1,4 +1,4 @@
-"""Have a trained network compute with few bits, with nothing but a finished set of images, on Ray."""
+"""Make a trained network int8 or smaller, with nothing but a finished set of images, on Ray."""
 
 import sys
 

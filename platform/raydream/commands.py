@@ -94,6 +94,17 @@ COMMANDS = (
         examples=("prune --config digits_prune", "prune --images runs/images/first --pruning.ratio 0.3"),
     ),
     CommandEntry(
+        "quantize",
+        "Make a trained network int8 or smaller, with nothing but a finished set of images, on Ray.",
+        "raydream.jobs.quantize:quantize",
+        "QuantizeConfig",
+        extra="quantize",
+        examples=(
+            "quantize --config digits_quantize",
+            "quantize --images runs/images/first --quantization.weights 4 --quantization.activations 8",
+        ),
+    ),
+    CommandEntry(
         "extend",
         "Teach a trained network new classes while images inverted from it stand for the old ones, on Ray.",
         "raydream.jobs.extend:extend",
@@ -156,14 +167,6 @@ COMMANDS = (
         "check",
         "Check a machine, one with a GPU above all: does raydream compute there, how fast, and the same bits twice?",
         "raydream.jobs.check:check",
-    ),
-    CommandEntry(
-        "quantize",
-        "Have a trained network compute with few bits, with nothing but a finished set of images, on Ray.",
-        "raydream.jobs.quantize:quantize",
-        "QuantizeConfig",
-        extra="quantize",
-        examples=("quantize --config digits_quantize", "quantize --images runs/images/first --quantization.weights 4"),
     ),
     CommandEntry(
         "configs",
