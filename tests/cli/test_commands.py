@@ -23,7 +23,7 @@ def test_names_are_given_once_and_in_the_order_of_use():
     ordered = (
         "demo synthesize distill transfer prune quantize extend evaluate train search ablate reproduce report runs"
     )
-    assert [entry.name for entry in COMMANDS][:13] == ordered.split()
+    assert [entry.name for entry in COMMANDS][: len(ordered.split())] == ordered.split()
     assert NAMES["continual"] is NAMES["extend"] and NAMES["train_teacher"] is NAMES["train"]
 
 
