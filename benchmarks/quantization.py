@@ -56,14 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, and write after each run."""
     given = _options(arguments)
     use_device("cpu", given.threads, 0)
-    base = yaml.safe_load(given.config.read_text())
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8"))
     if given.checkpoint is not None:
         base = merged(base, {"teacher": {"checkpoint": str(given.checkpoint)}})
     teacher = _teacher(validate(QuantizeConfig, base))
     measured = _measured(given, validate(QuantizeConfig, base))
     network, normalisation = teacher.network, teacher.normalisation
     float_says = {name: logits_of(network, normalisation, split.images) for name, split in measured.items()}
-    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
+    done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
     choices = itertools.product(range(given.seeds), given.bits, given.methods, given.ranges, given.sources)
     for seed, bits, method, ranges, source in choices:
         keys = {"bits": bits, "method": method, "ranges": ranges, "source": source, "seed": seed}
