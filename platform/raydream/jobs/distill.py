@@ -4,6 +4,8 @@ import contextlib
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from raydream.cli import Command
 from raydream.compute import compute_deterministically
 from raydream.config import DistillConfig
@@ -53,13 +55,11 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     images = schedule.total_batches * schedule.batch_images
     state = State(schedule.rounds, schedule.total_steps, images, config.generators.number)
     with Display(state, run.console) as display:
-        display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
         device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
         if config.rounds.lockstep:
             compute_deterministically(device)
-        teacher = run.teacher(checked.teacher, device)
-        session = partial(_session, run, checked, teacher, display)
-        snapshot = with_whole_shards(ShardStore(folder.images), session, run.journal.note)
+        session = partial(_session, run, checked, device, display)
+        teacher, snapshot = with_whole_shards(ShardStore(folder.images), session, run.journal.note)
     student = build_student(config.student, config.teacher)
     load_arrays(student, snapshot.state)
     save_network(student, folder.student)
@@ -82,16 +82,27 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     )
 
 
-def _session(run: JobRun[DistillConfig], checked: Checked, teacher: Teacher, display: Display) -> Snapshot:
-    """One Ray session, from what the folder holds to the trained student."""
+def _session(
+    run: JobRun[DistillConfig], checked: Checked, device: torch.device, display: Display
+) -> tuple[Teacher, Snapshot]:
+    """One Ray session, from what the folder holds to the trained student; returns teacher and student.
+
+    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would keep
+    nodes waiting that other runs can use.
+    """
     config, folder = run.config, run.folder
     with contextlib.ExitStack() as session:
         with run.stage("start"):
             display.update(stage="starting Ray")
             check = partial(check_cluster, config)
             session.enter_context(ray_session(check, [config.student, config.generators], folder.run))
+            driver = Driver(run, checked, display)
+            if is_local():
+                driver.start_generators()
+        display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
+        teacher = run.teacher(checked.teacher, device)
         with run.stage("rounds"):
-            return Driver(run, checked, teacher, display).run()
+            return teacher, driver.run(teacher)
 
 
 def _report(folder: RunFolder, config: DistillConfig, summary: DistillSummary) -> None:

@@ -47,7 +47,6 @@ class Driver:
     Args:
         run: whose part this is.
         checked: what `check_run` found.
-        teacher: to invert.
         display: where to show how far it is.
     """
 
@@ -55,10 +54,9 @@ class Driver:
         self,
         run: JobRun[DistillConfig],
         checked: Checked,
-        teacher: Teacher,
         display: Display,
     ) -> None:
-        self._config, self._checked, self._teacher = run.config, checked, teacher
+        self._config, self._checked = run.config, checked
         self._schedule, self._folder = checked.schedule, run.folder
         self._recorder, self._journal = run.recorder, run.journal
         self._store = ShardStore(run.folder.images)
@@ -69,9 +67,23 @@ class Driver:
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
         self._trained = False
+        self._reports = Queue(
+            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        )
+        student, generators = self._config.student, self._config.generators
+        processes = [student.gpus] * student.workers + [generators.gpus] * generators.number
+        self._gpu_share_left = share_of_gpu_left(self._config.device, processes)
+        self._pool = GeneratorPool(self._generator_plan(), self._reports, self._journal.note, self._config)
 
-    def run(self) -> Snapshot:
+    def start_generators(self) -> None:
+        """Have the generators start, which takes seconds, while there is no teacher yet."""
+        self._pool.fit(more=bool(self._pending))
+
+    def run(self, teacher: Teacher) -> Snapshot:
         """Make all images and train the student.
+
+        Args:
+            teacher: to invert.
 
         Returns:
             the trained student.
@@ -79,10 +91,10 @@ class Driver:
         Raises:
             RaydreamError: a generator or the student failed for good.
         """
-        self._start()
+        self._start(teacher)
         try:
             while not self._done():
-                self._collect_batches()  # first, as it starts the generators, while buffer and reports are starting
+                self._collect_batches()  # first, as generators can start while buffer and reports do
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
@@ -98,9 +110,9 @@ class Driver:
         self._recorder.flush()
         self._folder.save()
 
-    def _start(self) -> None:
+    def _start(self, teacher: Teacher) -> None:
         config, schedule = self._config, self._schedule
-        self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        self._teacher_ref = ray.put(to_arrays(teacher.network))
         most_handles = batches_that_fit(config, object_store_bytes())
         buffer = BufferPlan(
             schedule,
@@ -111,10 +123,19 @@ class Driver:
             most_handles,
             config.buffer.stall_timeout_s,
         )
-        here = {"scheduling_strategy": beside_the_driver()}
-        self._buffer = _BufferActor.options(name="buffer", **here).remote(buffer)
+        self._buffer = _BufferActor.options(name="buffer", scheduling_strategy=beside_the_driver()).remote(buffer)
+        training = StudentPlan(
+            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
+        )
+        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
+            self._journal.note(f"{damage}, and the student starts anew")
+        self._training = StudentTraining(training, self._folder.checkpoints)
+        self._last_news = time.time()
+
+    def _generator_plan(self) -> GeneratorPlan:
+        config = self._config
         student = config.student if config.synthesis.competes else None
-        plan = GeneratorPlan(
+        return GeneratorPlan(
             self._folder.run,
             config.device,
             config.teacher,
@@ -124,20 +145,9 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
             reuse=config.reuse and str(Path(config.reuse).absolute()),
-            batches=schedule.total_batches,
+            batches=self._schedule.total_batches,
             lockstep=config.rounds.lockstep,
         )
-        processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        self._gpu_share_left = share_of_gpu_left(config.device, processes)
-        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
-        training = StudentPlan(
-            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
-        )
-        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
-            self._journal.note(f"{damage}, and the student starts anew")
-        self._training = StudentTraining(training, self._folder.checkpoints)
-        self._last_news = time.time()
 
     @cached_property
     def _evaluator(self) -> Any:
@@ -172,7 +182,7 @@ class Driver:
             if source is not None and not self._store.has(source):  # damaged, and being made again
                 heapq.heappush(self._pending, batch)
                 break
-            self._pool.start(order, snapshot, source)
+            self._pool.start(order, self._teacher_ref, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
         self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 

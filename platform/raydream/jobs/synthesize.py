@@ -102,14 +102,15 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
     ):
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, run.journal.note, config)
+        arrays = ray.put(to_arrays(teacher.network))
+        pool = GeneratorPool(plan, reports, run.journal.note, config)
         shares: dict[BatchId, float] = {}
         metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
             # What a batch learns on from is committed unless it is in the making, as batches are begun in order.
             while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
                 task = tasks[heapq.heappop(pending)]
-                pool.start(task.order, None, task.source)
+                pool.start(task.order, arrays, None, task.source)
             finished, lost = pool.collect(POLL_S, more=bool(pending))
             for batch in lost:
                 heapq.heappush(pending, batch)

@@ -27,9 +27,9 @@ from raydream.runs.summaries import TransferSummary
 from raydream.runtime.checkpoints import set_damaged_checkpoints_aside, steps_saved
 from raydream.runtime.evaluator import final_accuracies, start_evaluator
 from raydream.runtime.failures import own_error
-from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
+from raydream.runtime.feeds import Feed, make_feed
 from raydream.runtime.messages import StudentReport
-from raydream.runtime.placement import check_workers
+from raydream.runtime.placement import READ_CPUS, check_workers
 from raydream.runtime.session import cluster_nodes, object_store_bytes, ray_session, share_of_gpu_left
 from raydream.runtime.training import StudentTraining
 from raydream.runtime.transfer import TransferPlan

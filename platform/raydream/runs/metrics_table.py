@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raydream.errors import ShardError, first_line
+from raydream.runs.working_copy import PARTS
 from raydream.store.atomic import patiently, set_aside, write_aside
 
 COLUMNS = {
@@ -25,8 +26,6 @@ COLUMNS = {
 }
 """of metrics.parquet, in long form: a row is a point (`value`) or a span (`duration_s`) of a named source, at
 `time_s` seconds since the run began; a gap between two sessions of a resumed run does not count"""
-PARTS = "metrics"
-"""name of the folder of parts, beside metrics.parquet"""
 ROWS_PER_PART = 10_000
 """number of rows from which on a part is full, and never written again; a flush writes the newest part whole"""
 MERGED = b"raydream_parts"

@@ -4,8 +4,10 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from raydream.runs.metrics_table import PARTS
 from raydream.store.folders import Folder
+
+PARTS = "metrics"
+"""name of the folder of the parts of a run's metrics; see `MetricsTable`, which takes long to import"""
 
 
 class WorkingCopy:

@@ -16,6 +16,9 @@ from raydream.config import (
 )
 from raydream.errors import InputError
 
+READ_CPUS = 0.5
+"""that a task reserves which reads images; without room for one, workers would wait for ever"""
+
 Nodes = Sequence[Mapping[str, float]]
 """what each node of a machine or cluster offers, whoever holds it, by Ray's names: CPU, GPU, custom ones"""
 

@@ -10,9 +10,15 @@ from typing import Any
 
 from ray._private import ray_constants, services, utils
 from ray._private.state import available_resources_per_node
-from ray.train.torch.config import _TorchBackend as TorchBackend
 
-__all__ = ["TorchBackend", "available_resources_per_node", "started_as_here"]
+__all__ = ["available_resources_per_node", "started_as_here", "torch_backend"]
+
+
+def torch_backend() -> Any:
+    """The class by which Ray Train begins torch's process group; Ray Train takes a second to import."""
+    from ray.train.torch.config import _TorchBackend
+
+    return _TorchBackend
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import ray
 import torch.distributed
 from ray.train.torch import TorchConfig
 
-from raydream.runtime.private_ray import TorchBackend
+from raydream.runtime.private_ray import torch_backend
 from raydream.runtime.session import on_loopback
 
 
@@ -33,7 +33,7 @@ class StudentGroup(TorchConfig):  # type: ignore[misc]  # Ray has no types
         return _StudentBackend
 
 
-class _StudentBackend(TorchBackend):  # type: ignore[misc]
+class _StudentBackend(torch_backend()):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: StudentGroup) -> None:
         count = len(worker_group)
         if count == 1:
