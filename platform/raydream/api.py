@@ -170,7 +170,7 @@ def synthesize(
 ) -> ImageSet:
     """Invert a teacher into images (Yin et al., CVPR 2020, sections 3.1 and 3.2).
 
-    They are those that `jobs/synthesize.py` makes of these settings.
+    They are those that `raydream synthesize` makes of these settings.
 
     Args:
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
@@ -179,7 +179,7 @@ def synthesize(
             (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
         synthesis: other settings, as in `SynthesisConfig`.
-        generators: Ray actors that make them, in a run folder, with which `jobs/synthesize.py --resume` goes on after
+        generators: Ray actors that make them, in a run folder, with which `raydream synthesize --resume` goes on after
             an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
         run_dir: path or URL of that folder, which must be new; None: one in runs/.
 
@@ -222,7 +222,7 @@ def distill(
 ) -> tuple[Teacher, ImageSet]:
     """Distil a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
-    What `jobs/distill.py` does in lockstep, in one process.
+    What `raydream distill` does in lockstep, in one process.
 
     Args:
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
@@ -271,7 +271,7 @@ def transfer(
 ) -> Teacher:
     """Train a student of any architecture on finished images, by the teacher's outputs alone (section 4.4, eq. 1).
 
-    What `jobs/transfer.py` does from memory, in one process.
+    What `raydream transfer` does from memory, in one process.
 
     Args:
         images: to learn from; no label is looked at.
@@ -311,7 +311,7 @@ def prune(
 ) -> Teacher:
     """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
 
-    What `jobs/prune.py` does, in one process.
+    What `raydream prune` does, in one process.
 
     Args:
         images: to measure importance and to recover on.
@@ -423,7 +423,7 @@ def extend(
 ) -> Teacher:
     """Teach a network new classes, while images inverted from it stand for those that it knows (section 4.5, eq. 11).
 
-    One step of what `jobs/continual.py` does, in one process.
+    One step of what `raydream extend` does, in one process.
 
     Args:
         images: real ones of the new classes.

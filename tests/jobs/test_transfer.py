@@ -266,7 +266,7 @@ BAD = [
     ([*DIGITS, "--images", "{tmp}/proxy.npz", "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
     ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named; make fewer (new_images)"),
     ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
-    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "jobs/distill.py trains"),
+    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "raydream distill trains"),
     ([*DIGITS, "--images", "", "--synthesis.targets.rule", "listed"], "synthesis.targets.classes", "given with"),
     (["--share", "0"], "share", "greater than 0"),
     (["--share", "1.5"], "share", "less than or equal to 1"),

@@ -336,12 +336,10 @@ def test_an_estimate_counts_what_the_grid_does() -> None:
     assert any("CPU-hours" in line for line in estimate.lines())
 
 
-def test_settings_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
-    assert defaults_for(["--table", "7"])["teacher"]["classes"] == 7
-    assert defaults_for(["--table=1", "--scale", "cifar"])["teacher"]["network"] == "cifar_resnet20"
-    for nothing in ([], ["--table", "8"], ["--table", "1", "--scale", "huge"], ["--table"]):
+def test_settings_are_found_by_what_is_asked_for() -> None:
+    assert defaults_for({"table": 7})["teacher"]["classes"] == 7
+    assert defaults_for({"table": 1, "scale": "cifar"})["teacher"]["network"] == "cifar_resnet20"
+    assert defaults_for({"table": 4, "scale": "paper"})["new_images"] == 164976
+    for nothing in ({}, {"table": 8}, {"table": 1, "scale": "huge"}, {"table": [1]}, {"scale": {}}):
         assert defaults_for(nothing) == {}
-    path = tmp_path / "mine.yaml"
-    path.write_text("table: 4\nscale: paper\n")
-    assert defaults_for(["--config", str(path)])["new_images"] == 164976
     assert as_dict(tiny(4))["pruning"]["steps"] == 2

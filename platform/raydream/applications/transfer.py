@@ -1,6 +1,6 @@
 """A student from scratch on a finished set of images, in one process and without Ray.
 
-This is the reference that `jobs/transfer.py` from memory must equal to the bit (with one Train worker), and the way to
+This is the reference that `raydream transfer` from memory must equal to the bit (with one Train worker), and the way to
 train many small students side by side.
 """
 

@@ -96,7 +96,7 @@ class SynthesizeConfig:
         method = self.synthesis.method
         if METHODS[method].without_student:
             allowed = one_of([name for name, each in METHODS.items() if not each.without_student])
-            remedy = f"{method} needs a student to compete with, which jobs/distill.py trains: its images can be named"
+            remedy = f"{method} needs a student to compete with, which raydream distill trains: its images can be named"
             raise InputError("synthesis.method", method, allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
@@ -168,7 +168,7 @@ class PruneConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
-    jobs/transfer.py; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
+    raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
     pruned network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of those images, drawn by the seed"""

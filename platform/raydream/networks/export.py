@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from raydream.extras import require
 from raydream.store.atomic import write_aside
 
 _ANY = torch.export.Dim("count", min=1)
@@ -19,9 +20,11 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
     """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalisation, to `logits` [N,K], for any N.
 
     Raises:
+        MistakeError: the packages for ONNX are not installed.
         torch.onnx.errors.OnnxExporterError: it does what ONNX cannot say.
         OSError: it cannot be written.
     """
+    require("onnx", path.name)
     noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in noisy]
     for logger in noisy:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydream.extras import require
 from raydream.networks.activations import activation_width
 from raydream.networks.pruned import SelectedShortcut, is_depthwise, resize, width_of, with_selected_shortcuts
 
@@ -91,6 +92,7 @@ def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> Followed:
         network: is left alone.
         input_shape: [C,H,W] of its images.
     """
+    require("prune", "pruning")
     import torch_pruning  # here, as it takes a second with torchvision, and all but one job need neither
 
     traced = copy.deepcopy(network).cpu().float().requires_grad_(True)

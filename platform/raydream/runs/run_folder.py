@@ -278,6 +278,8 @@ def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     place = folder_at(where, field)
     try:
         return read_marker(place).run, read_config(place)
+    except FileNotFoundError as error:
+        raise InputError(field, str(where), allowed, "there is no run in it, or no such folder") from error
     except (OSError, DocumentError) as error:
         raise InputError(field, str(where), allowed, f"reading it failed: {first_line(error)}") from error
 
