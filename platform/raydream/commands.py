@@ -95,7 +95,7 @@ COMMANDS = (
     ),
     CommandEntry(
         "quantize",
-        "Make a trained network int8 or smaller with nothing but a finished set of images, or images made first, on Ray.",
+        "Make a trained network int8 or smaller, with nothing but a finished set of images, on Ray.",
         "raydream.jobs.quantize:quantize",
         "QuantizeConfig",
         extra="quantize",

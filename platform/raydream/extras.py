@@ -8,7 +8,7 @@ EXTRAS = {
     "prune": ("torch_pruning",),
     "search": ("optuna",),
     "onnx": ("onnx", "onnxscript"),
-    "quantize": ("onnxruntime", "torchao"),
+    "quantize": ("onnx", "onnxscript", "onnxruntime", "torchao"),
     "metrics": ("torchmetrics",),
     "timm": ("timm",),
 }
