@@ -403,8 +403,7 @@ def quantize(
     if files is not None:
         require("quantize", "writing the files of a quantized network")
         Path(files).mkdir(parents=True, exist_ok=True)
-        beside = make_teacher(on_cpu(teacher), teacher.config)
-        write_files(config, beside, network, pixels, Path(files), log.warning)
+        write_files(config, make_teacher(on_cpu(teacher), teacher.config), network, pixels, Path(files), log.warning)
     return make_teacher(network, described_quantized(teacher.config, run.bits)).to(teacher.device)
 
 
