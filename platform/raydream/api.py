@@ -62,9 +62,10 @@ from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
+from raydream.extras import require
 from raydream.networks import check_python
 from raydream.pruning.checks import check_prunable
-from raydream.quantization.checks import check_onnx_runtime, check_quantizable
+from raydream.quantization.checks import check_quantizable
 from raydream.runs import references as runs
 from raydream.runs import run_folder
 from raydream.schedule import Schedule
@@ -368,7 +369,7 @@ def quantize(
         images: to calibrate on and to learn from.
         weights, activations: bits, 2 to 8, of the weights and inputs of convolutions and linear layers.
         seed: of all that is random, at least 0.
-        files: folder for teacher.onnx, student.onnx and, where torchao fits, student.pt2; None: none are written.
+        files: folder for teacher.onnx, student.onnx and, where torchao fits, student.pt2; None: none.
         quantization: method, epochs and layers to keep, as in `QuantizationConfig`; method is post_training by default
             with 8 bits, and distillation with fewer.
         additions: rounds of images that compete with the quantized network, as in `AdditionsConfig`; none by default.
@@ -380,8 +381,7 @@ def quantize(
 
     Raises:
         InputError: a setting that cannot work, images that do not fit, or a network that cannot be quantized.
-        SynthesisError: the inversion of a round kept diverging.
-        OSError: the files cannot be written.
+        SynthesisError, OSError: the inversion of a round kept diverging; the files cannot be written.
     """
     pixels = pixels_of(images, teacher)
     method = "post_training" if weights == activations == 8 else "distillation"
@@ -401,10 +401,9 @@ def quantize(
     run = Quantizing(config, teacher, pixels, on_work=lambda step: on_progress(step / steps))
     network = run.run()
     if files is not None:
-        check_onnx_runtime()
+        require("quantize", "writing the files of a quantized network")
         Path(files).mkdir(parents=True, exist_ok=True)
-        beside = make_teacher(on_cpu(teacher), teacher.config)
-        write_files(config, beside, network, pixels, Path(files), log.warning)
+        write_files(config, make_teacher(on_cpu(teacher), teacher.config), network, pixels, Path(files), log.warning)
     return make_teacher(network, described_quantized(teacher.config, run.bits)).to(teacher.device)
 
 

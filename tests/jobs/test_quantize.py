@@ -20,7 +20,8 @@ from raydream.cli import parse
 from raydream.config import DataConfig, QuantizeConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.data import ImageSet, load_data
-from raydream.errors import InputError
+from raydream.errors import InputError, MistakeError
+from raydream.extras import EXTRAS
 from raydream.jobs.checks.quantize import check_quantization
 from raydream.networks import build_teacher
 from raydream.runs.references import resolve
@@ -241,8 +242,8 @@ def test_bad_input_is_found_before_ray_starts(
     assert not (tmp_path / "run").exists() and not ray.is_initialized()
 
 
-def test_a_missing_onnx_runtime_is_one_sentence(config: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+def test_a_missing_extra_is_one_sentence(config: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(EXTRAS, "quantize", ("no_such_module",))
     given = ["--config", str(config), "--run-dir", str(tmp_path / "run")]
-    with pytest.raises(InputError, match=r"pip install 'raydream\[quantize\]'"):
+    with pytest.raises(MistakeError, match=r"pip install 'raydream\[quantize\]'"):
         check_quantization(parse(QuantizeConfig, "", given).config)

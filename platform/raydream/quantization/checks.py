@@ -1,7 +1,6 @@
 """Can this network be quantized as asked? Asked before anything starts."""
 
 import difflib
-import importlib.util
 from collections.abc import Collection
 
 import torch
@@ -41,13 +40,6 @@ def check_quantizable(network: nn.Module, config: QuantizeConfig) -> list[str]:
     if config.quantization.integer:
         _check_export(network, name, shape)
     return layers
-
-
-def check_onnx_runtime() -> None:
-    """Raise InputError where ONNX Runtime, which quantizes and measures, is missing."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        allowed = "settings whose libraries are installed"
-        raise InputError("quantization", "onnxruntime", allowed, "pip install 'raydream[quantize]'")
 
 
 def check_layers(kept: Collection[str], layers: list[str]) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from raydream.config import QuantizeConfig
 from raydream.data import Dataset, check_data
 from raydream.data.sources import Images
+from raydream.extras import require
 from raydream.jobs.checks.images import check_images_fit, find_images, find_teacher
 from raydream.networks import build_teacher
-from raydream.quantization.checks import check_onnx_runtime, check_quantizable
+from raydream.quantization.checks import check_quantizable
 from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
 from raydream.teachers.teacher import Teacher
@@ -34,10 +35,10 @@ def check_quantization(config: QuantizeConfig) -> CheckedQuantization:
     """Load and probe the teacher, and see that it can be quantized as asked, with these images.
 
     Raises:
-        InputError: a checkpoint, a set of images or real data that do not fit, a network that cannot be quantized, or
-            ONNX Runtime is missing.
+        InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot be quantized.
+        MistakeError: the extra `quantize` is not installed.
     """
-    check_onnx_runtime()
+    require("quantize", "quantizing")
     images, count = find_images(config)
     teacher = find_teacher(config, images)
     network = build_teacher(config.teacher) if teacher is None else teacher.network
