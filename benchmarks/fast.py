@@ -37,7 +37,7 @@ from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.store.atomic import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
@@ -117,7 +117,7 @@ def _run(name: str, seed: int, settings: dict[str, Any], given: argparse.Namespa
     wall, cpu = -time.perf_counter(), -time.process_time()
     for rounds in rounds_of(config, teacher):
         began, cpu_began = time.perf_counter(), time.process_time()
-        share = accuracy(rounds.student, teacher.normalisation, images, labels)
+        share = accuracy(rounds.student, teacher.normalization, images, labels)
         curve.append({"step": rounds.step, "seconds": wall + began, "cpu_s": cpu + cpu_began, "accuracy": share})
         wall, cpu = wall - (time.perf_counter() - began), cpu - (time.process_time() - cpu_began)
         if curve[-1]["seconds"] > given.most_s:
@@ -142,7 +142,7 @@ def table(runs: list[dict[str, Any]], names: Sequence[str]) -> dict[str, dict[st
         name: {
             "method": by_name[name][0]["method"],
             **{
-                figure: summarise([run[figure] for run in by_name[name]]) for figure in ("accuracy", "seconds", "cpu_s")
+                figure: summarize([run[figure] for run in by_name[name]]) for figure in ("accuracy", "seconds", "cpu_s")
             },
         }
         for name in names

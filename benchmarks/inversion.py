@@ -276,7 +276,7 @@ def _quality(bench: Bench, verifier: str, updates: int, seeds: int) -> dict[str,
         made = engine.synthesize(Request(targets, seed))
         rows["engine"].append(_judged(bench.teacher, other, made.images, targets, made.losses["feature"]))
         x, feature = loop.run(targets, seed)
-        images = bench.teacher.normalisation.quantise(x)
+        images = bench.teacher.normalization.quantize(x)
         rows["plain"].append(_judged(bench.teacher, other, images, targets, feature))
     for name, found in rows.items():
         result[name] = {key: _spread([row[key] for row in found]) for key in found[0]}

@@ -36,7 +36,7 @@ from raydream.data.files import open_files
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.calibration import reliability
 from raydream.evaluation.comparison import accuracy_by_class, agreement
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.networks.export import export_onnx
 from raydream.quantization.layers import packed_bytes
 from raydream.quantization.measuring import file_costs
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         base = merged(base, {"teacher": {"checkpoint": str(given.checkpoint)}})
     teacher = _teacher(validate(QuantizeConfig, base))
     measured = _measured(given, validate(QuantizeConfig, base))
-    network, normalisation = teacher.network, teacher.normalisation
-    float_says = {name: logits_of(network, normalisation, split.images) for name, split in measured.items()}
+    network, normalization = teacher.network, teacher.normalization
+    float_says = {name: logits_of(network, normalization, split.images) for name, split in measured.items()}
     done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
     choices = itertools.product(range(given.seeds), given.bits, given.methods, given.ranges, given.sources)
     for seed, bits, method, ranges, source in choices:
@@ -166,7 +166,7 @@ def _run(
     else:
         run = Quantizing(config, teacher, images, LocalFolder(folder))
         network = run.run()
-        said = {name: logits_of(network, teacher.normalisation, split.images) for name, split in measured.items()}
+        said = {name: logits_of(network, teacher.normalization, split.images) for name, split in measured.items()}
         found["packed_bytes"] = packed_bytes(teacher.network, run.bits)
     found["seconds"] = time.perf_counter() - began
     for name, split in measured.items():
@@ -205,7 +205,7 @@ def _print(done: list[dict[str, Any]]) -> None:
     for choice in dict.fromkeys(tuple(each[key] for key in keys) for each in done):
         runs = [each for each in done if tuple(each[key] for key in keys) == choice]
         for name in (name for name, value in runs[0].items() if isinstance(value, dict) and "accuracy" in value):
-            lost = summarise([100 * (run[name]["accuracy"] - run[name]["float_accuracy"]) for run in runs])
+            lost = summarize([100 * (run[name]["accuracy"] - run[name]["float_accuracy"]) for run in runs])
             print(*choice, f"{name}: {lost['mean']:+.2f} ± {lost['interval']:.2f} points of {len(runs)} seeds")
 
 

@@ -40,7 +40,7 @@ from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.learner import Waits
 from raydream.runtime.session import machine_text
-from raydream.runtime.student import Feed, StudentPlan
+from raydream.runtime.student import BufferFeed, StudentPlan
 from raydream.schedule import Schedule
 from raydream.store.atomic import write_json
 from raydream.store.folders import folder_at
@@ -212,7 +212,7 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
 
     def through_feed() -> None:
         first = next(first_steps)
-        feed = Feed(plan, first, 0, 1, Waits())
+        feed = BufferFeed(plan, first, 0, 1, Waits())
         for step in range(first, first + steps):
             feed.images(step)
 

@@ -68,7 +68,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
 
     began = time.perf_counter()
     for rounds in rounds_of(config, teacher, image_store(given.images, config, teacher)):
-        curve.append((rounds.step, accuracy(rounds.student, teacher.normalisation, images, labels)))
+        curve.append((rounds.step, accuracy(rounds.student, teacher.normalization, images, labels)))
         print(f"step {rounds.step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
     return {

@@ -103,18 +103,18 @@ def test_images_can_be_kept_and_opened_again(images, tmp_path):
 def test_a_student_competes_with_the_making_of_its_images(teacher):
     own, told = tiny_network(seed=1), []
     before = copy.deepcopy(own.state_dict())
-    distil = partial(
+    distill = partial(
         raydream.distill,
         teacher,
         synthesis={**SYNTHESIS, "coefficients": {"competition": 30.0}},
         student=STUDENT,
         rounds={"initial_batches": 2, "count": 1, "batches": 1, "final_steps": 3},
     )
-    student, images = distil(own, on_progress=told.append)
+    student, images = distill(own, on_progress=told.append)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
     assert len(images) == 24 and student.fingerprint not in (weights(own), teacher.fingerprint)
     assert told == sorted(told) and told[-1] == 1.0
-    assert weights(distil(own)[0].network) == weights(student.network)
+    assert weights(distill(own)[0].network) == weights(student.network)
 
 
 def test_a_student_that_is_given_sets_out_from_its_own_weights(teacher, images):

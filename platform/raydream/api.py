@@ -1,6 +1,6 @@
 """The public Python API: what the jobs do, in one process, for notebooks and other people's scripts.
 
-Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalisation.
+Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalization.
 A `Teacher` is a frozen network with what feeds it; whatever a function here trains, prunes or extends comes back as
 one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is the torch module.
 
@@ -34,7 +34,7 @@ from raydream.api_arguments import (
     on_cpu,
     pixels_of,
 )
-from raydream.applications.continual.learning import Told, learn_classes
+from raydream.applications.continual.learning import Callbacks, learn_classes
 from raydream.applications.continual.methods import METHODS
 from raydream.applications.continual.widening import check_widening
 from raydream.applications.pruning import Pruning, described, total_steps
@@ -116,7 +116,7 @@ def load_teacher(
     """A trained network, to be inverted and learned from; see `TeacherConfig`.
 
     Args:
-        network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalisation to logits [N,K]; or one
+        network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalization to logits [N,K]; or one
             by name: of this project, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `run:DIR` for the
             network that a run trained, which needs no other argument.
         input_shape: (C, H, W), in pixels.
@@ -188,7 +188,7 @@ def synthesize(
         the images, with targets and the teacher's logits; a torch data set.
 
     Raises:
-        InputError: a setting that cannot work, such as a method that needs batch normalisation for a teacher without.
+        InputError: a setting that cannot work, such as a method that needs batch normalization for a teacher without.
         SynthesisError: the inversion kept diverging.
         RaydreamError: all generators failed for good.
     """
@@ -221,7 +221,7 @@ def distill(
     samples_per_insert: float = 50.0,
     on_progress: OnProgress = _ignore,
 ) -> tuple[Teacher, ImageSet]:
-    """Distil a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
+    """Distill a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
     What `raydream distill` does in lockstep, in one process.
 
@@ -462,7 +462,7 @@ def extend(
     how = METHODS[method]
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
-    told = Told(
+    told = Callbacks(
         lambda epoch, loss, learning: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
     )
     learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), told)
@@ -474,7 +474,7 @@ def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Seq
 
     Args:
         teacher: or a student, or whatever else a function here has returned.
-        images: uint8 [N,C,H,W], as they come; the teacher's normalisation is applied to them.
+        images: uint8 [N,C,H,W], as they come; the teacher's normalization is applied to them.
         labels: int [N], in [0, K).
 
     Raises:
@@ -482,7 +482,7 @@ def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Seq
     """
     pixels = pixels_of(images, teacher)
     named = labels_of(labels, len(pixels), 0, teacher.config.classes)
-    return measured.accuracy(teacher.network, teacher.normalisation, pixels, named)
+    return measured.accuracy(teacher.network, teacher.normalization, pixels, named)
 
 
 def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> ImageSet:

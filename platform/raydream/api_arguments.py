@@ -76,7 +76,7 @@ def pixels_of(images: Pixels, teacher: Teacher) -> np.ndarray:
     shape = teacher.config.input_shape
     if found.ndim != 4 or found.shape[1:] != shape or found.dtype != np.uint8 or not len(found):
         allowed = f"uint8 [N,{','.join(map(str, shape))}], one image at least"
-        remedy = "pixels are 0 to 255 here, and are normalised as the teacher says"
+        remedy = "pixels are 0 to 255 here, and are normalized as the teacher says"
         raise InputError("images", f"{found.dtype} {list(found.shape)}", allowed, remedy)
     return found
 

@@ -16,8 +16,8 @@ from raydream.applications.calibration_sources import noise_images, synthesized_
 from raydream.applications.quantizing import (
     CHECKPOINT,
     Quantizing,
-    Stage,
-    Told,
+    RecoveryStage,
+    StageReport,
     bits_of,
     calibration_rows,
     described,
@@ -67,12 +67,12 @@ def assert_equal(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 def test_stages_follow_from_the_configuration():
     assert stages_of(config_of(AdditionsConfig(rounds=1, epochs=4))) == [
-        Stage("calibrate", 0),
-        Stage("distil", 0, 3, "cosine"),
-        Stage("add", 0),
-        Stage("distil", 1, 4, "cosine"),
+        RecoveryStage("calibrate", 0),
+        RecoveryStage("distill", 0, 3, "cosine"),
+        RecoveryStage("add", 0),
+        RecoveryStage("distill", 1, 4, "cosine"),
     ]
-    assert stages_of(config_of(method="post_training")) == [Stage("calibrate", 0)]
+    assert stages_of(config_of(method="post_training")) == [RecoveryStage("calibrate", 0)]
     assert total_steps(config_of(ADDITIONS), 40) == 3 * 3 + 2 * 4 + 2 * 5
 
 
@@ -83,7 +83,7 @@ def test_first_and_last_layer_have_eight_bits_and_kept_ones_none():
 
 
 def test_post_training_changes_no_weight(images):
-    told: list[Told] = []
+    told: list[StageReport] = []
     network = quantized(config_of(method="post_training"), images, tell=told.append)
     assert [each.stage.kind for each in told] == ["calibrate"] and not network.training
     original = tiny_teacher().network.state_dict()
@@ -117,8 +117,8 @@ def test_statistics_stay_after_a_share_of_the_steps(frozen, moving, images):
     teacher = tiny_teacher()
     means = [torch.cat([layer.running_mean for layer in batch_norm_layers(teacher.network).values()])]
 
-    def tell(told: Told) -> None:
-        if told.stage.kind == "distil":
+    def tell(told: StageReport) -> None:
+        if told.stage.kind == "distill":
             means.append(torch.cat([layer.running_mean for layer in batch_norm_layers(told.network).values()]).clone())
 
     quantized(config_of(frozen=frozen), images, tell=tell)  # 3 epochs of 3 steps: half of them are 4
@@ -154,7 +154,7 @@ def test_a_run_resumes_where_it_was_stopped(optimizer, images, tmp_path):
     for count in range(1, 100):
         left = count
 
-        def tell(each: Told) -> None:
+        def tell(each: StageReport) -> None:
             nonlocal left
             told.append(each)
             left -= 1
@@ -251,8 +251,8 @@ def test_noise_is_normal_as_the_network_sees_it():
     teacher = tiny_teacher()
     noise = noise_images(teacher, 500, seed=3)
     assert noise.dtype == np.uint8 and noise.shape == (500, *SHAPE)
-    seen = teacher.normalisation(torch.from_numpy(noise))
-    low, high = (float(each) for each in teacher.normalisation.valid_range())
+    seen = teacher.normalization(torch.from_numpy(noise))
+    low, high = (float(each) for each in teacher.normalization.valid_range())
     expected = torch.randn(100_000).clamp(low, high)
     assert abs(float(seen.mean() - expected.mean())) < 0.03 and abs(float(seen.std() - expected.std())) < 0.03
     assert np.array_equal(noise, noise_images(teacher, 500, seed=3))

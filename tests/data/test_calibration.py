@@ -8,7 +8,7 @@ import torch
 from raydream.data.calibration import CalibrationImages
 from raydream.data.image_set import ImageSet
 from raydream.errors import InputError
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 from tests.tiny import finished_images
 
 MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.3, 0.25)
@@ -22,7 +22,7 @@ def pixels() -> np.ndarray:
 def test_batches_are_what_a_teacher_sees_to_the_bit(pixels):
     batches = list(CalibrationImages(pixels, MEAN, STD, batch_size=4))
     assert [len(batch) for batch in batches] == [4, 4, 2]
-    assert torch.equal(torch.cat(batches), Normalisation(MEAN, STD)(torch.from_numpy(pixels)))
+    assert torch.equal(torch.cat(batches), Normalization(MEAN, STD)(torch.from_numpy(pixels)))
 
 
 def test_onnx_runtime_takes_it_as_a_reader_and_can_begin_again(pixels):
@@ -64,7 +64,7 @@ def test_a_run_gives_images_from_all_of_its_batches(tmp_path):
     images = ImageSet(finished_images(tmp_path / "run"))
     everything = list(images.calibration((0.3,), (0.35,), count=100, batch_size=7))
     assert sum(map(len, everything)) == 40
-    assert torch.equal(torch.cat(everything), Normalisation((0.3,), (0.35,))(torch.from_numpy(images.images)))
+    assert torch.equal(torch.cat(everything), Normalization((0.3,), (0.35,))(torch.from_numpy(images.images)))
     some = torch.cat(list(images.calibration((0.3,), (0.35,), count=5)))
     whole = torch.cat(everything)
     assert torch.equal(some, whole[[0, 10, 20, 29, 39]])

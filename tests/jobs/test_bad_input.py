@@ -180,7 +180,7 @@ NETWORKS = [
     (
         ["--teacher.network", f"{__name__}:no_batch_norm", "--teacher.arguments", "{{}}"],
         "synthesis.method",
-        "batch normalisation",
+        "batch normalization",
     ),
     (["--buffer.error_bound", "10"], "buffer.error_bound", "wait for each other for ever"),
     (
@@ -370,7 +370,7 @@ def _fingerprint(folder: Path) -> dict[str, str]:
         ({"name": "files", "test": "/none.npz", "validation_of": "test"}, {}, "data.test", "nothing is there"),
         ({"name": "torchvision:MNIST", "folder": "/none"}, {}, "data.folder", "in which torchvision finds MNIST"),
         ({}, {"input_shape": (1, 9, 9)}, "data.name", "a data set of images (1, 9, 9), as teacher.input_shape says"),
-        ({}, {"classes": 7}, "data.name", "labelled by classes from 0 to 6, as teacher.classes says"),
+        ({}, {"classes": 7}, "data.name", "labeled by classes from 0 to 6, as teacher.classes says"),
     ],
 )
 def test_real_data_that_cannot_be_used_are_refused(data: dict, teacher: dict, field: str, says: str) -> None:

@@ -66,7 +66,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory, config: Path, job: Job) 
     run_dir = tmp_path_factory.mktemp("quantized") / "run"
     done = job("quantize", "--config", config, "--run-dir", run_dir)
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
-    assert "WARNING" not in done.stdout and "distil 1:" in done.stdout and "calibrated on noise" in done.stdout
+    assert "WARNING" not in done.stdout and "distill 1:" in done.stdout and "calibrated on noise" in done.stdout
     return run_dir
 
 

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from raydream.config import DistillConfig
 from raydream.jobs.job import JobRun
-from raydream.jobs.run_log import Chronicle
-from raydream.reporting.progress import Display, State
+from raydream.jobs.run_log import RunLog
+from raydream.reporting.progress import Display, DisplayState
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runtime.messages import Receipt
@@ -25,7 +25,7 @@ def test_the_images_of_a_batch_come_from_the_driver_and_not_from_its_shard(tmp_p
     folder = local_run(tmp_path)
     recorder, console = Recorder(folder.metrics, folder.tensorboard, time.time()), Console(force_terminal=False)
     run = JobRun(config, folder, recorder, Journal(folder.journal, print), console)
-    log = Chronicle(run, Schedule.of(config), 0, Display(State(1, 1, 1, 1), console))
+    log = RunLog(run, Schedule.of(config), 0, Display(DisplayState(1, 1, 1, 1), console))
     receipt = Receipt(batch.provenance, time.time(), 1.0, {"tv": [(0, 0.5), (10, 0.25)]})
     log.batch_made(batch.id, receipt, batch.images if is_shown else None)
     recorder.close()

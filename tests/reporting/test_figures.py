@@ -158,7 +158,7 @@ def test_timeline_has_a_lane_for_the_driver_each_generator_and_the_student() -> 
     assert lanes == ["driver", *(f"generator-{index}" for index in range(11)), "student"]
 
 
-def test_timeline_bars_are_the_spans_in_the_colour_of_their_round() -> None:
+def test_timeline_bars_are_the_spans_in_the_color_of_their_round() -> None:
     metrics = make_metrics(rounds=2, generators=1, batches=1)
     figure = figures.timeline(metrics)
     assert figure is not None
@@ -167,7 +167,7 @@ def test_timeline_bars_are_the_spans_in_the_colour_of_their_round() -> None:
     bars = next(lane for lane in lanes if lane.get_paths()[0].get_extents().y0 == pytest.approx(0.64))
     assert [path.get_extents().x0 for path in bars.get_paths()] == made["time_s"].tolist()
     assert [path.get_extents().width for path in bars.get_paths()] == made["duration_s"].tolist()
-    assert len({tuple(colour) for colour in bars.get_facecolor()}) == 3
+    assert len({tuple(color) for color in bars.get_facecolor()}) == 3
 
 
 def test_a_step_that_was_measured_again_after_a_resume_counts_once() -> None:
@@ -316,4 +316,4 @@ def test_rounds_can_be_told_apart_from_white() -> None:
     figure = figures.timeline(make_metrics(rounds=30))
     assert figure is not None
     for bars in figure.axes[0].collections:
-        assert all(min(to_rgba(colour)[:3]) < 0.8 for colour in bars.get_facecolor())
+        assert all(min(to_rgba(color)[:3]) < 0.8 for color in bars.get_facecolor())

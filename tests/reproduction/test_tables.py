@@ -18,9 +18,9 @@ from raydream.jobs.checks.reproduce import bases_of, check_table
 from raydream.jobs.reproduce import library_of
 from raydream.networks.digits import digits_network
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
-from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
+from raydream.reproduction.estimate import PlannedWork, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
-from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown, shown_table
+from raydream.reproduction.results import CellResults, as_frame, in_summary, rows_of, shown, shown_table
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
 from raydream.reproduction.tables import MADE, Cell, cells_of
@@ -131,7 +131,7 @@ def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
     assert len({cell.key(teacher, [], "data"), *keys}) == 7
 
 
-def test_a_normalisation_decides_what_images_and_figures_are() -> None:
+def test_a_normalization_decides_what_images_and_figures_are() -> None:
     # A fingerprint of weights knows nothing of it.
     teacher, config = tiny_teacher(), tiny(6, rows=["deep_inversion"])
     other = replace(config, teacher=replace(config.teacher, mean=(0.0,)))
@@ -230,7 +230,7 @@ def test_each_table_is_filled(table: int, rows: list[str], tmp_path: Path) -> No
     config = tiny(table, seeds=1, rows=rows, ratios=[0.5])
     cells, shared = cells_of(config), given(config, tmp_path)
     filled = [(cell, run_cell(cell, shared)) for cell in cells]
-    results = Results(LocalFolder(tmp_path / "cells"))
+    results = CellResults(LocalFolder(tmp_path / "cells"))
     for cell, each in filled:
         assert all(np.isfinite(value) for value in each.figures.values()), (str(cell), each.figures)
         results.write("key", cell, each)
@@ -277,7 +277,7 @@ def test_a_set_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> Non
 
 
 def test_what_is_kept_damaged_is_no_result(tmp_path: Path) -> None:
-    results = Results(LocalFolder(tmp_path))
+    results = CellResults(LocalFolder(tmp_path))
     assert results.read("none") is None
     (tmp_path / "half.json").write_text('{"figures": {"student_accuracy": 0.')
     (tmp_path / "other.json").write_text('{"figures": {}}')
@@ -323,8 +323,8 @@ def test_the_papers_figures_stand_in_our_rows() -> None:
 def test_an_estimate_counts_what_the_grid_does() -> None:
     config = tiny(1, seeds=2, rows=["noise", "adaptive"])
     # Two batches and a round of one, 20 images each; 50 steps a round and 4 final ones.
-    assert work_of_cell(cells_of(config)[0], config) == Work(60, 3, 12, 54)
-    assert estimated(config, cells_of(config)).work == Work(240, 12, 48, 216)
+    assert work_of_cell(cells_of(config)[0], config) == PlannedWork(60, 3, 12, 54)
+    assert estimated(config, cells_of(config)).work == PlannedWork(240, 12, 48, 216)
     pruned = tiny(4, seeds=1, rows=["no_finetune", "deep_inversion"], ratios=[0.5, 0.2])
     estimate = estimated(pruned, cells_of(pruned))
     # One set of 40 images for four cells; two of them learn for 1 and 2 epochs of two steps each.

@@ -99,7 +99,7 @@ def test_teacher_and_student_see_the_very_same_view_which_is_not_the_image():
         0,
     ).step(images, 0)
     assert torch.equal(seen["teacher"], seen["student"])
-    assert not torch.equal(seen["teacher"], teacher.normalisation(images))
+    assert not torch.equal(seen["teacher"], teacher.normalization(images))
 
 
 def test_black_moves_in_at_the_edges():

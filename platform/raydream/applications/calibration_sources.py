@@ -23,7 +23,7 @@ Method = Literal["deep_inversion", "deepdream", "noise"]
 def noise_images(teacher: Teacher, count: int, seed: int) -> np.ndarray:
     """uint8 [N,C,H,W] of N(0, 1) as the network sees it, each pixel and channel for itself; clipped to pixel values."""
     x = torch.randn(count, *teacher.config.input_shape, generator=generator(seed, "calibration noise"))
-    return teacher.normalisation.quantise(x.to(teacher.device)).cpu().numpy()
+    return teacher.normalization.quantize(x.to(teacher.device)).cpu().numpy()
 
 
 def synthesized_images(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from raydream.applications.recovery import Recovery, Stage, Told, total_steps_of
+from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
 from raydream.networks import PRUNED, build_teacher
@@ -26,22 +26,31 @@ from raydream.store.folders import Folder
 from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import Teacher
 
-__all__ = ["CHECKPOINT", "Pruning", "Stage", "Told", "build_pruned", "described", "stages_of", "total_steps"]
+__all__ = [
+    "CHECKPOINT",
+    "Pruning",
+    "RecoveryStage",
+    "StageReport",
+    "build_pruned",
+    "described",
+    "stages_of",
+    "total_steps",
+]
 
 CHECKPOINT = "pruned.safetensors"
 
 
-def stages_of(config: PruneConfig) -> list[Stage]:
+def stages_of(config: PruneConfig) -> list[RecoveryStage]:
     """All stages in order; they follow from the configuration alone."""
     pruning, additions, last = config.pruning, config.additions, config.student.decay
-    stages: list[Stage] = []
+    stages: list[RecoveryStage] = []
     for step in range(pruning.steps):
         ends = step == pruning.steps - 1
         epochs, decay = (pruning.epochs, last) if ends else (pruning.between_epochs, "constant")
-        stages += [Stage("remove", step), Stage("distil", step, epochs, decay)]
+        stages += [RecoveryStage("remove", step), RecoveryStage("distill", step, epochs, decay)]
     for added in range(additions.rounds):
-        stages += [Stage("add", added), Stage("distil", pruning.steps + added, additions.epochs, last)]
-    return [stage for stage in stages if stage.kind != "distil" or stage.epochs]
+        stages += [RecoveryStage("add", added), RecoveryStage("distill", pruning.steps + added, additions.epochs, last)]
+    return [stage for stage in stages if stage.kind != "distill" or stage.epochs]
 
 
 def total_steps(config: PruneConfig, images: int) -> int:
@@ -85,7 +94,7 @@ class Pruning(Recovery[PruneConfig]):
         images: np.ndarray,
         folder: Folder | None = None,
         store: ShardStore | None = None,
-        tell: Callable[[Told], None] = lambda told: None,
+        tell: Callable[[StageReport], None] = lambda told: None,
         on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         original = with_selected_shortcuts(copy.deepcopy(teacher.network))
@@ -101,7 +110,7 @@ class Pruning(Recovery[PruneConfig]):
         network = copy.deepcopy(self._teacher.network)
         return resized(network, parse_widths(description["widths"])).to(self._teacher.device)
 
-    def change(self, stage: Stage) -> None:
+    def change(self, stage: RecoveryStage) -> None:
         pruning, state = self._config.pruning, self._state
         streams, widths = find_streams(state.network, self._shape), widths_of(state.network)
         importance = CRITERIA[pruning.criterion](state.network, streams, self._evidence(stage))
@@ -122,14 +131,14 @@ class Pruning(Recovery[PruneConfig]):
         if left > goal * (1.0 + 1e-9):
             why = "no other removal would make the network faster"
             note = f"{left / self._all:.1%} of the {pruning.of} stay and not {goal / self._all:.1%}: {why}"
-        self.tell(Told(stage, state.network, state.step, note=note))
+        self.tell(StageReport(stage, state.network, state.step, note=note))
 
-    def _evidence(self, stage: Stage) -> Evidence:
+    def _evidence(self, stage: RecoveryStage) -> Evidence:
         batches = [torch.from_numpy(self._images[rows]) for rows in self._drawn(stage)]
         seed = derive_seed(self._config.seed, "importance", stage.index)
         return Evidence(self._teacher, batches, self._config.student.temperature, seed)
 
-    def _drawn(self, stage: Stage) -> list[np.ndarray]:
+    def _drawn(self, stage: RecoveryStage) -> list[np.ndarray]:
         """Positions of the images in each batch that importance is measured on."""
         count, seed = self._config.pruning.batches, derive_seed(self._config.seed, "importance images", stage.index)
         return np.split(uniform_draw(seed, 0, len(self._images), count * self._config.student.batch_size), count)

@@ -88,7 +88,7 @@ def by_source(
     sources = {"these images": images[calibration_rows(len(images), count)]}
     for name in config.quantization.compared:
         sources[name] = _images_of(name, config, teacher, count, real, folder, on_work)
-    teacher_says = logits_of(teacher.network, teacher.normalisation, real.test.images)
+    teacher_says = logits_of(teacher.network, teacher.normalization, real.test.images)
     rows = []
     for name, pixels in sources.items():
         said = _said(config, teacher, pixels, real.test, folder, threads)
@@ -136,4 +136,4 @@ def _said(
     plain = replace(wanted, method="post_training", calibration_images=len(images))
     only = replace(config, quantization=plain, additions=replace(config.additions, rounds=0))
     network = Quantizing(only, teacher, images).run()
-    return logits_of(network, teacher.normalisation, split.images)
+    return logits_of(network, teacher.normalization, split.images)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydream.applications.recovery import Recovery, Stage, Told, total_steps_of
+from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.config import QuantizeConfig, TeacherConfig
 from raydream.data.sources import evenly_spread
 from raydream.networks import QUANTIZED, build_teacher
@@ -21,21 +21,30 @@ from raydream.store.shards import ShardStore
 from raydream.students.distillation import Distiller
 from raydream.teachers.teacher import Teacher
 
-__all__ = ["CHECKPOINT", "Quantizing", "Stage", "Told", "build_quantized", "described", "stages_of", "total_steps"]
+__all__ = [
+    "CHECKPOINT",
+    "Quantizing",
+    "RecoveryStage",
+    "StageReport",
+    "build_quantized",
+    "described",
+    "stages_of",
+    "total_steps",
+]
 
 CHECKPOINT = "quantized.safetensors"
 CHUNK = 64
 """images that pass through the network together while it calibrates"""
 
 
-def stages_of(config: QuantizeConfig) -> list[Stage]:
+def stages_of(config: QuantizeConfig) -> list[RecoveryStage]:
     """All stages in order; they follow from the configuration alone."""
-    stages, additions, last = [Stage("calibrate", 0)], config.additions, config.student.decay
+    stages, additions, last = [RecoveryStage("calibrate", 0)], config.additions, config.student.decay
     if config.quantization.method == "distillation":
-        stages.append(Stage("distil", 0, config.quantization.epochs, last))
+        stages.append(RecoveryStage("distill", 0, config.quantization.epochs, last))
         for added in range(additions.rounds):
-            stages += [Stage("add", added), Stage("distil", added + 1, additions.epochs, last)]
-    return [stage for stage in stages if stage.kind != "distil" or stage.epochs]
+            stages += [RecoveryStage("add", added), RecoveryStage("distill", added + 1, additions.epochs, last)]
+    return [stage for stage in stages if stage.kind != "distill" or stage.epochs]
 
 
 def total_steps(config: QuantizeConfig, images: int) -> int:
@@ -73,7 +82,7 @@ def calibration_rows(count: int, most: int) -> np.ndarray:
 def as_seen(teacher: Teacher, images: np.ndarray) -> Iterable[Tensor]:
     """uint8 images [N,C,H,W] in batches as the teacher's network sees them."""
     for first in range(0, len(images), CHUNK):
-        yield teacher.normalisation(torch.from_numpy(np.array(images[first : first + CHUNK])))
+        yield teacher.normalization(torch.from_numpy(np.array(images[first : first + CHUNK])))
 
 
 class Quantizing(Recovery[QuantizeConfig]):
@@ -95,22 +104,22 @@ class Quantizing(Recovery[QuantizeConfig]):
         images: np.ndarray,
         folder: Folder | None = None,
         store: ShardStore | None = None,
-        tell: Callable[[Told], None] = lambda told: None,
+        tell: Callable[[StageReport], None] = lambda told: None,
         on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         network = copy.deepcopy(teacher.network)
         super().__init__(config, teacher, images, stages_of(config), network, folder, store, tell, on_work)
         self.bits = bits_of(config, teacher)
 
-    def change(self, stage: Stage) -> None:
+    def change(self, stage: RecoveryStage) -> None:
         wanted, state = self._config.quantization, self._state
         images = self._images[calibration_rows(len(self._images), wanted.calibration_images)]
         batches = functools.partial(as_seen, self._teacher, images)
         seen = observe(self._teacher.network, self.bits, batches)
         state.network = calibrated(self._teacher.network, self.bits, seen, wanted.simulated_ranges)
-        self.tell(Told(stage, state.network, state.step))
+        self.tell(StageReport(stage, state.network, state.step))
 
-    def distiller(self, stage: Stage, total_steps: int, seed: int) -> Distiller:
+    def distiller(self, stage: RecoveryStage, total_steps: int, seed: int) -> Distiller:
         made = super().distiller(stage, total_steps, seed)
         # Images of a round meet a network that has settled: its statistics stay as they are.
         made.frozen_from = 0 if stage.index else round(self._config.quantization.frozen * total_steps)

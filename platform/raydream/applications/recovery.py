@@ -38,23 +38,23 @@ Config = TypeVar("Config", bound=PruneConfig | QuantizeConfig)
 
 
 @dataclass(frozen=True)
-class Stage:
+class RecoveryStage:
     """What is done in one go.
 
     Attributes:
-        kind: remove channels, calibrate quantizers, distil, or add images.
+        kind: remove channels, calibrate quantizers, distill, or add images.
         index: of its kind, from 0; for add, the round.
         epochs: of distillation.
         decay: of the learning rate over them.
     """
 
-    kind: Literal["remove", "calibrate", "distil", "add"]
+    kind: Literal["remove", "calibrate", "distill", "add"]
     index: int
     epochs: int = 0
     decay: Literal["constant", "cosine", "step"] = "constant"
 
 
-def total_steps_of(config: Config, stages: Sequence[Stage], images: int) -> int:
+def total_steps_of(config: Config, stages: Sequence[RecoveryStage], images: int) -> int:
     """Distillation steps of a whole run on so many images, and on those that are added."""
     steps = 0
     for stage in stages:
@@ -65,7 +65,7 @@ def total_steps_of(config: Config, stages: Sequence[Stage], images: int) -> int:
 
 
 @dataclass(frozen=True)
-class Told:
+class StageReport:
     """What has just been done.
 
     Attributes:
@@ -77,7 +77,7 @@ class Told:
         note: what did not go as asked; empty otherwise.
     """
 
-    stage: Stage
+    stage: RecoveryStage
     network: nn.Module
     step: int
     losses: np.ndarray = field(default_factory=lambda: np.empty(0))
@@ -86,7 +86,7 @@ class Told:
 
 
 @dataclass
-class State:
+class RecoveryState:
     """How far a run is.
 
     Attributes:
@@ -134,21 +134,21 @@ class Recovery(ABC, Generic[Config]):
         config: Config,
         teacher: Teacher,
         images: np.ndarray,
-        stages: Sequence[Stage],
+        stages: Sequence[RecoveryStage],
         network: nn.Module,
         folder: Folder | None,
         store: ShardStore | None,
-        tell: Callable[[Told], None],
+        tell: Callable[[StageReport], None],
         on_work: Callable[[int], None],
     ) -> None:
         self._config, self._teacher, self._images, self._stages = config, teacher, images, stages
         self._folder, self._store, self.tell, self._on_work = folder, store, tell, on_work
         self._learned = LearnedStates(None if store is None else store.folder, keep=None)
-        self._state = State(network)
+        self._state = RecoveryState(network)
         self._added: dict[BatchId, ImageBatch] = {}
 
     @abstractmethod
-    def change(self, stage: Stage) -> None:
+    def change(self, stage: RecoveryStage) -> None:
         """Do a stage that is neither distillation nor adding images: replace the network, and tell of it."""
 
     @abstractmethod
@@ -167,7 +167,7 @@ class Recovery(ABC, Generic[Config]):
     def run(self) -> nn.Module:
         """Do all that is left to do; returns the network, in eval mode."""
         state = self._state = self._restored() or self._state
-        act = {"distil": self._distil, "add": self._add}
+        act = {"distill": self._distil, "add": self._add}
         while state.stage < len(self._stages):
             stage = self._stages[state.stage]
             act.get(stage.kind, self.change)(stage)
@@ -176,12 +176,12 @@ class Recovery(ABC, Generic[Config]):
         self._all_images()  # of which some may have been damaged since
         return state.network.eval()
 
-    def distiller(self, stage: Stage, total_steps: int, seed: int) -> Distiller:
+    def distiller(self, stage: RecoveryStage, total_steps: int, seed: int) -> Distiller:
         """What distils the network in a stage of so many steps."""
         student = replace(self._config.student, decay=stage.decay)
         return Distiller(self._teacher, self._state.network, student, total_steps, seed)
 
-    def _distil(self, stage: Stage) -> None:
+    def _distil(self, stage: RecoveryStage) -> None:
         state = self._state
         images = self._all_images()
         epochs = Epochs(len(images), min(self._config.student.batch_size, len(images)), stage.epochs)
@@ -203,14 +203,14 @@ class Recovery(ABC, Generic[Config]):
             if state.epoch < epochs.count:
                 self._save()
             losses, agreements = (torch.stack(values).cpu().numpy() for values in zip(*told, strict=True))
-            self.tell(Told(stage, state.network, state.step, losses, agreements))
+            self.tell(StageReport(stage, state.network, state.step, losses, agreements))
 
-    def _add(self, stage: Stage) -> None:
+    def _add(self, stage: RecoveryStage) -> None:
         for batch in self._batches_of(stage):
             self._batch(batch)
-        self.tell(Told(stage, self._state.network, self._state.step))
+        self.tell(StageReport(stage, self._state.network, self._state.step))
 
-    def _batches_of(self, stage: Stage) -> list[BatchId]:
+    def _batches_of(self, stage: RecoveryStage) -> list[BatchId]:
         return [BatchId(stage.index + 1, index) for index in range(self._config.additions.batches)]
 
     def _batch(self, batch: BatchId) -> ImageBatch:
@@ -259,7 +259,7 @@ class Recovery(ABC, Generic[Config]):
         }
         self._folder.write(self.checkpoint, safetensors.torch.save(content, metadata))
 
-    def _restored(self) -> State | None:
+    def _restored(self) -> RecoveryState | None:
         """As the last checkpoint has it; a damaged one is quarantined, and the run begins from scratch."""
         if self._folder is None or not self._folder.has(self.checkpoint):
             return None
@@ -269,10 +269,10 @@ class Recovery(ABC, Generic[Config]):
             name = damaged_name(self.checkpoint)
             self._folder.rename(self.checkpoint, name)
             note = f"the checkpoint is damaged ({first_line(error)}): it is kept as {name}, and {self.name} starts over"
-            self.tell(Told(self._stages[0], self._state.network, 0, note=note))
+            self.tell(StageReport(self._stages[0], self._state.network, 0, note=note))
             return None
 
-    def _read(self, content: bytes) -> State:
+    def _read(self, content: bytes) -> RecoveryState:
         """A checkpoint; raises one of many errors where it is damaged."""
         tensors = safetensors.torch.load(content)
         metadata = metadata_of(content)
@@ -286,7 +286,7 @@ class Recovery(ABC, Generic[Config]):
             kind, index, *rest = name.split(".")
             if kind == "optimizer":
                 optimizer.setdefault(int(index), {})[rest[0]] = value
-        return State(network, optimizer=optimizer or None, **json.loads(metadata["progress"]))
+        return RecoveryState(network, optimizer=optimizer or None, **json.loads(metadata["progress"]))
 
 
 def _fingerprint(tensors: Mapping[str, Tensor]) -> str:

@@ -28,7 +28,7 @@ def run_epochs(
     on_epoch: Callable[[int, nn.Module], None] = lambda epoch, student: None,
     build: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
-    """Distil a student on images; returns it in eval mode.
+    """Distill a student on images; returns it in eval mode.
 
     Args:
         config: of the student; what it says of processes is not looked at.

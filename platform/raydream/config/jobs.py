@@ -38,7 +38,7 @@ class TeacherJobConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DistillConfig:
-    """One experiment: invert a teacher, and distil a student from the images."""
+    """One experiment: invert a teacher, and distill a student from the images."""
 
     experiment: Name = "experiment"
     """name of the experiment; its runs are kept in runs/<experiment>/"""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from raydream.errors import InputError
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 
 class CalibrationImages:
@@ -77,7 +77,7 @@ class CalibrationImages:
         place.mkdir(parents=True, exist_ok=True)
         paths = [place / f"{index:05d}.npy" for index in range(len(self))]
         for path, batch in zip(paths, self, strict=True):
-            write_aside(path, lambda aside, batch=batch: _save(aside, batch.numpy()))  # type: ignore[misc]
+            write_atomically(path, lambda temporary, batch=batch: _save(temporary, batch.numpy()))  # type: ignore[misc]
         return paths
 
     def _batch(self, index: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from raydream.data.calibration import CalibrationImages
 from raydream.data.sources import by_part, evenly_spread
 from raydream.errors import InputError, ShardError, first_line
-from raydream.store.atomic import ASIDE
+from raydream.store.atomic import TEMPORARY
 from raydream.store.folders import Folder, folder_at
 from raydream.store.records import BatchId, ImageBatch
 from raydream.store.shards import ShardStore
@@ -49,7 +49,7 @@ class InMemory:
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """All images of a run, in the order of their batches.
 
-    An item is an image, uint8 [C,H,W] (float and normalised, say, after `transform`), and its target. Shards are read
+    An item is an image, uint8 [C,H,W] (float and normalized, say, after `transform`), and its target. Shards are read
     when one of their images is first asked for, and kept.
 
     Args:
@@ -177,17 +177,17 @@ def export_folder(path: str | Path | Folder, to: Path) -> int:
     images = ImageSet(path)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError("to", str(to), "a folder that is new or empty", "name another one")
-    aside = to.with_name(f".{to.name}{ASIDE}")
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = to.with_name(f".{to.name}{TEMPORARY}")
+    shutil.rmtree(temporary, ignore_errors=True)
     for batch in images.batches():
         if batch.images.shape[1] not in (1, 3):
             raise ShardError(f"images of {batch.images.shape[1]} channels cannot be PNG files")
         for row, (image, target) in enumerate(zip(batch.images, batch.targets, strict=True)):
-            folder = aside / f"{target:04d}"
+            folder = temporary / f"{target:04d}"
             folder.mkdir(parents=True, exist_ok=True)
             pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
             Image.fromarray(pixels).save(folder / f"{batch.id}-{row:05d}.png")
     if to.exists():
         to.rmdir()
-    aside.replace(to)
+    temporary.replace(to)
     return len(images)

@@ -1,4 +1,4 @@
-"""The main job: invert a teacher with parallel generators, and distil a student from the images meanwhile."""
+"""The main job: invert a teacher with parallel generators, and distill a student from the images meanwhile."""
 
 import contextlib
 from dataclasses import replace
@@ -15,15 +15,15 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_student
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.progress import Display, State, accuracy_rows
+from raydream.reporting.progress import Display, DisplayState, accuracy_rows
 from raydream.reporting.report import write_report
 from raydream.runs.recorder import overlap_share
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import DistillSummary
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import is_whole, with_whole_shards
 from raydream.runtime.placement import check_cluster, check_device, check_machine
+from raydream.runtime.repair import is_whole, with_whole_shards
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, ray_session
 from raydream.schedule import Schedule
 from raydream.store.records import Snapshot
@@ -33,7 +33,7 @@ from raydream.teachers.teacher import Teacher, load_arrays
 
 
 def distill(command: Command[DistillConfig]) -> DistillSummary:
-    """Invert a teacher and distil a student, or resume; see `carry_out`."""
+    """Invert a teacher and distill a student, or resume; see `carry_out`."""
     return carry_out(JOB, command)
 
 
@@ -53,7 +53,7 @@ def _is_whole(config: DistillConfig, folder: RunFolder, summary: DistillSummary,
 def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     config, folder, schedule = run.config, run.folder, checked.schedule
     images = schedule.total_batches * schedule.batch_images
-    state = State(schedule.rounds, schedule.total_steps, images, config.generators.number)
+    state = DisplayState(schedule.rounds, schedule.total_steps, images, config.generators.number)
     with Display(state, run.console) as display:
         device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
         if config.rounds.lockstep:

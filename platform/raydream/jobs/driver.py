@@ -15,11 +15,11 @@ from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.distill import Checked
 from raydream.jobs.job import JobRun
-from raydream.jobs.run_log import Chronicle
+from raydream.jobs.run_log import RunLog
 from raydream.networks import build_student
 from raydream.reporting.progress import Display
 from raydream.runtime.buffer import Buffer, BufferPlan
-from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
+from raydream.runtime.checkpoints import quarantine_damaged_checkpoints
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.images import images_of
@@ -62,7 +62,7 @@ class Driver:
         self._store = ShardStore(run.folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
-        self._chronicle = Chronicle(run, self._schedule, len(committed), display)
+        self._run_log = RunLog(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
@@ -127,7 +127,7 @@ class Driver:
         training = StudentPlan(
             config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
         )
-        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
+        if damage := quarantine_damaged_checkpoints(self._folder.checkpoints):
             self._journal.note(f"{damage}, and the student starts anew")
         self._training = StudentTraining(training, self._folder.checkpoints)
         self._last_news = time.time()
@@ -184,7 +184,7 @@ class Driver:
                 break
             self._pool.start(order, self._teacher_ref, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
-        self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
+        self._run_log.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 
     def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
         newest = self._snapshot.step if self._snapshot else None
@@ -204,7 +204,7 @@ class Driver:
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._last_news = time.time()
             shown = images_of(made.batch, made.images, self._store) if made.batch.index == 0 else None
-            self._chronicle.batch_made(made.batch, made.receipt, shown)
+            self._run_log.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
 
@@ -219,7 +219,7 @@ class Driver:
             self._last_news = time.time()
             if isinstance(report, BatchProgress):
                 self._pool.heard(report.batch)
-                self._chronicle.batch_progressed(report)
+                self._run_log.batch_progressed(report)
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
                 self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
@@ -227,7 +227,7 @@ class Driver:
                 write_snapshot(self._folder.snapshots, report.snapshot)
             self._snapshot = report.snapshot
             self._snapshot_ref = ray.put(report.snapshot)
-            self._chronicle.student_reported(report)
+            self._run_log.student_reported(report)
             if self._schedule.ends_round(report.snapshot.step):
                 round_ended = True
                 self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
@@ -238,7 +238,7 @@ class Driver:
             return
         ready, self._measuring = ray.wait(self._measuring, num_returns=len(self._measuring), timeout=0)
         for done in ready:
-            self._chronicle.student_measured(*ray.get(done))
+            self._run_log.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
         self._trained = self._training.done()

@@ -11,8 +11,8 @@ from raydream.jobs.job import JobRun, Say
 from raydream.jobs.synthesize import make_all
 from raydream.reporting.figures import save_image_grid
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.placement import check_device, check_machine, check_workers
+from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes
 from raydream.store.shards import ShardStore
 from raydream.synthesis.tasks import tasks_of

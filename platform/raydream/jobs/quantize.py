@@ -14,7 +14,7 @@ from ray.util.queue import Queue
 from raydream.applications.quantized_files import FLOAT, QUANTIZED, by_source, said_by_file, write_files
 from raydream.applications.quantizing import (
     Quantizing,
-    Told,
+    StageReport,
     as_seen,
     bits_of,
     build_quantized,
@@ -29,7 +29,7 @@ from raydream.data.sources import Images
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.jobs.checks.quantize import CheckedQuantization, check_quantization
-from raydream.jobs.followed import Followed, ended
+from raydream.jobs.followed import FollowedTask, ended
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -43,9 +43,9 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import QuantizeSummary
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.mending import with_whole_shards
-from raydream.runtime.messages import QuantizingReport, StepsDone, Teller
+from raydream.runtime.messages import QuantizingReport, StepsDone, Throttled
 from raydream.runtime.placement import check_workers
+from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
@@ -102,12 +102,12 @@ def _quantize(plan: QuantizingPlan) -> Quantized:
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
-    def tell(told: Told) -> None:
+    def tell(told: StageReport) -> None:
         stage, snapshot = told.stage, Snapshot(told.step, to_arrays(told.network))
         log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
         reports.put(QuantizingReport(stage.kind, stage.index, snapshot, told.losses, told.agreements, told.note))
 
-    images, work = plan.images.source.read(plan.images.rows), Teller(reports, StepsDone)
+    images, work = plan.images.source.read(plan.images.rows), Throttled(reports, StepsDone)
     run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, work)
     network = run.run()
     some = images[calibration_rows(len(images), min(SENSITIVE_IMAGES, config.quantization.calibration_images))]
@@ -176,7 +176,7 @@ def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: I
             if len(values):
                 recorder.point(time.time(), "student", name, float(values.mean()), step=report.snapshot.step)
 
-    followed: Followed[QuantizingReport] = Followed(
+    followed: FollowedTask[QuantizingReport] = FollowedTask(
         run,
         0,
         total_steps(config, len(images)),
@@ -201,7 +201,7 @@ def _measured(
         return {}
     said = said_by_file(config, path, real.test.images, THREADS)
     validation = said_by_file(config, path, real.validation.images, THREADS)
-    teacher_says = logits_of(teacher.network, teacher.normalisation, real.test.images)
+    teacher_says = logits_of(teacher.network, teacher.normalization, real.test.images)
     return {
         "teacher_accuracy": float((teacher_says.argmax(1) == real.test.labels).mean()),
         "student_accuracy": float((said.argmax(1) == real.test.labels).mean()),

@@ -42,7 +42,7 @@ def record_student(recorder: Recorder, report: StudentReport, part: int) -> None
     recorder.point(now, "student", "student/waited_s", report.waited_s, step=report.snapshot.step)
 
 
-class Chronicle:
+class RunLog:
     """Keeps count of a run's batches and steps, and tells them to whoever looks on.
 
     Args:

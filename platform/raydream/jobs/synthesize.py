@@ -22,11 +22,11 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import is_whole, with_whole_shards
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.placement import check_cluster, check_device, check_machine
 from raydream.runtime.pool import GeneratorPool
+from raydream.runtime.repair import is_whole, with_whole_shards
 from raydream.runtime.session import beside_the_driver, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from raydream.extras import require
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 _ANY = torch.export.Dim("count", min=1)
 """number of images"""
 
 
 def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
-    """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalisation, to `logits` [N,K], for any N.
+    """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalization, to `logits` [N,K], for any N.
 
     Raises:
         MistakeError: the packages for ONNX are not installed.
@@ -46,7 +46,7 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
             logger.setLevel(level)
     assert program is not None
     _forget_sources(program.model)
-    write_aside(path, lambda aside: program.save(str(aside)))
+    write_atomically(path, lambda temporary: program.save(str(temporary)))
 
 
 def _forget_sources(model: Any) -> None:
@@ -64,4 +64,4 @@ def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path)
     program = torch.export.export(network.cpu().eval(), (torch.zeros(2, *input_shape),), dynamic_shapes=({0: _ANY},))
     content = io.BytesIO()
     torch.export.save(program, content)
-    write_aside(path, lambda aside: aside.write_bytes(content.getvalue()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))

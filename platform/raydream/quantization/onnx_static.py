@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from raydream.data.calibration import CalibrationImages
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 RANGES = {"min_max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 """how ONNX Runtime calls the methods that find the ranges of activations"""
@@ -52,7 +52,7 @@ def quantize_onnx(source: Path, to: Path, images: CalibrationImages, ranges: str
             nodes_to_exclude=_nodes_of(prepared, keep),
         )
         content = made.read_bytes()
-    write_aside(to, lambda aside: aside.write_bytes(content))
+    write_atomically(to, lambda temporary: temporary.write_bytes(content))
 
 
 def _nodes_of(path: Path, layers: Collection[str]) -> list[str]:

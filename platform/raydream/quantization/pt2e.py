@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.errors import RaydreamError, first_line
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 _ANY = torch.export.Dim("count", min=1)
 """number of images"""
@@ -70,4 +70,4 @@ def save_program(quantized: nn.Module, input_shape: tuple[int, int, int], path: 
         warnings.simplefilter("ignore")
         program = torch.export.export(quantized, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: _ANY},))
         torch.export.save(program, content)
-    write_aside(path, lambda aside: aside.write_bytes(content.getvalue()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))

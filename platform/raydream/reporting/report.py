@@ -24,7 +24,7 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
-from raydream.reporting.page import Section, grid_picture, mended_rows, page_of_run, pictures, write_page
+from raydream.reporting.page import Section, grid_picture, page_of_run, pictures, repair_rows, write_page
 from raydream.reporting.quantization import layer_rows, sensitivity_figure, source_rows
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry
@@ -58,7 +58,7 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         metrics, damage = read_metrics(folder.metrics), []
     except ShardError as error:
         metrics = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-        damage = mended_rows([Entry(time.time(), f"{error}; what is drawn from them is left out")])
+        damage = repair_rows([Entry(time.time(), f"{error}; what is drawn from them is left out")])
     page = page_of_run(
         folder,
         config.get("experiment") or "run",
@@ -204,7 +204,7 @@ def _sections(
         ),
         Section(
             "Loss terms",
-            "What the generators minimised, term by term.",
+            "What the generators minimized, term by term.",
             pictures((partial(loss_curves, metrics), _CAPTIONS["loss"])),
         ),
         Section(
@@ -231,7 +231,7 @@ _ACCURACY = (
     "test split is what is reported. On synthetic images, what the teacher says they show counts as right."
 )
 _TIMELINE = (
-    "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
+    "Batches and the student's steps have the color of their round; in round 0 there is no student to compete with."
 )
 _SOURCES = (
     "The same post-training quantization on other images, on the test split; real images are of the training split, "
@@ -254,10 +254,10 @@ _CAPTIONS = {
     "stay harder for it than the real ones where generators compete with it.",
     "timeline": "Bars of generators above bars of the student at the same time show that making images and learning "
     "overlap; a gap in a lane is waiting.",
-    "grid": "Each column should show one class in recognisable variety, and later rounds should differ from round 0 "
-    "where the student competes; a grey cell means that the batch has no such image.",
+    "grid": "Each column should show one class in recognizable variety, and later rounds should differ from round 0 "
+    "where the student competes; a gray cell means that the batch has no such image.",
     "target_share": "Most images of each batch should be classified by the teacher as the target they were made for.",
-    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colours show "
+    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colors show "
     "how later rounds differ.",
     "distance": f"Each line is a round ({MOST_CURVES} at most): no layer should stand out by orders of magnitude, nor "
     "grow from round to round.",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError, first_line
 from raydream.runs.working_copy import PARTS
-from raydream.store.atomic import patiently, set_aside, write_aside
+from raydream.store.atomic import quarantine, retry_transient, write_atomically
 
 COLUMNS = {
     "time_s": "float64",
@@ -170,7 +170,7 @@ def _read_merged(path: Path) -> tuple[pa.Table, int]:
 def _read_file(path: Path) -> pa.Table:
     """The rows of one file, with its own metadata; raises FileNotFoundError, or ShardError where it is damaged."""
     try:
-        table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
+        table = retry_transient(lambda: pq.read_table(path, page_checksum_verification=True))
         return table.select(list(COLUMNS)).cast(_SCHEMA.with_metadata(table.schema.metadata))
     except FileNotFoundError:
         raise
@@ -183,7 +183,7 @@ def _unreadable(path: Path, error: Exception) -> ShardError:
 
 
 def _quarantined(path: Path, error: ShardError) -> str:
-    return f"{error}; the file is kept as {set_aside(path).name}, and its curves are missing"
+    return f"{error}; the file is kept as {quarantine(path).name}, and its curves are missing"
 
 
 def _folder(path: Path) -> Path:
@@ -215,4 +215,4 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    write_aside(path, lambda aside: pq.write_table(table, aside, write_page_checksum=True))
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, write_page_checksum=True))

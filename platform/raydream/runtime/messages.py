@@ -97,7 +97,7 @@ class QuantizingReport:
     """What a quantization tells the driver after it has calibrated, after each epoch and each round of images.
 
     Attributes:
-        stage: what was done: calibrate, distil or add.
+        stage: what was done: calibrate, distill or add.
         index: of the stage among its kind.
         snapshot: the network's weights now, and the distillation steps behind them.
         losses, agreements: as in `StudentReport`, of the last epoch.
@@ -117,7 +117,7 @@ class PruningReport:
     """What a pruning tells the driver after each removal, each epoch and each round of images.
 
     Attributes:
-        stage: what was done: remove, distil or add.
+        stage: what was done: remove, distill or add.
         index: of the stage among its kind.
         snapshot: the network's weights now, and the distillation steps behind them.
         widths: of its layers, as text.
@@ -149,7 +149,7 @@ class TaskProgress:
     share: float
 
 
-class Teller:
+class Throttled:
     """Tells the driver how far something is, now and then; not waited for, as whoever reads it may be slow.
 
     Args:

@@ -64,7 +64,7 @@ class StudentPlan:
         train_student(self, seat)
 
 
-class Feed:
+class BufferFeed:
     """The images of each step in turn, asked for one block ahead so that the student need not wait.
 
     Args:
@@ -136,10 +136,10 @@ class Feed:
 
 
 def train_student(plan: StudentPlan, seat: Seat) -> None:
-    """Distil the student, in each of its workers: from the last checkpoint on, or from the start."""
+    """Distill the student, in each of its workers: from the last checkpoint on, or from the start."""
     schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps, seat)
     reporter = Reporter(plan.reports, learner)
-    feed = Feed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
+    feed = BufferFeed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
     if learner.step:
         reporter.report(learner.step)
     for step in range(learner.step, schedule.total_steps):

@@ -92,7 +92,7 @@ class ShardStore:
         """
         own, theirs = Path(str(self.folder)), Path(str(other.folder))
         own.mkdir(exist_ok=True)
-        return write_first(own / file_name(batch), lambda aside: link_or_copy(theirs / file_name(batch), aside))
+        return write_first(own / file_name(batch), lambda temporary: link_or_copy(theirs / file_name(batch), temporary))
 
     def provenance(self, batch: BatchId) -> Provenance:
         """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
@@ -133,7 +133,7 @@ class ShardStore:
         except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
 
-    def set_aside_damaged(self) -> list[ShardError]:
+    def quarantine_damaged(self) -> list[ShardError]:
         """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
 
         A damaged shard stays in the folder under a name that no reader of data sets looks at.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 
 def yaml_text(value: Any, flow: bool = False) -> str:
@@ -41,6 +41,6 @@ for _each in (SettingsLoader, _Dumper):
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """Write YAML aside and rename, keys in their given order; raises OSError."""
+    """Write YAML through a temporary file, keys in their given order; raises OSError."""
     text = yaml_text(value)
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

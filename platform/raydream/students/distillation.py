@@ -55,7 +55,7 @@ class Distiller:
         self.frozen_from: int | None = None
         self._teacher, self._config = teacher, config
         self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
-        self._view = StudentView(config.view, teacher.normalisation)
+        self._view = StudentView(config.view, teacher.normalization)
         self._dtype = choose_dtype(config.precision, teacher.device)
         self.optimizer = make_optimizer(student, config)
         self._network = student.module if isinstance(student, DistributedDataParallel) else student
@@ -156,7 +156,7 @@ def steps_to_settle(student: nn.Module, left: float = 0.01) -> int:
 
     After n updates with momentum m the initial value still weighs (1 - m)^n; this is the n at which at most `left`
     of it remains for the slowest layer (44 for torch's momentum 0.1 and one percent). Before that a student in eval
-    mode normalises by numbers that are not its own, and a competition with it teaches nothing.
+    mode normalizes by numbers that are not its own, and a competition with it teaches nothing.
     """
     momenta = [
         float(layer.momentum)

@@ -98,7 +98,7 @@ class LearningSynthesizer:
         """What the network makes of latent codes, uint8 [N,C,H,W]."""
         with autocast(self._dtype, self._teacher.device):
             images = network(codes)
-        return self._teacher.normalisation.canvas().quantise(images)
+        return self._teacher.normalization.canvas().quantize(images)
 
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
