@@ -160,7 +160,7 @@ def test_networks_of_torchvision(name, tmp_path):
     seen = observe(network, wanted, lambda: images)
     for alone in layers[::7]:
         assert 0 < distance(calibrated(network, {alone: (8, 8)}, seen, "min_max")(x), expected) < 0.7, alone
-    # Some fifty layers with random weights amplify the rounding of all of them; answers that had nothing in common would
+    # Some fifty layers with random weights amplify the rounding of all of them; answers with nothing in common would
     # be 1.4 apart.
     assert distance(calibrated(network, wanted, seen, "min_max")(x), expected) < 1.1
     assert distance(pt2e.quantize_program(network, shape, images)(x), expected) < 1.1
