@@ -215,7 +215,7 @@ class QuantizeConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """what to calibrate on and learn from: folder of a run that has made images, and is done; or other people's images,
-    as in jobs/transfer.py; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is
+    as in raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is
     no quantized network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of those images, drawn by the seed"""
