@@ -25,7 +25,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	touch $@
 
 demo: install
-	$(BIN)/python jobs/distill.py --config configs/digits.yaml
+	$(BIN)/raydream demo
 
 # The tiers, what belongs where and what each costs: tests/README.md. What each took is said at its end.
 PYTEST := $(BIN)/python -m pytest

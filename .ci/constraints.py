@@ -1,11 +1,15 @@
-"""Prints the installed version of all that this project needs at run time, timm included, as constraints for pip."""
+"""Prints the installed version of all that this project needs at run time, extras included, as constraints for pip."""
 
 import importlib.metadata
+import itertools
 import tomllib
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+APART = ("all", "docs", "dev")
+"""extras that name others, or that are for development"""
 
 
 def closure(wanted: list[str]) -> dict[str, str]:
@@ -28,6 +32,8 @@ def closure(wanted: list[str]) -> dict[str, str]:
 
 if __name__ == "__main__":
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    print("# What this project was tested with: `make constraints`. cluster.yaml and docs/rayjob.yaml install by it.")
-    for name, version in sorted(closure(project["dependencies"] + project["optional-dependencies"]["timm"]).items()):
+    extras = {name: needs for name, needs in project["optional-dependencies"].items() if name not in APART}
+    wanted = [*project["dependencies"], *itertools.chain(*extras.values())]
+    print("# What this project was tested with: `make constraints`. cluster.yaml and the Dockerfile install by it.")
+    for name, version in sorted(closure(wanted).items()):
         print(f"{name}=={version}")

@@ -37,7 +37,7 @@ from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.store.atomic import write_json
 from raydream.teachers.loading import load_teacher, trained_teacher
 from raydream.teachers.teacher import Teacher
@@ -46,8 +46,10 @@ from raydream.teachers.teacher import Teacher
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, write after each run, and draw."""
     given = _options(arguments)
-    base, settings = (yaml.safe_load(path.read_text()) for path in (given.config, given.settings))
-    done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
+    base, settings = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in (given.config, given.settings))
+    done: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
     jobs = [
         (name, seed, merged(base, {**(changes or {}), "seed": seed}))
         for seed in range(given.seed_offset, given.seed_offset + given.seeds)
@@ -115,7 +117,7 @@ def _run(name: str, seed: int, settings: dict[str, Any], given: argparse.Namespa
     wall, cpu = -time.perf_counter(), -time.process_time()
     for rounds in rounds_of(config, teacher):
         began, cpu_began = time.perf_counter(), time.process_time()
-        share = accuracy(rounds.student, teacher.normalisation, images, labels)
+        share = accuracy(rounds.student, teacher.normalization, images, labels)
         curve.append({"step": rounds.step, "seconds": wall + began, "cpu_s": cpu + cpu_began, "accuracy": share})
         wall, cpu = wall - (time.perf_counter() - began), cpu - (time.process_time() - cpu_began)
         if curve[-1]["seconds"] > given.most_s:
@@ -140,7 +142,7 @@ def table(runs: list[dict[str, Any]], names: Sequence[str]) -> dict[str, dict[st
         name: {
             "method": by_name[name][0]["method"],
             **{
-                figure: summarise([run[figure] for run in by_name[name]]) for figure in ("accuracy", "seconds", "cpu_s")
+                figure: summarize([run[figure] for run in by_name[name]]) for figure in ("accuracy", "seconds", "cpu_s")
             },
         }
         for name in names

@@ -19,7 +19,7 @@ import yaml
 from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.evaluation.data_free import feature_distance
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.schedule import Schedule
 from raydream.search.space import merged
 from raydream.store.atomic import write_json
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    base, runs = yaml.safe_load(given.config.read_text()), []
-    for name, changes in yaml.safe_load(given.settings.read_text()).items():
+    base, runs = yaml.safe_load(given.config.read_text(encoding="utf-8")), []
+    for name, changes in yaml.safe_load(given.settings.read_text(encoding="utf-8")).items():
         for seed in range(given.seeds):
             settings = merged(base, {**changes, "seed": seed, "rounds": {"initial_batches": given.batches, "count": 0}})
             runs.append({"name": name, "seed": seed, **_run(validate(DistillConfig, settings), given.last)})
@@ -63,7 +63,7 @@ def _rows(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean and 95 % interval over the seeds."""
     return {
         name: {
-            figure: summarise([run[figure] for run in runs if run["name"] == name])
+            figure: summarize([run[figure] for run in runs if run["name"] == name])
             for figure in ("target_share", "feature_distance")
         }
         for name in dict.fromkeys(run["name"] for run in runs)

@@ -38,7 +38,7 @@ from raydream.config import DistillConfig
 from raydream.config.conversion import validate
 from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.networks.resnet import RESNETS
 from raydream.search.space import merged
 from raydream.store.atomic import write_json
@@ -132,7 +132,7 @@ def _curve(config: DistillConfig, parts: dict[str, Images], budget: float, updat
         passed = (time.perf_counter() - began) / 60
         before, speed = speed, updates_a_second(updates)
         minutes, standard = minutes + passed, standard + passed * 0.5 * (before + speed) / STANDARD
-        known = {name: accuracy(rounds.student, teacher.normalisation, *images) for name, images in parts.items()}
+        known = {name: accuracy(rounds.student, teacher.normalization, *images) for name, images in parts.items()}
         curve.append({"step": rounds.step, "minutes": minutes, "standard_minutes": standard, **known})
         if standard >= budget:
             break
@@ -168,7 +168,7 @@ def table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     figures = ("minutes", "standard_minutes", "accuracy", "test")
     return {
         row: {
-            figure: summarise([run["curve"][-1][figure] for run in alike])
+            figure: summarize([run["curve"][-1][figure] for run in alike])
             for figure in figures
             if figure in alike[0]["curve"][-1]
         }

@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _bench(given: argparse.Namespace, device: torch.device) -> Bench:
     settings: dict[str, Any] = {}
     for path in given.config or ["configs/cifar10_resnet20.yaml"]:
-        settings = merged(settings, yaml.safe_load(Path(path).read_text()))
+        settings = merged(settings, yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     config = validate(SynthesizeConfig, settings)
     if given.random_weights:
         torch.manual_seed(0)
@@ -276,7 +276,7 @@ def _quality(bench: Bench, verifier: str, updates: int, seeds: int) -> dict[str,
         made = engine.synthesize(Request(targets, seed))
         rows["engine"].append(_judged(bench.teacher, other, made.images, targets, made.losses["feature"]))
         x, feature = loop.run(targets, seed)
-        images = bench.teacher.normalisation.quantise(x)
+        images = bench.teacher.normalization.quantize(x)
         rows["plain"].append(_judged(bench.teacher, other, images, targets, feature))
     for name, found in rows.items():
         result[name] = {key: _spread([row[key] for row in found]) for key in found[0]}

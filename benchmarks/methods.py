@@ -25,7 +25,7 @@ from raydream.config import METHODS, DistillConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.schedule import Schedule
 from raydream.search.space import settings_at
 from raydream.store.atomic import write_json
@@ -35,7 +35,7 @@ from raydream.teachers.loading import trained_teacher
 def main() -> None:
     """Run all (variant, seed) pairs and print the table."""
     options = _options()
-    settings = yaml.safe_load(Path(options.config).read_text())
+    settings = yaml.safe_load(Path(options.config).read_text(encoding="utf-8"))
     filled = as_dict(validate(DistillConfig, settings))
     field, _, values = options.vary.partition("=")
     variants = {value: settings_at(filled, {field: yaml.safe_load(value)}) for value in values.split(",")}
@@ -82,7 +82,7 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
     rounds: list[dict[str, float]] = []
     for made in rounds_of(config, teacher):
         shares = {
-            name: accuracy(made.student, teacher.normalisation, split.images, split.labels)
+            name: accuracy(made.student, teacher.normalization, split.images, split.labels)
             for name, split in splits.items()
         }
         rounds.append({"step": made.step, **shares})
@@ -97,11 +97,11 @@ def _run(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(results: dict[str, list[dict[str, Any]]], split: str) -> dict[str, dict[str, Any]]:
-    rows = {name: summarise([run["rounds"][-1][split] for run in runs]) for name, runs in results.items() if runs}
+    rows = {name: summarize([run["rounds"][-1][split] for run in runs]) for name, runs in results.items() if runs}
     base = rows.get("deep_inversion", next(iter(rows.values())))["values"]
     for name, row in rows.items():
         paired = [one - other for one, other in zip(row["values"], base, strict=False)]
-        row["minus_deep_inversion" if "deep_inversion" in rows else "minus_first"] = summarise(paired)
+        row["minus_deep_inversion" if "deep_inversion" in rows else "minus_first"] = summarize(paired)
         row["target_share"] = statistics.mean(run["target_share"] for run in results[name])
     return rows
 

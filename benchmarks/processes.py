@@ -17,7 +17,7 @@ def descendants(pid: int) -> dict[int, str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (command := command_of(int(entry.name))) is not None:
             try:
-                stat = (entry / "stat").read_text()
+                stat = (entry / "stat").read_text(encoding="utf-8")
             except OSError:
                 continue
             names[int(entry.name)] = command

@@ -32,7 +32,7 @@ from students import image_store
 from torch import nn
 from torch.nn import functional
 
-from raydream.applications.pruning import Pruning, Stage, Told
+from raydream.applications.pruning import Pruning, RecoveryStage, StageReport
 from raydream.applications.rounds import run_rounds
 from raydream.compute import use_device
 from raydream.config import DistillConfig, PruneConfig
@@ -40,7 +40,7 @@ from raydream.config.conversion import validate
 from raydream.data import Split, load_data
 from raydream.data.files import open_files
 from raydream.evaluation.accuracy import accuracy
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
 from raydream.networks import parameters_of
 from raydream.networks.pruned import SelectedShortcut
@@ -61,12 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, and write after each run."""
     given = _options(arguments)
     use_device("cpu", given.threads, 0)
-    settings = yaml.safe_load(given.images_config.read_text())
+    settings = yaml.safe_load(given.images_config.read_text(encoding="utf-8"))
     making = validate(DistillConfig, settings)
     teacher = _teacher(making)
     measured = _measured(given, making)
-    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
-    base = yaml.safe_load(given.config.read_text())
+    done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8"))
     fixed = {"of": given.of, "block": given.block}
     base = merged(base, {"pruning": {name: value for name, value in fixed.items() if value is not None}})
     choices = itertools.product(range(given.seeds), given.sources, given.criteria, given.ratios, given.etas)
@@ -186,7 +186,7 @@ class Rival(Pruning):
     labels: np.ndarray
     goals: list[int]
 
-    def _remove(self, stage: Stage) -> None:
+    def change(self, stage: RecoveryStage) -> None:
         state, goal, candidates = self._state, self.goals[stage.index], []
         low, high = 0.0, 1.0
         for _ in range(12):
@@ -194,12 +194,12 @@ class Rival(Pruning):
             candidates.append(self._without(share, stage))
             low, high = (low, share) if flops_of(candidates[-1], self._shape) <= goal else (share, high)
         state.network = min(candidates, key=lambda network: abs(flops_of(network, self._shape) - goal))
-        self.tell(Told(stage, state.network, state.step))
+        self.tell(StageReport(stage, state.network, state.step))
 
-    def _without(self, share: float, stage: Stage) -> nn.Module:
+    def _without(self, share: float, stage: RecoveryStage) -> nn.Module:
         network, shortcuts = _with_convolutions(self._state.network)
         for rows in self._drawn(stage):
-            logits = network(self._teacher.normalisation(torch.from_numpy(self._images[rows])))
+            logits = network(self._teacher.normalization(torch.from_numpy(self._images[rows])))
             torch.autograd.backward(functional.cross_entropy(logits, torch.from_numpy(self.labels[rows])))
         torch_pruning.pruner.BasePruner(
             network,
@@ -240,7 +240,7 @@ def _shortcut(convolution: nn.Module) -> SelectedShortcut:
 def _run(pruning: Pruning, teacher: Teacher, images: np.ndarray, measured: dict[str, Split]) -> dict[str, Any]:
     began, flops, shape = time.perf_counter(), [], teacher.config.input_shape
 
-    def tell(told: Told) -> None:
+    def tell(told: StageReport) -> None:
         if told.stage.kind == "remove":
             flops.append(flops_of(told.network, shape))
         if told.note:
@@ -262,7 +262,7 @@ def _run(pruning: Pruning, teacher: Teacher, images: np.ndarray, measured: dict[
         ratios[f"latency_ratio_{size}"] = after.median_s / before.median_s
         ratios[f"teacher_latency_{size}_s"], ratios[f"latency_{size}_s"] = before.median_s, after.median_s
     accuracies = {
-        f"{who}_{name}": accuracy(each, teacher.normalisation, split.images, split.labels)
+        f"{who}_{name}": accuracy(each, teacher.normalization, split.images, split.labels)
         for name, split in measured.items()
         for who, each in (("teacher", teacher.network), ("pruned", network))
     }
@@ -279,7 +279,7 @@ def _print(done: list[dict[str, Any]]) -> None:
             tuple(run.get(key, "") for key in ("source", "criterion", "by", "ratio", "of", "eta", "block")), []
         ).append(run)
     for key, runs in rows.items():
-        told = {name: summarise([run[name] for run in runs]) for name in figures}
+        told = {name: summarize([run[name] for run in runs]) for name in figures}
         spread = {name: f" ± {row['interval']:.1%}" if len(runs) > 1 else "" for name, row in told.items()}
         words = "  ".join(f"{name} {row['mean']:.1%}{spread[name]}" for name, row in told.items())
         print(f"{' '.join(map(str, key)):>48}  {words}  ({len(runs)} seeds)")

@@ -40,7 +40,7 @@ from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.learner import Waits
 from raydream.runtime.session import machine_text
-from raydream.runtime.student import Feed, StudentPlan
+from raydream.runtime.student import BufferFeed, StudentPlan
 from raydream.schedule import Schedule
 from raydream.store.atomic import write_json
 from raydream.store.folders import folder_at
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
-    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "configs/digits.yaml").read_text(encoding="utf-8"))
     settings["synthesis"]["method"] = "deep_inversion"
     config = validate(DistillConfig, settings)
     result: dict[str, Any] = {"machine": machine_text()}
@@ -160,7 +160,7 @@ class _Bare:
 def _bytes_of(actor: Any) -> int:
     """Resident memory of an actor's process."""
     pid = ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _fresh(order: Order, index: int) -> Order:
@@ -212,7 +212,7 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
 
     def through_feed() -> None:
         first = next(first_steps)
-        feed = Feed(plan, first, 0, 1, Waits())
+        feed = BufferFeed(plan, first, 0, 1, Waits())
         for step in range(first, first + steps):
             feed.images(step)
 

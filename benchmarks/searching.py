@@ -56,7 +56,7 @@ def main() -> None:
     done = [table[table["status"] == "done"].assign(seed=seed) for seed, table in enumerate(trials)]
     result = {
         "trials_per_search": given.trials,
-        "machine": json.loads((given.runs / "0-none/summary.json").read_text())["machine"],
+        "machine": json.loads((given.runs / "0-none/summary.json").read_text(encoding="utf-8"))["machine"],
         "asha_against_none": pairs,
         "real_accuracy": _spread(pd.concat(done)["accuracy"]),
         "rank_correlation_with_real_accuracy": correlations(done),
@@ -85,7 +85,10 @@ def _against(whole: Path, asha: Path) -> dict[str, Any]:
     """How far ASHA gets, and with how many updates of pixels, on the points that were also tried to their end."""
     found = {}
     for name, folder in (("none", whole), ("asha", asha)):
-        summary, table = json.loads((folder / "summary.json").read_text()), pd.read_parquet(folder / "trials.parquet")
+        summary, table = (
+            json.loads((folder / "summary.json").read_text(encoding="utf-8")),
+            pd.read_parquet(folder / "trials.parquet"),
+        )
         found[name] = {
             "best": summary["best_value"],
             "best_trial": summary["best_trial"],

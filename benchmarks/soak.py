@@ -80,7 +80,7 @@ class Run:
         store = ShardStore(self.folder / "images")
         whole = {str(store.read(batch).id) for batch in store.committed()}
         rows = pd.read_parquet(self.folder / "images", columns=["batch", "row"])
-        summary = json.loads((self.folder / "summary.json").read_text())
+        summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         return {
             "accepted": len(self.accepted),
             "lost": len(self.accepted - whole),

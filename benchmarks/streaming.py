@@ -105,10 +105,10 @@ def _in_worker(measure: Any, feeds: dict[str, Feed], folder: Path) -> dict[str, 
 
     def work(given: dict[str, Feed]) -> None:
         torch.set_num_threads(1)
-        answer.write_text(json.dumps(measure(given)))
+        answer.write_text(json.dumps(measure(given)), encoding="utf-8")
 
     ray.get(ray.remote(num_cpus=0)(_train).remote(work, feeds, str(folder / "train")))
-    found: dict[str, Any] = json.loads(answer.read_text())
+    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return found
 
 
@@ -192,7 +192,7 @@ def _watch_memory(feeds: dict[str, Feed]) -> dict[str, Any]:
 
 def _own_bytes() -> int:
     """Anonymous memory of this process."""
-    lines = Path(f"/proc/{os.getpid()}/status").read_text().splitlines()
+    lines = Path(f"/proc/{os.getpid()}/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 

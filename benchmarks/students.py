@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args(arguments)
     use_device("cpu", given.threads, 0)
-    base = yaml.safe_load(given.config.read_text())
-    done: list[dict[str, Any]] = json.loads(given.json.read_text()) if given.json.exists() else []
-    for name, changes in yaml.safe_load(given.settings.read_text()).items():
+    base = yaml.safe_load(given.config.read_text(encoding="utf-8"))
+    done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
+    for name, changes in yaml.safe_load(given.settings.read_text(encoding="utf-8")).items():
         for seed in range(given.seeds):
             if any(run["name"] == name and run["seed"] == seed for run in done):
                 continue
@@ -68,7 +68,7 @@ def _run(config: DistillConfig, given: argparse.Namespace) -> dict[str, Any]:
 
     began = time.perf_counter()
     for rounds in rounds_of(config, teacher, image_store(given.images, config, teacher)):
-        curve.append((rounds.step, accuracy(rounds.student, teacher.normalisation, images, labels)))
+        curve.append((rounds.step, accuracy(rounds.student, teacher.normalization, images, labels)))
         print(f"step {rounds.step}: {curve[-1][1]:.1%} of {len(labels)} real images", flush=True)
     counts = [target_shares(rounds.batches, judge).sum(0) for judge in (teacher, verifier)]
     return {

@@ -30,7 +30,7 @@ from raydream.config.conversion import as_dict, validate
 from raydream.data import check_data
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.networks import parameters_of
 from raydream.reproduction.sets import making, pixels_of
 from raydream.store.atomic import write_json
@@ -56,14 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for folder in (given.images, given.json.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    settings = yaml.safe_load(given.config.read_text()) | ({"epochs": given.epochs} if given.epochs else {})
+    settings = yaml.safe_load(given.config.read_text(encoding="utf-8")) | (
+        {"epochs": given.epochs} if given.epochs else {}
+    )
     config = validate(TransferConfig, settings | {"new_images": given.count})
     if given.count % config.synthesis.batch_size:
         parser.error(
             f"--count {given.count}: must be a multiple of synthesis.batch_size, {config.synthesis.batch_size}"
         )
     _teacher_of(config)  # once, before the processes look for it
-    done: list[dict[str, Any]] = json.loads(given.json.read_text())["runs"] if given.json.exists() else []
+    done: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
     there = {(run["source"], run["seed"]) for run in done}
     seeds = range(given.seed_offset, given.seed_offset + given.seeds)
     wanted = [(source, seed) for seed in seeds for source in given.sources.split(",")]
@@ -90,8 +94,8 @@ def _run(config: TransferConfig, source: str, folder: Path) -> dict[str, Any]:
     images = pixels_of(made_by, teacher, real, LocalFolder(folder), config.new_images, config.seed)
     made = time.perf_counter()
     student = run_epochs(config.student, teacher, images, config.epochs, config.seed)
-    labels, told = real.test.labels, logits_of(student, teacher.normalisation, real.test.images)
-    expected = logits_of(teacher.network, teacher.normalisation, real.test.images)
+    labels, told = real.test.labels, logits_of(student, teacher.normalization, real.test.images)
+    expected = logits_of(teacher.network, teacher.normalization, real.test.images)
     figures = beside(told, expected, labels)
     return {
         "source": source,
@@ -132,13 +136,13 @@ def _table(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     rows = {}
     for source, of in by_source.items():
         row: dict[str, Any] = {
-            name: summarise([run[name] for run in of.values()])
+            name: summarize([run[name] for run in of.values()])
             for name in ("student_accuracy", "agreement", "student_calibration_error", "image_seconds")
         }
         behind = [run["teacher_accuracy"] - run["student_accuracy"] for run in of.values()]
         paired = [run["student_accuracy"] - base[seed]["student_accuracy"] for seed, run in of.items() if seed in base]
-        row |= {"behind_teacher": summarise(behind), "runs": len(of)}
-        rows[source] = row | ({"minus_deep_inversion": summarise(paired)} if paired else {})
+        row |= {"behind_teacher": summarize(behind), "runs": len(of)}
+        rows[source] = row | ({"minus_deep_inversion": summarize(paired)} if paired else {})
     return rows
 
 

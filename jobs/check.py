@@ -1,8 +1,8 @@
-"""Check a machine, of one with a GPU above all: does raydream compute there, how fast, and the same bits twice?"""
+"""Check a machine, one with a GPU above all: does raydream compute there, how fast, and the same bits twice?"""
 
 import sys
 
-from raydream.device_check.command import check
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(check(__doc__))
+    sys.exit(main(command="check"))

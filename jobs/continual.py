@@ -1,16 +1,8 @@
-"""Teach a trained network new classes while images inverted from it stand for the old ones, on Ray."""
+"""The former name of jobs/extend.py."""
 
 import sys
 
-from raydream.cli import Command, run_job
-from raydream.config import ContinualConfig
-
-
-def _learn(command: Command[ContinualConfig]) -> None:
-    from raydream.jobs.extend import extend  # here: bad input is answered before torch and Ray are loaded
-
-    extend(command)
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(ContinualConfig, __doc__, _learn))
+    sys.exit(main(command="continual"))

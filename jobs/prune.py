@@ -2,15 +2,7 @@
 
 import sys
 
-from raydream.cli import Command, run_job
-from raydream.config import PruneConfig
-
-
-def _prune(command: Command[PruneConfig]) -> None:
-    from raydream.jobs.prune import prune  # here: bad input is answered before torch and Ray are loaded
-
-    prune(command)
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(PruneConfig, __doc__, _prune))
+    sys.exit(main(command="prune"))

@@ -1,21 +1,8 @@
 """Compare runs: their differences, curves, pictures and final figures, in one self-contained HTML page."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from raydream.cli import run_tool
-
-
-def _report(given: argparse.Namespace) -> None:
-    from raydream.reporting.comparison import write_comparison  # here: bad input is answered before torch is loaded
-
-    print(write_comparison(given.run, given.out))
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", nargs="+", help="folder of a run, done or not, or its URL")
-    out = "the page (default: comparison.html in the working directory)"
-    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("comparison.html"), help=out)
-    sys.exit(run_tool(parser, _report))
+    sys.exit(main(command="report"))

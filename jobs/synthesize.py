@@ -2,15 +2,7 @@
 
 import sys
 
-from raydream.cli import Command, run_job
-from raydream.config import SynthesizeConfig
-
-
-def _synthesize(command: Command[SynthesizeConfig]) -> None:
-    from raydream.jobs.synthesize import synthesize  # here: bad input is answered before torch and Ray are loaded
-
-    synthesize(command)
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(SynthesizeConfig, __doc__, _synthesize))
+    sys.exit(main(command="synthesize"))

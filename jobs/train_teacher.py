@@ -1,16 +1,8 @@
-"""Train a teacher on real data; `jobs/distill.py` with the same teacher, training and data finds it again."""
+"""The former name of jobs/train.py."""
 
 import sys
 
-from raydream.cli import Command, run_job
-from raydream.config import TeacherJobConfig
-
-
-def _train(command: Command[TeacherJobConfig]) -> None:
-    from raydream.jobs.train import train  # here: bad input is answered before torch is loaded
-
-    train(command)
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(TeacherJobConfig, __doc__, _train))
+    sys.exit(main(command="train_teacher"))

@@ -103,18 +103,18 @@ def test_images_can_be_kept_and_opened_again(images, tmp_path):
 def test_a_student_competes_with_the_making_of_its_images(teacher):
     own, told = tiny_network(seed=1), []
     before = copy.deepcopy(own.state_dict())
-    distil = partial(
+    distill = partial(
         raydream.distill,
         teacher,
         synthesis={**SYNTHESIS, "coefficients": {"competition": 30.0}},
         student=STUDENT,
         rounds={"initial_batches": 2, "count": 1, "batches": 1, "final_steps": 3},
     )
-    student, images = distil(own, on_progress=told.append)
+    student, images = distill(own, on_progress=told.append)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
     assert len(images) == 24 and student.fingerprint not in (weights(own), teacher.fingerprint)
     assert told == sorted(told) and told[-1] == 1.0
-    assert weights(distil(own)[0].network) == weights(student.network)
+    assert weights(distill(own)[0].network) == weights(student.network)
 
 
 def test_a_student_that_is_given_sets_out_from_its_own_weights(teacher, images):
@@ -151,6 +151,17 @@ def test_pruning_takes_filters_away_and_rounds_of_images_compete_with_what_is_le
     assert filters_of(left.network) < 0.65 * filters_of(teacher.network)
     assert filters_of(left.network) == filters_of(more.network) and left.fingerprint != more.fingerprint
     assert weights(teacher.network) == teacher.fingerprint
+
+
+def test_quantizing_rounds_what_a_network_computes_with_and_writes_files(teacher, images, tmp_path):
+    four = raydream.quantize(
+        teacher, images, 4, 4, files=tmp_path / "files", quantization={"epochs": 1}, student=STUDENT
+    )
+    values = {len(layer.weight[0].unique()) for layer in four.network.modules() if isinstance(layer, nn.Conv2d)}
+    assert min(values) <= 16 and four.config.network == "quantized"
+    assert sorted(path.name for path in (tmp_path / "files").iterdir()) == ["student.onnx", "teacher.onnx"]
+    assert weights(teacher.network) == teacher.fingerprint
+    raydream.accuracy(four, DIGITS.test.images[:16], DIGITS.test.labels[:16])
 
 
 @pytest.mark.parametrize("method", ["deep_inversion", "adaptive", "balanced", "abd", "lwf_mc", "finetune"])
@@ -220,6 +231,8 @@ BAD = {
     "images ": lambda teacher, images: raydream.transfer(teacher, images.images / 255, tiny_network()),
     "images  ": lambda teacher, images: raydream.accuracy(teacher, np.zeros((2, 3, 8, 8), np.uint8), [0, 1]),
     "pruning.ratio": lambda teacher, images: raydream.prune(teacher, images, 1.0),
+    "quantization.weights": lambda teacher, images: raydream.quantize(teacher, images, 1),
+    "quantization.keep": lambda teacher, images: raydream.quantize(teacher, images, quantization={"keep": "none"}),
     "method": lambda teacher, images: raydream.extend(teacher, images, [10] * 20, "oracle_distill"),
     "labels": lambda teacher, images: raydream.extend(teacher, images, [9] * 20),
     "labels ": lambda teacher, images: raydream.extend(teacher, images, [11] * 20),

@@ -102,7 +102,7 @@ REFUSED = [
     (["--teacher.arguments.a"], "--teacher.arguments.a", "followed by its value"),
     (["--teacher.arguments.a", "[1"], "--teacher.arguments.a", "YAML"),
     (["--teacher.arguments.a.b", "1", "--teacher.arguments.a", "2"], "", None),
-    (["--techer.arguments.a", "3"], "--techer.arguments.a", "a known setting"),
+    (["--techer.arguments.a", "3"], "--techer.arguments.a", "unknown option --techer.arguments.a"),
 ]
 
 

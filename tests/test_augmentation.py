@@ -7,9 +7,9 @@ from torch import Tensor
 from raydream.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
 from raydream.config import ViewConfig
 from raydream.students.view import StudentView
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
-NORMALISATION = Normalisation((0.4, 0.5), (0.25, 0.3))
+NORMALISATION = Normalization((0.4, 0.5), (0.25, 0.3))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -216,7 +216,7 @@ def test_a_view_leaves_its_images_alone():
 def test_augmentations_mean_the_same_whatever_the_std_of_the_teacher_is(std):
     config = ViewConfig(shift=1, zoom=0.1, brightness=0.5, contrast=0.3, cutout=2, mixup=0.5)
     view, other = (
-        StudentView(config, Normalisation((0.4, 0.5), (each, each)))(distinct_bytes(), seeded()) * each
+        StudentView(config, Normalization((0.4, 0.5), (each, each)))(distinct_bytes(), seeded()) * each
         for each in (std, 0.5)
     )
     assert torch.allclose(view, other, rtol=1e-6, atol=1e-7)

@@ -1,7 +1,10 @@
 """cluster.yaml, docs/rayjob.yaml and constraints.txt, as far as they can be checked without a cloud."""
 
 import re
+import shlex
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +16,15 @@ from packaging.version import Version
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from raydream.cli import parse
+from raydream.config import DistillConfig
+from raydream.extras import EXTRAS
 from tests.calls import ROOT
 
-CLUSTER = (ROOT / "cluster.yaml").read_text()
-RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text()
+CLUSTER = (ROOT / "cluster.yaml").read_text(encoding="utf-8")
+RAYJOB = (ROOT / "docs" / "rayjob.yaml").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SLURM = ROOT / "docs" / "slurm.sh"
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
@@ -64,10 +72,10 @@ def test_ray_refuses_what_is_misspelt(right: str, wrong: str) -> None:
 def test_ray_accepts_the_variant_for_machines_of_ones_own() -> None:
     config = yaml.safe_load(CLUSTER)
     (example,) = re.findall(r"provider: (\{type: local, .*?\})", CLUSTER)
-    dropped = re.findall(r"and no (\w+, \w+, \w+ and \w+)\. Ray", CLUSTER)[0]
+    dropped = re.findall(r"and no (\w+, \w+ and \w+)\. Ray", CLUSTER)[0]
     for key in re.findall(r"\w+_\w+", dropped):
         del config[key]
-    local = checked({**config, "provider": yaml.safe_load(example), "head_setup_commands": []})
+    local = checked({**config, "provider": yaml.safe_load(example)})
     assert local["max_workers"] == len(local["provider"]["worker_ips"])
 
 
@@ -88,17 +96,16 @@ def test_what_is_said_of_node_resources_is_what_node_types_offer() -> None:
         role: set(types[node]["resources"]) for role, node in [("student", "student"), ("generators", "generator")]
     }
     for name in ("cluster.yaml", "docs/rayjob.yaml", "README.md"):
-        said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text())
+        said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text(encoding="utf-8"))
         assert all(resource in offered[role] for role, resource in said), name
         assert name == "README.md" or {role for role, _ in said} == offered.keys()
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "README.md"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "Dockerfile", "README.md"])
 def test_files_in_commands_are_there(name: str) -> None:
-    text = (ROOT / name).read_text()
-    named = re.findall(
-        r"\b(?:ray (?:up|down|dashboard|exec|submit)|--filename|--runtime-env|COPY --chown=ray) (\S+)", text
-    )
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"(?:\bray (?:up|down|dashboard|exec|submit)|--filename|--runtime-env) (\S+)", text)
+    named += copied_into_the_image(text)
     named += re.findall(r"(?:\bpython |/home/ray/raydream/)(jobs/\S+\.py|configs/\S+\.yaml)", text)
     assert named
     for file in named:
@@ -106,13 +113,44 @@ def test_files_in_commands_are_there(name: str) -> None:
 
 
 def test_the_package_can_be_installed_from_what_is_copied_to_each_machine() -> None:
-    config, project = yaml.safe_load(CLUSTER), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    config, project = yaml.safe_load(CLUSTER), tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     copied = {mount.removeprefix("~/raydream/"): source for mount, source in config["file_mounts"].items()}
     assert copied.pop("~/.ray/auth_token") == "~/.ray/auth_token"
     assert all(target == source and (ROOT / source).exists() for target, source in copied.items())
-    needed = {"pyproject.toml", "constraints.txt", project["project"]["readme"]}
-    (package,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert copied.keys() == needed | {package.split("/")[0]}
+    needed = needed_to_install(project)
+    assert copied.keys() == needed
+    assert copied_into_the_image(DOCKERFILE) == sorted(needed)
+    sent = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE))
+    assert sent == needed
+    for text in (CLUSTER, DOCKERFILE):
+        assert re.search(r"pip install .*--constraint \S*constraints.txt \S*'\S*\[all\]'", text)
+
+
+def copied_into_the_image(text: str) -> list[str]:
+    """What lines of a Dockerfile take from the repository, sorted."""
+    lines = re.findall(r"^COPY --chown=ray (.*) \S+$", text, re.MULTILINE)
+    return sorted(file for line in lines for file in line.split())
+
+
+def needed_to_install(project: dict[str, Any]) -> set[str]:
+    """The files and folders of the repository from which pip builds the wheel."""
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    (package,) = wheel["packages"]
+    files = {"pyproject.toml", "constraints.txt", project["project"]["readme"], *project["project"]["license-files"]}
+    return files | {package.split("/")[0], *wheel["force-include"]}
+
+
+def test_the_script_for_slurm_runs_a_command_that_raydream_takes(tmp_path: Path) -> None:
+    subprocess.run(["bash", "-n", SLURM], check=True)
+    text = SLURM.read_text(encoding="utf-8")
+    (command,) = re.findall(r"^command=\((.*?)\)", text, re.MULTILINE | re.DOTALL)
+    program, name, *options = shlex.split(command)
+    at = options.index("--run-dir")
+    options[at + 1] = str(tmp_path / "run")
+    config = parse(DistillConfig, name, options).config
+    assert program == "raydream"
+    offered = re.findall(r"""--resources='\{"(\w+)": 1\}'""", text)
+    assert offered == [config.student.node_resource, config.generators.node_resource]
 
 
 def test_no_machine_listens_or_is_entered_without_the_token() -> None:
@@ -127,12 +165,14 @@ def test_no_machine_listens_or_is_entered_without_the_token() -> None:
 
 
 def test_constraints_meet_what_the_project_asks_for() -> None:
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines)  # plain builds, no "+cpu"
     pinned = dict(line.split("==") for line in lines)
     assert len(pinned) == len(lines)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for text in project["dependencies"] + project["optional-dependencies"]["timm"]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [text for name in EXTRAS for text in project["optional-dependencies"][name]]
+    for text in project["dependencies"] + extras:
         requirement = Requirement(text)
         version = Version(pinned[canonicalize_name(requirement.name)])
         assert requirement.specifier.contains(version, prereleases=True), (
@@ -141,6 +181,6 @@ def test_constraints_meet_what_the_project_asks_for() -> None:
 
 
 def test_kubernetes_gets_the_ray_of_the_constraints() -> None:
-    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    (pinned,) = re.findall(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert yaml.safe_load(RAYJOB)["spec"]["rayClusterSpec"]["rayVersion"] == pinned
-    assert re.findall(r"FROM rayproject/ray:([\d.]+)-", RAYJOB) == [pinned]
+    assert re.findall(r"FROM rayproject/ray:([\d.]+)-", DOCKERFILE) == [pinned]

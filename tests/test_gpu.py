@@ -40,7 +40,7 @@ from raydream.students.view import StudentView
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 from raydream.teachers.teacher import Teacher
 from tests.calls import call
 
@@ -178,7 +178,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A copy of a network would bring along a copy of the mode, and tensors of two modes do not mix.
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
     monkeypatch.setattr(nn.Module, "to", lambda network, device: network)  # it cannot, and they are there already
-    monkeypatch.setattr(Normalisation, "canvas", lambda here: here)  # it is made of numbers that these do not have
+    monkeypatch.setattr(Normalization, "canvas", lambda here: here)  # it is made of numbers that these do not have
     with FakeTensorMode():
         yield
 
@@ -199,7 +199,7 @@ def network_on_gpu() -> nn.Module:
 
 
 def teacher_on_gpu() -> Teacher:
-    return Teacher(network_on_gpu(), made(lambda: Normalisation(DESCRIBED.mean, DESCRIBED.std)), DESCRIBED, "")
+    return Teacher(network_on_gpu(), made(lambda: Normalization(DESCRIBED.mean, DESCRIBED.std)), DESCRIBED, "")
 
 
 def test_fake_tensors_find_what_lies_on_two_devices(fake):
@@ -210,7 +210,7 @@ def test_fake_tensors_find_what_lies_on_two_devices(fake):
 def test_pixels_become_what_the_network_sees_and_come_back_on_its_device(fake):
     teacher = teacher_on_gpu()
     pixels = torch.zeros(4, *SHAPE, dtype=torch.uint8)  # as they come from the object store
-    assert teacher.logits(pixels).device == teacher.normalisation.quantise(teacher.normalisation(pixels)).device == GPU
+    assert teacher.logits(pixels).device == teacher.normalization.quantize(teacher.normalization(pixels)).device == GPU
 
 
 EVERYTHING = ViewConfig(shift=1, flip=True, zoom=0.1, rotation=5.0, brightness=0.1, contrast=0.1, cutout=2)
@@ -219,7 +219,7 @@ EVERYTHING = ViewConfig(shift=1, flip=True, zoom=0.1, rotation=5.0, brightness=0
 
 def test_a_distillation_step_stays_on_its_device(fake):
     teacher, student = teacher_on_gpu(), network_on_gpu().train()
-    view = StudentView(EVERYTHING, teacher.normalisation)
+    view = StudentView(EVERYTHING, teacher.normalization)
     seen = view(torch.zeros(4, *SHAPE, dtype=torch.uint8), torch.Generator().manual_seed(0))
     for dtype in (torch.float32, torch.bfloat16):
         with torch.no_grad(), autocast(dtype, GPU):

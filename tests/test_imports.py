@@ -15,18 +15,20 @@ from raydream.runtime import SETTINGS
 ROOT = Path(raydream.__file__).parent
 
 ROWS = [
-    "errors interruption memory machine terminal engine_version seeds",
-    "config store",
+    "errors interruption memory machine terminal engine_version seeds commands",
+    "config store extras shipped",
     "augmentation compute data networks runs search targets",
     "cli losses schedule teachers",
     "students synthesis buffer evaluation",
-    "pruning device_check",
+    "device_check pruning quantization",
     "applications",
     "reporting",
     "reproduction runtime",
     "jobs.checks",
+    "api_arguments",
     "jobs",
     "api",
+    "__main__",
 ]
 """the parts of the package: each imports itself and parts of rows before its own, none beside it"""
 WITH_RAY = ("runtime", "jobs")

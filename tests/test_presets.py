@@ -11,6 +11,7 @@ from raydream.config import (
     ContinualConfig,
     DistillConfig,
     PruneConfig,
+    QuantizeConfig,
     ReproduceConfig,
     SynthesisConfig,
     SynthesizeConfig,
@@ -46,6 +47,9 @@ def test_every_configuration_is_valid(path):
         return
     if path.stem.endswith("_prune"):
         validate(PruneConfig, settings)
+        return
+    if path.stem.endswith("_quantize"):
+        validate(QuantizeConfig, settings)
         return
     if "_continual" in path.stem:
         validate(ContinualConfig, settings)

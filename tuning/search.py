@@ -2,15 +2,7 @@
 
 import sys
 
-from raydream.cli import Command, run_job
-from raydream.config import SearchConfig
-
-
-def _search(command: Command[SearchConfig]) -> None:
-    from raydream.jobs.search import search  # here: bad input is answered before torch and Ray are loaded
-
-    search(command)
-
+from raydream.commands import main
 
 if __name__ == "__main__":
-    sys.exit(run_job(SearchConfig, __doc__, _search))
+    sys.exit(main(command="search"))

@@ -1,7 +1,7 @@
 """Searches of coefficients: what they can be judged by, and what they find."""
 
 from docs.figures.text import FIGURES, figure, mean, number, percent, percents, results, table
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 
 METRICS = (
     "exam_agreement",
@@ -82,7 +82,7 @@ def search_cifar10() -> str:
         ("students", "preset for students (`cifar10_students`, α_f 10)"),
         ("pictures", "preset for pictures (`configs/cifar10_resnet20.yaml`, α_f 1)"),
     ):
-        teacher, verifier, distance = (summarise(list(column)) for column in zip(*told["rows"][name], strict=True))
+        teacher, verifier, distance = (summarize(list(column)) for column in zip(*told["rows"][name], strict=True))
         lines.append([words, mean(teacher, 0), mean(verifier, 0), mean(distance, scale=1, unit="")])
     return table("settings | teacher | ResNet-56 | feature distance", lines)
 

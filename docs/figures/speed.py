@@ -1,7 +1,7 @@
 """Speed of the inversion, cost of the runtime, and what large runs need."""
 
 from docs.figures.text import FIGURES, figure, mean, number, percent, results, table
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 
 
 @figure
@@ -37,7 +37,7 @@ def inversion_quality() -> str:
     told, lines = results("inversion_cifar10")["quality"], []
     for name, words in (("engine", "engine, bf16"), ("plain", "plain loop, fp32")):
         teacher, verifier, distance = (
-            summarise(told[name][key]["values"]) for key in ("teacher_share", "verifier_share", "feature_distance")
+            summarize(told[name][key]["values"]) for key in ("teacher_share", "verifier_share", "feature_distance")
         )
         lines.append([words, mean(teacher, 0), mean(verifier, 0), mean(distance, scale=1, unit="")])
     return table("loop | teacher | ResNet-56 | feature distance", lines)

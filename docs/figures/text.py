@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES: dict[str, Callable[[], str]] = {}
@@ -80,4 +80,4 @@ def mean(told: dict[str, Any], digits: int = 1, unit: str = " %", scale: float =
 
 def over(runs: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
     """Mean and interval of a figure over runs."""
-    return summarise([run[name] for run in runs])
+    return summarize([run[name] for run in runs])

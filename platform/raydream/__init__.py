@@ -16,11 +16,12 @@ if TYPE_CHECKING:
         extend,
         load_teacher,
         prune,
+        quantize,
         synthesize,
         transfer,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "ImageSet",
@@ -31,6 +32,7 @@ __all__ = [
     "extend",
     "load_teacher",
     "prune",
+    "quantize",
     "synthesize",
     "transfer",
 ]

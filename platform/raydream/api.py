@@ -1,6 +1,6 @@
 """The public Python API: what the jobs do, in one process, for notebooks and other people's scripts.
 
-Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalisation.
+Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalization.
 A `Teacher` is a frozen network with what feeds it; whatever a function here trains, prunes or extends comes back as
 one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is the torch module.
 
@@ -10,53 +10,72 @@ result to the bit. Errors that a caller can mend are one sentence each (`InputEr
 """
 
 import copy
-import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydream.applications.continual.learning import Told, learn_classes
+from raydream.api_arguments import (
+    GIVEN,
+    Pixels,
+    Settings,
+    as_settings,
+    as_student,
+    as_teacher,
+    builder_of,
+    check_invertible,
+    labels_of,
+    new_labels_of,
+    on_cpu,
+    pixels_of,
+)
+from raydream.applications.continual.learning import Callbacks, learn_classes
 from raydream.applications.continual.methods import METHODS
 from raydream.applications.continual.widening import check_widening
 from raydream.applications.pruning import Pruning, described, total_steps
+from raydream.applications.quantized_files import write_files
+from raydream.applications.quantizing import Quantizing
+from raydream.applications.quantizing import described as described_quantized
+from raydream.applications.quantizing import total_steps as total_quantizing_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.buffer.limiter import make_limiter
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import (
+    QUANTIZED_STUDENT,
     ContinualConfig,
     DistillConfig,
     PruneConfig,
-    SynthesisConfig,
+    QuantizeConfig,
     SynthesizeConfig,
     TeacherConfig,
     TransferConfig,
 )
-from raydream.config.conversion import as_dict, validate
+from raydream.config.conversion import validate
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
-from raydream.networks import build_student, check_python
+from raydream.extras import require
+from raydream.networks import check_python
 from raydream.pruning.checks import check_prunable
+from raydream.quantization.checks import check_quantizable
 from raydream.runs import references as runs
 from raydream.runs import run_folder
 from raydream.schedule import Schedule
 from raydream.seeds import derive_seed
-from raydream.students.distillation import check_finite, steps_to_settle
+from raydream.students.distillation import steps_to_settle
 from raydream.synthesis.batch import BatchMaker
-from raydream.synthesis.checks import check_network
 from raydream.synthesis.tasks import tasks_of
-from raydream.targets import check_targets
 from raydream.teachers import loading
 from raydream.teachers.checkpoints import check_values, load_weights
-from raydream.teachers.checks import check_pupil, check_shapes
+from raydream.teachers.checks import check_shapes
 from raydream.teachers.teacher import Teacher, make_teacher
 
 __all__ = [
@@ -68,21 +87,15 @@ __all__ = [
     "extend",
     "load_teacher",
     "prune",
+    "quantize",
     "synthesize",
     "transfer",
 ]
 
 log = logging.getLogger(__name__)
 
-Settings = Mapping[str, Any]
-"""a section of a job's YAML file, by the names that it has there"""
-Pixels = ImageSet | np.ndarray | Tensor
-"""images that were made, or uint8 [N,C,H,W]"""
 OnProgress = Callable[[float], None]
 """told the share of the work that is done, in [0, 1]"""
-
-GIVEN = "given"
-"""in a configuration, for what a caller hands over and no job has to find"""
 
 
 def _ignore(share: float) -> None:
@@ -103,7 +116,7 @@ def load_teacher(
     """A trained network, to be inverted and learned from; see `TeacherConfig`.
 
     Args:
-        network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalisation to logits [N,K]; or one
+        network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalization to logits [N,K]; or one
             by name: of this project, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `run:DIR` for the
             network that a run trained, which needs no other argument.
         input_shape: (C, H, W), in pixels.
@@ -158,7 +171,7 @@ def synthesize(
 ) -> ImageSet:
     """Invert a teacher into images (Yin et al., CVPR 2020, sections 3.1 and 3.2).
 
-    They are those that `jobs/synthesize.py` makes of these settings.
+    They are those that `raydream synthesize` makes of these settings.
 
     Args:
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
@@ -167,7 +180,7 @@ def synthesize(
             Tran et al., CVPR 2024). For adaptive (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
         synthesis: other settings, as in `SynthesisConfig`.
-        generators: Ray actors that make them, in a run folder, with which `jobs/synthesize.py --resume` goes on after
+        generators: Ray actors that make them, in a run folder, with which `raydream synthesize --resume` goes on after
             an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
         run_dir: path or URL of that folder, which must be new; None: one in runs/.
 
@@ -175,15 +188,15 @@ def synthesize(
         the images, with targets and the teacher's logits; a torch data set.
 
     Raises:
-        InputError: a setting that cannot work, such as a method that needs batch normalisation for a teacher without.
+        InputError: a setting that cannot work, such as a method that needs batch normalization for a teacher without.
         SynthesisError: the inversion kept diverging.
         RaydreamError: all generators failed for good.
     """
     settings = {"images": images, "seed": seed, "synthesis": {**(synthesis or {}), "method": method}}
     if generators:
         settings["generators"] = {"count": generators}
-    config = validate(SynthesizeConfig, settings | _of(teacher))
-    _check_invertible(teacher, config.synthesis)
+    config = validate(SynthesizeConfig, settings | as_settings(teacher))
+    check_invertible(teacher, config.synthesis)
     if generators:
         return _by_ray(config, teacher, run_dir)
     tasks, made = tasks_of(config), []
@@ -208,9 +221,9 @@ def distill(
     samples_per_insert: float = 50.0,
     on_progress: OnProgress = _ignore,
 ) -> tuple[Teacher, ImageSet]:
-    """Distil a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
+    """Distill a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
-    What `jobs/distill.py` does in lockstep, in one process.
+    What `raydream distill` does in lockstep, in one process.
 
     Args:
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
@@ -234,17 +247,17 @@ def distill(
         {
             "seed": seed,
             "buffer": {"samples_per_insert": samples_per_insert},
-            "student": _named(network, student),
+            "student": as_student(network, student),
             **{name: dict(section) for name, section in sections.items() if section},
-            **_of(teacher),
+            **as_settings(teacher),
         },
     )
-    build, schedule = _builder(network, config, teacher), Schedule.of(config)
-    _check_invertible(teacher, config.synthesis)
+    build, schedule = builder_of(network, config, teacher), Schedule.of(config)
+    check_invertible(teacher, config.synthesis)
     make_limiter(config, schedule, steps_to_settle(build()))
     for last in rounds_of(config, teacher, build=build):
         on_progress(last.step / schedule.total_steps)
-    return _learned(last.student, teacher, config), ImageSet(InMemory(last.batches))
+    return as_teacher(last.student, teacher, config), ImageSet(InMemory(last.batches))
 
 
 def transfer(
@@ -259,7 +272,7 @@ def transfer(
 ) -> Teacher:
     """Train a student of any architecture on finished images, by the teacher's outputs alone (section 4.4, eq. 1).
 
-    What `jobs/transfer.py` does from memory, in one process.
+    What `raydream transfer` does from memory, in one process.
 
     Args:
         images: to learn from; no label is looked at.
@@ -273,16 +286,16 @@ def transfer(
         InputError: a setting that cannot work, a student or images that do not fit the teacher.
         DivergenceError: the student diverged.
     """
-    pixels = _pixels(images, teacher)
-    settings = {"images": GIVEN, "epochs": epochs, "seed": seed, "student": _named(network, student)}
-    config = validate(TransferConfig, settings | _of(teacher))
-    build = _builder(network, config, teacher)
+    pixels = pixels_of(images, teacher)
+    settings = {"images": GIVEN, "epochs": epochs, "seed": seed, "student": as_student(network, student)}
+    config = validate(TransferConfig, settings | as_settings(teacher))
+    build = builder_of(network, config, teacher)
 
     def on_epoch(epoch: int, learning: nn.Module) -> None:
         on_progress(epoch / epochs)
 
     learned = run_epochs(config.student, teacher, pixels, epochs, seed, on_epoch, build)
-    return _learned(learned, teacher, config)
+    return as_teacher(learned, teacher, config)
 
 
 def prune(
@@ -299,7 +312,7 @@ def prune(
 ) -> Teacher:
     """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
 
-    What `jobs/prune.py` does, in one process.
+    What `raydream prune` does, in one process.
 
     Args:
         images: to measure importance and to recover on.
@@ -317,7 +330,7 @@ def prune(
         InputError: a setting that cannot work, images that do not fit, or a network that cannot lose as many channels.
         SynthesisError: the inversion of a round kept diverging.
     """
-    pixels = _pixels(images, teacher)
+    pixels = pixels_of(images, teacher)
     sections = {"additions": additions, "synthesis": synthesis}
     settings = {
         "images": GIVEN,
@@ -326,14 +339,72 @@ def prune(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = validate(PruneConfig, settings | _of(teacher))
-    if note := check_prunable(_on_cpu(teacher), config):
+    config = validate(PruneConfig, settings | as_settings(teacher))
+    if note := check_prunable(on_cpu(teacher), config):
         log.warning("%s", note)
     if config.additions.rounds:
-        _check_invertible(teacher, config.synthesis)
+        check_invertible(teacher, config.synthesis)
     steps = total_steps(config, len(pixels)) or 1
     left = Pruning(config, teacher, pixels, on_work=lambda step: on_progress(step / steps)).run()
     return make_teacher(left, described(teacher.config, left)).to(teacher.device)
+
+
+def quantize(
+    teacher: Teacher,
+    images: Pixels,
+    weights: int = 8,
+    activations: int = 8,
+    *,
+    seed: int = 0,
+    files: str | Path | None = None,
+    quantization: Settings | None = None,
+    additions: Settings | None = None,
+    synthesis: Settings | None = None,
+    student: Settings | None = None,
+    on_progress: OnProgress = _ignore,
+) -> Teacher:
+    """Have a network compute with few bits, by calibration and, with few of them, distillation on images alone.
+
+    Args:
+        images: to calibrate on and to learn from.
+        weights, activations: bits, 2 to 8, of the weights and inputs of convolutions and linear layers.
+        seed: of all that is random, at least 0.
+        files: folder for teacher.onnx, student.onnx and, where torchao fits, student.pt2; None: none.
+        quantization: method, epochs and layers to keep, as in `QuantizationConfig`; method is post_training by default
+            with 8 bits, and distillation with fewer.
+        additions: rounds of images that compete with the quantized network, as in `AdditionsConfig`; none by default.
+        synthesis: of these images, as in `SynthesisConfig`.
+        student: how the network learns, as in `StudentConfig`.
+
+    Returns:
+        the network with weights and inputs rounded to what these bits can hold, in floating point.
+
+    Raises:
+        InputError: a setting that cannot work, images that do not fit, or a network that cannot be quantized.
+        SynthesisError, OSError: the inversion of a round kept diverging; the files cannot be written.
+    """
+    pixels = pixels_of(images, teacher)
+    method = "post_training" if weights == activations == 8 else "distillation"
+    sections = {"additions": additions, "synthesis": synthesis}
+    settings = {
+        "images": GIVEN,
+        "seed": seed,
+        "quantization": {"method": method, **(quantization or {}), "weights": weights, "activations": activations},
+        "student": {**QUANTIZED_STUDENT, **(student or {}), "network": "teacher"},
+        **{name: dict(section) for name, section in sections.items() if section},
+    }
+    config = validate(QuantizeConfig, settings | as_settings(teacher))
+    check_quantizable(on_cpu(teacher), config)
+    if config.additions.rounds:
+        check_invertible(teacher, config.synthesis)
+    steps = total_quantizing_steps(config, len(pixels)) or 1
+    run = Quantizing(config, teacher, pixels, on_work=lambda step: on_progress(step / steps))
+    network = run.run()
+    if files is not None:
+        require("quantize", "writing the files of a quantized network")
+        Path(files).mkdir(parents=True, exist_ok=True)
+        write_files(config, make_teacher(on_cpu(teacher), teacher.config), network, pixels, Path(files), log.warning)
+    return make_teacher(network, described_quantized(teacher.config, run.bits)).to(teacher.device)
 
 
 def extend(
@@ -351,7 +422,7 @@ def extend(
 ) -> Teacher:
     """Teach a network new classes, while images inverted from it stand for those that it knows (section 4.5, eq. 11).
 
-    One step of what `jobs/continual.py` does, in one process.
+    One step of what `raydream extend` does, in one process.
 
     Args:
         images: real ones of the new classes.
@@ -376,7 +447,7 @@ def extend(
     old, known = teacher.config.classes, [name for name, each in METHODS.items() if each.images != "real"]
     if method not in known:
         raise InputError("method", method, f"one of {', '.join(known)}", "choose one of these")
-    new = Split(_pixels(images, teacher), _new_labels(labels, len(images), old))
+    new = Split(pixels_of(images, teacher), new_labels_of(labels, len(images), old))
     classes = int(new.labels.max()) + 1
     settings = {
         "seed": seed,
@@ -386,12 +457,12 @@ def extend(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **({"synthesis": dict(synthesis)} if synthesis else {}),
     }
-    config = validate(ContinualConfig, settings | _of(teacher))
-    check_widening(_on_cpu(teacher), teacher.config)
+    config = validate(ContinualConfig, settings | as_settings(teacher))
+    check_widening(on_cpu(teacher), teacher.config)
     how = METHODS[method]
     if how.images == "made":
-        _check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
-    told = Told(
+        check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
+    told = Callbacks(
         lambda epoch, loss, learning: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
     )
     learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), told)
@@ -403,88 +474,15 @@ def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Seq
 
     Args:
         teacher: or a student, or whatever else a function here has returned.
-        images: uint8 [N,C,H,W], as they come; the teacher's normalisation is applied to them.
+        images: uint8 [N,C,H,W], as they come; the teacher's normalization is applied to them.
         labels: int [N], in [0, K).
 
     Raises:
         InputError: images or labels that do not fit the network, or each other.
     """
-    pixels = _pixels(images, teacher)
-    named = _labels(labels, len(pixels), 0, teacher.config.classes)
-    return measured.accuracy(teacher.network, teacher.normalisation, pixels, named)
-
-
-def _of(teacher: Teacher) -> dict[str, Any]:
-    """The part of a configuration that is the same for all; no job has to find this teacher, or data for it."""
-    return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
-
-
-def _on_cpu(teacher: Teacher) -> nn.Module:
-    """A copy of the network, for the checks, which send probes through it from there."""
-    return copy.deepcopy(teacher.network).cpu()
-
-
-def _check_invertible(teacher: Teacher, synthesis: SynthesisConfig) -> None:
-    check_network(_on_cpu(teacher), teacher.config, synthesis, trained=True)
-    check_targets(synthesis.targets, teacher.config.classes)
-
-
-def _named(network: nn.Module | str, student: Settings | None) -> dict[str, Any]:
-    """The section of a configuration that describes a student."""
-    return {**(student or {}), "network": network if isinstance(network, str) else type(network).__name__}
-
-
-def _builder(
-    network: nn.Module | str, config: DistillConfig | TransferConfig, teacher: Teacher
-) -> Callable[[], nn.Module]:
-    """What makes a student's network, which has been seen to take the teacher's images; raises InputError."""
-    build: Callable[[], nn.Module] = functools.partial(build_student, config.student, config.teacher)
-    if isinstance(network, nn.Module):
-        check_python(network, "student.network", config.student.network)
-        build = functools.partial(copy.deepcopy, network)
-    check_pupil(build().cpu(), teacher.config, config.student.network)
-    return build
-
-
-def _learned(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
-    """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
-    check_finite(network)
-    described_as = replace(
-        teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
-    )
-    return make_teacher(network, described_as).to(teacher.device)
-
-
-def _pixels(images: Pixels, teacher: Teacher) -> np.ndarray:
-    """uint8 [N,C,H,W] as the teacher takes them; raises InputError."""
-    found = images.images if isinstance(images, ImageSet) else np.asarray(images)
-    shape = teacher.config.input_shape
-    if found.ndim != 4 or found.shape[1:] != shape or found.dtype != np.uint8 or not len(found):
-        allowed = f"uint8 [N,{','.join(map(str, shape))}], one image at least"
-        remedy = "pixels are 0 to 255 here, and are normalised as the teacher says"
-        raise InputError("images", f"{found.dtype} {list(found.shape)}", allowed, remedy)
-    return found
-
-
-def _labels(
-    labels: np.ndarray | Tensor | Sequence[int], count: int, first: int, classes: int | None = None
-) -> np.ndarray:
-    """int64 [N], from `first` on, and below `classes` where there are no more; raises InputError."""
-    found = np.asarray(labels)
-    whole = found.shape == (count,) and found.dtype.kind in "iu"
-    if not whole or (found < first).any() or (classes is not None and (found >= classes).any()):
-        allowed = f"{count} whole numbers from {first} {'on' if classes is None else f'to {classes - 1}'}, one an image"
-        seen = f", {found.min()} to {found.max()}" if found.size and found.dtype.kind in "iu" else ""
-        raise InputError("labels", f"{found.dtype} {list(found.shape)}{seen}", allowed, "give one class per image")
-    return found.astype(np.int64)
-
-
-def _new_labels(labels: np.ndarray | Tensor | Sequence[int], count: int, old: int) -> np.ndarray:
-    """int64 [N] of classes that follow the old ones, without a gap; raises InputError."""
-    found = _labels(labels, count, old)
-    if missing := sorted({*range(old, int(found.max()) + 1)} - {*found.tolist()}):
-        raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")
-    return found
+    pixels = pixels_of(images, teacher)
+    named = labels_of(labels, len(pixels), 0, teacher.config.classes)
+    return measured.accuracy(teacher.network, teacher.normalization, pixels, named)
 
 
 def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> ImageSet:

@@ -113,7 +113,7 @@ def arithmetic(device: torch.device) -> dict[str, object]:
 def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
     """What NVIDIA's kernel module says of its version; empty where it says nothing, as outside of Linux."""
     try:
-        return told.read_text().splitlines()[0]
+        return told.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
         return ""
 

@@ -7,7 +7,7 @@ It is part of a batch's recipe, of the keys of tables and of each run's marker: 
 reused as equal to the bit, and an unfinished run of another version is not resumed.
 
 1: raydream 0.1.0, whose markers do not name it.
-2: pixels are optimized, and brightness drawn, on the canvas (`teachers/normalisation.py`); the generator network of
+2: pixels are optimized, and brightness drawn, on the canvas (`teachers/normalization.py`); the generator network of
    `fast` keeps moving averages of the batch statistics.
 3: each image of `fast` is cropped for itself, and its competition is a masked KL divergence.
 """

@@ -22,12 +22,29 @@ class InputError(RaydreamError, ValueError):
     def __init__(self, field: str, value: object, allowed: str, remedy: str) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
-        super().__init__(f"{field} = {shown}: must be {allowed}; {remedy.rstrip('.')}.")
+        end = "" if remedy.endswith("?") else "."
+        super().__init__(f"{field} = {shown}: must be {allowed}; {remedy.rstrip('.')}{end}")
         self.field, self.value, self.allowed, self.remedy = field, value, allowed, remedy
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # The default would rebuild the exception from the finished sentence, and fail in the process that unpickles it.
         return type(self), (self.field, self.value, self.allowed, self.remedy)
+
+
+class MistakeError(InputError):
+    """A mistake in a command line or a configuration file, in a sentence of its own.
+
+    Args:
+        field: the option or the setting.
+        sentence: what is wrong, where, and what to do.
+    """
+
+    def __init__(self, field: str, sentence: str) -> None:
+        RaydreamError.__init__(self, sentence)
+        self.field, self.value, self.allowed, self.remedy = field, None, "", sentence
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.field, self.remedy)
 
 
 class DivergenceError(RaydreamError):

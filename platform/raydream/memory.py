@@ -18,13 +18,15 @@ def free_memory() -> int:
     Where the system tells no more, all of the machine's memory.
     """
     try:
-        told = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        told = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
         free = int(told["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit, used = (int((CONTROL_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        kept = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
+        limit, used = (
+            int((CONTROL_GROUP / f"memory.{name}").read_text(encoding="utf-8")) for name in ("max", "current")
+        )
+        kept = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
         return max(0, min(free, limit - used + int(kept["file"])))  # the kernel gives up its copies of files
     except (OSError, KeyError, ValueError):  # there is no such group, or its limit is "max"
         return free

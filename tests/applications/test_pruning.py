@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from raydream.applications.pruning import CHECKPOINT, Pruning, Stage, Told, described, stages_of, total_steps
+from raydream.applications.pruning import (
+    CHECKPOINT,
+    Pruning,
+    RecoveryStage,
+    StageReport,
+    described,
+    stages_of,
+    total_steps,
+)
 from raydream.config import AdditionsConfig, PruneConfig, PruningConfig, StudentConfig
 from raydream.evaluation.latency import Latency, filters_of, flops_of
 from raydream.networks import build_teacher
@@ -50,12 +58,12 @@ def assert_equal(one: torch.nn.Module, other: torch.nn.Module) -> None:
 def test_stages_follow_from_the_configuration():
     stages = stages_of(config_of(additions=AdditionsConfig(rounds=1, epochs=3)))
     assert stages == [
-        Stage("remove", 0),
-        Stage("distil", 0, 1, "constant"),
-        Stage("remove", 1),
-        Stage("distil", 1, 2, "cosine"),
-        Stage("add", 0),
-        Stage("distil", 2, 3, "cosine"),
+        RecoveryStage("remove", 0),
+        RecoveryStage("distill", 0, 1, "constant"),
+        RecoveryStage("remove", 1),
+        RecoveryStage("distill", 1, 2, "cosine"),
+        RecoveryStage("add", 0),
+        RecoveryStage("distill", 2, 3, "cosine"),
     ]
     assert [stage.kind for stage in stages_of(config_of(between_epochs=0, epochs=0))] == ["remove", "remove"]
 
@@ -65,7 +73,7 @@ def test_stages_follow_from_the_configuration():
 def test_the_share_asked_for_is_removed(criterion, of, count, images):
     told: list[tuple[str, int]] = []
 
-    def tell(each: Told) -> None:
+    def tell(each: StageReport) -> None:
         told.append((each.stage.kind, count(each.network)))
 
     network = pruned(config_of(criterion=criterion, of=of), images, tell=tell)
@@ -75,7 +83,7 @@ def test_the_share_asked_for_is_removed(criterion, of, count, images):
     for left, goal in zip(removals, (0.8, 0.6), strict=True):
         assert goal * before - most <= left <= goal * before
     assert count(network) == removals[-1] and not network.training
-    assert [kind for kind, _ in told] == ["remove", "distil", "remove", "distil", "distil"]
+    assert [kind for kind, _ in told] == ["remove", "distill", "remove", "distill", "distill"]
 
 
 def test_distillation_brings_the_network_closer_to_the_teacher(images):
@@ -116,7 +124,7 @@ def test_a_run_goes_on_where_it_was_stopped(optimizer, images, tmp_path):
     for count in range(1, 100):
         left = count
 
-        def tell(each: Told) -> None:
+        def tell(each: StageReport) -> None:
             nonlocal left
             told.append(each)
             left -= 1
@@ -163,13 +171,13 @@ def test_added_images_compete_with_the_pruned_network(images, tmp_path):
         assert made.provenance.student_step == steps[0] and made.provenance.method == "adaptive"
         assert "competition" in made.provenance.losses
     # 40 images in 3 steps of at most 16, and 56 in 4.
-    assert [len(each.losses) for each in told if each.stage.kind == "distil"] == [3, 3, 3, 4]
+    assert [len(each.losses) for each in told if each.stage.kind == "distill"] == [3, 3, 3, 4]
     assert total_steps(config, len(images)) == told[-1].step == 13
 
 
 def test_what_makes_nothing_faster_stays_and_is_told(images, tmp_path, monkeypatch):
     monkeypatch.setattr("raydream.pruning.latency_table.LatencyTable._measure", lambda *_: Latency(1.0, 1.0, 1.0, 1, 1))
-    told: list[Told] = []
+    told: list[StageReport] = []
     config = config_of(eta=1.0, latency_tables=str(tmp_path / "tables"))
     network = pruned(config, images, tell=told.append)
     assert filters_of(network) == filters_of(tiny_teacher().network)

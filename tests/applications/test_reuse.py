@@ -73,7 +73,7 @@ OTHER = {
     "seed": {"order": replace(ORDER, seed=2)},
     "targets": {"order": replace(ORDER, targets=ORDER.targets[::-1])},
     "the teacher's weights": {"teacher": tiny_teacher(3)},
-    "normalisation": {"teacher": replace(TEACHER, config=replace(TEACHER.config, mean=(0.5,)))},
+    "normalization": {"teacher": replace(TEACHER, config=replace(TEACHER.config, mean=(0.5,)))},
 }
 
 

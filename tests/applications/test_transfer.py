@@ -51,6 +51,6 @@ def test_what_is_handed_out_is_the_average_where_there_is_one():
 def test_a_student_learns_what_the_teacher_says_of_the_images():
     teacher, images = tiny_teacher(), np.repeat(IMAGES, 4, 0)
     student = run_epochs(StudentConfig(**STUDENT, view={"shift": 0}), teacher, images, 30, 3)
-    x = teacher.normalisation(torch.from_numpy(IMAGES))
+    x = teacher.normalization(torch.from_numpy(IMAGES))
     with torch.no_grad():
         assert (student(x).argmax(1) == teacher.network(x).argmax(1)).float().mean() > 0.9

@@ -9,7 +9,7 @@ import numpy as np
 
 from raydream.applications.continual.course import Course, load_groups
 from raydream.applications.continual.measures import confusion_matrix
-from raydream.applications.continual.results import Results, figures_of, summarised
+from raydream.applications.continual.results import CourseResults, figures_of, summarized
 from raydream.applications.rounds import run_rounds
 from raydream.config import ContinualConfig, DistillConfig, PruneConfig, SearchConfig, TeacherJobConfig, TransferConfig
 from raydream.config.conversion import as_dict
@@ -86,7 +86,7 @@ def teacher_page(path: Path) -> Path:
 def transfer_page(path: Path) -> Path:
     folder = begin(str(path), as_dict(TransferConfig(images="runs/first")), "transfer")
     teacher = tiny_teacher()
-    logits = [logits_of(each, teacher.normalisation, TEST.images) for each in (tiny_network(1), teacher.network)]
+    logits = [logits_of(each, teacher.normalization, TEST.images) for each in (tiny_network(1), teacher.network)]
     other = {
         "run": "/some/long/folder/with/many/runs/in/it/of/real/images/at/last",
         "images": 997,
@@ -142,15 +142,15 @@ def continual_page(path: Path) -> Path:
     teacher = make_teacher(digits_network(classes=7, width=WIDTH), config.teacher)
     folder, groups = begin(str(path), as_dict(config), "extend"), load_groups(config)
     (folder.path / "courses").mkdir()
-    results = Results(folder.place / "courses")
+    results = CourseResults(folder.place / "courses")
     for method in methods:
         for learned in Course(config, method, 7, teacher, groups).steps():
             results.commit(method, 7, learned, 1.5)
-    before = confusion_matrix(teacher.network, teacher.normalisation, groups[0].test, 7)
+    before = confusion_matrix(teacher.network, teacher.normalization, groups[0].test, 7)
     steps = {method: results.steps(method, 7) for method in methods}
     summary = {
         "methods": {
-            method: summarised([figures_of(taken, before, sizes)])
+            method: summarized([figures_of(taken, before, sizes)])
             | {"seconds": 3.0, "confusion": taken[-1]["confusion"]}
             for method, taken in steps.items()
         },

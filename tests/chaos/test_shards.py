@@ -1,4 +1,4 @@
-"""Shards that are damaged: set aside, made again, and told of."""
+"""Shards that are damaged: quarantined, made again, and told of."""
 
 import os
 import signal

@@ -48,6 +48,11 @@ class Head:
         options = ["--working-dir", ".", "--runtime-env", "runtime_env.yaml", *([] if wait else ["--no-wait"])]
         return self.ray("job", "submit", "--address", self.address, *options, "--", "python", *map(str, job))
 
+    def submit_command(self, folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Submit a command of raydream, which is installed on all nodes, from a folder without the repository."""
+        options = ["--working-dir", str(folder)]
+        return self.ray("job", "submit", "--address", self.address, *options, "--", "raydream", *map(str, words))
+
     def workers(self, resources: list[str]) -> Counter[str]:
         """How many live nodes offer each of these custom resources."""
         listed = self.ray("list", "nodes", "--address", self.address, "--filter", "state=ALIVE", "--format", "json")

@@ -26,7 +26,9 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()
     assert_logs_are_named(head, json.loads((run / "run.json").read_text())["run"])
     few = ["--images", "20", "--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--generators.cpus", "0.5"]
-    made = head.submit("jobs/synthesize.py", "--teacher.network", f"run:{run}", *few, "--run-dir", images)
+    (tmp_path / "empty").mkdir()
+    options = ["--teacher.network", f"run:{run}", *few, "--run-dir", images]
+    made = head.submit_command(tmp_path / "empty", "synthesize", *options)
     assert made.returncode == 0, made.stdout + made.stderr
     judged = head.submit(
         "jobs/evaluate.py", "--images", images, "--verifiers", f"run:{run}", "--run-dir", tmp_path / "judged"

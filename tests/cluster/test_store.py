@@ -44,7 +44,7 @@ def test_a_killed_run_goes_on_from_its_store(bucket: str, lockstep: str) -> None
     assert f"{where}/report.html" in done.stdout.replace("\n", "") and "student, last" in done.stdout
     whole = committed(place)
     assert len(whole) == 9 and kept.items() <= whole.items()
-    assert ShardStore(place / "images").set_aside_damaged() == []
+    assert ShardStore(place / "images").quarantine_damaged() == []
     summary = json.loads(place.read("summary.json"))
     assert summary["images"] == 9 * 20 and summary["student_accuracy"] > 0.2
     assert {"config.yaml", "run.json", "metrics.parquet", "student.safetensors", "teacher.safetensors", "images.png",

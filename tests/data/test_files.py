@@ -98,10 +98,10 @@ def test_a_url_is_read_as_a_path_is(tmp_path):
 
 def test_grey_images_of_two_dimensions(tmp_path):
     images = pixels((1, 4, 6))
-    np.savez(tmp_path / "grey.npz", x=images[:, 0])
-    source = open_files(str(tmp_path / "grey.npz"), "images", (1, 4, 6))
+    np.savez(tmp_path / "gray.npz", x=images[:, 0])
+    source = open_files(str(tmp_path / "gray.npz"), "images", (1, 4, 6))
     assert np.array_equal(source.read(np.arange(COUNT)), images)
-    with pytest.raises(InputError, match="labelled, by y"):
+    with pytest.raises(InputError, match="labeled, by y"):
         source.labels()
 
 
@@ -124,7 +124,7 @@ def test_pictures_that_lie_in_no_folder_have_no_labels(tmp_path):
     (tmp_path / "README.md").write_text("not a picture")
     source = open_files(str(tmp_path), "images", SHAPE)
     assert np.array_equal(source.read(np.arange(3)), images)
-    with pytest.raises(InputError, match="labelled, by a folder for each class"):
+    with pytest.raises(InputError, match="labeled, by a folder for each class"):
         source.labels()
 
 
@@ -140,7 +140,7 @@ def test_the_images_of_a_shard_are_found_by_other_readers_too(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "CMYK"])
-def test_colours_of_other_kinds_become_red_green_and_blue(mode):
+def test_colors_of_other_kinds_become_red_green_and_blue(mode):
     file = io.BytesIO()
     Image.new("RGB", (6, 4), (255, 0, 0)).convert(mode).save(file, "TIFF" if mode == "CMYK" else "PNG")
     found = decoded(file.getvalue(), SHAPE)
@@ -194,7 +194,7 @@ BAD = [
     ),
     (lambda tmp: write_parquet(tmp / "a.parquet", [broken_png()]), "read", "row 0 of a.parquet"),
     (lambda tmp: turned(parquet_raw(tmp, pixels())), "read", "reading a.parquet failed"),
-    (lambda tmp: write_parquet(tmp / "a.parquet", [b"x"]), "labels", "labelled, by one of the columns label, target"),
+    (lambda tmp: write_parquet(tmp / "a.parquet", [b"x"]), "labels", "labeled, by one of the columns label, target"),
     (lambda tmp: write_parquet(tmp / "a.parquet", [b"x"], [0.5]), "labels", "whole numbers, without a gap"),
     (lambda tmp: write_parquet(tmp / "a.parquet", [b"x"] * 2, [1, None]), "labels", "whole numbers, without a gap"),
     (lambda tmp: write_parquet(tmp / "a.parquet", [b"x"], ["cat"]), "labels", "whole numbers, without a gap"),
@@ -226,8 +226,8 @@ def test_bad_files_are_refused_in_one_sentence(made, asked, says, tmp_path):
     assert says in str(refused.value) and "\n" not in str(refused.value), str(refused.value)
 
 
-def test_coloured_pictures_are_not_made_grey():
-    with pytest.raises(ValueError, match=r"is coloured \(RGB\)"):
+def test_colored_pictures_are_not_made_grey():
+    with pytest.raises(ValueError, match=r"is colored \(RGB\)"):
         decoded(png(pixels()[0]), (1, 4, 6))
 
 

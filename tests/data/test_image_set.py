@@ -77,7 +77,7 @@ def test_an_export_is_whole_or_absent_and_overwrites_nothing(folder, tmp_path):
     with pytest.raises(ShardError):
         export_folder(folder, to)
     assert not to.exists()
-    store.set_aside_damaged()
+    store.quarantine_damaged()
     store.write(some_batch("r0001-b0000", 4))
     export_folder(folder, to)
     assert not (to / "0099").exists() and not leftover.exists()

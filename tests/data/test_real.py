@@ -108,7 +108,7 @@ def test_labels_beyond_the_classes_are_refused(files, tmp_path):
     with pytest.raises(InputError) as refused:
         check_data(DataConfig(name="files", test=six, validation=files["validation"]), NETWORK)
     assert refused.value.field == "data.test"
-    assert "labelled by classes from 0 to 4, as teacher.classes says; its labels go from 0 to 5" in str(refused.value)
+    assert "labeled by classes from 0 to 4, as teacher.classes says; its labels go from 0 to 5" in str(refused.value)
 
 
 def test_a_validation_share_may_lack_a_class_and_the_rest_may_not(files, tmp_path):
@@ -123,7 +123,7 @@ def test_a_validation_share_may_lack_a_class_and_the_rest_may_not(files, tmp_pat
 
 def test_labels_of_a_share_are_told_of_the_set_that_it_is_of(tmp_path):
     six = str(numbered(tmp_path / "six.npz", 0, 40, classes=6))
-    with pytest.raises(InputError, match=r"data.test = '.*six.npz': must be labelled by classes from 0 to 4"):
+    with pytest.raises(InputError, match=r"data.test = '.*six.npz': must be labeled by classes from 0 to 4"):
         check_data(DataConfig(name="files", test=six, validation_of="test", validation_share=0.9), NETWORK)
 
 
@@ -291,10 +291,10 @@ def test_a_class_named_twice_is_refused():
 
 
 def test_digits_become_what_another_network_sees():
-    coloured = TeacherConfig(input_shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    colored = TeacherConfig(input_shape=(3, 32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
     with pytest.raises(InputError, match="its images are"):
-        _ = load_data(DataConfig(), coloured).test
-    made, original = (load_data(DataConfig(resize=True), each).test for each in (coloured, TeacherConfig()))
+        _ = load_data(DataConfig(), colored).test
+    made, original = (load_data(DataConfig(resize=True), each).test for each in (colored, TeacherConfig()))
     assert made.images.shape == (500, 3, 32, 32) and made.images.dtype == np.uint8
     assert (made.labels == original.labels).all() and (
         original.images == load_data(DataConfig(), TeacherConfig()).test.images

@@ -7,7 +7,7 @@ import pytest
 
 from raydream.device_check import command
 from raydream.device_check.command import check
-from raydream.device_check.steps import STEPS, Step
+from raydream.device_check.steps import STEPS, CheckStep
 from tests.calls import ROOT
 
 BAD = [
@@ -48,8 +48,8 @@ def test_help_names_each_step(capsys):
     assert all(step.name in told and step.does in told for step in STEPS)
 
 
-def fakes(*names: str) -> tuple[Step, ...]:
-    return tuple(Step(name, "something", f"tests.device_check.fakes:{name}", 30) for name in names)
+def fakes(*names: str) -> tuple[CheckStep, ...]:
+    return tuple(CheckStep(name, "something", f"tests.device_check.fakes:{name}", 30) for name in names)
 
 
 def test_the_status_is_1_where_a_step_failed_and_0_where_none_did(tmp_path, monkeypatch, capsys):
@@ -66,7 +66,7 @@ def test_the_status_is_1_where_a_step_failed_and_0_where_none_did(tmp_path, monk
 def test_deadlines_grow_with_the_minutes(tmp_path, monkeypatch):
     seen: list[tuple[list[float], float]] = []
 
-    def note(steps: list[Step], device: str, out: Path, limit_s: float, say: object) -> dict[str, object]:
+    def note(steps: list[CheckStep], device: str, out: Path, limit_s: float, say: object) -> dict[str, object]:
         seen.append(([step.deadline_s for step in steps], limit_s))
         return {"facts": {"ok": True, "error": None, "seconds": 1.0, "figures": {}}}
 

@@ -12,18 +12,18 @@ import pytest
 
 from raydream.device_check import runner
 from raydream.device_check.runner import run_steps
-from raydream.device_check.steps import STEPS, Step, why_skipped
+from raydream.device_check.steps import STEPS, CheckStep, why_skipped
 from raydream.device_check.summary import failed, outcome, summary
 from tests.calls import ROOT
 
-FACTS = Step("facts", "what there is", "tests.device_check.fakes:facts", 30)
+FACTS = CheckStep("facts", "what there is", "tests.device_check.fakes:facts", 30)
 
 
-def fake(name: str, deadline_s: float = 30, needs: tuple[str, ...] = (), **options: object) -> Step:
-    return Step(name, "something", f"tests.device_check.fakes:{name}", deadline_s, options, needs)
+def fake(name: str, deadline_s: float = 30, needs: tuple[str, ...] = (), **options: object) -> CheckStep:
+    return CheckStep(name, "something", f"tests.device_check.fakes:{name}", deadline_s, options, needs)
 
 
-def run(*steps: Step, out: Path, limit_s: float = 60) -> tuple[dict[str, dict], list[str]]:
+def run(*steps: CheckStep, out: Path, limit_s: float = 60) -> tuple[dict[str, dict], list[str]]:
     lines: list[str] = []
     return run_steps(steps, "cpu", out, limit_s, lines.append), lines
 
@@ -113,9 +113,9 @@ def test_ctrl_c_and_sigterm_end_the_step_in_progress(tmp_path):
     code = f"""
 import sys
 from raydream.device_check import command, runner
-from raydream.device_check.steps import Step
+from raydream.device_check.steps import CheckStep
 runner.GRACE_S = 0.3
-command.STEPS = (Step("sleeps", "", "tests.device_check.fakes:sleeps", 60, {{"pids": {str(pids)!r}}}),)
+command.STEPS = (CheckStep("sleeps", "", "tests.device_check.fakes:sleeps", 60, {{"pids": {str(pids)!r}}}),)
 sys.exit(command.check("", ["--out", {str(out)!r}]))
 """
     for number in (signal.SIGINT, signal.SIGTERM):

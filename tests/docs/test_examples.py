@@ -9,6 +9,7 @@ import pytest
 
 import raydream.config
 from raydream.cli import parse
+from raydream.commands import NAMES
 from raydream.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MARKED = re.compile(r"<!-- run -->\n```python\n(.*?)```", re.DOTALL)
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 NAMED_FILE = re.compile(r"```yaml\n# (\S+\.yaml)\n(.*?)```", re.DOTALL)
-JOB = re.compile(r"(?:jobs|tuning)/\w+\.py$")
+JOB = re.compile(r"(?:jobs|tuning)/(\w+)\.py$")
 MADE_BY_RUNS = re.compile(r"runs/\S+/best\.yaml")
 """configurations that only a run writes: an experiment's, like any other"""
 
@@ -26,14 +27,16 @@ def name(page: Path) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words of each job's command line in a page, from the job's file on."""
+    """The words of each command line in a page, from the command's name on."""
     found = []
     for block in SHELL.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
-            at = next((index for index, word in enumerate(words) if JOB.fullmatch(word)), None)
-            if at is not None:
-                found.append(words[at:])
+            at = next((index for index, word in enumerate(words) if word == "raydream" or JOB.fullmatch(word)), None)
+            if at is not None and words[at] == "raydream":
+                found.append(words[at + 1 :])
+            elif at is not None:
+                found.append([JOB.sub(r"\1", words[at]), *words[at + 1 :]])
     return found
 
 
@@ -53,18 +56,20 @@ def in_a_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check(words: list[str]) -> None:
-    """See that a job takes a command line; raises InputError."""
-    job, *options = words
-    found = re.search(r"run_job\((\w+),", (ROOT / job).read_text())
-    if found is None:  # a job with a command line of its own, which its own tests check
+    """See that a command takes its options; raises InputError."""
+    command, *options = words
+    if command.startswith("--"):
+        return
+    entry = NAMES[command]
+    if not entry.config or "--help" in options:  # one that has a command line of its own, which its own tests check
         return
     options = ["configs/digits.yaml" if MADE_BY_RUNS.fullmatch(word) else word for word in options]
     if "--resume" in options:  # of a run that is not there
         at = options.index("--resume")
         del options[at : at + 2]
-    kind: Any = getattr(raydream.config, found.group(1))
+    kind: Any = getattr(raydream.config, entry.config)
     with pytest.raises(SystemExit) as ended:
-        parse(kind, "", [*options, "--print_config"])
+        parse(kind, command, [*options, "--print_config"])
     assert ended.value.code == 0
 
 
@@ -76,10 +81,10 @@ def test_a_job_takes_each_command_line(command, in_a_users_folder, capsys):
 @pytest.mark.parametrize(
     "words",
     [
-        ["jobs/distill.py", "--config", "configs/none.yaml"],
-        ["jobs/distill.py", "--config", "configs/digits.yaml", "--student.netwrok", "digits"],
-        ["jobs/transfer.py", "--epochs", "many"],
-        ["jobs/synthesize.py", "--rounds.count", "3"],
+        ["distill", "--config", "configs/none.yaml"],
+        ["distill", "--config", "configs/digits.yaml", "--student.netwrok", "digits"],
+        ["transfer", "--epochs", "many"],
+        ["synthesize", "--rounds.count", "3"],
     ],
     ids=" ".join,
 )
@@ -88,11 +93,9 @@ def test_a_command_line_that_is_wrong_is_found(words, in_a_users_folder):
         check(words)
 
 
-def test_each_job_has_a_page_that_shows_its_command_line():
+def test_each_command_has_a_page_that_shows_its_command_line():
     shown = {words[0] for page in PAGES for words in commands(page.read_text())}
-    assert {
-        str(job.relative_to(ROOT)) for folder in ("jobs", "tuning") for job in (ROOT / folder).glob("*.py")
-    } <= shown
+    assert {entry.name for entry in NAMES.values()} <= shown
 
 
 RUNNABLE = [page for page in PAGES if MARKED.search(page.read_text())]

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from raydream.evaluation.accuracy import accuracy, logits_of
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import tiny_network
 
-NORMALISATION = Normalisation((0.3,), (0.35,))
+NORMALISATION = Normalization((0.3,), (0.35,))
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 1, 8, 8), dtype=np.uint8)
 
 

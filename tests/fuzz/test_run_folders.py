@@ -22,7 +22,7 @@ from raydream.runs import run_folder
 from raydream.runs.journal import Journal, read_journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.summaries import DistillSummary
-from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
+from raydream.runtime.checkpoints import quarantine_damaged_checkpoints
 from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot
 from tests.fuzz.mutations import MUTATIONS, mutated
@@ -63,8 +63,8 @@ def look(command: Command[DistillConfig]) -> None:
         )
         Recorder(folder.metrics, folder.tensorboard, time.time()).close()
         read_journal(folder.journal)
-        ShardStore(folder.images).set_aside_damaged()
-        set_damaged_checkpoints_aside(folder.checkpoints)
+        ShardStore(folder.images).quarantine_damaged()
+        quarantine_damaged_checkpoints(folder.checkpoints)
         for snapshot in (folder.path / "snapshots").glob("0*"):
             read_snapshot(folder.snapshots, int(snapshot.stem))
 

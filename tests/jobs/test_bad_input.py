@@ -54,9 +54,8 @@ FIELDS = [
     (["--rounds.lockstep", "true", "--rounds.snapshot_steps", "5"], "rounds.snapshot_steps", "null in lockstep"),
     (["--rounds.count", "0", "--rounds.final_steps", "0"], "rounds.final_steps", ">= 1 where rounds.count is 0"),
     (["--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
-    (["--synthesis.coeficients.tv", "1"], "--synthesis.coeficients.tv", "a known setting"),
     (["--teacher.checkpoint", "https://example.org/w.th"], "teacher.checkpoint", "a URL that ends in #sha256="),
-    (["--config", "no_such.yaml"], "--config", "a YAML file"),
+    (["--config", "no_such.yaml"], "--config", "a file that exists, or the name of one that comes with raydream"),
     (["--synthesis.method", "noise", "--synthesis.coefficients.classification", "0"], "synthesis.coefficients", "> 0"),
     (["--resume", "no_such_run"], "--resume", "the folder of a run"),
     (["--resume=", "--seed", "1"], "--resume", "the folder of a run"),
@@ -181,7 +180,7 @@ NETWORKS = [
     (
         ["--teacher.network", f"{__name__}:no_batch_norm", "--teacher.arguments", "{{}}"],
         "synthesis.method",
-        "batch normalisation",
+        "batch normalization",
     ),
     (["--buffer.error_bound", "10"], "buffer.error_bound", "wait for each other for ever"),
     (
@@ -371,7 +370,7 @@ def _fingerprint(folder: Path) -> dict[str, str]:
         ({"name": "files", "test": "/none.npz", "validation_of": "test"}, {}, "data.test", "nothing is there"),
         ({"name": "torchvision:MNIST", "folder": "/none"}, {}, "data.folder", "in which torchvision finds MNIST"),
         ({}, {"input_shape": (1, 9, 9)}, "data.name", "a data set of images (1, 9, 9), as teacher.input_shape says"),
-        ({}, {"classes": 7}, "data.name", "labelled by classes from 0 to 6, as teacher.classes says"),
+        ({}, {"classes": 7}, "data.name", "labeled by classes from 0 to 6, as teacher.classes says"),
     ],
 )
 def test_real_data_that_cannot_be_used_are_refused(data: dict, teacher: dict, field: str, says: str) -> None:

@@ -89,7 +89,7 @@ def test_a_run_leaves_what_it_says(pruned: Path) -> None:
     assert summary["filters_ratio"] <= 0.6 and summary["filters_ratio"] > 0.4
     assert summary["pruned_filters"] == filters_of(network.network)
     assert 0 < summary["flops_ratio"] < 1 and 0 < summary["parameters_ratio"] < 1 and summary["latency_ratio"] > 0
-    assert summary["pruned_accuracy"] == accuracy(network.network, network.normalisation, test.images, test.labels)
+    assert summary["pruned_accuracy"] == accuracy(network.network, network.normalization, test.images, test.labels)
     assert summary["images"] == 40 and summary["images_added"] == 40
     assert summary["distillation_steps"] == 2 * 2 + 4 * 2 + 2 * 4
     assert [pair["pruned"]["batch_size"] for pair in summary["latencies"]] == [1, 32]

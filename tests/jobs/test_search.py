@@ -248,7 +248,7 @@ def linear_network(input_channels: int = 1, classes: int = 10) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64 * input_channels, classes))
 
 
-def test_a_teacher_without_batch_normalisation_is_searched_by_what_it_has(tmp_path: Path) -> None:
+def test_a_teacher_without_batch_normalization_is_searched_by_what_it_has(tmp_path: Path) -> None:
     teacher = make_teacher(linear_network(), TeacherConfig(network="tests.jobs.test_search:linear_network"))
     (tmp_path / "trials").mkdir()
     arrays, place = to_arrays(teacher.network), folder_at(str(tmp_path))

@@ -36,7 +36,7 @@ def test_a_teacher_is_trained_on_files_and_measured_on_their_test_split(files: P
     assert (summary["train_images"], summary["test_images"], summary["data"]) == (897, 500, "files")
     weights = str(tmp_path / "run" / "teacher.safetensors")
     teacher, test = load_teacher(TeacherConfig(arguments={"width": 4}, checkpoint=weights)), load_digits().test
-    assert accuracy(teacher.network, teacher.normalisation, test.images, test.labels) == summary["teacher_accuracy"]
+    assert accuracy(teacher.network, teacher.normalization, test.images, test.labels) == summary["teacher_accuracy"]
     assert summary["teacher_accuracy"] > 0.5
 
 

@@ -102,7 +102,7 @@ def assert_examined(run_dir: Path, summary: dict[str, Any]) -> None:
     student = build_student(config.student, config.teacher)
     student.load_state_dict(weights_of(run_dir))
     teacher = load_teacher(replace(config.teacher, checkpoint=str(run_dir / "teacher.safetensors")))
-    told = [logits_of(network, teacher.normalisation, real.test.images) for network in (student, teacher.network)]
+    told = [logits_of(network, teacher.normalization, real.test.images) for network in (student, teacher.network)]
     expected = beside(told[0], told[1], real.test.labels)
     for name in ("agreement", "student_accuracy_by_class", "teacher_accuracy_by_class"):
         assert summary[name] == expected[name], name
@@ -266,7 +266,7 @@ BAD = [
     ([*DIGITS, "--images", "{tmp}/proxy.npz", "--data.name", "none"], "teacher.checkpoint", "the path of a checkpoint"),
     ([*DIGITS, "--images", "", "--share", "0.5"], "share", "1 where no images are named; make fewer (new_images)"),
     ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
-    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "jobs/distill.py trains"),
+    ([*DIGITS, "--images", "", "--synthesis.method", "adaptive"], "synthesis.method", "raydream distill trains"),
     ([*DIGITS, "--images", "", "--synthesis.targets.rule", "listed"], "synthesis.targets.classes", "given with"),
     (["--share", "0"], "share", "greater than 0"),
     (["--share", "1.5"], "share", "less than or equal to 1"),
@@ -281,7 +281,7 @@ BAD = [
     (
         ["--data.name", "files", "--data.test", "{tmp}/proxy.npz", "--data.validation_of", "test"],
         "data.test",
-        "labelled, by y [N]",
+        "labeled, by y [N]",
     ),
     (["--data.name", "torchvision:MNIST"], "data.folder", "the folder where"),
     (["--epochs", "0"], "epochs", "greater than or equal to 1"),
@@ -333,17 +333,17 @@ def test_values_at_the_boundary_are_taken(config: Path, tmp_path: Path) -> None:
 
 
 def test_real_data_of_another_shape_are_refused(images: Path, config: Path, tmp_path: Path) -> None:
-    colours = tmp_path / "colours"
-    shutil.copytree(images, colours)
-    shutil.rmtree(colours / "images")
-    ShardStore(colours / "images").write(some_batch(shape=(3, 8, 8)))
-    settings = yaml.safe_load((colours / "config.yaml").read_text())
+    colors = tmp_path / "colors"
+    shutil.copytree(images, colors)
+    shutil.rmtree(colors / "images")
+    ShardStore(colors / "images").write(some_batch(shape=(3, 8, 8)))
+    settings = yaml.safe_load((colors / "config.yaml").read_text())
     told = {"network": "cifar_resnet20", "arguments": {}, "input_shape": [3, 8, 8], "mean": [0.5] * 3, "std": [0.2] * 3}
     settings["teacher"] |= told
-    (colours / "config.yaml").write_text(yaml.safe_dump(settings))
+    (colors / "config.yaml").write_text(yaml.safe_dump(settings))
     network = build_network("cifar_resnet20", {}, 3, 10)
-    safetensors.torch.save_file(network.state_dict(), colours / "teacher.safetensors")
-    given = ["--images", str(colours), "--student.network", "cifar_resnet20", "--student.batch_size", "5"]
+    safetensors.torch.save_file(network.state_dict(), colors / "teacher.safetensors")
+    given = ["--images", str(colors), "--student.network", "cifar_resnet20", "--student.batch_size", "5"]
     with pytest.raises(InputError, match=r"data.name = 'digits'.*its images are"):
         check_transfer(parse(TransferConfig, "", [*given, "--run-dir", str(tmp_path / "run")]).config)
     check_transfer(

@@ -14,7 +14,7 @@ from raydream.losses.continual import (
     head_distance,
     local_classification,
     padded_divergence,
-    renormalised_divergence,
+    renormalized_divergence,
 )
 
 N, OLD, ALL = 6, 4, 7
@@ -54,7 +54,7 @@ def slow_padded() -> float:
     return mean([kl(softmax(old) + padding, softmax(new)) for old, new in rows(OLD_LOGITS, LOGITS)])
 
 
-def slow_renormalised() -> float:
+def slow_renormalized() -> float:
     def kept(row: list[float]) -> list[float]:
         probabilities = softmax(row)[:OLD]
         return [value / math.fsum(probabilities) for value in probabilities]
@@ -107,7 +107,7 @@ def slow_head() -> float:
 TERMS = {
     # the function of what learns, where it is evaluated, and the slow reference
     "padded": (lambda x: padded_divergence(OLD_LOGITS, x), LOGITS, slow_padded),
-    "renormalised": (lambda x: renormalised_divergence(OLD_LOGITS, x), LOGITS, slow_renormalised),
+    "renormalized": (lambda x: renormalized_divergence(OLD_LOGITS, x), LOGITS, slow_renormalized),
     "classification": (lambda x: classification(x, LABELS), LOGITS, slow_classification),
     "binary": (lambda x: binary_distillation(OLD_LOGITS, x, NEW_LABELS), LOGITS, slow_binary),
     "local": (lambda x: local_classification(x, NEW_LABELS, OLD), LOGITS, slow_local),
@@ -129,21 +129,21 @@ def test_gradients_are_right(name):
     assert torch.autograd.gradcheck(term, (at.clone().requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", ["padded", "renormalised", "classification", "local", "balanced", "balanced softmax"])
+@pytest.mark.parametrize("name", ["padded", "renormalized", "classification", "local", "balanced", "balanced softmax"])
 def test_a_constant_added_to_an_images_logits_changes_nothing(name):
     term, at, _ = TERMS[name]
     torch.testing.assert_close(term(at + 100 * values(5, N, 1)), term(at))
 
 
-@pytest.mark.parametrize("name", ["padded", "renormalised"])
+@pytest.mark.parametrize("name", ["padded", "renormalized"])
 def test_a_constant_added_to_the_old_logits_changes_nothing(name):
-    function = {"padded": padded_divergence, "renormalised": renormalised_divergence}[name]
+    function = {"padded": padded_divergence, "renormalized": renormalized_divergence}[name]
     torch.testing.assert_close(function(OLD_LOGITS + 100 * values(5, N, 1), LOGITS), function(OLD_LOGITS, LOGITS))
 
 
 def test_the_third_term_does_not_look_at_new_outputs_and_the_first_one_does():
     other = torch.cat([LOGITS[:, :OLD], values(6, N, ALL - OLD)], dim=1)
-    torch.testing.assert_close(renormalised_divergence(OLD_LOGITS, other), renormalised_divergence(OLD_LOGITS, LOGITS))
+    torch.testing.assert_close(renormalized_divergence(OLD_LOGITS, other), renormalized_divergence(OLD_LOGITS, LOGITS))
     assert abs(padded_divergence(OLD_LOGITS, other) - padded_divergence(OLD_LOGITS, LOGITS)) > 0.01
 
 

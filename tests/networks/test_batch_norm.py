@@ -186,7 +186,7 @@ def test_layers_are_listed_in_the_order_of_their_definition():
     assert names == ["1", "3.bn1", "3.bn2", "4.bn1", "4.bn2", "4.shortcut.1", "5.bn1", "5.bn2"]
 
 
-def test_layers_of_every_kind_count_and_other_normalisations_do_not():
+def test_layers_of_every_kind_count_and_other_normalizations_do_not():
     layers = [nn.BatchNorm1d(2), nn.BatchNorm2d(2), nn.BatchNorm3d(2), nn.SyncBatchNorm(2), FrozenBatchNorm2d(2)]
     others = [nn.GroupNorm(1, 2), nn.LayerNorm(2), nn.InstanceNorm2d(2), nn.Conv2d(2, 2, 1)]
     found = batch_norm_layers(nn.Sequential(*others, *layers))

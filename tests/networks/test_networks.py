@@ -46,7 +46,7 @@ def test_images_need_not_be_square(name, size):
     assert NETWORKS[name](input_channels=3)(torch.randn(2, 3, *size)).shape == (2, 10)
 
 
-def test_ten_classes_of_colour_images_are_what_the_networks_for_cifar_are_for():
+def test_ten_classes_of_color_images_are_what_the_networks_for_cifar_are_for():
     for name in [name for name in NETWORKS if name.startswith("cifar_")]:
         weights = list(NETWORKS[name]().parameters())
         assert (weights[0].shape[1], weights[-1].shape[0]) == (3, 10)

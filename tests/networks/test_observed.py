@@ -95,7 +95,7 @@ def test_layers_without_running_statistics_are_passed_over():
 
 def test_a_network_with_nothing_to_compare_with_is_refused():
     for network in (nn.Conv2d(1, 1, 3), nn.BatchNorm2d(2, track_running_stats=False)):
-        with pytest.raises(ValueError, match="batch normalisation"):
+        with pytest.raises(ValueError, match="batch normalization"):
             ObservedNetwork(network, statistics=True)
 
 
@@ -160,7 +160,7 @@ def test_all_who_ask_see_the_same_enter_the_last_layer(kind):
     network = Head(kind).eval()
     images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     teacher = make_teacher(network, TeacherConfig())
-    x, before = teacher.normalisation(images), last_layer(network, 10)
+    x, before = teacher.normalization(images), last_layer(network, 10)
     with torch.no_grad():
         expected = network.entering(x).flatten(1)
         observed, (logits, features) = ObservedNetwork(network, before=before)(x), WithFeatures(network, before)(x)

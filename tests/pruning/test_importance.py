@@ -20,11 +20,11 @@ SHAPE = (1, 8, 8)
 
 
 class Exact(nn.Module):
-    """The teacher's normalisation in float64."""
+    """The teacher's normalization in float64."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
-        self.mean, self.std = teacher.normalisation.mean.double(), teacher.normalisation.std.double()
+        self.mean, self.std = teacher.normalization.mean.double(), teacher.normalization.std.double()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return (images.double() / 255.0 - self.mean) / self.std
@@ -33,7 +33,7 @@ class Exact(nn.Module):
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
     teacher = tiny_teacher()
-    exact = dataclasses.replace(teacher, network=teacher.network.double(), normalisation=Exact(teacher))
+    exact = dataclasses.replace(teacher, network=teacher.network.double(), normalization=Exact(teacher))
     images = torch.randint(0, 256, (24, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return Evidence(exact, images.split(12), temperature=3.0, seed=5)
 
@@ -46,7 +46,7 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_each_gate(evidence):
     layers = dict(network.named_modules())
 
     drawn = generator(evidence.seed, "importance")
-    logits = [evidence.teacher.network(evidence.teacher.normalisation(images)) for images in evidence.batches]
+    logits = [evidence.teacher.network(evidence.teacher.normalization(images)) for images in evidence.batches]
     classes = [draw_classes(each, evidence.temperature, drawn) for each in logits]
 
     def loss(layer: str, channel: int, gate: float, batch: int) -> float:
@@ -54,7 +54,7 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_each_gate(evidence):
         with torch.no_grad():
             for values in (moved.get_submodule(layer).weight, moved.get_submodule(layer).bias):
                 values[channel] *= gate
-            likely = moved(evidence.teacher.normalisation(evidence.batches[batch])) / evidence.temperature
+            likely = moved(evidence.teacher.normalization(evidence.batches[batch])) / evidence.temperature
             return -float(likely.log_softmax(1)[torch.arange(len(likely)), classes[batch]].mean())
 
     for stream in streams:
@@ -114,7 +114,7 @@ def test_every_channel_of_every_kind_of_stream_gets_a_number(criterion, name, ev
     network, shape = network_of(name)
     network = network.float()
     streams = find_streams(network, shape)
-    teacher = dataclasses.replace(evidence.teacher, network=network, normalisation=lambda images: images.float() / 255)
+    teacher = dataclasses.replace(evidence.teacher, network=network, normalization=lambda images: images.float() / 255)
     images = torch.randint(0, 256, (4, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     smaller = remove(network, streams, some_removed(streams, share=0.1))
     streams = find_streams(smaller, shape)

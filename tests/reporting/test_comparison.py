@@ -42,7 +42,7 @@ def test_runs_that_do_not_differ_say_so(runs, tmp_path):  # noqa: F811
 
 @pytest.mark.long
 def test_images_of_several_shapes_have_a_grid_each(runs, tmp_path):  # noqa: F811
-    other = make_comparable(tmp_path / "colour", 0, 1.0, 0.5)
+    other = make_comparable(tmp_path / "color", 0, 1.0, 0.5)
     for shard in (other / "images").glob("*.parquet"):
         shard.unlink()
     ShardStore(other / "images").write(make_batch(0, shape=(3, 4, 6)))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from raydream.errors import ShardError
 from raydream.reporting import figures
+from raydream.reporting.thinning import MOST_POINTS
 from raydream.store.records import BatchId, ImageBatch, Provenance
 from raydream.store.shards import ShardStore
 from tests.tiny import local_run
@@ -114,6 +115,27 @@ def test_each_figure_draws_and_has_labelled_axes(draw: Any, width: float) -> Non
         assert axes.get_ylabel() or axes.get_xlabel()
 
 
+@pytest.fixture(scope="module")
+def long() -> pd.DataFrame:
+    """Metrics of a run of 250 rounds, whose student has more rows than a curve has points."""
+    metrics = make_metrics(rounds=250, generators=1, batches=3, terms=["tv", "feature"])
+    assert (metrics["name"] == "student/loss").sum() > MOST_POINTS
+    return metrics
+
+
+@pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
+def test_of_a_long_run_no_more_is_drawn_than_can_be_told_apart(draw: Any, long: pd.DataFrame) -> None:
+    figure = draw(long)
+    for axes in figure.axes:
+        assert len(axes.collections) <= 5 and len(axes.lines) <= figures.MOST_CURVES + 1
+        if draw is not figures.target_share_figure and axes.get_xlabel() != "round":  # dots, which are one picture
+            assert all(len(line.get_xdata()) <= MOST_POINTS for line in axes.lines)
+    if draw in (figures.timeline, figures.loss_curves, figures.distance_figure):
+        scale = figure.axes[-1]
+        assert scale.get_ylabel() == "round" and not len(scale.yaxis.get_minorticklocs())
+        assert scale.get_ylim() == (-0.5, 250.5)
+
+
 @pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
 def test_a_figure_without_its_rows_is_none(draw: Any) -> None:
     metrics = make_metrics()
@@ -136,17 +158,16 @@ def test_timeline_has_a_lane_for_the_driver_each_generator_and_the_student() -> 
     assert lanes == ["driver", *(f"generator-{index}" for index in range(11)), "student"]
 
 
-def test_timeline_bars_are_the_spans_in_the_colour_of_their_round() -> None:
+def test_timeline_bars_are_the_spans_in_the_color_of_their_round() -> None:
     metrics = make_metrics(rounds=2, generators=1, batches=1)
     figure = figures.timeline(metrics)
     assert figure is not None
     made = metrics[metrics["name"] == "span/make"]
-    bars = [bars for bars in figure.axes[0].collections if bars.get_paths()[0].get_extents().y0 == pytest.approx(0.64)]
-    starts = [bars.get_paths()[0].get_extents().x0 for bars in bars]
-    widths = [bars.get_paths()[0].get_extents().width for bars in bars]
-    assert starts == made["time_s"].tolist()
-    assert widths == made["duration_s"].tolist()
-    assert len({tuple(bars.get_facecolor()[0]) for bars in bars}) == 3
+    lanes = figure.axes[0].collections
+    bars = next(lane for lane in lanes if lane.get_paths()[0].get_extents().y0 == pytest.approx(0.64))
+    assert [path.get_extents().x0 for path in bars.get_paths()] == made["time_s"].tolist()
+    assert [path.get_extents().width for path in bars.get_paths()] == made["duration_s"].tolist()
+    assert len({tuple(color) for color in bars.get_facecolor()}) == 3
 
 
 def test_a_step_that_was_measured_again_after_a_resume_counts_once() -> None:
@@ -295,4 +316,4 @@ def test_rounds_can_be_told_apart_from_white() -> None:
     figure = figures.timeline(make_metrics(rounds=30))
     assert figure is not None
     for bars in figure.axes[0].collections:
-        assert min(to_rgba(bars.get_facecolor()[0])[:3]) < 0.8
+        assert all(min(to_rgba(color)[:3]) < 0.8 for color in bars.get_facecolor())

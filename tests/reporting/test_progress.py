@@ -8,7 +8,7 @@ from rich.console import Console
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import Counter, Display, Pace, State, result_table, time_text
+from raydream.reporting.progress import Counter, Display, DisplayState, Pace, result_table, time_text
 from raydream.runs.run_folder import begin
 from raydream.runs.summaries import Summary
 
@@ -78,7 +78,7 @@ def test_a_counter_of_nothing_tells_nothing():
 
 
 def test_making_or_learning_whichever_takes_longer():
-    display = Display(State(4, 100, 1000, 2), Console(file=io.StringIO()))
+    display = Display(DisplayState(4, 100, 1000, 2), Console(file=io.StringIO()))
     display.update(step=0, images=0)
     assert "left ?" in display.state.line()
     display.update(step=50, images=900)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from raydream.applications.continual.course import load_groups
-from raydream.config import DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
+from raydream.config import METHODS, DistillConfig, PruneConfig, ReproduceConfig, TransferConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data import load_data
 from raydream.data.digits import load_digits
@@ -18,12 +18,12 @@ from raydream.jobs.checks.reproduce import bases_of, check_table
 from raydream.jobs.reproduce import library_of
 from raydream.networks.digits import digits_network
 from raydream.reproduction.cells import Filled, Given, _best, run_cell
-from raydream.reproduction.estimate import Work, estimated, work_of_cell, work_of_set
+from raydream.reproduction.estimate import PlannedWork, estimated, work_of_cell, work_of_set
 from raydream.reproduction.paper import paper_figures
-from raydream.reproduction.results import Results, as_frame, in_summary, rows_of, shown, shown_table
+from raydream.reproduction.results import CellResults, as_frame, in_summary, rows_of, shown, shown_table
 from raydream.reproduction.scales import SCALES, defaults_for, settings_of
 from raydream.reproduction.sets import REAL, content_of, key_of, make_set, making
-from raydream.reproduction.tables import Cell, cells_of
+from raydream.reproduction.tables import MADE, Cell, cells_of
 from raydream.runs import run_folder
 from raydream.search.space import merged
 from raydream.store.folders import LocalFolder
@@ -88,9 +88,9 @@ def test_the_settings_of_digits_are_those_of_the_configurations(name: str) -> No
 
 def test_grids_have_a_cell_for_each_row_column_and_seed() -> None:
     assert [str(cell) for cell in cells_of(tiny(1))][:2] == ["noise (seed 0)", "deepdream (seed 0)"]
-    assert len(cells_of(tiny(1))) == 7 * 2
+    assert len(cells_of(tiny(1))) == len(METHODS) * 2
     pruned = cells_of(tiny(4, seeds=1, sources={"faces": "faces.parquet"}))
-    assert len(pruned) == 7 * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
+    assert len(pruned) == (len(MADE) + 3) * 2 and {cell.column for cell in pruned} == {"−50% filters", "−20% filters"}
     assert {cell.images for cell in pruned if cell.row == "faces"} == {"faces.parquet"}
     assert {cell.images for cell in pruned if cell.row == REAL} == {REAL}
     none = next(cell for cell in pruned if cell.row == "no_finetune")
@@ -131,7 +131,7 @@ def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
     assert len({cell.key(teacher, [], "data"), *keys}) == 7
 
 
-def test_a_normalisation_decides_what_images_and_figures_are() -> None:
+def test_a_normalization_decides_what_images_and_figures_are() -> None:
     # A fingerprint of weights knows nothing of it.
     teacher, config = tiny_teacher(), tiny(6, rows=["deep_inversion"])
     other = replace(config, teacher=replace(config.teacher, mean=(0.0,)))
@@ -230,7 +230,7 @@ def test_each_table_is_filled(table: int, rows: list[str], tmp_path: Path) -> No
     config = tiny(table, seeds=1, rows=rows, ratios=[0.5])
     cells, shared = cells_of(config), given(config, tmp_path)
     filled = [(cell, run_cell(cell, shared)) for cell in cells]
-    results = Results(LocalFolder(tmp_path / "cells"))
+    results = CellResults(LocalFolder(tmp_path / "cells"))
     for cell, each in filled:
         assert all(np.isfinite(value) for value in each.figures.values()), (str(cell), each.figures)
         results.write("key", cell, each)
@@ -277,7 +277,7 @@ def test_a_set_is_made_once_and_again_where_it_is_damaged(tmp_path: Path) -> Non
 
 
 def test_what_is_kept_damaged_is_no_result(tmp_path: Path) -> None:
-    results = Results(LocalFolder(tmp_path))
+    results = CellResults(LocalFolder(tmp_path))
     assert results.read("none") is None
     (tmp_path / "half.json").write_text('{"figures": {"student_accuracy": 0.')
     (tmp_path / "other.json").write_text('{"figures": {}}')
@@ -323,8 +323,8 @@ def test_the_papers_figures_stand_in_our_rows() -> None:
 def test_an_estimate_counts_what_the_grid_does() -> None:
     config = tiny(1, seeds=2, rows=["noise", "adaptive"])
     # Two batches and a round of one, 20 images each; 50 steps a round and 4 final ones.
-    assert work_of_cell(cells_of(config)[0], config) == Work(60, 3, 12, 54)
-    assert estimated(config, cells_of(config)).work == Work(240, 12, 48, 216)
+    assert work_of_cell(cells_of(config)[0], config) == PlannedWork(60, 3, 12, 54)
+    assert estimated(config, cells_of(config)).work == PlannedWork(240, 12, 48, 216)
     pruned = tiny(4, seeds=1, rows=["no_finetune", "deep_inversion"], ratios=[0.5, 0.2])
     estimate = estimated(pruned, cells_of(pruned))
     # One set of 40 images for four cells; two of them learn for 1 and 2 epochs of two steps each.
@@ -336,12 +336,10 @@ def test_an_estimate_counts_what_the_grid_does() -> None:
     assert any("CPU-hours" in line for line in estimate.lines())
 
 
-def test_settings_are_found_by_what_is_asked_for(tmp_path: Path) -> None:
-    assert defaults_for(["--table", "7"])["teacher"]["classes"] == 7
-    assert defaults_for(["--table=1", "--scale", "cifar"])["teacher"]["network"] == "cifar_resnet20"
-    for nothing in ([], ["--table", "8"], ["--table", "1", "--scale", "huge"], ["--table"]):
+def test_settings_are_found_by_what_is_asked_for() -> None:
+    assert defaults_for({"table": 7})["teacher"]["classes"] == 7
+    assert defaults_for({"table": 1, "scale": "cifar"})["teacher"]["network"] == "cifar_resnet20"
+    assert defaults_for({"table": 4, "scale": "paper"})["new_images"] == 164976
+    for nothing in ({}, {"table": 8}, {"table": 1, "scale": "huge"}, {"table": [1]}, {"scale": {}}):
         assert defaults_for(nothing) == {}
-    path = tmp_path / "mine.yaml"
-    path.write_text("table: 4\nscale: paper\n")
-    assert defaults_for(["--config", str(path)])["new_images"] == 164976
     assert as_dict(tiny(4))["pruning"]["steps"] == 2

@@ -12,6 +12,7 @@ from raydream.config import (
     DistillConfig,
     EvaluateConfig,
     PruneConfig,
+    QuantizeConfig,
     ReproduceConfig,
     SearchConfig,
     SynthesizeConfig,
@@ -29,6 +30,7 @@ CONFIGS = {
     "distill": DistillConfig(),
     "evaluate": EvaluateConfig(images="runs/first"),
     "prune": PruneConfig(teacher=TEACHER),
+    "quantize": QuantizeConfig(teacher=TEACHER),
     "reproduce": ReproduceConfig(table=1),
     "search": SearchConfig(space={"search": {}}),
     "synthesize": SynthesizeConfig(),
@@ -37,7 +39,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("job", CONFIGS)
+@pytest.mark.parametrize("job", sorted(CONFIGS.keys() - {"quantize"}))  # which version 0.1 did not have
 def test_settings_tell_the_job_of_a_run_of_version_0_1(job):
     assert job_of(as_dict(CONFIGS[job])) == job
 
@@ -50,7 +52,7 @@ def test_a_run_says_its_job():
 def test_every_job_has_a_summary_and_its_settings():
     root = Path(raydream.__file__).parent / "jobs"
     jobs = {path.stem for path in root.glob("*.py") if "\nJOB = Job(" in path.read_text(encoding="utf-8")}
-    assert jobs == SUMMARIES.keys() == CONFIGS.keys()
+    assert jobs == SUMMARIES.keys() == CONFIGS.keys() | {"quantize"}, "of which version 0.1 had no runs"
 
 
 def test_other_settings_are_of_no_job():

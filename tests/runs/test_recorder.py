@@ -10,9 +10,10 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from raydream.errors import InputError
-from raydream.reporting.progress import Display, State
+from raydream.reporting.progress import Display, DisplayState
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, Place, Recorder, overlap_share, union_length
+from raydream.runs.metrics_table import COLUMNS
+from raydream.runs.recorder import Place, Recorder, overlap_share, union_length
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,9 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):
-    display = Display(State(rounds=4, steps=100, all_images=640, all_generators=2), Console(force_terminal=False))
+    display = Display(
+        DisplayState(rounds=4, steps=100, all_images=640, all_generators=2), Console(force_terminal=False)
+    )
     with display:
         display.update(round=2, step=50, images=320, accuracy={"test": 0.9})
         display.round_ended()
@@ -63,7 +66,7 @@ def test_without_a_terminal_a_round_is_one_plain_line(capsys):
 
 def test_in_a_terminal_all_of_it_is_shown():
     console = Console(force_terminal=True, record=True, width=120)
-    with Display(State(rounds=4, steps=100, all_images=640, all_generators=2), console) as display:
+    with Display(DisplayState(rounds=4, steps=100, all_images=640, all_generators=2), console) as display:
         display.update(round=2, images=320, images_per_s=7.5, generators=1, stage="making images and learning")
     shown = console.export_text()
     assert "2 of 4" in shown and "320 of 640" in shown and "7.5/s" in shown and "1 of 2 generators" in shown
@@ -106,7 +109,7 @@ def test_a_run_killed_in_its_beginning_is_begun_again(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda whole: b"", lambda whole: whole[:-40], lambda whole: whole[:20] + b"xxx" + whole[23:]]
 )
-def test_damaged_metrics_are_set_aside_and_told(tmp_path, damage):
+def test_damaged_metrics_are_quarantined_and_reported(tmp_path, damage):
     metrics = tmp_path / "metrics.parquet"
     first = Recorder(metrics, tmp_path / "events", 0.0)
     first.point(1.0, "student", "loss", 0.5, step=1)

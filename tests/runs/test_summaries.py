@@ -37,6 +37,8 @@ FIGURES = [
     ("transfer", {"student_accuracy": 1.0}, "student accuracy 100.0 %"),
     ("prune", {"pruned_accuracy": 0.25}, "pruned accuracy 25.0 %"),
     ("prune", {"parameters_ratio": 0.5}, "parameters ratio 50.0 %"),
+    ("quantize", {"student_accuracy": 0.75}, "student accuracy 75.0 %"),
+    ("quantize", {"size_ratio": 0.25}, "size ratio 25.0 %"),
     (
         "extend",
         {"methods": {"abd": {"accuracy_all": 0.5}, "lwf_mc": {"accuracy_all": 0.75}}},

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydream.runtime.checkpoints import read_checkpoint, set_damaged_checkpoints_aside, steps_saved, write_checkpoint
+from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, read_checkpoint, steps_saved, write_checkpoint
 from raydream.store.folders import folder_at
 
 
@@ -20,19 +20,19 @@ class Hostile:
 
 def test_the_newest_checkpoint_is_found_and_older_ones_go_but_for_one(tmp_path: Path) -> None:
     storage = folder_at(tmp_path / "checkpoints")
-    assert steps_saved(storage) == 0 and set_damaged_checkpoints_aside(storage) is None
+    assert steps_saved(storage) == 0 and quarantine_damaged_checkpoints(storage) is None
     for step in (20, 100, 123456789):
         write_checkpoint(storage, step, {"weights": torch.full((2,), step)})
     assert steps_saved(storage) == 123456789 and len(storage.names()) == 2
     for step in (100, 123456789):
         assert read_checkpoint(storage, step)["weights"].tolist() == [step] * 2
-    assert set_damaged_checkpoints_aside(storage) is None
+    assert quarantine_damaged_checkpoints(storage) is None
 
 
 @pytest.mark.parametrize("name", ["student-100.pt", "student-00000100.pt.aside", ".student-00000100.pt.1a.aside", "x"])
 def test_other_files_are_no_checkpoints(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"")
-    assert steps_saved(folder_at(tmp_path)) == 0 and set_damaged_checkpoints_aside(folder_at(tmp_path)) is None
+    assert steps_saved(folder_at(tmp_path)) == 0 and quarantine_damaged_checkpoints(folder_at(tmp_path)) is None
 
 
 def test_all_checkpoints_are_set_aside_where_one_is_damaged(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_all_checkpoints_are_set_aside_where_one_is_damaged(tmp_path: Path) -> N
         write_checkpoint(storage, step, {"weights": torch.zeros(1000)})
     (old,) = (tmp_path / "checkpoints").glob("*100.pt")
     old.write_bytes(old.read_bytes()[:500])
-    assert "a checkpoint of the student is damaged" in str(set_damaged_checkpoints_aside(storage))
+    assert "a checkpoint of the student is damaged" in str(quarantine_damaged_checkpoints(storage))
     assert steps_saved(storage) == 0
     (kept,) = tmp_path.iterdir()
     assert len(list(kept.iterdir())) == 2
@@ -50,7 +50,7 @@ def test_all_checkpoints_are_set_aside_where_one_is_damaged(tmp_path: Path) -> N
 def test_a_pickle_in_a_students_checkpoint_is_set_aside_and_not_executed(tmp_path: Path) -> None:
     storage, touched = tmp_path / "checkpoints", tmp_path / "touched"
     write_checkpoint(folder_at(storage), 1, {"student": Hostile(touched)})
-    assert "damaged" in str(set_damaged_checkpoints_aside(folder_at(storage)))
+    assert "damaged" in str(quarantine_damaged_checkpoints(folder_at(storage)))
     assert not storage.exists() and not touched.exists()
     (aside,) = (path for path in tmp_path.iterdir() if path != touched)
     (file,) = aside.iterdir()

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from raydream.device_check.runner import run_steps
-from raydream.device_check.steps import STEPS, Step
+from raydream.device_check.steps import STEPS, CheckStep
 
 OF_RAY = [step for step in STEPS if "ray" in step.needs]
-FACTS = Step("facts", "what there is", "tests.device_check.fakes:facts", 30)
+FACTS = CheckStep("facts", "what there is", "tests.device_check.fakes:facts", 30)
 
 
 @pytest.mark.long
 def test_a_train_worker_and_two_generators_do_their_work(tmp_path: Path, own_ray: None) -> None:
-    steps = [Step(step.name, step.does, step.target, 600) for step in OF_RAY]
+    steps = [CheckStep(step.name, step.does, step.target, 600) for step in OF_RAY]
     results = run_steps([FACTS, *steps], "cpu", tmp_path / "check.json", 1200, print)
     student, generators = (results[name] for name in ("ray_student", "ray_generators"))
     assert student["ok"], student["error"]

@@ -8,7 +8,7 @@ import yaml
 
 from raydream.errors import DiskFullError
 from raydream.store import atomic as storage
-from raydream.store.atomic import ASIDE, WAITS_S, patiently, remove_leftovers, write_aside, write_json
+from raydream.store.atomic import TEMPORARY, WAITS_S, remove_leftovers, retry_transient, write_atomically, write_json
 from raydream.store.shards import ShardStore
 from raydream.store.yaml_files import write_yaml
 from tests.tiny import some_batch
@@ -19,7 +19,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_written_file_is_there_and_nothing_else(tmp_path):
-    write_aside(tmp_path / "a.txt", lambda aside: aside.write_text("new"))
+    write_atomically(tmp_path / "a.txt", lambda temporary: temporary.write_text("new"))
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
 
 
@@ -31,13 +31,13 @@ def test_content_is_flushed_to_the_disk_before_the_file_has_its_name_and_the_nam
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
-    write_aside(path, lambda aside: aside.write_text("new"))
-    assert flushed == [(ASIDE, False), ("", True)]
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert flushed == [(TEMPORARY, False), ("", True)]
 
 
 def test_writing_again_replaces_the_file(tmp_path):
     for text in ("old, and longer", "new"):
-        write_aside(tmp_path / "a.txt", lambda aside, text=text: aside.write_text(text))
+        write_atomically(tmp_path / "a.txt", lambda temporary, text=text: temporary.write_text(text))
     assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "new"
 
 
@@ -53,10 +53,12 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
             seen.append((path.read_text(), aside.parent, aside.name))
             file.write("w")
 
-    write_aside(path, write)
+    write_atomically(path, write)
     ((text, parent, name),) = seen
     assert text == "old" and path.read_text() == "new"
-    assert parent == tmp_path and name.startswith(".") and name.endswith(ASIDE)  # one disk; no reader's glob finds it
+    assert (
+        parent == tmp_path and name.startswith(".") and name.endswith(TEMPORARY)
+    )  # one disk; no reader's glob finds it
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), ValueError("bad")])
@@ -71,7 +73,7 @@ def test_a_write_that_fails_midway_leaves_all_as_it_was(tmp_path, error, old):
         raise error
 
     with pytest.raises(type(error)):
-        write_aside(path, write)
+        write_atomically(path, write)
     assert names(tmp_path) == ([] if old is None else ["a.txt"])
     assert old is None or path.read_text() == old
 
@@ -81,13 +83,13 @@ def test_a_write_that_fails_before_it_begins_leaves_nothing(tmp_path):
         raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        write_aside(tmp_path / "a.txt", write)
+        write_atomically(tmp_path / "a.txt", write)
     assert names(tmp_path) == []
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(OSError):
-        write_aside(tmp_path / "gone" / "a.txt", lambda aside: aside.write_text("x"))
+        write_atomically(tmp_path / "gone" / "a.txt", lambda temporary: temporary.write_text("x"))
 
 
 def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
@@ -95,10 +97,10 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
 
     def outer(aside: Path) -> None:
         aside.write_text("outer")
-        write_aside(path, lambda other: other.write_text("inner"))
+        write_atomically(path, lambda other: other.write_text("inner"))
         assert aside.read_text() == "outer"
 
-    write_aside(path, outer)
+    write_atomically(path, outer)
     assert names(tmp_path) == ["a.txt"] and path.read_text() == "outer"
 
 
@@ -120,8 +122,8 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "inner").mkdir()
-    leftovers = [tmp_path / f".a.parquet.12345678{ASIDE}", tmp_path / "inner" / f".b{ASIDE}"]
-    kept = [tmp_path / "a.parquet", tmp_path / ".hidden", tmp_path / f"no-dot{ASIDE}", tmp_path / "inner" / "b"]
+    leftovers = [tmp_path / f".a.parquet.12345678{TEMPORARY}", tmp_path / "inner" / f".b{TEMPORARY}"]
+    kept = [tmp_path / "a.parquet", tmp_path / ".hidden", tmp_path / f"no-dot{TEMPORARY}", tmp_path / "inner" / "b"]
     for path in leftovers + kept:
         path.write_text("x")
     remove_leftovers(tmp_path)
@@ -129,9 +131,9 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
 
 
 def test_a_folder_that_a_killed_writer_left_behind_is_deleted_with_all_in_it(tmp_path):
-    leftover = tmp_path / f".png{ASIDE}" / "0003"
+    leftover = tmp_path / f".png{TEMPORARY}" / "0003"
     leftover.mkdir(parents=True)
-    (leftover / f".x{ASIDE}").touch()
+    (leftover / f".x{TEMPORARY}").touch()
     (tmp_path / "kept").touch()
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -162,14 +164,14 @@ def no_waiting(monkeypatch):
 @pytest.mark.parametrize("times", [0, 1, len(WAITS_S)])
 def test_what_fails_now_and_then_is_tried_again_ever_later(no_waiting, times, number):
     action = Failing(times, number)
-    assert patiently(action) == "done" and action.calls == times + 1
+    assert retry_transient(action) == "done" and action.calls == times + 1
     assert no_waiting == list(WAITS_S[:times]) == sorted(no_waiting)
 
 
 def test_what_keeps_failing_is_an_error(no_waiting):
     action = Failing(100, errno.EIO)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        patiently(action)
+        retry_transient(action)
     assert action.calls == len(WAITS_S) + 1
 
 
@@ -177,14 +179,14 @@ def test_what_keeps_failing_is_an_error(no_waiting):
 def test_what_waiting_does_not_mend_is_an_error_at_once(no_waiting, number):
     action = Failing(1, number)
     with pytest.raises(OSError, match=os.strerror(number)):
-        patiently(action)
+        retry_transient(action)
     assert action.calls == 1 and no_waiting == []
 
 
 def test_a_full_disk_is_said_so_and_leaves_what_was_there(small_disk):
     write_json(small_disk / "a.json", 1)
     with pytest.raises(DiskFullError, match=r"no space is left for .*/b: make some"):
-        write_aside(small_disk / "b", lambda aside: aside.write_bytes(bytes(300_000)))
+        write_atomically(small_disk / "b", lambda temporary: temporary.write_bytes(bytes(300_000)))
     store = ShardStore(small_disk / "images")
     with pytest.raises(DiskFullError, match=r"r0001-b0002\.parquet"):
         store.write(some_batch(count=200, shape=(3, 32, 32)))

@@ -79,7 +79,7 @@ def test_states_lie_beside_the_shards_and_are_none(tmp_path):
     filled(tmp_path)
     store = ShardStore(tmp_path)
     store.write(some_batch("r0000-b0000"))
-    assert store.committed() == [BatchId(0, 0)] and store.set_aside_damaged() == []
+    assert store.committed() == [BatchId(0, 0)] and store.quarantine_damaged() == []
 
 
 @pytest.mark.parametrize(("chains", "all_kept", "kept"), [(1, False, 2), (2, False, 4), (1, True, 6)])

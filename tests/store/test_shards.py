@@ -206,7 +206,7 @@ def test_a_renamed_shard_is_refused(store, shard):
 def test_a_damaged_shard_can_be_written_anew_once_it_is_set_aside(store, shard):
     shard.write_bytes(shard.read_bytes()[:100])
     assert not store.write(some_batch())
-    store.set_aside_damaged()
+    store.quarantine_damaged()
     assert store.write(some_batch())
     assert_same(store.read(BatchId(1, 2)), some_batch())
 
@@ -275,12 +275,12 @@ def test_damaged_shards_are_set_aside_where_no_reader_looks(store, shard):
     store.write(replace_batch(BatchId(1, 4)))
     shard.write_bytes(shard.read_bytes()[:-20])
     shard_path(store, BatchId(1, 4)).write_bytes(b"")
-    damaged = store.set_aside_damaged()
+    damaged = store.quarantine_damaged()
     assert [error.args[0].split("/")[-1][:13] for error in damaged] == ["r0001-b0002.p", "r0001-b0004.p"]
     assert store.committed() == [BatchId(1, 3)]
     assert len(pd.read_parquet(shard.parent)) == 5
     assert len(list(shard.parent.glob("_damaged-*-r0001-b000[24].parquet"))) == 2
-    assert store.set_aside_damaged() == []
+    assert store.quarantine_damaged() == []
 
 
 def replace_batch(batch: BatchId) -> ImageBatch:

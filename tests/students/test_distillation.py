@@ -99,7 +99,7 @@ def test_teacher_and_student_see_the_very_same_view_which_is_not_the_image():
         0,
     ).step(images, 0)
     assert torch.equal(seen["teacher"], seen["student"])
-    assert not torch.equal(seen["teacher"], teacher.normalisation(images))
+    assert not torch.equal(seen["teacher"], teacher.normalization(images))
 
 
 def test_black_moves_in_at_the_edges():
@@ -133,6 +133,20 @@ def test_the_teacher_stays_as_it_was_and_the_student_trains():
     assert not any(module.training for module in teacher.network.modules())
     assert all(p.grad is None for p in teacher.network.parameters())
     assert student.training and not torch.equal(student[1].running_mean, remembered)
+
+
+def test_statistics_freeze_at_a_step_and_weights_go_on_learning():
+    student, teacher, images = tiny_network(1), tiny_teacher(), some_images(side=8)
+    distiller = Distiller(teacher, student, StudentConfig(precision="fp32"), 10, run_seed=0)
+    distiller.frozen_from = 2
+    moved = []
+    for step in range(4):
+        before = copy.deepcopy(student.state_dict())
+        distiller.step(images, step)
+        moved.append({name for name, value in student.state_dict().items() if not torch.equal(value, before[name])})
+    statistics = [{name for name in names if "running" in name or name.endswith("tracked")} for names in moved]
+    assert statistics[0] and statistics[0] == statistics[1] and not statistics[2] and not statistics[3]
+    assert all(any(name.endswith("weight") for name in names) for names in moved)
 
 
 def test_the_cosine_goes_from_the_rate_to_zero_over_all_steps():

@@ -33,7 +33,7 @@ def made_here() -> dict[str, np.ndarray]:
     for step in range(5):
         distiller.step(images, step)
     with torch.no_grad():
-        made["student"] = freeze(distiller.learned)(teacher.normalisation(images)).numpy()
+        made["student"] = freeze(distiller.learned)(teacher.normalization(images)).numpy()
     return made
 
 

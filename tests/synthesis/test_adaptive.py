@@ -25,7 +25,7 @@ def disagreement(made: Synthesis, student: nn.Module) -> float:
 
     p = probabilities(teacher.logits(made.images))
     with torch.no_grad():
-        q = probabilities(student(teacher.normalisation(made.images)))
+        q = probabilities(student(teacher.normalization(made.images)))
     m = (p + q) / 2
     return 1 - float((0.5 * p * (p / m).log() + 0.5 * q * (q / m).log()).sum(1).mean())
 

@@ -74,7 +74,7 @@ def test_the_record_says_where_the_batch_came_from():
     assert len(record.distances) == 8
 
 
-def test_logits_are_those_of_the_quantised_images():
+def test_logits_are_those_of_the_quantized_images():
     made, teacher = make(BatchId(0, 0)), tiny_teacher()
     with torch.no_grad():
         pixels = (torch.from_numpy(made.images).float() / 255 - 0.3) / 0.35

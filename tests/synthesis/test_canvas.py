@@ -132,5 +132,5 @@ def test_settings_mean_what_they_mean_in_the_published_loop(method: str, sizes: 
     teacher: Teacher = replace(plain, network=Watched(network, seen).eval())
     SYNTHESIZERS[method](teacher, config).synthesize(Request(tiny_targets(), 5, student))
     expected = published(network, student if method == "adaptive" else None, config, sizes, 5)
-    difference = (seen[0] - expected) * plain.normalisation.std
+    difference = (seen[0] - expected) * plain.normalization.std
     assert float(difference.abs().max()) < 1e-4, "of pixels in [0, 1]"

@@ -24,7 +24,7 @@ def test_images_have_the_teachers_shape_and_the_range_of_real_ones(shape):
     with torch.no_grad():
         images = fresh_network(CONFIG, teacher, 0)(20.0 * torch.randn(2, 5))
     assert images.shape == (2, *shape)
-    low, high = teacher.normalisation.canvas().valid_range()
+    low, high = teacher.normalization.canvas().valid_range()
     assert bool((images >= low - 1e-6).all()) and bool((images <= high + 1e-6).all())
 
 

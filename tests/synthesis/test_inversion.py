@@ -71,7 +71,7 @@ def synthesize(method: str, seed: int = 0, teacher: Teacher | None = None, **cha
 def first_pixels(teacher: Teacher, seed: int) -> Tensor:
     """The images of no update at all."""
     noise = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
-    return teacher.normalisation.canvas().quantise(noise)
+    return teacher.normalization.canvas().quantize(noise)
 
 
 def class_loss(teacher: Teacher, images: Tensor) -> float:
@@ -98,11 +98,11 @@ def statistics_by_hand(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def feature_total(teacher: Teacher, images: Tensor) -> float:
     with torch.no_grad():
-        return statistics_by_hand(teacher.network, teacher.normalisation(images))[1].item()
+        return statistics_by_hand(teacher.network, teacher.normalization(images))[1].item()
 
 
-def colour_teacher() -> Teacher:
-    """Three channels of different normalisation, 8 x 6 pixels."""
+def color_teacher() -> Teacher:
+    """Three channels of different normalization, 8 x 6 pixels."""
     torch.manual_seed(0)
     network = digits_network(input_channels=3, width=8)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def slow_deep_inversion(teacher: Teacher, config: SynthesisConfig, seed: int) ->
     x = torch.randn(8, *teacher.config.input_shape, generator=random)
     first, second = torch.zeros_like(x), torch.zeros_like(x)
     beta1, beta2 = config.betas
-    mean, std = teacher.normalisation.mean, teacher.normalisation.std
+    mean, std = teacher.normalization.mean, teacher.normalization.std
     for update in range(1, config.iterations + 1):
         x.requires_grad_()
         seen = x
@@ -242,7 +242,7 @@ def test_clipping_keeps_pixels_in_the_range_of_real_ones(clip):
     teacher, ranges = tiny_teacher(), []
     watched = replace(teacher, network=Watched(teacher.network, ranges.append).eval())
     synthesize("noise", teacher=watched, learning_rate=1.0, clip=clip, iterations=10)
-    low, high = (bound.item() for bound in teacher.normalisation.valid_range())
+    low, high = (bound.item() for bound in teacher.normalization.valid_range())
     first, *later = ranges[-10:]
     assert first[0] < low  # the first pixels are N(0, 1), whatever the range
     inside = all(low <= least and most <= high for least, most in later)
@@ -251,7 +251,7 @@ def test_clipping_keeps_pixels_in_the_range_of_real_ones(clip):
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("jitter", [0, 1, 3])
-@pytest.mark.parametrize("build", [tiny_teacher, colour_teacher])
+@pytest.mark.parametrize("build", [tiny_teacher, color_teacher])
 def test_the_loop_is_the_algorithm_as_one_reads_it(build, jitter, flip):
     teacher, weights = build(), {"tv": 0.01, "l2": 0.003, "feature": 0.7, "competition": 0.0}
     settings = {"iterations": 12, "jitter": jitter, "flip": flip, "betas": (0.8, 0.95), "coefficients": weights}
@@ -277,7 +277,7 @@ def test_a_single_update_is_adams_first_step(decay):
     teacher = tiny_teacher()
     start = torch.full((8, 1, 8, 8), 128, dtype=torch.uint8)
     made = synthesize("noise", teacher=teacher, start=start, iterations=1, learning_rate=0.2, decay=decay, jitter=0)
-    x = teacher.normalisation(start).requires_grad_()
+    x = teacher.normalization(start).requires_grad_()
     loss = nn.functional.cross_entropy(teacher.network(x), tiny_targets())
     (gradient,) = torch.autograd.grad(loss, x)
     moved = (gradient.abs() > 1e-4).numpy()  # smaller ones are damped by Adam's epsilon

@@ -68,7 +68,7 @@ def test_what_is_learned_lowers_the_losses_of_the_next_batches(method):
 
 def test_dafl_is_the_algorithm_as_one_reads_it():
     teacher, config = tiny_teacher(), config_of("dafl", jitter=0)
-    canvas, from_canvas = teacher.normalisation.canvas(), teacher.normalisation.from_canvas()
+    canvas, from_canvas = teacher.normalization.canvas(), teacher.normalization.from_canvas()
     synthesizer = SYNTHESIZERS["dafl"](teacher, config)
     network = fresh_network(config.generator, teacher, derive_seed(3, "generator network"))
     optimizer, head = torch.optim.Adam(network.parameters(), 0.01), teacher.network[-1]
@@ -84,7 +84,7 @@ def test_dafl_is_the_algorithm_as_one_reads_it():
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            expected = canvas.quantise(network(torch.randn(8, 6, generator=random)))
+            expected = canvas.quantize(network(torch.randn(8, 6, generator=random)))
         assert int((made.images.int() - expected.int()).abs().max()) <= 1
         assert torch.equal(made.targets, teacher.logits(made.images).argmax(1))
 
@@ -119,7 +119,7 @@ def smoothed_by_hand(
 def test_fast_is_the_algorithm_as_one_reads_it(with_student, momentum):
     teacher = tiny_teacher()
     config = config_of("fast", flip=True, generator={**GENERATOR, "statistics_momentum": momentum})
-    canvas, from_canvas = teacher.normalisation.canvas(), teacher.normalisation.from_canvas()
+    canvas, from_canvas = teacher.normalization.canvas(), teacher.normalization.from_canvas()
     synthesizer, student = SYNTHESIZERS["fast"](teacher, config), tiny_student() if with_student else None
     meta = fresh_network(config.generator, teacher, derive_seed(3, "generator network")).state_dict()
     average: Average = []
@@ -144,7 +144,7 @@ def test_fast_is_the_algorithm_as_one_reads_it(with_student, momentum):
             for optimizer in optimizers:
                 optimizer.step()
         with torch.no_grad():
-            expected = canvas.quantise(network(codes))
+            expected = canvas.quantize(network(codes))
         assert int((made.images.int() - expected.int()).abs().max()) <= 1 and made.targets is None
         assert ("masked_kl" in made.losses) == with_student
         learned = synthesizer.state_dict()

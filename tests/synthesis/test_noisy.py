@@ -37,8 +37,7 @@ def by_hand(
 ) -> tuple[Tensor, Average]:
     """One batch of targets 0 to 7 and 0 to 2, written out: its images on the canvas, and the statistics at its end."""
     teacher = tiny_teacher()
-    to_network, low = teacher.normalisation.canvas().valid_range(), None
-    low, from_canvas = to_network[0], teacher.normalisation.from_canvas()
+    low, from_canvas = teacher.normalization.canvas().valid_range()[0], teacher.normalization.from_canvas()
     targets = torch.tensor([*range(8), 0, 1, 2])
     maps = torch.randn(2 * 6, embeddings.shape[1], generator=random)
     weights = [maps[:6].clone().requires_grad_(), maps[6:].clone().requires_grad_()]
@@ -68,14 +67,14 @@ def test_it_is_the_algorithm_as_one_reads_it(with_student):
     config = config_of(flip=True, coefficients={"classification": 0.5})
     rows = teacher.network[-1].weight.detach()
     embeddings = (rows - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-5).sqrt()
-    targets, canvas = torch.tensor([*range(8), 0, 1, 2]), teacher.normalisation.canvas()
+    targets, canvas = torch.tensor([*range(8), 0, 1, 2]), teacher.normalization.canvas()
     synthesizer, average = SYNTHESIZERS["noisy"](teacher, config), []
     network = fresh_network(config.generator, teacher, derive_seed(3, "generator network"))
     for seed in (3, 4):
         made = synthesizer.synthesize(Request(targets, seed, student))
         random = torch.Generator().manual_seed(seed)
         expected, average = by_hand(network, student, embeddings, average, random, config)
-        assert float(((made.images.int() - canvas.quantise(expected).int()).abs() <= 1).double().mean()) > 0.98
+        assert float(((made.images.int() - canvas.quantize(expected).int()).abs() <= 1).double().mean()) > 0.98
         assert made.targets is None and ("masked_kl" in made.losses) == with_student
         learned = synthesizer.state_dict()
         assert set(learned) == {f"network.{name}" for name in network.state_dict()} | {"batches", "statistics"}
@@ -96,7 +95,7 @@ def test_the_images_are_those_of_the_update_with_the_lowest_loss():
     )
     layer = NoisyLayer(standardized, tiny_targets(), 6, torch.Generator().manual_seed(3))
     with torch.no_grad():
-        expected = teacher.normalisation.canvas().quantise(network(layer()))
+        expected = teacher.normalization.canvas().quantize(network(layer()))
     assert int((made.images.int() - expected.int()).abs().max()) <= 1
 
 

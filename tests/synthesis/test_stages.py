@@ -199,7 +199,7 @@ def test_the_first_pixels_are_noise_of_the_first_stages_size():
     noise = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(3))
     quiet = {"iterations": 1, "learning_rate": 1e-9}
     made = synthesize(seed=3, stages=({"size": (4, 4), **quiet}, quiet))
-    expected = tiny_teacher().normalisation.canvas().quantise(noise).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = tiny_teacher().normalization.canvas().quantize(noise).repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.equal(made.images, expected)
 
 

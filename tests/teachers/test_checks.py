@@ -1,4 +1,4 @@
-"""Which networks can be a teacher, and be inverted: all kinds of batch normalisation, and all that have none."""
+"""Which networks can be a teacher, and be inverted: all kinds of batch normalization, and all that have none."""
 
 import copy
 from dataclasses import replace
@@ -30,11 +30,11 @@ def described(channels: int, height: int, width: int, classes: int = 10) -> Teac
     return TeacherConfig(input_shape=shape, mean=(0.5,) * channels, std=(0.5,) * channels, classes=classes)
 
 
-COLOUR = described(3, 8, 8)
+COLOR = described(3, 8, 8)
 
 
 def network_of(layer: nn.Module, bias: bool = False) -> nn.Sequential:
-    """A small network for colour images 8x8 with this layer behind its first convolution of four channels."""
+    """A small network for color images 8x8 with this layer behind its first convolution of four channels."""
     return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=bias), layer, nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
 
 
@@ -101,7 +101,7 @@ AWKWARD = {
         pytest.param(AWKWARD["called by name"], id="called by name"),
     ],
 )
-def test_every_kind_of_batch_normalisation_is_found_and_can_be_inverted(make):
+def test_every_kind_of_batch_normalization_is_found_and_can_be_inverted(make):
     torch.manual_seed(0)
     network = make()
     with_statistics = {name: m for name, m in batch_norm_layers(network).items() if m.running_mean is not None}
@@ -110,7 +110,7 @@ def test_every_kind_of_batch_normalisation_is_found_and_can_be_inverted(make):
         layer.running_mean.normal_()
         layer.running_var.uniform_(0.5, 2.0)
     for method in ALL_METHODS:
-        check_network(network, COLOUR, tiny_synthesis(method=method), trained=True)
+        check_network(network, COLOR, tiny_synthesis(method=method), trained=True)
     observed = ObservedNetwork(network, statistics=True)
     images = torch.randn(4, 3, 8, 8, requires_grad=True)
     seen = observed(images)
@@ -146,7 +146,7 @@ WITHOUT = {
         lambda: network_of(nn.Conv2d(4, 4, 1, bias=True)),
         "has no BN layers;",
     ),
-    "no normalisation": (lambda: network_of(nn.Identity()), "has no BN layers;"),
+    "no normalization": (lambda: network_of(nn.Identity()), "has no BN layers;"),
     "no convolution": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), "has no BN layers;"),
 }
 
@@ -155,29 +155,29 @@ WITHOUT = {
 @pytest.mark.parametrize("what", WITHOUT)
 def test_a_network_without_statistics_is_told_why_it_cannot_be_inverted(what, method):
     make, says = WITHOUT[what]
-    error = refusal(make(), COLOUR, method=method)
+    error = refusal(make(), COLOR, method=method)
     assert (error.field, error.value) == ("synthesis.method", method)
     assert f"noise, deepdream or dafl for digits, which {'has no BN layers but ' if says == FOLDED else ''}{says}" in (
         f"{error.allowed}; "
     )
-    assert "a teacher with batch normalisation that keeps running statistics" in error.remedy
+    assert "a teacher with batch normalization that keeps running statistics" in error.remedy
 
 
 @pytest.mark.parametrize("method", ["noise", "deepdream"])
 @pytest.mark.parametrize("what", WITHOUT)
 def test_other_methods_need_no_statistics(what, method):
-    check_network(WITHOUT[what][0](), COLOUR, tiny_synthesis(method=method), trained=True)
+    check_network(WITHOUT[what][0](), COLOR, tiny_synthesis(method=method), trained=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_statistics_that_were_never_trained_are_told_where_weights_were_loaded(kind):
     fresh = KINDS[kind]()
     for method in NEED_STATISTICS:
-        check_network(fresh, COLOUR, tiny_synthesis(method=method), trained=False)
-        error = refusal(fresh, COLOUR, method=method)
+        check_network(fresh, COLOR, tiny_synthesis(method=method), trained=False)
+        error = refusal(fresh, COLOR, method=method)
         assert (error.field, error.value) == ("synthesis.method", method)
         assert "whose BN statistics were never trained (all zeros and ones)" in error.allowed
-    check_network(fresh, COLOUR, tiny_synthesis(method="deepdream"), trained=True)
+    check_network(fresh, COLOR, tiny_synthesis(method="deepdream"), trained=True)
 
 
 @pytest.mark.parametrize("name", ["running_mean", "running_var"])
@@ -202,10 +202,10 @@ class OnlyInTraining(nn.Module):
 
 def test_bn_layers_that_do_not_run_in_eval_mode_are_named():
     network = trained(OnlyInTraining())
-    error = refusal(network, COLOUR)
+    error = refusal(network, COLOR)
     assert (error.field, error.value) == ("teacher.network", "digits")
     assert "these BN layers are not run in eval mode: aux: leave them out of the network" in error.remedy
-    check_network(network, COLOUR, tiny_synthesis(method="deepdream"), trained=True)
+    check_network(network, COLOR, tiny_synthesis(method="deepdream"), trained=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 9, 16), (5, 24, 7), (3, 32, 32), (4, 1, 40)])
@@ -258,10 +258,10 @@ ANSWERS = {
 def test_an_answer_that_is_no_logits_is_refused(what):
     answer, field, says = ANSWERS[what]
     network = Answering(answer)
-    error = refusal(network, COLOUR, method="deepdream")
+    error = refusal(network, COLOR, method="deepdream")
     assert error.field == field and says in error.remedy
     with pytest.raises(InputError, match=field):
-        check_shapes(network, COLOUR)
+        check_shapes(network, COLOR)
     assert network.training, "its mode is restored after an error"
 
 

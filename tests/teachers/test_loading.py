@@ -273,7 +273,7 @@ def test_published_weights_answer_as_in_torchvisions_own_network(name, size, arg
     original = torchvision.models.get_model(name, weights="DEFAULT").eval()
     teacher = load_teacher(described(f"torchvision:{name}", "DEFAULT", classes=1000, **arguments))
     with torch.no_grad():
-        expected = original(teacher.normalisation(images))
+        expected = original(teacher.normalization(images))
     assert expected.std(dim=0).mean() > 1e-2
     torch.testing.assert_close(teacher.logits(images), expected, rtol=1e-3, atol=1e-4)
 

@@ -23,7 +23,7 @@ def test_freezing_returns_the_network_itself():
     assert freeze(network) is network
 
 
-def test_logits_are_the_networks_on_normalised_images_and_leave_no_trace():
+def test_logits_are_the_networks_on_normalized_images_and_leave_no_trace():
     teacher = tiny_teacher()
     before = fingerprint(to_arrays(teacher.network))
     logits = teacher.logits(IMAGES)

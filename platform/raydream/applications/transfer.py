@@ -1,6 +1,6 @@
 """A student from scratch on a finished set of images, in one process and without Ray.
 
-This is the reference that `jobs/transfer.py` from memory must equal to the bit (with one Train worker), and the way to
+This is the reference that `raydream transfer` from memory must equal to the bit (with one Train worker), and the way to
 train many small students side by side.
 """
 
@@ -28,7 +28,7 @@ def run_epochs(
     on_epoch: Callable[[int, nn.Module], None] = lambda epoch, student: None,
     build: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
-    """Distil a student on images; returns it in eval mode.
+    """Distill a student on images; returns it in eval mode.
 
     Args:
         config: of the student; what it says of processes is not looked at.

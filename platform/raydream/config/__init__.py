@@ -8,14 +8,17 @@ mistake is answered at once.
 
 from raydream.config.continual import ContinualConfig
 from raydream.config.jobs import (
+    QUANTIZED_STUDENT,
     DistillConfig,
     EvaluateConfig,
     PruneConfig,
+    QuantizeConfig,
     SynthesizeConfig,
     TeacherJobConfig,
     TransferConfig,
 )
 from raydream.config.pruning import AdditionsConfig, PruningConfig
+from raydream.config.quantization import QuantizationConfig
 from raydream.config.reproduce import ReproduceConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
@@ -32,6 +35,7 @@ from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 
 __all__ = [
     "METHODS",
+    "QUANTIZED_STUDENT",
     "AblateConfig",
     "AdditionsConfig",
     "BufferConfig",
@@ -44,6 +48,8 @@ __all__ = [
     "GeneratorsConfig",
     "PruneConfig",
     "PruningConfig",
+    "QuantizationConfig",
+    "QuantizeConfig",
     "ReproduceConfig",
     "RoundsConfig",
     "SearchConfig",

@@ -14,7 +14,7 @@ def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
     try:
         return TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
-        raise _first_error(error, settings) from error
+        raise first_error(error) from error
 
 
 def as_dict(config: Any) -> dict[str, Any]:
@@ -28,17 +28,28 @@ def field_path(place: tuple[int | str, ...]) -> list[str]:
     return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
 
 
-def _first_error(error: ValidationError, settings: Any) -> InputError:
+def first_error(
+    error: ValidationError, path: tuple[str, ...] = (), remedy: str = "see --help for what it means"
+) -> InputError:
+    """The first of pydantic's errors, in one sentence.
+
+    Args:
+        path: of the value that was checked.
+        remedy: what to do about it.
+    """
     errors = error.errors()
     # A union has an error for each of its types, of which one that was written for users says what is wrong.
     first = next((each for each in errors if isinstance(each.get("ctx", {}).get("error"), InputError)), errors[0])
-    inner, path = first.get("ctx", {}).get("error"), field_path(first["loc"])
+    inner, place = first.get("ctx", {}).get("error"), [*path, *field_path(first["loc"])]
     if isinstance(inner, InputError):
-        return _in_place(inner, path)
-    allowed = first["msg"].removeprefix("Input should be ")
+        return _in_place(inner, place)
+    field = ".".join(place)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return InputError(".".join(path), first["input"], "a known setting", "--help lists them all")
-    return InputError(".".join(path), first["input"], allowed, "see --help for what it means")
+        return InputError(field, first["input"], "a known setting", "--help all lists them")
+    if first["type"] in ("dataclass_type", "dataclass_exact_type"):
+        return InputError(field, first["input"], "a section of settings by name", remedy)
+    allowed = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
+    return InputError(field, first["input"], allowed, remedy)
 
 
 def _in_place(error: InputError, path: list[str]) -> InputError:

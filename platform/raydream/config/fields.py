@@ -64,7 +64,7 @@ def _arguments(given: Any) -> Any:
 
 if TYPE_CHECKING:
     Arguments = dict[str, Any]
-else:  # without the types of its content, by which jsonargparse would read the text '5' as a number
+else:  # without the types of its content: a value is kept as it is written
     Arguments = Annotated[dict, BeforeValidator(_arguments)]
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)

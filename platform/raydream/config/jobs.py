@@ -1,13 +1,14 @@
 """One configuration per job, made of those of its components."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive, Reuse
 from raydream.config.pruning import AdditionsConfig, PruningConfig
+from raydream.config.quantization import QuantizationConfig
 from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
 from raydream.config.student import StudentConfig
 from raydream.config.synthesis import METHODS, SynthesisConfig, one_of
@@ -37,7 +38,7 @@ class TeacherJobConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class DistillConfig:
-    """One experiment: invert a teacher, and distil a student from the images."""
+    """One experiment: invert a teacher, and distill a student from the images."""
 
     experiment: Name = "experiment"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
@@ -95,7 +96,7 @@ class SynthesizeConfig:
         method = self.synthesis.method
         if METHODS[method].without_student:
             allowed = one_of([name for name, each in METHODS.items() if not each.without_student])
-            remedy = f"{method} needs a student to compete with, which jobs/distill.py trains: its images can be named"
+            remedy = f"{method} needs a student to compete with, which raydream distill trains: its images can be named"
             raise InputError("synthesis.method", method, allowed, remedy)
         if self.synthesis.start == "images":
             raise InputError("synthesis.start", "images", "noise", "name a run in start_from instead")
@@ -167,7 +168,7 @@ class PruneConfig:
     """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
     images: str = ""
     """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
-    jobs/transfer.py; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
+    raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
     pruned network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """of those images, drawn by the seed"""
@@ -189,24 +190,7 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         _check_images(self)
-        if self.additions.rounds and not self.synthesis.competes:
-            remedy = "rounds make images that compete with the pruned network: set additions.rounds to 0 without them"
-            competing = one_of([name for name, each in METHODS.items() if each.competes])
-            allowed = f"{competing}, with a competition, where additions.rounds > 0"
-            raise InputError("synthesis.method", self.synthesis.method, allowed, remedy)
-        if self.additions.rounds and self.synthesis.start == "images":
-            raise InputError("synthesis.start", "images", "noise where additions.rounds > 0", "leave it out")
-        if self.student.network != "teacher" or self.student.arguments:
-            remedy = "the student is what is left of the teacher: leave its network and arguments out"
-            raise InputError("student.network", self.student.network, "teacher", remedy)
-        if self.student.ema:
-            remedy = "channels are removed from the network itself: leave it out"
-            raise InputError("student.ema", self.student.ema, "0", remedy)
-        if self.student.workers != 1:
-            raise InputError("student.workers", self.student.workers, "1", "one process prunes and distils")
-        if self.device == "cuda" and not self.student.gpus:
-            remedy = "give it a share, such as 1"
-            raise InputError("student.gpus", self.student.gpus, "> 0 where device is cuda", remedy)
+        _check_recovery(self, "what is left of the teacher")
 
     @property
     def making(self) -> SynthesizeConfig:
@@ -215,7 +199,82 @@ class PruneConfig:
         return _making(self, replace(self.synthesis, method=method))
 
 
-def _check_images(config: TransferConfig | PruneConfig) -> None:
+QUANTIZED_STUDENT: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 1e-4, "precision": "fp32"}
+"""settings of a quantized network that learns, where none are given; bf16 would blur the grid"""
+
+
+@dataclass(frozen=True, config=STRICT)
+class QuantizeConfig:
+    """Have a teacher compute with few bits, with images alone, which are made first where none are named."""
+
+    experiment: Name = "quantize"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    seed: NonNegativeInt = 0
+    """run seed, from which all others are derived"""
+    device: Device = "auto"
+    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    images: str = ""
+    """what to calibrate on and learn from: folder of a run that has made images, and is done; or other people's images,
+    as in raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is
+    no quantized network yet to compete with)"""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """of those images, drawn by the seed"""
+    new_images: Count = 1024
+    """how many to make where none are named"""
+    stall_timeout_s: Positive = 1800.0
+    """seconds without any news of the quantization after which a run gives up"""
+    reuse: Reuse = "runs"
+    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made"""
+    quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
+    additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
+    synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
+    teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    student: StudentConfig = Field(default_factory=lambda: StudentConfig(network="teacher", **QUANTIZED_STUDENT))
+    data: DataConfig = Field(default_factory=lambda: DataConfig(name="images"))
+    generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
+
+    def __post_init__(self) -> None:
+        _check_images(self)
+        _check_recovery(self, "the quantized network")
+        if self.additions.rounds and self.quantization.method != "distillation":
+            remedy = "nothing is trained on the images of rounds: set it to 0, or quantization.method to distillation"
+            raise InputError("additions.rounds", self.additions.rounds, "0 with post_training", remedy)
+        if self.student.precision == "bf16":
+            remedy = "bf16 holds fewer digits than 8 bits on a grid need: leave it out"
+            raise InputError("student.precision", "bf16", "fp32 or auto", remedy)
+
+    @property
+    def making(self) -> SynthesizeConfig:
+        """Of the images that are made first; raises InputError where they cannot be."""
+        method = METHODS[self.synthesis.method].without_student or self.synthesis.method
+        return _making(self, replace(self.synthesis, method=method))
+
+
+def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
+    """What holds where a teacher is changed and learns from itself as it was; raises InputError."""
+    if config.additions.rounds and not config.synthesis.competes:
+        remedy = f"rounds make images that compete with {changed}: set additions.rounds to 0 without them"
+        competing = one_of([name for name, each in METHODS.items() if each.competes])
+        allowed = f"{competing}, with a competition, where additions.rounds > 0"
+        raise InputError("synthesis.method", config.synthesis.method, allowed, remedy)
+    if config.additions.rounds and config.synthesis.start == "images":
+        raise InputError("synthesis.start", "images", "noise where additions.rounds > 0", "leave it out")
+    if config.student.network != "teacher" or config.student.arguments:
+        remedy = f"the student is {changed}: leave its network and arguments out"
+        raise InputError("student.network", config.student.network, "teacher", remedy)
+    if config.student.ema:
+        remedy = f"{changed} itself is measured and saved: leave it out"
+        raise InputError("student.ema", config.student.ema, "0", remedy)
+    if config.student.workers != 1:
+        raise InputError("student.workers", config.student.workers, "1", "one process does all the work")
+    if config.device == "cuda" and not config.student.gpus:
+        remedy = "give it a share, such as 1"
+        raise InputError("student.gpus", config.student.gpus, "> 0 where device is cuda", remedy)
+
+
+def _check_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> None:
     """Where images and teacher come from; raises InputError where they cannot."""
     if not config.images and config.teacher.network == "images":
         allowed = "the folder of a run that has images, or other images, where no teacher is named"
@@ -227,7 +286,7 @@ def _check_images(config: TransferConfig | PruneConfig) -> None:
         _ = config.making
 
 
-def _making(config: TransferConfig | PruneConfig, synthesis: SynthesisConfig) -> SynthesizeConfig:
+def _making(config: TransferConfig | PruneConfig | QuantizeConfig, synthesis: SynthesisConfig) -> SynthesizeConfig:
     return SynthesizeConfig(
         experiment=config.experiment,
         seed=config.seed,

@@ -59,10 +59,10 @@ class ReproduceConfig:
     new_images: Count = 1024
     """tables 2 to 6: images of each source"""
     sources: dict[str, str] = Field(default_factory=dict)
-    """tables 4 and 6: other people's real images by the names of their rows, each a path as jobs/transfer.py --images
+    """tables 4 and 6: other people's real images by the names of their rows, each a path as raydream transfer --images
     takes it"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
-    """tables 2 and 3: independent networks, as in jobs/evaluate.py; those without a checkpoint are trained on `data`,
+    """tables 2 and 3: independent networks, as in raydream evaluate; those without a checkpoint are trained on `data`,
     each from a seed of its own; the first one's features are what table 3 measures in"""
     ratios: tuple[Ratio, ...] = (0.5, 0.2)
     """table 4: shares of filters that are removed; table 5: the first of them"""
@@ -72,7 +72,7 @@ class ReproduceConfig:
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     """tables 4 and 5: rounds of images that compete with the pruned network; none: adaptive images are made before"""
     steps: tuple[DataConfig, ...] = ()
-    """table 7: as in jobs/continual.py"""
+    """table 7: as in raydream extend"""
     images_per_class: Count = 250
     """table 7: images of each old class"""
 

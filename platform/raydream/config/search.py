@@ -38,7 +38,7 @@ class TrialConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SearchConfig(DistillConfig):
-    """Search the settings of an experiment, which is described as jobs/distill.py takes it."""
+    """Search the settings of an experiment, which is described as raydream distill takes it."""
 
     space: str | dict[str, Any] = Field(default_factory=dict)
     """YAML file that says which settings are searched, and how much smaller than the experiment a trial is; see
@@ -57,7 +57,7 @@ class SearchConfig(DistillConfig):
     also: tuple[Metric, ...] = ()
     """further metrics to note of each trial"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
-    """independent networks for verifier_agreement, as in jobs/evaluate.py"""
+    """independent networks for verifier_agreement, as in raydream evaluate"""
     images_only: bool = False
     """trials make images (as many batches as rounds.initial_batches) and train no student"""
     trial: TrialConfig = Field(default_factory=TrialConfig)
@@ -80,5 +80,5 @@ class AblateConfig(DistillConfig):
     seeds: Count = 3
     """runs of each combination, with seeds from `seed` on"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
-    """independent networks to judge images by, as in jobs/evaluate.py"""
+    """independent networks to judge images by, as in raydream evaluate"""
     trial: TrialConfig = Field(default_factory=TrialConfig)

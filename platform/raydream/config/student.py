@@ -78,7 +78,7 @@ class StudentConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
     workers: Count = 1
-    """Ray Train workers (DDP)"""
+    """processes that train it together: Ray Train workers (DDP), where there are several"""
     min_workers: Count | None = None
     """how few of them are enough: a student goes on with fewer where there is room for no more, and takes the others in
     when a round ends (some 10 s each time); None: all of them"""

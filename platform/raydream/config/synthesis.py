@@ -241,7 +241,7 @@ class SynthesisConfig:
                 "synthesis.coefficients",
                 0.0,
                 f"> 0 for at least one of {', '.join(own)} (method {self.method})",
-                "with nothing to minimise the images stay noise",
+                "with nothing to minimize the images stay noise",
             )
         if self.stages and self.stages[-1].size is not None:
             allowed = "null in the last stage, which is at the teacher's resolution"

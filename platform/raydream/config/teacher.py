@@ -105,7 +105,7 @@ class DataConfig:
     torchvision's in `folder`, such as torchvision:CIFAR10; none: nothing to measure on; images: where another run's
     images are named, what that run was measured on, else digits"""
     train: str | None = None
-    """for files: path or URL of the labelled images that a teacher is trained on: a .parquet file or a folder of these
+    """for files: path or URL of the labeled images that a teacher is trained on: a .parquet file or a folder of these
     (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8
     [N,H,W,C], y: [N]), or a folder with a folder of pictures for each class; null: none are needed"""
     validation: str | None = None
@@ -123,7 +123,7 @@ class DataConfig:
     classes: tuple[NonNegativeInt, ...] = ()
     """which of its classes are taken, in the order of the network's outputs; none named: all, by their own numbers"""
     resize: bool = False
-    """whether pictures of another size are scaled to the network's input, and grey and coloured ones made what it
+    """whether pictures of another size are scaled to the network's input, and gray and colored ones made what it
     takes"""
 
     def __post_init__(self) -> None:

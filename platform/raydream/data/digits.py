@@ -17,7 +17,7 @@ def load_digits() -> Dataset:
     """The digits in a fixed stratified split: 997 to train, 300 to validate, 500 to test; pixels 0..16 as 0..255."""
     rows = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
     images = np.round(rows[:, :-1].reshape(-1, 1, 8, 8) * (255.0 / 16.0)).astype(np.uint8)
-    parts = json.loads(_SPLIT.read_text())
+    parts = json.loads(_SPLIT.read_text(encoding="utf-8"))
     return Dataset(*(partial(Split, images[part], rows[part, -1]) for part in parts.values()))
 
 

@@ -24,7 +24,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
 KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pictures"
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
 """with which pictures begin in tables, and pixels hardly ever; those of other kinds are too short to tell"""
-WHOLE_NUMBERS = "labelled by whole numbers, without a gap"
+WHOLE_NUMBERS = "labeled by whole numbers, without a gap"
 UNPACKED = 2**29
 """bytes that are unpacked together, unless one image is larger"""
 TOGETHER = 256
@@ -42,7 +42,7 @@ DAMAGE = (
 """what readers of files raise where these are damaged, or something else (Pillow: SyntaxError)"""
 
 
-class LabelledSource(Source, Protocol):
+class LabeledSource(Source, Protocol):
     """A source that may have labels."""
 
     def labels(self) -> np.ndarray:
@@ -50,7 +50,7 @@ class LabelledSource(Source, Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class NamedPlace:
     """Where files were named, for errors.
 
     Attributes:
@@ -85,7 +85,7 @@ class ParquetImages:
         stored: [C,H,W] of images that are stored as pixels.
     """
 
-    place: Place
+    place: NamedPlace
     shape: Shape
     groups: list[tuple[Folder, str, int]]
     parts: list[int]
@@ -94,7 +94,7 @@ class ParquetImages:
     stored: Shape
 
     @classmethod
-    def open(cls, place: Place, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
+    def open(cls, place: NamedPlace, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
         """Look at the files' descriptions; raises InputError."""
         groups, columns, stored = [], set(), shape
         parts: list[int] = []
@@ -153,7 +153,7 @@ class ParquetImages:
 
     def labels(self) -> np.ndarray:
         if self.label_column is None:
-            allowed = f"labelled, by one of the columns {', '.join(LABEL_COLUMNS)}"
+            allowed = f"labeled, by one of the columns {', '.join(LABEL_COLUMNS)}"
             raise self.place.refused(allowed, "there is none in it")
         labels = []
         for part in range(len(self.groups)):
@@ -205,14 +205,14 @@ class ArrayImages:
         parts: one, as such a file is always read as a whole.
     """
 
-    place: Place
+    place: NamedPlace
     shape: Shape
     folder: Folder
     name: str
     parts: list[int]
 
     @classmethod
-    def open(cls, place: Place, shape: Shape, folder: Folder, name: str) -> "ArrayImages":
+    def open(cls, place: NamedPlace, shape: Shape, folder: Folder, name: str) -> "ArrayImages":
         """Look at the arrays' descriptions; raises InputError."""
         opened = cls(place, shape, folder, name, [0])
         kind, sides = opened._described("x")
@@ -237,7 +237,7 @@ class ArrayImages:
     def labels(self) -> np.ndarray:
         kind, sides = self._described("y")
         if kind is None or sides != (self.parts[0],):
-            raise self.place.refused("labelled, by y [N]", "there is none, or not one for each image")
+            raise self.place.refused("labeled, by y [N]", "there is none, or not one for each image")
         if not np.issubdtype(kind, np.integer):
             raise self.place.refused(WHOLE_NUMBERS, f"its labels are {kind}")
         labels = self._array("y")
@@ -280,13 +280,13 @@ class PictureImages:
         classes: of each; -1 where they do not lie in folders of classes.
     """
 
-    place: Place
+    place: NamedPlace
     shape: Shape
     pictures: list[tuple[Folder, str]]
     classes: list[int]
 
     @classmethod
-    def open(cls, place: Place, shape: Shape, folder: Folder) -> "PictureImages":
+    def open(cls, place: NamedPlace, shape: Shape, folder: Folder) -> "PictureImages":
         """List the files. A folder whose name is a number is that class; other names count in their order.
 
         Raises:
@@ -312,7 +312,7 @@ class PictureImages:
 
     def labels(self) -> np.ndarray:
         if min(self.classes) < 0:
-            raise self.place.refused("labelled, by a folder for each class", "pictures lie in no such folder")
+            raise self.place.refused("labeled, by a folder for each class", "pictures lie in no such folder")
         return np.array(self.classes, np.int64)
 
     def _picture(self, row: int) -> np.ndarray:
@@ -323,7 +323,7 @@ class PictureImages:
             raise self.place.refused(f"images {self.shape}", f"{folder}/{name} {first_line(error)}") from error
 
 
-def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> LabelledSource:
+def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> LabeledSource:
     """The images that a path or a URL names.
 
     Args:
@@ -334,9 +334,9 @@ def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> La
     Raises:
         InputError: there are none, of another shape, or they cannot be read; pictures are looked at when they are read.
     """
-    place = Place(field, where, resize)
+    place = NamedPlace(field, where, resize)
     folder, name = file_at(where)
-    opened: LabelledSource
+    opened: LabeledSource
     try:
         if folder.has(name):
             opened = _open_file(place, shape, folder, name)
@@ -356,7 +356,7 @@ def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> La
     return opened
 
 
-def _open_file(place: Place, shape: Shape, folder: Folder, name: str) -> LabelledSource:
+def _open_file(place: NamedPlace, shape: Shape, folder: Folder, name: str) -> LabeledSource:
     if name.endswith(".npz"):
         return ArrayImages.open(place, shape, folder, name)
     if name.endswith(".parquet"):
@@ -367,7 +367,7 @@ def _open_file(place: Place, shape: Shape, folder: Folder, name: str) -> Labelle
 def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
     """uint8 [C,H,W] of a picture file, or of as many bytes as the image has values.
 
-    Colours that are stored in another way become red, green and blue; grey pictures become coloured ones where three
+    Colors that are stored in another way become red, green and blue; gray pictures become colored ones where three
     channels are asked for, and never the other way round, unless pictures are resized.
 
     Raises:
@@ -382,7 +382,7 @@ def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
             if resize:
                 return _resized(picture, shape)
             if shape[0] == 1 and picture.mode not in ("1", "L"):
-                raise ValueError(f"is coloured ({picture.mode})")
+                raise ValueError(f"is colored ({picture.mode})")
             if (picture.height, picture.width) != shape[1:]:  # known before it is decoded
                 raise ValueError(f"is {(shape[0], picture.height, picture.width)}")
             pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
@@ -441,7 +441,7 @@ def _path(name: str, kind: pa.DataType) -> str:
     return name
 
 
-def _whole_numbers(place: Place, labels: np.ndarray) -> np.ndarray:
+def _whole_numbers(place: NamedPlace, labels: np.ndarray) -> np.ndarray:
     if not np.issubdtype(labels.dtype, np.integer):
         raise place.refused(WHOLE_NUMBERS, f"its labels are {labels.dtype}")
     return labels.astype(np.int64)

@@ -1,7 +1,7 @@
 """The images of a run as a data set: for torch, and as a folder of PNG files."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from raydream.data.calibration import CalibrationImages
+from raydream.data.sources import by_part, evenly_spread
 from raydream.errors import InputError, ShardError, first_line
-from raydream.store.atomic import ASIDE
+from raydream.store.atomic import TEMPORARY
 from raydream.store.folders import Folder, folder_at
 from raydream.store.records import BatchId, ImageBatch
 from raydream.store.shards import ShardStore
@@ -47,7 +49,7 @@ class InMemory:
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """All images of a run, in the order of their batches.
 
-    An item is an image, uint8 [C,H,W] (float and normalised, say, after `transform`), and its target. Shards are read
+    An item is an image, uint8 [C,H,W] (float and normalized, say, after `transform`), and its target. Shards are read
     when one of their images is first asked for, and kept.
 
     Args:
@@ -100,6 +102,35 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """What the teacher says of each, as it is stored: float32 [N,K]; raises ShardError."""
         return np.concatenate([batch.teacher_logits for batch in self.batches()])
 
+    def calibration(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        count: int = 512,
+        batch_size: int = 32,
+        input_name: str = "images",
+    ) -> CalibrationImages:
+        """Images for tools that quantize: ONNX Runtime's reader, batches for torchao and NNCF, and a folder of files.
+
+        Args:
+            mean, std: one number per channel, of pixel values in [0, 1]; the network takes (pixels - mean) / std.
+            count: how many images, evenly spread over the set; all of a smaller one.
+            batch_size: images in a batch, >= 1.
+            input_name: of the ONNX network's input; "images" in the files that this project writes.
+
+        Raises:
+            InputError: a number that is not possible, or not one of mean and std for each channel.
+            ShardError: an image cannot be read.
+        """
+        if count < 1:
+            raise InputError("count", count, "1 or more", "name how many images calibrate")
+        rows = np.array(evenly_spread(range(len(self)), count)) if count > 1 else np.zeros(1, np.int64)
+        found = [
+            self._store.read(self._ids[part]).images[inner]
+            for part, inner in by_part([self._store.rows(batch) for batch in self._ids], rows)
+        ]
+        return CalibrationImages(np.concatenate(found), mean, std, batch_size, input_name)
+
     def save(self, path: str | Path) -> None:
         """Write the batches as shards into a folder, which jobs take as `--images`; those that are there stay.
 
@@ -146,17 +177,17 @@ def export_folder(path: str | Path | Folder, to: Path) -> int:
     images = ImageSet(path)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError("to", str(to), "a folder that is new or empty", "name another one")
-    aside = to.with_name(f".{to.name}{ASIDE}")
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = to.with_name(f".{to.name}{TEMPORARY}")
+    shutil.rmtree(temporary, ignore_errors=True)
     for batch in images.batches():
         if batch.images.shape[1] not in (1, 3):
             raise ShardError(f"images of {batch.images.shape[1]} channels cannot be PNG files")
         for row, (image, target) in enumerate(zip(batch.images, batch.targets, strict=True)):
-            folder = aside / f"{target:04d}"
+            folder = temporary / f"{target:04d}"
             folder.mkdir(parents=True, exist_ok=True)
             pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
             Image.fromarray(pixels).save(folder / f"{batch.id}-{row:05d}.png")
     if to.exists():
         to.rmdir()
-    aside.replace(to)
+    temporary.replace(to)
     return len(images)

@@ -6,7 +6,7 @@ import numpy as np
 
 from raydream.config import DataConfig, TeacherConfig
 from raydream.data.digits import load_digits
-from raydream.data.files import LabelledSource, Place, Shape, open_files, resized
+from raydream.data.files import LabeledSource, NamedPlace, Shape, open_files, resized
 from raydream.data.splits import Dataset, Split
 from raydream.data.torchvision_sets import TorchvisionImages, check_name
 from raydream.errors import InputError
@@ -74,13 +74,13 @@ def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
     return _fitting(data, shape, classes, Split(source.read(rows), labels[rows]), of)
 
 
-def _source(data: DataConfig, shape: Shape, split: str) -> LabelledSource:
+def _source(data: DataConfig, shape: Shape, split: str) -> LabeledSource:
     if data.torchvision:
-        place = Place("data.folder", data.folder or str(home() / "data"), data.resize)
+        place = NamedPlace("data.folder", data.folder or str(home() / "data"), data.resize)
         return TorchvisionImages(place, shape, data.torchvision, train=split == "train", download=data.download)
     where = getattr(data, split)
     if where is None:
-        allowed = "a file or a folder of labelled images, where a teacher is trained"
+        allowed = "a file or a folder of labeled images, where a teacher is trained"
         raise InputError(f"data.{split}", None, allowed, "name one, or the weights of a teacher that is trained")
     return open_files(where, f"data.{split}", shape, data.resize)
 
@@ -98,7 +98,7 @@ def _fitting(data: DataConfig, shape: Shape, classes: int, split: Split, name: s
         return Split(split.images, places.astype(np.int64))
     least, most = int(split.labels.min()), int(split.labels.max())
     if least < 0 or most >= classes:
-        allowed = f"labelled by classes from 0 to {classes - 1}, as teacher.classes says"
+        allowed = f"labeled by classes from 0 to {classes - 1}, as teacher.classes says"
         raise InputError(field, value, allowed, f"its labels go from {least} to {most}")
     return split
 

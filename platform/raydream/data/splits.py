@@ -1,4 +1,4 @@
-"""Labelled real images: what to learn from, what to choose by, and what to report on."""
+"""Labeled real images: what to learn from, what to choose by, and what to report on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled real images.
+    """Labeled real images.
 
     Attributes:
         images: uint8 [N,C,H,W].

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from raydream.data.files import Place, Shape, resized
+from raydream.data.files import NamedPlace, Shape, resized
 from raydream.errors import InputError, first_line
 
 LOCK = ".download.lock"
@@ -28,7 +28,7 @@ class TorchvisionImages:
         download: whether torchvision downloads what is missing.
     """
 
-    place: Place
+    place: NamedPlace
     shape: Shape
     name: str
     train: bool

@@ -1,7 +1,7 @@
 """One step of the check, in this process: `python -m raydream.device_check MODULE:FUNCTION OPTIONS ANSWER`.
 
 OPTIONS are the function's keyword arguments as JSON; ANSWER is the file to write {ok, error, figures} to.
-`jobs/check.py` starts these processes.
+`raydream check` starts these processes.
 """
 
 import argparse

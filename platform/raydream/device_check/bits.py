@@ -94,7 +94,7 @@ def _in_two_processes(device: str, deterministic: bool) -> list[Digests]:
         statuses = [process.wait() for process in processes]
         if any(statuses):
             raise StepError(f"the processes ended with status {statuses}", {})
-        told = [json.loads(answer.read_text()) for answer in answers]
+        told = [json.loads(answer.read_text(encoding="utf-8")) for answer in answers]
     for each in told:
         if not each["ok"]:
             raise StepError(each["error"], {})

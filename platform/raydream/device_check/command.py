@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from raydream.device_check.runner import run_steps
-from raydream.device_check.steps import STEPS, Step
+from raydream.device_check.steps import STEPS, CheckStep
 from raydream.device_check.summary import failed, summary
 from raydream.errors import InputError
 from raydream.interruption import Interruption
@@ -67,7 +67,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _checked(given: argparse.Namespace) -> list[Step]:
+def _checked(given: argparse.Namespace) -> list[CheckStep]:
     """The steps that the command line asks for; raises InputError for what cannot be used."""
     if given.device not in DEVICES:
         raise InputError("--device", given.device, f"one of {', '.join(DEVICES)}", "choose one")

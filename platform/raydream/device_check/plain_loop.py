@@ -47,7 +47,7 @@ class PlainLoop:
             hook.remove()
 
     def run(self, targets: Tensor, seed: int, on_update: Callable[[], None] = lambda: None) -> tuple[Tensor, float]:
-        """All updates; the pixels after normalisation, and the summed feature distance at the last update.
+        """All updates; the pixels after normalization, and the summed feature distance at the last update.
 
         Args:
             on_update: called after each update.
@@ -57,7 +57,7 @@ class PlainLoop:
         channels = self._teacher.config.input_shape[0]
         x = torch.randn(len(targets), channels, *stage.size, generator=random).to(device).requires_grad_(True)
         optimizer = torch.optim.Adam([x], stage.learning_rate, stage.betas)
-        low, high = self._teacher.normalisation.valid_range()
+        low, high = self._teacher.normalization.valid_range()
         for iteration in range(stage.iterations):
             optimizer.param_groups[0]["lr"] = learning_rate(config, stage, iteration)
             most = stage.jitter

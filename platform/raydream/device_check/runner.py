@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import raydream
-from raydream.device_check.steps import Step, why_skipped
+from raydream.device_check.steps import CheckStep, why_skipped
 from raydream.device_check.summary import outcome
 from raydream.store.atomic import write_json
 
@@ -27,7 +27,7 @@ TAIL = 2000
 
 
 def run_steps(
-    steps: Sequence[Step], device: str, out: Path, limit_s: float, say: Callable[[str], object]
+    steps: Sequence[CheckStep], device: str, out: Path, limit_s: float, say: Callable[[str], object]
 ) -> dict[str, Result]:
     """Run all steps; their results by name.
 
@@ -62,7 +62,7 @@ def run_steps(
     return results
 
 
-def run_step(step: Step, device: str, deadline_s: float, folder: Path, environment: dict[str, str]) -> Result:
+def run_step(step: CheckStep, device: str, deadline_s: float, folder: Path, environment: dict[str, str]) -> Result:
     """Run one step in a process of its own; nothing that it started is left when this returns.
 
     Args:
@@ -87,7 +87,7 @@ def run_step(step: Step, device: str, deadline_s: float, folder: Path, environme
     seconds = round(time.monotonic() - began, 2)
     told: Result = {"ok": False, "error": None, "figures": {}}
     if answer.exists():
-        told = json.loads(answer.read_text())
+        told = json.loads(answer.read_text(encoding="utf-8"))
     elif not late:
         told["error"] = f"the process ended with status {process.returncode} and without an answer"
     if late:
@@ -109,7 +109,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(output: Path) -> str:
-    text = output.read_text(errors="replace").strip()
+    text = output.read_text(errors="replace", encoding="utf-8").strip()
     return f"\n{text[-TAIL:]}" if text else ""
 
 

@@ -24,7 +24,7 @@ class StepError(RaydreamError):
 
 
 @dataclass(frozen=True)
-class Step:
+class CheckStep:
     """One process of the check.
 
     Attributes:
@@ -48,7 +48,7 @@ ABSENT = {"cuda": "it needs a CUDA GPU", "ray": "it needs Ray"}
 """what a step may need, a key of the figure `has` of the first step, and why the step is skipped without it"""
 
 
-def why_skipped(step: Step, facts: Mapping[str, Any]) -> str | None:
+def why_skipped(step: CheckStep, facts: Mapping[str, Any]) -> str | None:
     """The reason to skip a step; None where nothing is known to be missing.
 
     Args:
@@ -66,23 +66,33 @@ _COMPILED = {"compiled": True}
 _CUDA, _RAY = ("cuda",), ("ray", "cuda")
 
 STEPS = (
-    Step("facts", "versions, devices, flags", f"{_HERE}.facts:facts", 60),
-    Step("rates", "matrix products, copies and launches a second", f"{_HERE}.facts:rates", 60),
-    Step("smoke", "each synthesizer, a distillation step, latency", f"{_HERE}.smoke:smoke", 90),
-    Step("resnet20_published", "ResNet-20, the published loop", f"{_SPEED}:published", 90, _SMALL),
-    Step("resnet20_engine", "ResNet-20, the engine, uncompiled", f"{_SPEED}:engine", 60, _SMALL),
-    Step("resnet20_engine_compiled", "ResNet-20, the engine, compiled", f"{_SPEED}:engine", 150, _SMALL | _COMPILED),
-    Step("resnet20_bare", "ResNet-20, a forward and a backward pass alone", f"{_SPEED}:bare", 60, _SMALL),
-    Step("resnet20_bare_compiled", "ResNet-20, the same, compiled", f"{_SPEED}:bare", 120, _SMALL | _COMPILED, _CUDA),
-    Step("resnet20_graphed", "ResNet-20, in a CUDA graph", f"{_SPEED}:bare", 60, _SMALL | {"graphed": True}, _CUDA),
-    Step("bits", "equal bits, in a process and in two", f"{_HERE}.bits:equal_bits", 150, {"deterministic": True}),
-    Step("bits_by_default", "the same by default", f"{_HERE}.bits:equal_bits", 150, {"deterministic": False}, _CUDA),
-    Step("resnet50_bare", "ResNet-50, a forward and a backward pass alone", f"{_SPEED}:bare", 60, _LARGE),
-    Step("resnet50_cold", "ResNet-50, compiled, cold cache", f"{_SPEED}:engine", 180, _LARGE | _COMPILED),
-    Step("resnet50_warm", "ResNet-50, compiled, warm cache", f"{_SPEED}:engine", 120, _LARGE | _COMPILED),
-    Step("memory", "a tenth of the memory that a batch takes", f"{_HERE}.memory:limited", 60, _LARGE, _CUDA),
-    Step("syncs", "where a distillation step waits for the GPU", f"{_HERE}.syncs:distillation_syncs", 45, needs=_CUDA),
-    Step("ray_student", "a student's process on the GPU", f"{_RUNTIME}:student", 120, needs=_RAY),
-    Step("ray_generators", "two generators on half a GPU each", f"{_RUNTIME}:generators", 120, needs=_RAY),
-    Step("resnet50_bare_compiled", "ResNet-50, bare, compiled", f"{_SPEED}:bare", 150, _LARGE | _COMPILED, _CUDA),
+    CheckStep("facts", "versions, devices, flags", f"{_HERE}.facts:facts", 60),
+    CheckStep("rates", "matrix products, copies and launches a second", f"{_HERE}.facts:rates", 60),
+    CheckStep("smoke", "each synthesizer, a distillation step, latency", f"{_HERE}.smoke:smoke", 90),
+    CheckStep("resnet20_published", "ResNet-20, the published loop", f"{_SPEED}:published", 90, _SMALL),
+    CheckStep("resnet20_engine", "ResNet-20, the engine, uncompiled", f"{_SPEED}:engine", 60, _SMALL),
+    CheckStep(
+        "resnet20_engine_compiled", "ResNet-20, the engine, compiled", f"{_SPEED}:engine", 150, _SMALL | _COMPILED
+    ),
+    CheckStep("resnet20_bare", "ResNet-20, a forward and a backward pass alone", f"{_SPEED}:bare", 60, _SMALL),
+    CheckStep(
+        "resnet20_bare_compiled", "ResNet-20, the same, compiled", f"{_SPEED}:bare", 120, _SMALL | _COMPILED, _CUDA
+    ),
+    CheckStep(
+        "resnet20_graphed", "ResNet-20, in a CUDA graph", f"{_SPEED}:bare", 60, _SMALL | {"graphed": True}, _CUDA
+    ),
+    CheckStep("bits", "equal bits, in a process and in two", f"{_HERE}.bits:equal_bits", 150, {"deterministic": True}),
+    CheckStep(
+        "bits_by_default", "the same by default", f"{_HERE}.bits:equal_bits", 150, {"deterministic": False}, _CUDA
+    ),
+    CheckStep("resnet50_bare", "ResNet-50, a forward and a backward pass alone", f"{_SPEED}:bare", 60, _LARGE),
+    CheckStep("resnet50_cold", "ResNet-50, compiled, cold cache", f"{_SPEED}:engine", 180, _LARGE | _COMPILED),
+    CheckStep("resnet50_warm", "ResNet-50, compiled, warm cache", f"{_SPEED}:engine", 120, _LARGE | _COMPILED),
+    CheckStep("memory", "a tenth of the memory that a batch takes", f"{_HERE}.memory:limited", 60, _LARGE, _CUDA),
+    CheckStep(
+        "syncs", "where a distillation step waits for the GPU", f"{_HERE}.syncs:distillation_syncs", 45, needs=_CUDA
+    ),
+    CheckStep("ray_student", "a student's process on the GPU", f"{_RUNTIME}:student", 120, needs=_RAY),
+    CheckStep("ray_generators", "two generators on half a GPU each", f"{_RUNTIME}:generators", 120, needs=_RAY),
+    CheckStep("resnet50_bare_compiled", "ResNet-50, bare, compiled", f"{_SPEED}:bare", 150, _LARGE | _COMPILED, _CUDA),
 )

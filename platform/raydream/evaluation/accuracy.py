@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
 
 @torch.no_grad()
 def accuracy(
-    network: nn.Module, normalisation: Normalisation, images: np.ndarray, labels: np.ndarray, batch_size: int = 500
+    network: nn.Module, normalization: Normalization, images: np.ndarray, labels: np.ndarray, batch_size: int = 500
 ) -> float:
     """Share in [0, 1] of images whose highest logit is their label.
 
@@ -27,7 +27,7 @@ def accuracy(
     try:
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size]))
-            named = network(normalisation(pixels)).argmax(1).cpu().numpy()
+            named = network(normalization(pixels)).argmax(1).cpu().numpy()
             hits += int((named == labels[start : start + batch_size]).sum())
     finally:
         network.train(training)
@@ -44,22 +44,22 @@ def best_step(validation: Mapping[int, float]) -> int:
 
 
 def accuracy_on(
-    device: torch.device, network: nn.Module, normalisation: Normalisation, images: np.ndarray, labels: np.ndarray
+    device: torch.device, network: nn.Module, normalization: Normalization, images: np.ndarray, labels: np.ndarray
 ) -> float:
     """`accuracy` as a copy of the network measures it on a device; the network stays where it is."""
-    return accuracy(copy.deepcopy(network).to(device), copy.deepcopy(normalisation).to(device), images, labels)
+    return accuracy(copy.deepcopy(network).to(device), copy.deepcopy(normalization).to(device), images, labels)
 
 
 @torch.no_grad()
 def logits_of(
-    network: nn.Module, normalisation: Normalisation, images: np.ndarray, batch_size: int = 500
+    network: nn.Module, normalization: Normalization, images: np.ndarray, batch_size: int = 500
 ) -> np.ndarray:
     """What a network says of images: float32 [N,K]; arguments as those of `accuracy`."""
     training = network.training
     network.eval()
     try:
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        said = [network(normalisation(torch.from_numpy(np.array(batch)))).float().cpu().numpy() for batch in batches]
+        said = [network(normalization(torch.from_numpy(np.array(batch)))).float().cpu().numpy() for batch in batches]
     finally:
         network.train(training)
     return np.concatenate(said)

@@ -11,7 +11,7 @@ def beside(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> dict
     """Figures for a summary, in plain types; shares are in [0, 1].
 
     Args:
-        student, teacher: their logits [N,K] of the same labelled images, N >= 1.
+        student, teacher: their logits [N,K] of the same labeled images, N >= 1.
         labels: int [N].
     """
     figures: dict[str, Any] = {"agreement": agreement(student, teacher)}

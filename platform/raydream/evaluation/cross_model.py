@@ -16,7 +16,7 @@ def target_shares(batches: Iterable[ImageBatch], verifier: Teacher, chunk: int =
     """How many of the images of each class a network classifies as their target.
 
     Args:
-        batches: quantised images; resized (bilinear, antialiased) where the verifier wants another size.
+        batches: quantized images; resized (bilinear, antialiased) where the verifier wants another size.
         verifier: an independent network, on its device.
 
     Returns:

@@ -25,7 +25,7 @@ def agreement(teacher: Teacher, student: nn.Module, images: np.ndarray) -> float
     student.eval()
     try:
         for pixels in _chunks(images):
-            seen = teacher.normalisation(pixels)
+            seen = teacher.normalization(pixels)
             same += int((student(seen).argmax(1) == teacher.network(seen).argmax(1)).sum())
     finally:
         student.train(training)
@@ -46,7 +46,7 @@ def feature_distance(teacher: Teacher, batches: Iterable[np.ndarray], first_bn: 
     observed = ObservedNetwork(teacher.network, statistics=True)
     distances, found = FeatureDistances(observed), []
     for images in batches:
-        seen = observed(teacher.normalisation(torch.from_numpy(np.array(images))))
+        seen = observed(teacher.normalization(torch.from_numpy(np.array(images))))
         found.append(float(feature_statistics(distances(seen.statistics), first_bn)))
     return sum(found) / len(found)
 
@@ -83,7 +83,7 @@ def features(teacher: Teacher, images: np.ndarray) -> Tensor:
     except ValueError:
         return torch.cat([teacher.logits(pixels) for pixels in _chunks(images)])
     both = WithFeatures(teacher.network, before)
-    return torch.cat([both(teacher.normalisation(pixels))[1] for pixels in _chunks(images)]).float()
+    return torch.cat([both(teacher.normalization(pixels))[1] for pixels in _chunks(images)]).float()
 
 
 def _chunks(images: np.ndarray) -> Iterable[Tensor]:

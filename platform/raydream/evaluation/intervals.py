@@ -7,7 +7,7 @@ from typing import Any
 from scipy import stats
 
 
-def summarise(values: list[float]) -> dict[str, Any]:
+def summarize(values: list[float]) -> dict[str, Any]:
     """Mean and the half-width of its 95 % interval (Student's t; NaN of one value), with all values."""
     half = half_width(statistics.stdev(values), len(values)) if len(values) > 1 else float("nan")
     return {"mean": statistics.mean(values), "interval": half, "values": values}

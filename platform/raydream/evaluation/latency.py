@@ -17,6 +17,9 @@ WARM_UP_S = 0.1
 """that a network runs before it is timed: memory is taken, kernels are chosen, the clock goes up"""
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Latency:
     """Of a forward pass without gradients.
@@ -54,13 +57,25 @@ def measure_latencies(
     device = next((tensor.device for tensor in held), torch.device("cpu"))
     x = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
-        for network in networks:
-            _warm_up(lambda network=network: network(x), device, warm_up_s)  # type: ignore[misc]
-        taken = [[_time(lambda: network(x), device) for network in networks] for _ in range(passes)]  # noqa: B023
+        calls = [lambda network=network: network(x) for network in networks]
+        return measure_calls(calls, batch_size, passes, warm_up_s, device)
+
+
+def measure_calls(
+    calls: Sequence[Callable[[], object]],
+    batch_size: int,
+    passes: int = 50,
+    warm_up_s: float = WARM_UP_S,
+    device: torch.device = CPU,
+) -> list[Latency]:
+    """The latency of calls, each a pass of `batch_size` inputs, which take turns; see `measure_latencies`."""
+    for call in calls:
+        _warm_up(call, device, warm_up_s)
+    taken = [[_time(call, device) for call in calls] for _ in range(passes)]
     low, median, high = np.quantile(np.array(taken), [0.25, 0.5, 0.75], axis=0)
     return [
         Latency(float(median[index]), float(low[index]), float(high[index]), passes, batch_size)
-        for index in range(len(networks))
+        for index in range(len(calls))
     ]
 
 
@@ -100,7 +115,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     except OSError:
         models = []

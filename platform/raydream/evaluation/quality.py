@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raydream.extras import require
 from raydream.seeds import derive_seed
 
 NEIGHBOURS = 3
@@ -41,6 +42,7 @@ def inception_score(logits: np.ndarray, seed: int = 0) -> float:
     Returns:
         in [1, K]: higher where images are decided, and of all classes.
     """
+    require("metrics", "the Inception score")
     from torchmetrics.image.inception import InceptionScore  # here, as it takes seconds, and one table needs it
 
     splits = min(MOST_SPLITS, max(1, len(logits) // SPLIT_IMAGES))
@@ -58,6 +60,7 @@ def frechet_distance(features: np.ndarray, real: np.ndarray) -> float:
     Args:
         features, real: [N,D] and [M,D] of a stated network; figures of two networks cannot be compared.
     """
+    require("metrics", "the Frechet distance")
     from torchmetrics.image.fid import FrechetInceptionDistance  # here, as above
 
     metric = FrechetInceptionDistance(_Given(features.shape[1])).set_dtype(torch.float64)

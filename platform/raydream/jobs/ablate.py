@@ -16,7 +16,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import AblateSummary
 from raydream.search.ablation import ablation_table, search_of
 from raydream.search.metrics import metric_of
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 
 def ablate(command: Command[AblateConfig]) -> AblateSummary:
@@ -31,7 +31,7 @@ def _check(config: AblateConfig, resumed: RunFolder | None, say: Say) -> tuple[A
 def _make(run: JobRun[AblateConfig], checked: CheckedTrials) -> AblateSummary:
     trials, metric = run_all(run, checked), metric_of(checked.config)
     counted, table = spent(checked.config, trials), ablation_table(run.config, trials, metric)
-    write_aside(run.folder.path / "ablation.parquet", lambda aside: table.to_parquet(aside, index=False))
+    write_atomically(run.folder.path / "ablation.parquet", lambda temporary: table.to_parquet(temporary, index=False))
     split = "test" if metric == "accuracy" else None
     return AblateSummary(**counted, split=split, seeds=run.config.seeds, rows=_plain(table))
 

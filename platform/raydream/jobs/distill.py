@@ -1,8 +1,10 @@
-"""The main job: invert a teacher with parallel generators, and distil a student from the images meanwhile."""
+"""The main job: invert a teacher with parallel generators, and distill a student from the images meanwhile."""
 
 import contextlib
 from dataclasses import replace
 from functools import partial
+
+import torch
 
 from raydream.cli import Command
 from raydream.compute import compute_deterministically
@@ -13,15 +15,15 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_student
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.progress import Display, State, accuracy_rows
+from raydream.reporting.progress import Display, DisplayState, accuracy_rows
 from raydream.reporting.report import write_report
 from raydream.runs.recorder import overlap_share
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import DistillSummary
 from raydream.runtime.evaluator import final_accuracies
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import is_whole, with_whole_shards
 from raydream.runtime.placement import check_cluster, check_device, check_machine
+from raydream.runtime.repair import is_whole, with_whole_shards
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes, ray_session
 from raydream.schedule import Schedule
 from raydream.store.records import Snapshot
@@ -31,7 +33,7 @@ from raydream.teachers.teacher import Teacher, load_arrays
 
 
 def distill(command: Command[DistillConfig]) -> DistillSummary:
-    """Invert a teacher and distil a student, or resume; see `carry_out`."""
+    """Invert a teacher and distill a student, or resume; see `carry_out`."""
     return carry_out(JOB, command)
 
 
@@ -51,15 +53,13 @@ def _is_whole(config: DistillConfig, folder: RunFolder, summary: DistillSummary,
 def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     config, folder, schedule = run.config, run.folder, checked.schedule
     images = schedule.total_batches * schedule.batch_images
-    state = State(schedule.rounds, schedule.total_steps, images, config.generators.number)
+    state = DisplayState(schedule.rounds, schedule.total_steps, images, config.generators.number)
     with Display(state, run.console) as display:
-        display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
         device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
         if config.rounds.lockstep:
             compute_deterministically(device)
-        teacher = run.teacher(checked.teacher, device)
-        session = partial(_session, run, checked, teacher, display)
-        snapshot = with_whole_shards(ShardStore(folder.images), session, run.journal.note)
+        session = partial(_session, run, checked, device, display)
+        teacher, snapshot = with_whole_shards(ShardStore(folder.images), session, run.journal.note)
     student = build_student(config.student, config.teacher)
     load_arrays(student, snapshot.state)
     save_network(student, folder.student)
@@ -82,16 +82,27 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     )
 
 
-def _session(run: JobRun[DistillConfig], checked: Checked, teacher: Teacher, display: Display) -> Snapshot:
-    """One Ray session, from what the folder holds to the trained student."""
+def _session(
+    run: JobRun[DistillConfig], checked: Checked, device: torch.device, display: Display
+) -> tuple[Teacher, Snapshot]:
+    """One Ray session, from what the folder holds to the trained student; returns teacher and student.
+
+    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would keep
+    nodes waiting that other runs can use.
+    """
     config, folder = run.config, run.folder
     with contextlib.ExitStack() as session:
         with run.stage("start"):
             display.update(stage="starting Ray")
             check = partial(check_cluster, config)
             session.enter_context(ray_session(check, [config.student, config.generators], folder.run))
+            driver = Driver(run, checked, display)
+            if is_local():
+                driver.start_generators()
+        display.update(stage="getting the teacher, which is trained on real data where no checkpoint is named")
+        teacher = run.teacher(checked.teacher, device)
         with run.stage("rounds"):
-            return Driver(run, checked, teacher, display).run()
+            return teacher, driver.run(teacher)
 
 
 def _report(folder: RunFolder, config: DistillConfig, summary: DistillSummary) -> None:

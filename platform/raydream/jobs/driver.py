@@ -15,13 +15,14 @@ from raydream.config import DistillConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.distill import Checked
 from raydream.jobs.job import JobRun
-from raydream.jobs.run_log import Chronicle
+from raydream.jobs.run_log import RunLog
 from raydream.networks import build_student
 from raydream.reporting.progress import Display
 from raydream.runtime.buffer import Buffer, BufferPlan
-from raydream.runtime.checkpoints import set_damaged_checkpoints_aside
+from raydream.runtime.checkpoints import quarantine_damaged_checkpoints
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
+from raydream.runtime.images import images_of
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
@@ -46,7 +47,6 @@ class Driver:
     Args:
         run: whose part this is.
         checked: what `check_run` found.
-        teacher: to invert.
         display: where to show how far it is.
     """
 
@@ -54,23 +54,36 @@ class Driver:
         self,
         run: JobRun[DistillConfig],
         checked: Checked,
-        teacher: Teacher,
         display: Display,
     ) -> None:
-        self._config, self._checked, self._teacher = run.config, checked, teacher
+        self._config, self._checked = run.config, checked
         self._schedule, self._folder = checked.schedule, run.folder
         self._recorder, self._journal = run.recorder, run.journal
         self._store = ShardStore(run.folder.images)
         committed = set(self._store.committed())
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
-        self._chronicle = Chronicle(run, self._schedule, len(committed), display)
+        self._run_log = RunLog(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
         self._snapshot: Snapshot | None = None
         self._snapshot_ref: ray.ObjectRef | None = None
         self._trained = False
+        self._reports = Queue(
+            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
+        )
+        student, generators = self._config.student, self._config.generators
+        processes = [student.gpus] * student.workers + [generators.gpus] * generators.number
+        self._gpu_share_left = share_of_gpu_left(self._config.device, processes)
+        self._pool = GeneratorPool(self._generator_plan(), self._reports, self._journal.note, self._config)
 
-    def run(self) -> Snapshot:
+    def start_generators(self) -> None:
+        """Have the generators start, which takes seconds, while there is no teacher yet."""
+        self._pool.fit(more=bool(self._pending))
+
+    def run(self, teacher: Teacher) -> Snapshot:
         """Make all images and train the student.
+
+        Args:
+            teacher: to invert.
 
         Returns:
             the trained student.
@@ -78,10 +91,10 @@ class Driver:
         Raises:
             RaydreamError: a generator or the student failed for good.
         """
-        self._start()
+        self._start(teacher)
         try:
             while not self._done():
-                self._collect_batches()  # first, as it starts the generators, while buffer and reports are starting
+                self._collect_batches()  # first, as generators can start while buffer and reports do
                 round_ended = self._collect_reports()
                 self._start_batches()
                 if round_ended:
@@ -97,9 +110,9 @@ class Driver:
         self._recorder.flush()
         self._folder.save()
 
-    def _start(self) -> None:
+    def _start(self, teacher: Teacher) -> None:
         config, schedule = self._config, self._schedule
-        self._teacher_ref = ray.put(to_arrays(self._teacher.network))
+        self._teacher_ref = ray.put(to_arrays(teacher.network))
         most_handles = batches_that_fit(config, object_store_bytes())
         buffer = BufferPlan(
             schedule,
@@ -110,10 +123,19 @@ class Driver:
             most_handles,
             config.buffer.stall_timeout_s,
         )
-        here = {"scheduling_strategy": beside_the_driver()}
-        self._buffer = _BufferActor.options(name="buffer", **here).remote(buffer)
+        self._buffer = _BufferActor.options(name="buffer", scheduling_strategy=beside_the_driver()).remote(buffer)
+        training = StudentPlan(
+            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
+        )
+        if damage := quarantine_damaged_checkpoints(self._folder.checkpoints):
+            self._journal.note(f"{damage}, and the student starts anew")
+        self._training = StudentTraining(training, self._folder.checkpoints)
+        self._last_news = time.time()
+
+    def _generator_plan(self) -> GeneratorPlan:
+        config = self._config
         student = config.student if config.synthesis.competes else None
-        plan = GeneratorPlan(
+        return GeneratorPlan(
             self._folder.run,
             config.device,
             config.teacher,
@@ -123,20 +145,9 @@ class Driver:
             shards=self._folder.images,
             sources=self._folder.images,
             reuse=config.reuse and str(Path(config.reuse).absolute()),
-            batches=schedule.total_batches,
+            batches=self._schedule.total_batches,
             lockstep=config.rounds.lockstep,
         )
-        processes = [config.student.gpus] * config.student.workers + [config.generators.gpus] * config.generators.number
-        self._gpu_share_left = share_of_gpu_left(config.device, processes)
-        self._reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        self._pool = GeneratorPool(plan, self._teacher_ref, self._reports, self._journal.note, config)
-        training = StudentPlan(
-            config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
-        )
-        if damage := set_damaged_checkpoints_aside(self._folder.checkpoints):
-            self._journal.note(f"{damage}, and the student starts anew")
-        self._training = StudentTraining(training, self._folder.checkpoints)
-        self._last_news = time.time()
 
     @cached_property
     def _evaluator(self) -> Any:
@@ -171,9 +182,9 @@ class Driver:
             if source is not None and not self._store.has(source):  # damaged, and being made again
                 heapq.heappush(self._pending, batch)
                 break
-            self._pool.start(order, snapshot, source)
+            self._pool.start(order, self._teacher_ref, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
-        self._chronicle.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
+        self._run_log.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
 
     def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
         newest = self._snapshot.step if self._snapshot else None
@@ -192,7 +203,8 @@ class Driver:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._last_news = time.time()
-            self._chronicle.batch_made(made.batch, made.receipt)
+            shown = images_of(made.batch, made.images, self._store) if made.batch.index == 0 else None
+            self._run_log.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
 
@@ -207,7 +219,7 @@ class Driver:
             self._last_news = time.time()
             if isinstance(report, BatchProgress):
                 self._pool.heard(report.batch)
-                self._chronicle.batch_progressed(report)
+                self._run_log.batch_progressed(report)
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
                 self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
@@ -215,7 +227,7 @@ class Driver:
                 write_snapshot(self._folder.snapshots, report.snapshot)
             self._snapshot = report.snapshot
             self._snapshot_ref = ray.put(report.snapshot)
-            self._chronicle.student_reported(report)
+            self._run_log.student_reported(report)
             if self._schedule.ends_round(report.snapshot.step):
                 round_ended = True
                 self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
@@ -226,7 +238,7 @@ class Driver:
             return
         ready, self._measuring = ray.wait(self._measuring, num_returns=len(self._measuring), timeout=0)
         for done in ready:
-            self._chronicle.student_measured(*ray.get(done))
+            self._run_log.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
         self._trained = self._training.done()

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from raydream.applications.continual.course import Course
 from raydream.applications.continual.measures import accuracies, confusion_matrix
-from raydream.applications.continual.results import FIGURES, Results, figures_of, summarised, table_of
+from raydream.applications.continual.results import FIGURES, CourseResults, figures_of, summarized, table_of
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import ContinualConfig
@@ -34,11 +34,11 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ExtendSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import TaskProgress, Teller
+from raydream.runtime.messages import TaskProgress, Throttled
 from raydream.runtime.placement import check_workers
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
-from raydream.store.atomic import write_aside, write_json
+from raydream.store.atomic import write_atomically, write_json
 from raydream.store.folders import Folder
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
@@ -72,9 +72,9 @@ def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
     config, (arrays, groups) = plan.config, ray.get(plan.shared[0])
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, arrays).to(device)
-    results = Results(plan.results)
+    results = CourseResults(plan.results)
     course = Course(
-        config, method, seed, teacher, groups, Teller(plan.reports, partial(TaskProgress, _shown((method, seed))))
+        config, method, seed, teacher, groups, Throttled(plan.reports, partial(TaskProgress, _shown((method, seed))))
     )
     done, state = results.begin(method, seed)
     began = time.perf_counter()
@@ -135,7 +135,7 @@ class _Courses:
     """All courses, as the driver sees them: begun, told of, and waited for."""
 
     def __init__(self, config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder) -> None:
-        self._config, self._folder, self._results = config, folder, Results(_place(folder))
+        self._config, self._folder, self._results = config, folder, CourseResults(_place(folder))
         shared = [ray.put((to_arrays(teacher.network), checked.groups))]
         self._tasks = Tasks("courses", config.stall_timeout_s)
         plan = CoursePlan(config, shared, _place(folder), self._tasks.reports)
@@ -145,7 +145,7 @@ class _Courses:
             self._tasks.add(_shown(course), share, task.remote(plan, *course) if share < 1 else None)
 
     def run(
-        self, console: Console, record: Callable[[ContinualConfig, Results, str, int], None]
+        self, console: Console, record: Callable[[ContinualConfig, CourseResults, str, int], None]
     ) -> dict[tuple[str, int], str]:
         """Wait for the end of all, and show how far they are.
 
@@ -186,14 +186,14 @@ def _sizes(config: ContinualConfig) -> list[int]:
 def _before(config: ContinualConfig, checked: CheckedContinual, teacher: Teacher) -> np.ndarray:
     """Confusion matrix of the teacher, on test images of its classes."""
     first = checked.groups[0].test
-    return confusion_matrix(teacher.network, teacher.normalisation, first, config.teacher.classes)
+    return confusion_matrix(teacher.network, teacher.normalization, first, config.teacher.classes)
 
 
 def _summarize(
     run: JobRun[ContinualConfig], checked: CheckedContinual, before: np.ndarray, teacher: Teacher
 ) -> ExtendSummary:
     config, folder, sizes = run.config, run.folder, _sizes(run.config)
-    results = Results(_place(folder))
+    results = CourseResults(_place(folder))
     methods, tables = {}, []
     for method in config.methods:
         courses, confusions, seconds = [], [], []
@@ -208,11 +208,11 @@ def _summarize(
             _record(run.recorder, before, config, results, method, seed)
         if courses:
             confusion = np.sum(confusions, 0).tolist()
-            methods[method] = summarised(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
+            methods[method] = summarized(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
     if not methods:
         raise RaydreamError(f"not one course came to its end; {folder.shown(folder.journal.name)} says why")
     table = pd.concat(tables, ignore_index=True)
-    write_aside(folder.path / "courses.parquet", lambda aside: table.to_parquet(aside, index=False))
+    write_atomically(folder.path / "courses.parquet", lambda temporary: table.to_parquet(temporary, index=False))
     return ExtendSummary(
         methods=methods,
         seed=config.seed,
@@ -235,7 +235,7 @@ def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) 
     Returns:
         which that is; None where a description cannot tell how to build it, or none can be read.
     """
-    results, teacher = Results(_place(folder)), replace(config.teacher, classes=sum(_sizes(config)))
+    results, teacher = CourseResults(_place(folder)), replace(config.teacher, classes=sum(_sizes(config)))
     for method, seed in sorted(_courses(config), key=lambda course: config.methods.index(course[0])):
         done, state = results.begin(method, seed)
         if done < len(config.steps) or state is None:
@@ -258,7 +258,7 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def _record(
-    recorder: Recorder, before: np.ndarray, config: ContinualConfig, results: Results, method: str, seed: int
+    recorder: Recorder, before: np.ndarray, config: ContinualConfig, results: CourseResults, method: str, seed: int
 ) -> None:
     """A course in metrics.parquet, once: test accuracies by step, and the curve of each step by epoch."""
     now, source, steps = time.time(), f"{method}-{seed}", results.steps(method, seed)
@@ -280,7 +280,7 @@ def _record(
 
 
 def _report(folder: RunFolder, config: ContinualConfig, summary: ExtendSummary) -> None:
-    write_continual_report(folder, config, summary, Results(_place(folder)))
+    write_continual_report(folder, config, summary, CourseResults(_place(folder)))
 
 
 def _rows(summary: ExtendSummary) -> dict[str, str]:

@@ -20,7 +20,7 @@ from raydream.store.records import Snapshot
 POLL_S = 0.2
 
 
-class Learned(Protocol):
+class LearningReport(Protocol):
     """What such a process reports: its network now, and how its last steps went."""
 
     @property
@@ -31,7 +31,7 @@ class Learned(Protocol):
     def agreements(self) -> np.ndarray: ...
 
 
-Report = TypeVar("Report", bound=Learned)
+Report = TypeVar("Report", bound=LearningReport)
 
 
 def ended(task: ray.ObjectRef) -> Callable[[], bool]:
@@ -46,7 +46,7 @@ def ended(task: ray.ObjectRef) -> Callable[[], bool]:
     return done
 
 
-class Followed(Generic[Report]):
+class FollowedTask(Generic[Report]):
     """Records what a learning process reports, has its snapshots measured, and waits for its end.
 
     Args:

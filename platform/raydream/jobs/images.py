@@ -5,20 +5,20 @@ from typing import Any, TypeVar
 
 import torch
 
-from raydream.config import PruneConfig, SynthesizeConfig, TransferConfig
+from raydream.config import PruneConfig, QuantizeConfig, SynthesizeConfig, TransferConfig
 from raydream.data.sources import Images, Shards
 from raydream.jobs.job import JobRun, Say
 from raydream.jobs.synthesize import make_all
 from raydream.reporting.figures import save_image_grid
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import with_whole_shards
 from raydream.runtime.placement import check_device, check_machine, check_workers
+from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import device_of_driver, is_local, machine_nodes
 from raydream.store.shards import ShardStore
 from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.teacher import Teacher
 
-Config = TypeVar("Config", TransferConfig, PruneConfig)
+Config = TypeVar("Config", TransferConfig, PruneConfig, QuantizeConfig)
 
 
 def with_room(config: Config, read_cpus: float, say: Say) -> Config:
@@ -45,7 +45,7 @@ def with_room(config: Config, read_cpus: float, say: Say) -> Config:
     return on_machine(config, making, machine_nodes([config.student, config.generators]), say)
 
 
-def device_to_learn_on(config: TransferConfig | PruneConfig) -> torch.device:
+def device_to_learn_on(config: TransferConfig | PruneConfig | QuantizeConfig) -> torch.device:
     """What the driver computes on."""
     return device_of_driver(config.device, [config.student.gpus, 0.0 if config.images else config.generators.gpus])
 

@@ -13,7 +13,7 @@ import torch
 from ray.util.queue import Queue
 from torch import nn
 
-from raydream.applications.pruning import Pruning, Told, build_pruned, described, total_steps
+from raydream.applications.pruning import Pruning, StageReport, build_pruned, described, total_steps
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import PruneConfig
@@ -22,22 +22,22 @@ from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
 from raydream.jobs.checks.prune import CheckedPruning, check_pruning
-from raydream.jobs.followed import Followed, ended
+from raydream.jobs.followed import FollowedTask, ended
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import PRUNED, parameters_of
+from raydream.networks.export import export_onnx, export_program
 from raydream.networks.pruned import widths_of, widths_text
-from raydream.pruning.export import export_onnx, export_program
 from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import PruneSummary
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.mending import with_whole_shards
-from raydream.runtime.messages import PruningReport, StepsDone, Teller
+from raydream.runtime.messages import PruningReport, StepsDone, Throttled
 from raydream.runtime.placement import check_workers
+from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
 from raydream.store.atomic import write_json
 from raydream.store.folders import Folder
@@ -94,7 +94,7 @@ def _prune(plan: PruningPlan) -> Pruned:
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
-    def tell(told: Told) -> None:
+    def tell(told: StageReport) -> None:
         stage = told.stage
         log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
         snapshot = Snapshot(told.step, to_arrays(told.network))
@@ -104,7 +104,7 @@ def _prune(plan: PruningPlan) -> Pruned:
 
     images = plan.images.source.read(plan.images.rows)
     pruning = Pruning(
-        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Teller(reports, StepsDone)
+        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Throttled(reports, StepsDone)
     )
     network = pruning.run()
     shape, sizes = config.teacher.input_shape, sorted({*LATENCY_BATCHES, config.pruning.latency_batch_size})
@@ -164,7 +164,7 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
             if len(values):
                 recorder.point(now, "student", name, float(values.mean()), step=step)
 
-    followed: Followed[PruningReport] = Followed(
+    followed: FollowedTask[PruningReport] = FollowedTask(
         run,
         0,
         total_steps(config, len(images)),
@@ -233,12 +233,12 @@ def _summarize(
 
 
 def _accuracies(checked: CheckedPruning, teacher: Teacher, network: nn.Module, device: torch.device) -> dict[str, Any]:
-    real, normalisation = checked.real, teacher.normalisation
+    real, normalization = checked.real, teacher.normalization
     if real is None:
         return {}
 
     def measured(which: nn.Module, split: Split) -> float:
-        return accuracy_on(device, which, normalisation, split.images, split.labels)
+        return accuracy_on(device, which, normalization, split.images, split.labels)
 
     return {
         "teacher_accuracy": measured(teacher.network, real.test),

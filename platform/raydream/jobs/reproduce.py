@@ -34,7 +34,7 @@ from raydream.reporting.progress import printer
 from raydream.reproduction.cells import Filled, Given, run_cell, updates_of
 from raydream.reproduction.estimate import estimated
 from raydream.reproduction.report import write_table
-from raydream.reproduction.results import HEADLINES, Results, Row, in_summary, rows_of, shown
+from raydream.reproduction.results import HEADLINES, CellResults, Row, in_summary, rows_of, shown
 from raydream.reproduction.sets import key_of, make_set
 from raydream.reproduction.tables import Cell, cells_of
 from raydream.runs.journal import Journal
@@ -42,7 +42,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ReproduceSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import TaskProgress, Teller
+from raydream.runtime.messages import TaskProgress, Throttled
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.schedule import Schedule
@@ -112,7 +112,7 @@ def _given(plan: TablePlan, name: str, cell: Cell, basis: str) -> Given:
     ]
     train = ray.get(plan.train[0]) if learns_from_real(cell) else None
     real = Dataset(*(partial(_split, each) for each in (train, shared.validation, shared.test)))
-    tell = Teller(plan.reports, partial(TaskProgress, name))
+    tell = Throttled(plan.reports, partial(TaskProgress, name))
     return Given(teacher, verifiers, real, shared.groups, basis, plan.images, tell)
 
 
@@ -128,7 +128,7 @@ def _make_images(plan: TablePlan, name: str, making: DistillConfig) -> str | Non
         why it failed; None where it did not.
     """
     name_logs(f"images {making.synthesis.method}", making.seed)
-    teacher, tell = plan.teacher_here(), Teller(plan.reports, partial(TaskProgress, name))
+    teacher, tell = plan.teacher_here(), Throttled(plan.reports, partial(TaskProgress, name))
     schedule, done = Schedule.of(making), 0
     work = schedule.total_batches * updates_of(making) + schedule.total_steps
 
@@ -161,7 +161,7 @@ def _fill(plan: TablePlan, name: str, key: str, cell: Cell, basis: str, images: 
         filled = run_cell(cell, _given(plan, name, cell, basis))
     except DivergenceError as error:
         return first_line(error)
-    Results(plan.cells).write(key, cell, filled)
+    CellResults(plan.cells).write(key, cell, filled)
     return None
 
 
@@ -254,7 +254,7 @@ class _Table:
         self._config, self._folder = config, folder
         library = library_of(config, folder)
         library.write("library.txt", b"cells/ and images/ are named by all that decides what is in them.\n")
-        self._results = Results(library / "cells")
+        self._results = CellResults(library / "cells")
         train = checked.real.train if any(map(learns_from_real, cells)) else None
         self._bases = bases_of(config, cells, checked)
         self._cells = {cell.key(teacher, verifiers, self._bases[cell.row]): cell for cell in cells}

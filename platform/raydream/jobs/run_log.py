@@ -2,6 +2,8 @@
 
 import time
 
+import numpy as np
+
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig
 from raydream.jobs.job import JobRun
@@ -12,7 +14,6 @@ from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.schedule import Schedule
 from raydream.store.records import BatchId
-from raydream.store.shards import ShardStore
 from raydream.synthesis.stages import learning_rate_at, updates_of
 
 TOLD_WHOLE = 8
@@ -41,7 +42,7 @@ def record_student(recorder: Recorder, report: StudentReport, part: int) -> None
     recorder.point(now, "student", "student/waited_s", report.waited_s, step=report.snapshot.step)
 
 
-class Chronicle:
+class RunLog:
     """Keeps count of a run's batches and steps, and tells them to whoever looks on.
 
     Args:
@@ -58,7 +59,7 @@ class Chronicle:
         committed: int,
         display: Display,
     ) -> None:
-        self._config, self._schedule, self._store = run.config, schedule, ShardStore(run.folder.images)
+        self._config, self._schedule = run.config, schedule
         self._recorder, self._display, self._metrics = run.recorder, display, RunMetrics(run.folder.run)
         self._committed = self._found = committed
         self._step: int | None = None
@@ -70,8 +71,12 @@ class Chronicle:
         """A generator is so far with a batch."""
         self._display.state.making[str(progress.batch)] = progress.share
 
-    def batch_made(self, batch: BatchId, receipt: Receipt) -> None:
-        """A batch is committed."""
+    def batch_made(self, batch: BatchId, receipt: Receipt, shown: np.ndarray | None) -> None:
+        """A batch is committed.
+
+        Args:
+            shown: its images, uint8 [N,C,H,W], where TensorBoard is to have them.
+        """
         made, recorder, now = receipt.provenance, self._recorder, time.time()
         self._committed += 1
         self._display.state.making.pop(str(batch), None)
@@ -94,8 +99,8 @@ class Chronicle:
             self._metrics.set("staleness_steps", last["staleness_steps"])
         for name, value in last.items():
             recorder.point(now, source, name, value, step=step, event_step=position, place=place)
-        if batch.index == 0:
-            recorder.grid("images", self._store.read(batch).images, batch.round)
+        if shown is not None:
+            recorder.grid("images", shown, batch.round)
 
     def student_reported(self, report: StudentReport) -> None:
         """The student has got further, or was begun anew where it had been before."""

@@ -29,7 +29,7 @@ from raydream.search.candidates import make_sampler
 from raydream.search.metrics import MEASURES, measured, metric_of
 from raydream.search.space import experiment, full_scale, shown, space_of
 from raydream.search.trials import Trials
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 from raydream.store.yaml_files import write_yaml
 from raydream.teachers.teacher import Teacher, to_arrays
 
@@ -164,7 +164,7 @@ def _ended(trials: Trials) -> int:
 
 def _write_tables(folder: RunFolder, table: pd.DataFrame) -> None:
     for name, rows in (("reports.parquet", table), ("trials.parquet", table[table["last"]])):
-        write_aside(folder.path / name, lambda aside, rows=rows: rows.to_parquet(aside, index=False))  # type: ignore[misc]
+        write_atomically(folder.path / name, lambda temporary, rows=rows: rows.to_parquet(temporary, index=False))  # type: ignore[misc]
 
 
 def spent(config: SearchConfig, trials: Trials) -> dict[str, Any]:

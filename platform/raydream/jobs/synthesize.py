@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.util.queue import Queue
 
 from raydream.cli import Command
 from raydream.config import SynthesizeConfig
-from raydream.data.image_set import ImageSet, export_folder, open_shards
+from raydream.data.image_set import export_folder, open_shards
 from raydream.jobs.checks.networks import check_teacher
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -23,14 +22,15 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.gpus import on_machine
-from raydream.runtime.mending import is_whole, with_whole_shards
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.placement import check_cluster, check_device, check_machine
 from raydream.runtime.pool import GeneratorPool
+from raydream.runtime.repair import is_whole, with_whole_shards
 from raydream.runtime.session import beside_the_driver, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
+from raydream.synthesis.figures import figures_of
 from raydream.synthesis.stages import updates_of
 from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays
@@ -102,14 +102,15 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
     ):
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
-        pool = GeneratorPool(plan, ray.put(to_arrays(teacher.network)), reports, run.journal.note, config)
+        arrays = ray.put(to_arrays(teacher.network))
+        pool = GeneratorPool(plan, reports, run.journal.note, config)
         shares: dict[BatchId, float] = {}
         metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
             # What a batch learns on from is committed unless it is in the making, as batches are begun in order.
             while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
                 task = tasks[heapq.heappop(pending)]
-                pool.start(task.order, None, task.source)
+                pool.start(task.order, arrays, None, task.source)
             finished, lost = pool.collect(POLL_S, more=bool(pending))
             for batch in lost:
                 heapq.heappush(pending, batch)
@@ -146,27 +147,20 @@ def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> Generato
 
 def _summarize(run: JobRun[SynthesizeConfig]) -> SynthesizeSummary:
     """The final figures, counted on quantized pixels."""
-    config = run.config
-    batches = list(ImageSet(run.folder.place).batches())
-    counts = np.bincount(np.concatenate([batch.targets for batch in batches]), minlength=config.teacher.classes)
-    sizes = np.array([len(batch) for batch in batches])
-    shares = np.array([batch.provenance.target_share for batch in batches])
-    losses = {
-        name: float(np.average([batch.provenance.losses[name] for batch in batches], weights=sizes))
-        for name in batches[0].provenance.losses
-    }
+    config, store = run.config, ShardStore(run.folder.images)
+    made = figures_of(store, store.committed(), config.teacher.classes)
     return SynthesizeSummary(
         method=config.synthesis.method,
         seed=config.seed,
-        images=int(sizes.sum()),
-        batches=len(batches),
+        images=made.images,
+        batches=made.batches,
         updates=updates_of(config.synthesis),
-        images_per_class=counts.tolist(),
-        target_share=float(np.average(shares, weights=sizes)),
-        losses=losses,
-        restarts=sum(batch.provenance.restarts for batch in batches),
+        images_per_class=made.images_per_class.tolist(),
+        target_share=made.target_share,
+        losses=made.losses,
+        restarts=made.restarts,
         **run.hours(("images", config.generators.number, config.generators)),
-        teacher_fingerprint=batches[0].provenance.teacher,
+        teacher_fingerprint=made.teacher,
         reused=run.reused(),
     )
 

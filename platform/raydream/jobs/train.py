@@ -21,7 +21,7 @@ from raydream.runs.summaries import TrainSummary
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import library_path, load_teacher
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 from raydream.teachers.training import train_teacher
 
 
@@ -44,11 +44,11 @@ def _check(config: TeacherJobConfig, resumed: RunFolder | None, say: Say) -> tup
 
 def _make(run: JobRun[TeacherJobConfig], real: Dataset) -> TrainSummary:
     config, folder = run.config, run.folder
-    normalisation, pace = Normalisation(config.teacher.mean, config.teacher.std), Pace(config.training.epochs)
+    normalization, pace = Normalization(config.teacher.mean, config.teacher.std), Pace(config.training.epochs)
     device = use_device(config.device, torch.get_num_threads(), torch.cuda.device_count())
 
     def measured(network: nn.Module, split: Split) -> float:
-        return accuracy_on(device, network, normalisation, split.images, split.labels)
+        return accuracy_on(device, network, normalization, split.images, split.labels)
 
     def on_epoch(epoch: int, loss: float, network: nn.Module) -> None:
         share = measured(network, real.validation)

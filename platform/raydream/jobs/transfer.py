@@ -12,7 +12,7 @@ from raydream.cli import Command
 from raydream.config import TransferConfig
 from raydream.errors import StallError
 from raydream.jobs.checks.transfer import CheckedTransfer, check_transfer
-from raydream.jobs.followed import Followed
+from raydream.jobs.followed import FollowedTask
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.run_log import record_student
@@ -24,12 +24,12 @@ from raydream.runs.compared import with_teachers
 from raydream.runs.recorder import Recorder
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import TransferSummary
-from raydream.runtime.checkpoints import set_damaged_checkpoints_aside, steps_saved
+from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, steps_saved
 from raydream.runtime.evaluator import final_accuracies, start_evaluator
 from raydream.runtime.failures import own_error
-from raydream.runtime.feeds import READ_CPUS, Feed, make_feed
+from raydream.runtime.feeds import Feed, make_feed
 from raydream.runtime.messages import StudentReport
-from raydream.runtime.placement import check_workers
+from raydream.runtime.placement import READ_CPUS, check_workers
 from raydream.runtime.session import cluster_nodes, object_store_bytes, ray_session, share_of_gpu_left
 from raydream.runtime.training import StudentTraining
 from raydream.runtime.transfer import TransferPlan
@@ -75,7 +75,7 @@ def _train_student(
     build = partial(build_student, config.student, config.teacher)
     gpus = share_of_gpu_left(config.device, [config.student.gpus] * config.student.workers)
     evaluator = start_evaluator(config, build, gpus)
-    if damage := set_damaged_checkpoints_aside(checkpoints):
+    if damage := quarantine_damaged_checkpoints(checkpoints):
         run.journal.note(f"{damage}, and the student starts anew")
 
     def record(report: StudentReport) -> None:
@@ -83,7 +83,7 @@ def _train_student(
             run.journal.note(f"the student was restarted and goes on from step {report.first_step}")
         record_student(run.recorder, report, report.first_step // epochs.steps)
 
-    followed: Followed[StudentReport] = Followed(
+    followed: FollowedTask[StudentReport] = FollowedTask(
         run,
         steps_saved(checkpoints),
         epochs.total_steps,

@@ -11,7 +11,7 @@ from torch.nn import functional
 def padded_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
     """Eq. 11's first term: KL(p_o padded with zeros || p_k), on images that stand for the old classes.
 
-    A class of probability 0 adds nothing, but p_k is normalised over all classes, so that whatever the learning network
+    A class of probability 0 adds nothing, but p_k is normalized over all classes, so that whatever the learning network
     gives to the new ones costs it.
 
     Args:
@@ -33,14 +33,14 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels)
 
 
-def renormalised_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
-    """Eq. 11's third term: KL(p_o || p_k renormalised over the old classes), on real images of the new ones.
+def renormalized_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
+    """Eq. 11's third term: KL(p_o || p_k renormalized over the old classes), on real images of the new ones.
 
     What an old network says of an image that it has no class for is kept as it was, relative to each other.
 
     Args:
         old_logits: [N,K0] of the old network.
-        logits: [N,K] of the learning one; a softmax over the first K0 of them is p_k renormalised.
+        logits: [N,K] of the learning one; a softmax over the first K0 of them is p_k renormalized.
     """
     log_old = functional.log_softmax(old_logits, dim=1)
     log_kept = functional.log_softmax(logits[:, : old_logits.shape[1]], dim=1)
@@ -50,7 +50,7 @@ def renormalised_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
 def balanced_logits(logits: Tensor, old: int) -> Tensor:
     """Logits plus the log of how often their classes are in a batch half of which is of old classes, half of new ones.
 
-    For losses that minimise a cross-entropy or a divergence of these, the network's own logits then speak of classes
+    For losses that minimize a cross-entropy or a divergence of these, the network's own logits then speak of classes
     that are all as frequent: the balanced softmax (Ren et al., NeurIPS 2020, eq. 4), or logit adjustment (Menon et al.,
     ICLR 2021). Weights of the loss would not do it: a network that names all images right follows no weights.
 

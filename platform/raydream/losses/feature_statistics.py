@@ -1,4 +1,4 @@
-"""What batch normalisation remembers of the training data, compared with what the images make it see (eq. 4-5)."""
+"""What batch normalization remembers of the training data, compared with what the images make it see (eq. 4-5)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The objective: the weighted sum of named loss terms that an inversion minimises (eq. 2-9)."""
+"""The objective: the weighted sum of named loss terms that an inversion minimizes (eq. 2-9)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ class Objective:
         self._config = config
 
     def __call__(self, seen: Observation, *sources: Source) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total to minimise (a scalar), and each term's value before its coefficient.
+        """The total to minimize (a scalar), and each term's value before its coefficient.
 
         Args:
             sources: only terms of these; none given: all terms.

@@ -17,6 +17,7 @@ from raydream.config import StudentConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
 from raydream.networks.pruned import parse_widths, resized
+from raydream.networks.quantized import parse_bits, quantized
 from raydream.networks.resnet import RESNETS
 from raydream.networks.user_code import as_declared, contained
 from raydream.networks.vgg import VGGS
@@ -33,6 +34,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 TORCHVISION, TIMM = "torchvision:", "timm:"
 PRUNED = "pruned"
 """what is left of another network: `of` which, its layers' `widths`, and its other arguments"""
+QUANTIZED = "quantized"
+"""another `network` that computes with few bits: its layers' `bits`, and its other arguments"""
 
 
 def build_teacher(config: TeacherConfig, field: str = "teacher") -> nn.Module:
@@ -56,7 +59,7 @@ def build_network(
     """Build a network with fresh weights.
 
     Args:
-        name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or `PRUNED`.
+        name: a key of `NETWORKS`, `torchvision:NAME`, `timm:NAME`, `package.module:factory`, or a key of `DERIVED`.
         arguments: keyword arguments for the factory. A network of this project is also given `input_channels` and
             `classes`, torchvision's `num_classes`, timm's `num_classes` and `in_chans`; a user's own factory gets
             `arguments` alone. It is given a copy, with tuples where it declares them (`user_code.as_declared`).
@@ -67,8 +70,8 @@ def build_network(
             of something else, or code that ends the process or changes its state (`user_code.contained`).
     """
     factory: Callable[..., nn.Module]
-    if name in NETWORKS or name == PRUNED:
-        factory = NETWORKS.get(name, _pruned)
+    if name in NETWORKS or name in DERIVED:
+        factory = NETWORKS[name] if name in NETWORKS else DERIVED[name]
         keywords = {"input_channels": input_channels, "classes": classes, **arguments}
     elif name.startswith(TORCHVISION):
         factory, keywords = _torchvision_factory(name, f"{field}.network"), {"num_classes": classes, **arguments}
@@ -104,6 +107,15 @@ def check_python(network: nn.Module, field: str, name: str) -> None:
 def _pruned(input_channels: int, classes: int, *, of: str, widths: str, **arguments: Any) -> nn.Module:
     """What is left of a network `of` these arguments where its layers have these widths (`networks/pruned.py`)."""
     return resized(build_network(of, arguments, input_channels, classes), parse_widths(widths))
+
+
+def _quantized(input_channels: int, classes: int, *, network: str, bits: str, **arguments: Any) -> nn.Module:
+    """A `network` of these arguments whose layers compute with these bits (`networks/quantized.py`)."""
+    return quantized(build_network(network, arguments, input_channels, classes), parse_bits(bits))
+
+
+DERIVED: dict[str, Callable[..., nn.Module]] = {PRUNED: _pruned, QUANTIZED: _quantized}
+"""networks that are described by what was done to another one"""
 
 
 def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:

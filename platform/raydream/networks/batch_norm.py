@@ -61,9 +61,9 @@ def one_pass_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
     1e-2 within 20. An inversion brings them ever closer to the running means.
     """
     over = [0, *range(2, x.dim())]
-    centred = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
-    offset = centred.mean(over)
-    return around + offset, centred.square().mean(over) - offset.square()
+    centerd = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
+    offset = centerd.mean(over)
+    return around + offset, centerd.square().mean(over) - offset.square()
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small residual network for images of about 8x8 pixels, with a batch normalisation after each convolution."""
+"""A small residual network for images of about 8x8 pixels, with a batch normalization after each convolution."""
 
 from torch import nn
 

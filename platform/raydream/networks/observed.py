@@ -89,7 +89,7 @@ class ObservedNetwork(nn.Module):
         found = batch_norm_layers(self.network) if statistics else {}
         self.layers = {name: layer for name, layer in found.items() if layer.running_mean is not None}
         if statistics and not self.layers:
-            raise ValueError("the network has no batch normalisation with running statistics to compare with")
+            raise ValueError("the network has no batch normalization with running statistics to compare with")
         self.uses = [1] * len(self.layers)
         self._before = before
         self._seen: list[Statistics] = [[] for _ in self.layers]

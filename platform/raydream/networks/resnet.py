@@ -27,7 +27,7 @@ class PaddedShortcut(nn.Module):
 
 
 class ConvolutionShortcut(nn.Sequential):
-    """He et al.'s option B: a 1x1 convolution with batch normalisation."""
+    """He et al.'s option B: a 1x1 convolution with batch normalization."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))

@@ -1,4 +1,4 @@
-"""VGG with batch normalisation (Simonyan and Zisserman 2015), with one linear layer as is usual for CIFAR."""
+"""VGG with batch normalization (Simonyan and Zisserman 2015), with one linear layer as is usual for CIFAR."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ LAYOUTS: dict[int, tuple[int, ...]] = {
 
 
 class VGG(nn.Module):
-    """Convolutions with batch normalisation, five poolings, and one linear layer.
+    """Convolutions with batch normalization, five poolings, and one linear layer.
 
     Args:
         layout: a value of `LAYOUTS`.

@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016): batch normalisation and ReLU before each convolution."""
+"""Wide residual networks (Zagoruyko and Komodakis 2016): batch normalization and ReLU before each convolution."""
 
 import functools
 from collections.abc import Callable

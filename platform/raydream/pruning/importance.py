@@ -51,7 +51,7 @@ def taylor(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) ->
     total = {name: torch.zeros(len(gate), dtype=torch.float64) for name, gate in gated.gates.items()}
     drawn = generator(evidence.seed, "importance")
     for images in evidence.batches:
-        x = evidence.teacher.normalisation(images)
+        x = evidence.teacher.normalization(images)
         with torch.no_grad():
             classes = draw_classes(evidence.teacher.network(x), evidence.temperature, drawn)
         with torch.enable_grad():
@@ -111,9 +111,9 @@ class _Gated:
     def __init__(self, network: nn.Module, streams: Sequence[Stream]) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.gates: dict[str, Tensor] = {}
-        normalised = batch_norm_layers(self.network)
+        normalized = batch_norm_layers(self.network)
         for stream in streams:
-            for name in [name for name in stream.layers("through") if name in normalised] or stream.layers("out"):
+            for name in [name for name in stream.layers("through") if name in normalized] or stream.layers("out"):
                 self._put_gate(name)
 
     def _put_gate(self, name: str) -> None:

@@ -49,7 +49,9 @@ class LatencyTable:
         self._batch_size, self._on_measured = batch_size, on_measured
         self.conditions = conditions(self._device, batch_size)
         self._path = None if folder is None else folder / f"latency-{_digest(self.conditions)}.json"
-        kept = json.loads(self._path.read_text()) if self._path is not None and self._path.exists() else {}
+        kept = (
+            json.loads(self._path.read_text(encoding="utf-8")) if self._path is not None and self._path.exists() else {}
+        )
         self._known: dict[str, Latency] = {key: Latency(**told) for key, told in kept.get("layers", {}).items()}
         self._saved, self._saved_at = len(self._known), time.monotonic()
 

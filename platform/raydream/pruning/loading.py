@@ -8,7 +8,7 @@ from raydream.teachers.teacher import Teacher
 
 
 def load_pruned(run: str) -> Teacher:
-    """The network that a run of `jobs/prune.py` has left, frozen and in eval mode, with what normalises its images.
+    """The network that a run of `raydream prune` has left, frozen and in eval mode, with what normalizes its images.
 
     Args:
         run: path or URL of the run's folder.

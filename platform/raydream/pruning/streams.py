@@ -1,6 +1,6 @@
 """Streams: the channels of a network that can only be removed together, found by torch-pruning's dependency graph.
 
-A channel that a convolution makes is normalised, added to others by residual connections, treated by depthwise
+A channel that a convolution makes is normalized, added to others by residual connections, treated by depthwise
 convolutions, and taken in by further layers. All layers that have to lose a channel at the same time make a stream.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydream.extras import require
 from raydream.networks.activations import activation_width
 from raydream.networks.pruned import SelectedShortcut, is_depthwise, resize, width_of, with_selected_shortcuts
 
@@ -30,7 +31,7 @@ class Part:
     Attributes:
         layer: its name.
         side: out where it makes the channels, in where it mixes them into others, through where it treats each of
-            them apart (normalisation, depthwise convolutions, activations with parameters for each channel).
+            them apart (normalization, depthwise convolutions, activations with parameters for each channel).
         places: for each channel of the stream, its indices on that side of the layer.
     """
 
@@ -59,7 +60,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Followed:
+class FoundStreams:
     """The streams of a network.
 
     Attributes:
@@ -81,7 +82,7 @@ def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[
     return follow(network, input_shape).streams
 
 
-def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> Followed:
+def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> FoundStreams:
     """Find the streams of a network.
 
     The channels of the input and of the output are in none. Those that run through a layer which cannot lose single
@@ -91,6 +92,7 @@ def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> Followed:
         network: is left alone.
         input_shape: [C,H,W] of its images.
     """
+    require("prune", "pruning")
     import torch_pruning  # here, as it takes a second with torchvision, and all but one job need neither
 
     traced = copy.deepcopy(network).cpu().float().requires_grad_(True)
@@ -107,7 +109,7 @@ def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> Followed:
             left_out[stream.name] = ", ".join(dict.fromkeys(reasons))
         elif stream.layers("in"):  # what no layer takes in is the output
             streams.append(stream)
-    return Followed(sorted(streams, key=lambda stream: stream.name), left_out)
+    return FoundStreams(sorted(streams, key=lambda stream: stream.name), left_out)
 
 
 def _put_layers_that_can_be_followed(network: nn.Module) -> None:

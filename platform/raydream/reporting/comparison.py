@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from raydream.errors import InputError, ShardError
-from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labelled_grid, panel_grid
+from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labeled_grid, panel_grid
 from raydream.reporting.page import Page, Picture, Section, grid_picture, pictures, write_page
 from raydream.runs import run_folder
 from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
@@ -144,7 +144,7 @@ def _panels(wanted: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, wi
     for axes, (label, rows) in zip(panels, found.items(), strict=True):
         for index, name in enumerate(names):
             line = _line(rows[rows["run"] == name])
-            # A run has the same colour in all panels, whether or not it has been measured there.
+            # A run has the same color in all panels, whether or not it has been measured there.
             marker = "." if len(line) < 60 else ""
             color = colormaps["tab10"](index % 10)
             axes.plot(line.index, line, color=color, linewidth=1.3, marker=marker, label=_plain(name))
@@ -195,7 +195,7 @@ def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) ->
             damage.setdefault(name, str(error))
     return [
         grid_picture(
-            labelled_grid(list(of), [each.images for each in of.values()], [each.targets for each in of.values()]),
+            labeled_grid(list(of), [each.images for each in of.values()], [each.targets for each in of.values()]),
             f"Images of {shape[0]} x {shape[1]} x {shape[2]}: each column should show one class, in every row.",
         )
         for shape, of in last.items()
@@ -208,7 +208,7 @@ _FIGURES = (
     "where the machine is."
 )
 _SETTINGS = "What is not named is the same in all runs."
-_OVER_STEPS = "One colour for each run."
+_OVER_STEPS = "One color for each run."
 _CURVES = "Lines of runs that differ in nothing but the seed should lie together; others tell what the difference does."
 _TERMS = "Mean over the batches of which a run keeps curves, before the coefficient."
 _LOSSES = "A term that one run weighs more should end lower there, and may end higher in the others."

@@ -15,7 +15,7 @@ MOST_NAMED = 20
 """classes up to which a confusion matrix's axes name each"""
 
 
-def colours_of(methods: Sequence[str]) -> dict[str, Any]:
+def colors_of(methods: Sequence[str]) -> dict[str, Any]:
     """One for each method, the same in all figures of a page."""
     return {method: colormaps["tab10"](index % 10) for index, method in enumerate(methods)}
 
@@ -28,12 +28,12 @@ def step_curves(methods: Mapping[str, Any], width: float = WIDE) -> Figure | Non
         width: of the figure, in inches.
     """
     figure, panels = panel_grid(3, width)
-    colours = colours_of(list(methods))
+    colors = colors_of(list(methods))
     for axes, name in zip(panels, ("all", "old", "new"), strict=True):
         for method, values in methods.items():
             shares = [(step, each[f"accuracy_{name}"]) for step, each in enumerate(values["steps"])]
             shares = [(step, share) for step, share in shares if share is not None]
-            axes.plot(*zip(*shares, strict=True), "o-", color=colours[method], markersize=4, label=method)
+            axes.plot(*zip(*shares, strict=True), "o-", color=colors[method], markersize=4, label=method)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _dress_shares(axes, f"{name} classes", "step")
     _add_legend(figure, panels[0], width)
@@ -49,14 +49,14 @@ def epoch_curves(curves: Mapping[str, list[list[dict[str, float]]]], width: floa
     if not curves:
         return None
     figure, panels = panel_grid(2, width)
-    colours = colours_of(list(curves))
+    colors = colors_of(list(curves))
     for axes, name in zip(panels, ("old", "new"), strict=True):
         for method, steps in curves.items():
             first = 0
             for step in steps:
                 epochs = [first + point["epoch"] for point in step]
                 label = method if first == 0 else None
-                axes.plot(epochs, [point[name] for point in step], color=colours[method], linewidth=1.2, label=label)
+                axes.plot(epochs, [point[name] for point in step], color=colors[method], linewidth=1.2, label=label)
                 first += len(step)
         _dress_shares(axes, f"{name} classes", "epoch, over all steps")
     _add_legend(figure, panels[0], width)

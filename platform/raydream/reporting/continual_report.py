@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raydream.applications.continual.results import FIGURES, Results
+from raydream.applications.continual.results import FIGURES, CourseResults
 from raydream.config import ContinualConfig
 from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
 from raydream.reporting.cost import cost_rows
@@ -14,7 +14,7 @@ from raydream.runs.summaries import ExtendSummary
 
 
 def write_continual_report(
-    folder: RunFolder, config: ContinualConfig, summary: ExtendSummary, results: Results
+    folder: RunFolder, config: ContinualConfig, summary: ExtendSummary, results: CourseResults
 ) -> Path:
     """Write report.html of a run that is done; raises OSError.
 

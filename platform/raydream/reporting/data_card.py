@@ -6,7 +6,7 @@ from raydream.config import SynthesizeConfig
 from raydream.config.conversion import as_dict
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 OPENING = """\
 ```python
@@ -21,9 +21,9 @@ dataset = ray.data.read_parquet("{path}/images")
 
 
 def write_card(folder: RunFolder, config: SynthesizeConfig, summary: SynthesizeSummary) -> None:
-    """Write the card of a data set as Markdown, aside and renamed; raises OSError."""
+    """Write the card of a data set as Markdown, through a temporary file; raises OSError."""
     text = card(str(folder.place), config, summary)
-    write_aside(folder.path / "README.md", lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(folder.path / "README.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def card(folder: str, config: SynthesizeConfig, summary: SynthesizeSummary) -> str:
@@ -50,7 +50,7 @@ What the network was trained on may show in them: treat them with the care that 
 | losses | {losses} (means over batches at the last update, before coefficients) |
 | updates | {summary.updates} per image |
 | network | {teacher.network}, weights {summary.teacher_fingerprint} |
-| normalisation | (pixels / 255 - {list(teacher.mean)}) / {list(teacher.std)} |
+| normalization | (pixels / 255 - {list(teacher.mean)}) / {list(teacher.std)} |
 | seed | {summary.seed} |
 | made with | {", ".join(f"{name} {version}" for name, version in summary.versions.items())}; {summary.machine} |
 

@@ -1,7 +1,7 @@
 """Figures of a run, from its metrics and its shards: how making and learning went, and what the images look like.
 
-Metrics are rows of `recorder.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds have
-the same colours in all figures of a run, and all colours can be told apart by colour-blind readers.
+Metrics are rows of `metrics_table.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds
+have the same colors in all figures of a run, and all colors can be told apart by color-blind readers.
 """
 
 import math
@@ -21,8 +21,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
+from raydream.reporting.thinning import joined_bars, thinned_curve
 from raydream.runs.run_folder import RunFolder
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 from raydream.store.records import BatchId, ImageBatch
 from raydream.store.shards import ShardStore
 
@@ -39,10 +40,12 @@ GAP, ROUND_GAP = 3, 12
 """of the picture grid, in pixels: between two images, and between two rounds"""
 MOST_CURVES = 24
 """batches in the figure of loss terms, and rounds in that of feature distances, at most, evenly spread"""
+MOST_MARKERS, MOST_COLORS = 120, 64
+"""of a curve of accuracies, and of the scale of rounds"""
 
 _CELL = 64
 _MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
-_EMPTY = 225  # grey of a cell without an image
+_EMPTY = 225  # gray of a cell without an image
 
 # Okabe and Ito's palette.
 _BLUE, _VERMILION, _GREEN, _PURPLE, _SKY, _ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
@@ -60,7 +63,7 @@ def image_grid(batches: Sequence[ImageBatch]) -> Figure:
 
     Returns:
         a figure to be saved at `DPI`, where each pixel of an image is a whole number of pixels; an image without 1 or
-        3 channels is shown by its first. A grey cell: the batches hold no (second) image of that class.
+        3 channels is shown by its first. A gray cell: the batches hold no (second) image of that class.
 
     Raises:
         ValueError: there is no batch, or the shapes of the images differ.
@@ -74,10 +77,10 @@ def image_grid(batches: Sequence[ImageBatch]) -> Figure:
         same = sorted((batch for batch in batches if batch.id.round == shown), key=lambda batch: batch.id)
         images.append(np.concatenate([batch.images for batch in same]))
         targets.append(np.concatenate([batch.targets for batch in same]))
-    return labelled_grid([f"round {shown}" for shown in rounds], images, targets)
+    return labeled_grid([f"round {shown}" for shown in rounds], images, targets)
 
 
-def labelled_grid(labels: Sequence[str], images: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Figure:
+def labeled_grid(labels: Sequence[str], images: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Figure:
     """As `image_grid`, with a label for each of its rows.
 
     Args:
@@ -111,7 +114,7 @@ def save_image_grid(folder: RunFolder) -> Path:
     if not batches:
         raise ShardError(f"{folder.images} holds no image batch to show")
     figure, path = image_grid(batches), folder.path / "images.png"
-    write_aside(path, lambda aside: figure.savefig(aside, format="png", dpi=DPI))
+    write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
     return path
 
 
@@ -188,13 +191,13 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
     if not lanes:
         return None
     figure = Figure(figsize=(width, 1.5 + 0.36 * len(lanes)), layout="constrained", facecolor="white")
-    axes, colours = figure.add_subplot(), _RoundColours(metrics)
+    axes, colors = figure.add_subplot(), _RoundColours(metrics)
+    length_s = float((spans["time_s"] + spans["duration_s"]).max())
     for place, lane in enumerate(lanes):
-        rows = spans[spans["source"] == lane]
         if lane != "driver":
-            edge = min(0.4, 3 * width / len(rows))
-            for shown, same in rows.groupby(rows["round"].astype("float64"), dropna=False):
-                _bars(axes, place, same, colours.of(shown), edge)
+            rows = joined_bars(spans[spans["source"] == lane], length_s)
+            of_rounds = [colors.of(shown) for shown in rows["round"].astype("float64")]
+            _bars(axes, place, rows, of_rounds, min(0.4, 3 * width / len(rows)))
     stages = _stages(axes, lanes.index("driver"), spans) if "driver" in lanes else []
     axes.set_yticks(range(len(lanes)), [_plain(lane) for lane in lanes])
     axes.set_ylim(len(lanes) - 0.4, -0.6)
@@ -211,24 +214,24 @@ def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
             alignment="left",
             frameon=False,
         )
-    colours.bar(figure, [axes])
+    colors.bar(figure, [axes])
     return figure
 
 
 def _stages(axes: Axes, place: int, spans: pd.DataFrame) -> list[Patch]:
     rows = spans[spans["source"] == "driver"]
     handles = []
-    colours = (_PURPLE, _ORANGE, _SKY, "0.75", "0.5", _VERMILION)
+    colors = (_PURPLE, _ORANGE, _SKY, "0.75", "0.5", _VERMILION)
     for index, name in enumerate(rows["name"].unique()):
-        colour = colours[index % len(colours)]
-        _bars(axes, place, rows[rows["name"] == name], colour)
-        handles.append(Patch(color=colour, label=_plain(str(name).removeprefix("span/"))))
+        color = colors[index % len(colors)]
+        _bars(axes, place, rows[rows["name"] == name], color)
+        handles.append(Patch(color=color, label=_plain(str(name).removeprefix("span/"))))
     return handles
 
 
-def _bars(axes: Axes, place: int, rows: pd.DataFrame, colour: object, edge: float = 0.4) -> None:
+def _bars(axes: Axes, place: int, rows: pd.DataFrame, color: object, edge: float = 0.4) -> None:
     bars = list(zip(rows["time_s"].astype(float), rows["duration_s"].astype(float), strict=True))
-    axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=colour, edgecolor="white", linewidth=edge)
+    axes.broken_barh(bars, (place - 0.36, 0.72), facecolors=color, edgecolor="white", linewidth=edge)
 
 
 # --- curves -----------------------------------------------------------------------------------------------------
@@ -254,9 +257,11 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
     if teacher is not None and found.keys() & {"test", "validation"}:
         axes.axhline(teacher, color="0.35", linestyle=":", label=f"teacher, test split: {teacher:.1%}")
     for kind, rows in found.items():
-        label, colour, marker, style = kinds[kind]
+        label, color, marker, style = kinds[kind]
         label = f"{label}: {rows['value'].iloc[-1]:.1%} at last"
-        axes.plot(rows["step"], rows["value"], style, marker=marker, markersize=4.5, color=colour, label=label)
+        at, value = (thinned_curve(rows)[name] for name in ("step", "value"))
+        every = 1 + len(at) // MOST_MARKERS
+        axes.plot(at, value, style, marker=marker, markevery=every, markersize=4.5, color=color, label=label)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("distillation step")
@@ -309,29 +314,30 @@ def target_share_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | 
 
 
 def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """Each loss term over the updates of the pixels: a line per batch (`MOST_CURVES` at most), coloured by round.
+    """Each loss term over the updates of the pixels: a line per batch (`MOST_CURVES` at most), colored by round.
 
     Args:
         width: of the figure, in inches.
     """
-    terms = [name for name in metrics["name"].dropna().unique() if name.startswith("loss/")]
-    found = {term: rows for term in terms if len(rows := _points(metrics, term).dropna(subset=["batch", "round"]))}
+    rows = metrics[metrics["name"].str.startswith("loss/").fillna(False).astype(bool)]
+    rows = rows.dropna(subset=["value", "batch", "round"])
+    batches = evenly_spread(sorted(rows["batch"].unique()), MOST_CURVES)
+    rows = rows[rows["batch"].isin(batches)]
+    found = {term: _points(rows, term) for term in rows["name"].unique()}
     if not found:
         return None
     figure, panels = panel_grid(len(found), width)
-    colours = _RoundColours(metrics)
+    colors = _RoundColours(metrics)
     for axes, (term, rows) in zip(panels, found.items(), strict=True):
-        batches = list(rows.groupby("batch"))
-        for index in evenly_spread(range(len(batches)), MOST_CURVES):
-            same = batches[index][1]
-            colour = colours.of(same["round"].iloc[0])
-            axes.plot(same["step"], same["value"], color=colour, linewidth=1.1, alpha=0.85)
+        for _, same in rows.groupby("batch"):
+            color = colors.of(same["round"].iloc[0])
+            axes.plot(same["step"], same["value"], color=color, linewidth=1.1, alpha=0.85)
         axes.set_title(_plain(term.removeprefix("loss/")), fontsize=11)
         axes.set_xlabel("update of the pixels")
         axes.set_ylabel("term before its coefficient", fontsize=9)
         _log_if_wide(axes, rows["value"])
         dress(axes)
-    colours.bar(figure, panels)
+    colors.bar(figure, panels)
     return figure
 
 
@@ -348,10 +354,10 @@ def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None
     layers = list(rows["name"].unique())
     means = rows.groupby(["round", "name"])["value"].mean().unstack("name").reindex(columns=layers)
     figure = Figure(figsize=(width, 4.2), layout="constrained", facecolor="white")
-    axes, colours = figure.add_subplot(), _RoundColours(metrics)
+    axes, colors = figure.add_subplot(), _RoundColours(metrics)
     for index in evenly_spread(range(len(means)), MOST_CURVES):
         shown, values = means.index[index], means.iloc[index].to_numpy(dtype=float)
-        axes.plot(values, "-", color=colours.of(shown), linewidth=1.4, marker=".", markersize=7)
+        axes.plot(values, "-", color=colors.of(shown), linewidth=1.4, marker=".", markersize=7)
     named = evenly_spread(range(len(layers)), fitting(width, 30, 14))
     labels = [_plain(layers[index].removeprefix("distance/")) for index in named]
     axes.set_xticks(named, labels, rotation=90 if len("  ".join(labels)) > 11 * width else 0, fontsize=9)
@@ -359,7 +365,7 @@ def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None
     axes.set_ylabel("feature distance (eq. 4)")
     _log_if_wide(axes, rows["value"])
     dress(axes)
-    colours.bar(figure, [axes])
+    colors.bar(figure, [axes])
     return figure
 
 
@@ -370,7 +376,7 @@ Panel = Callable[[Axes], None] | None
 
 
 def _over_steps(
-    metrics: pd.DataFrame, name: str, label: str, colour: str, *, log: bool = False, share: bool = False,
+    metrics: pd.DataFrame, name: str, label: str, color: str, *, log: bool = False, share: bool = False,
     asked: float | None = None,
 ) -> Panel:  # fmt: skip
     rows = _points(metrics, name)
@@ -378,7 +384,8 @@ def _over_steps(
     def draw(axes: Axes) -> None:
         if asked is not None:
             axes.axhline(asked, color="0.35", linestyle=":", label=f"asked for: {asked:g}")
-        axes.plot(rows["step"], rows["value"], color=colour, linewidth=1.4, marker="." if len(rows) < 60 else "")
+        shown = thinned_curve(rows)
+        axes.plot(shown["step"], shown["value"], color=color, linewidth=1.4, marker="." if len(rows) < 60 else "")
         axes.set_xlabel("distillation step")
         axes.set_ylabel(label)
         if asked is not None:
@@ -390,11 +397,11 @@ def _over_steps(
     return draw if len(rows) else None
 
 
-def _by_round(metrics: pd.DataFrame, name: str, label: str, colour: str, *, share: bool = False) -> Panel:
+def _by_round(metrics: pd.DataFrame, name: str, label: str, color: str, *, share: bool = False) -> Panel:
     rows = _points(metrics, name).dropna(subset=["round"])
 
     def draw(axes: Axes) -> None:
-        dots = axes.plot(rows["round"], rows["value"], "o", color=colour, markersize=5, alpha=0.6, markeredgewidth=0)
+        dots = axes.plot(rows["round"], rows["value"], "o", color=color, markersize=5, alpha=0.6, markeredgewidth=0)
         dots[0].set_rasterized(len(rows) > 300)
         axes.set_xlabel("round")
         axes.set_ylabel(label)
@@ -441,21 +448,22 @@ def _points(metrics: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 class _RoundColours:
-    # One colour per round, from dark to light; the lightest end of the map is hard to see on white.
+    # One color per round, from dark to light; the lightest end of the map is hard to see on white.
 
     def __init__(self, metrics: pd.DataFrame) -> None:
         self._last = int(metrics["round"].max()) if metrics["round"].notna().any() else 0
-        self._colours = colormaps["viridis"](np.linspace(0.0, 0.9, self._last + 1))
+        self._colors = colormaps["viridis"](np.linspace(0.0, 0.9, self._last + 1))
 
     def of(self, shown: float) -> tuple[float, ...]:
-        return (0.6, 0.6, 0.6, 1.0) if np.isnan(shown) else tuple(self._colours[int(shown)])
+        return (0.6, 0.6, 0.6, 1.0) if np.isnan(shown) else tuple(self._colors[int(shown)])
 
     def bar(self, figure: Figure, panels: list[Axes]) -> None:
-        edges = np.arange(self._last + 2) - 0.5
-        colours = ScalarMappable(BoundaryNorm(edges, self._last + 1), ListedColormap(self._colours))
+        shown = evenly_spread(range(self._last + 1), MOST_COLORS)
+        edges = np.linspace(-0.5, self._last + 0.5, len(shown) + 1)
+        colors = ScalarMappable(BoundaryNorm(edges, len(shown)), ListedColormap(self._colors[shown]))
         ticks = range(0, self._last + 1, 1 + self._last // 6)
-        drawn = figure.colorbar(colours, ax=panels, label="round", ticks=ticks, pad=0.01, fraction=0.04, aspect=25)
-        drawn.ax.tick_params(which="minor", length=0)
+        drawn = figure.colorbar(colors, ax=panels, label="round", ticks=ticks, pad=0.01, fraction=0.04, aspect=25)
+        drawn.minorticks_off()
 
 
 def _log_if_wide(axes: Axes, values: pd.Series) -> None:

@@ -16,7 +16,7 @@ from raydream.reporting.figures import DPI, NARROW, WIDE
 from raydream.runs.journal import Entry, read_journal
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import Summary
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 MOST_SVG_BYTES = 400_000
 """a figure whose drawing is larger than that goes into the page as a PNG"""
@@ -96,7 +96,7 @@ def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any)
         title=title,
         run=folder.shown().rpartition("/")[2],
         stages=stage_rows(summary),
-        mended=mended_rows(read_journal(folder.journal)),
+        mended=repair_rows(read_journal(folder.journal)),
         config=folder.config.read_text(encoding="utf-8"),
         versions=summary.versions,
         machine=summary.machine,
@@ -104,7 +104,7 @@ def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any)
     )
 
 
-def mended_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+def repair_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Moment and text of each entry of a journal."""
     return [(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in entries]
 
@@ -120,7 +120,7 @@ def stage_rows(summary: Summary) -> list[tuple[str, str, str]]:
 
 
 def write_page(path: Path, page: Page) -> Path:
-    """Write a page, aside and renamed.
+    """Write a page, through a temporary file.
 
     Returns:
         the path.
@@ -134,7 +134,7 @@ def write_page(path: Path, page: Page) -> Path:
     content = {each.name: getattr(page, each.name) for each in fields(page)}
     content["sections"] = [section for section in page.sections if section.pictures or section.table]
     text = environment.get_template("report.html.j2").render(**content)
-    write_aside(path, lambda aside: aside.write_bytes(text.encode("utf-8", "backslashreplace")))
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "backslashreplace")))
     return path
 
 

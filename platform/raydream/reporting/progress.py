@@ -68,7 +68,7 @@ def time_text(seconds: float | None) -> str:
 
 
 @dataclass
-class State:
+class DisplayState:
     """What the display shows.
 
     Attributes:
@@ -110,9 +110,9 @@ class State:
 
 
 class Display:
-    """Shows a `State` as it changes; a context manager."""
+    """Shows a `DisplayState` as it changes; a context manager."""
 
-    def __init__(self, state: State, console: Console | None = None) -> None:
+    def __init__(self, state: DisplayState, console: Console | None = None) -> None:
         self.state = state
         self._console = console or Console()
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None

@@ -24,10 +24,11 @@ from raydream.reporting.figures import (
     target_share_figure,
     timeline,
 )
-from raydream.reporting.page import Section, grid_picture, mended_rows, page_of_run, pictures, write_page
+from raydream.reporting.page import Section, grid_picture, page_of_run, pictures, repair_rows, write_page
+from raydream.reporting.quantization import layer_rows, sensitivity_figure, source_rows
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry
-from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import Summary
 from raydream.store.documents import read_yaml
@@ -36,7 +37,7 @@ from raydream.store.records import ImageBatch
 
 
 def write_report(folder: RunFolder, summary: Summary) -> Path:
-    """Write the page of a run folder to its report.html, from config.yaml, metrics.parquet, the journal and the shards.
+    """Write the page of a run folder to its report.html, from its configuration, metrics, journal and shards.
 
     Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
 
@@ -57,7 +58,7 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         metrics, damage = read_metrics(folder.metrics), []
     except ShardError as error:
         metrics = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-        damage = mended_rows([Entry(time.time(), f"{error}; what is drawn from them is left out")])
+        damage = repair_rows([Entry(time.time(), f"{error}; what is drawn from them is left out")])
     page = page_of_run(
         folder,
         config.get("experiment") or "run",
@@ -109,6 +110,11 @@ def _facts(summary: Mapping[str, Any], whole: Summary) -> list[tuple[str, str]]:
         "pruned_filters": "filters of the pruned network",
         "teacher_flops": "FLOPs of the teacher, for one image",
         "pruned_flops": "FLOPs of the pruned network, for one image",
+        "weight_bits": "bits of weights",
+        "activation_bits": "bits of activations",
+        "teacher_bytes": "bytes of the teacher's ONNX file",
+        "student_bytes": "bytes of the quantized network's ONNX file",
+        "packed_bytes": "bytes of the quantized network's numbers, packed",
     }
     rows = [("method", str(summary["method"]))] if summary.get("method") is not None else []
     for key, words in counts.items():
@@ -182,6 +188,13 @@ def _sections(
                 (partial(reliability_figure, summary), _CAPTIONS["reliability"]),
             ),
         ),
+        Section("Calibration images", _SOURCES, [], source_rows(summary)),
+        Section(
+            "Sensitivity by layer",
+            _LAYERS,
+            pictures((partial(sensitivity_figure, summary), _CAPTIONS["layers"])),
+            layer_rows(summary),
+        ),
         Section("Beside other runs", _COMPARED, [], compared_rows(summary)),
         Section("Timeline", _TIMELINE, pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
         Section(
@@ -191,7 +204,7 @@ def _sections(
         ),
         Section(
             "Loss terms",
-            "What the generators minimised, term by term.",
+            "What the generators minimized, term by term.",
             pictures((partial(loss_curves, metrics), _CAPTIONS["loss"])),
         ),
         Section(
@@ -218,7 +231,15 @@ _ACCURACY = (
     "test split is what is reported. On synthetic images, what the teacher says they show counts as right."
 )
 _TIMELINE = (
-    "Batches and the student's steps have the colour of their round; in round 0 there is no student to compete with."
+    "Batches and the student's steps have the color of their round; in round 0 there is no student to compete with."
+)
+_SOURCES = (
+    "The same post-training quantization on other images, on the test split; real images are of the training split, "
+    "without their labels."
+)
+_LAYERS = (
+    "Each layer was quantized alone, on the images: how far the outputs then are from the float network's, in nats, "
+    "and how often both name the same class."
 )
 _COMPARED = (
     "Each run's last student on the test split, and the settings in which a run differs from this one; what is not "
@@ -226,16 +247,17 @@ _COMPARED = (
 )
 _CAPTIONS = {
     "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
+    "layers": "A layer far above the others is worth keeping in floating point (quantization.keep).",
     "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "
     "it, the network is too sure.",
     "accuracy": "The student should come close to the teacher on real images, and the newest synthetic images should "
     "stay harder for it than the real ones where generators compete with it.",
     "timeline": "Bars of generators above bars of the student at the same time show that making images and learning "
     "overlap; a gap in a lane is waiting.",
-    "grid": "Each column should show one class in recognisable variety, and later rounds should differ from round 0 "
-    "where the student competes; a grey cell means that the batch has no such image.",
+    "grid": "Each column should show one class in recognizable variety, and later rounds should differ from round 0 "
+    "where the student competes; a gray cell means that the batch has no such image.",
     "target_share": "Most images of each batch should be classified by the teacher as the target they were made for.",
-    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colours show "
+    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colors show "
     "how later rounds differ.",
     "distance": f"Each line is a round ({MOST_CURVES} at most): no layer should stand out by orders of magnitude, nor "
     "grow from round to round.",

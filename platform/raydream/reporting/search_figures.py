@@ -15,12 +15,12 @@ from raydream.reporting.figures import NARROW, dress, panel_grid
 from raydream.search.space import Dimension, Space
 from raydream.search.trials import Trials
 
-_COLOURS = "viridis_r"
+_COLORS = "viridis_r"
 _GREY, _ACCENT = "0.8", "#0072B2"
 
 
 def parallel_coordinates(space: Space, trials: Trials, metric: str, width: float) -> Figure | None:
-    """A line for each trial through the values of all settings to its score; stopped ones are thin and grey.
+    """A line for each trial through the values of all settings to its score; stopped ones are thin and gray.
 
     In a narrow window settings are below each other, so that their names can be read.
     """
@@ -39,15 +39,15 @@ def parallel_coordinates(space: Space, trials: Trials, metric: str, width: float
         shares = [each.share_of(trial.point[each.name]) for each in space.dimensions]
         shares.append((score - lowest) / (highest - lowest) if highest > lowest else 0.5)
         whole = trial.status == "done"
-        colour = colormaps[_COLOURS](norm(score)) if whole else _GREY
+        color = colormaps[_COLORS](norm(score)) if whole else _GREY
         line = (places, shares) if upright else (shares, places)
-        axes.plot(*line, color=colour, linewidth=1.5 if whole else 0.8, alpha=0.85, zorder=2 if whole else 1)
+        axes.plot(*line, color=color, linewidth=1.5 if whole else 0.8, alpha=0.85, zorder=2 if whole else 1)
     names = [*(_short(each.name) for each in space.dimensions), f"score ({metric})"]
     ends = [*(_ends(each) for each in space.dimensions), (f"{lowest:.3g}", f"{highest:.3g}")]
     _scales(axes, places, names, ends, upright)
     if done:
         figure.colorbar(
-            ScalarMappable(norm, colormaps[_COLOURS]), ax=axes, label=f"score ({metric})", pad=0.02, aspect=30
+            ScalarMappable(norm, colormaps[_COLORS]), ax=axes, label=f"score ({metric})", pad=0.02, aspect=30
         )
     return figure
 

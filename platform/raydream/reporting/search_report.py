@@ -40,7 +40,7 @@ def write_search_report(
         Section("Best trials", _of(metric), [], _best(trials, metric)),
         Section(
             "Where the good trials lie",
-            "Each line is a trial. Colours are scores of trials that came to their end; grey ones were stopped.",
+            "Each line is a trial. Colors are scores of trials that came to their end; gray ones were stopped.",
             pictures((partial(parallel_coordinates, space, trials, metric), _COORDINATES)),
         ),
         Section("What mattered", fanova, pictures((partial(importance_bars, shares), _IMPORTANCE))),
@@ -144,7 +144,7 @@ def _images(folder: RunFolder, trial: int) -> list[Picture]:
     except (OSError, ShardError):
         return []  # the trials' images may be deleted
     return (
-        [grid_picture(image_grid(first), "Each column should show one class in recognisable variety.")] if first else []
+        [grid_picture(image_grid(first), "Each column should show one class in recognizable variety.")] if first else []
     )
 
 

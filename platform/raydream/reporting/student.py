@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from raydream.reporting.figures import NARROW, WIDE
 
-COLOURS = {"teacher": "#0072B2", "student": "#D55E00"}
+COLORS = {"teacher": "#0072B2", "student": "#D55E00"}
 MOST_CLASSES = 20
 """that are shown one by one; of more, those where the student is furthest below the teacher"""
 
@@ -25,13 +25,13 @@ def reliability_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figur
     figure = Figure(figsize=(min(width, 5.5), 5.0), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
-    for who, colour in COLOURS.items():
+    for who, color in COLORS.items():
         bins = summary[f"{who}_reliability"]
         answers = np.array([each["answers"] for each in bins], float)
         confidences, accuracies = ([each[name] for each in bins] for name in ("confidence", "accuracy"))
-        axes.plot(confidences, accuracies, color=colour, linewidth=1)
+        axes.plot(confidences, accuracies, color=color, linewidth=1)
         error = f"{who}, error {100 * summary[f'{who}_calibration_error']:.1f} %"
-        axes.scatter(confidences, accuracies, 12 + 120 * answers / answers.sum(), colour, label=error)
+        axes.scatter(confidences, accuracies, 12 + 120 * answers / answers.sum(), color, label=error)
     for axis, label in ((axes.xaxis, "confidence"), (axes.yaxis, "accuracy")):
         axis.set_major_formatter(PercentFormatter(1.0))
         axis.set_label_text(label)
@@ -48,7 +48,7 @@ def class_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | No
     Args:
         width: of the figure, in inches.
     """
-    shares = {who: summary.get(f"{who}_accuracy_by_class") for who in COLOURS}
+    shares = {who: summary.get(f"{who}_accuracy_by_class") for who in COLORS}
     if not all(shares.values()):
         return None
     values = {who: np.array(share, float) for who, share in shares.items()}  # None becomes NaN
@@ -58,8 +58,8 @@ def class_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | No
         classes = np.sort(classes[np.argsort(behind, kind="stable")[:MOST_CLASSES]])
     figure = Figure(figsize=(width, 3.4), layout="constrained", facecolor="white")
     axes, places = figure.add_subplot(), np.arange(len(classes))
-    for who, colour in COLOURS.items():
-        axes.plot(places, values[who][classes], "o", color=colour, markersize=9 if who == "teacher" else 6, label=who)
+    for who, color in COLORS.items():
+        axes.plot(places, values[who][classes], "o", color=color, markersize=9 if who == "teacher" else 6, label=who)
     axes.set_xticks(places, [str(label) for label in classes], fontsize=9 if width > NARROW else 7)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))

@@ -13,7 +13,7 @@ from raydream.applications.continual.course import Course, Group
 from raydream.applications.continual.measures import accuracies, confusion_matrix, forgetting
 from raydream.applications.continual.methods import METHODS
 from raydream.applications.continual.widening import output_layer
-from raydream.applications.pruning import Pruning, Told, stages_of, total_steps
+from raydream.applications.pruning import Pruning, StageReport, stages_of, total_steps
 from raydream.applications.rounds import rounds_of
 from raydream.applications.transfer import run_epochs
 from raydream.config import ContinualConfig, DistillConfig, PruneConfig, TransferConfig
@@ -179,8 +179,8 @@ def _pruned(cell: Cell, given: Given) -> Filled:
     images = pixels_of(cell.images, teacher, given.real, given.images, config.new_images, cell.seed)
     steps, last, curve = max(1, total_steps(config, len(images))), stages_of(config)[-1], []
 
-    def tell(told: Told) -> None:
-        if told.stage == last and told.stage.kind == "distil":
+    def tell(told: StageReport) -> None:
+        if told.stage == last and told.stage.kind == "distill":
             epochs.append(told.step)
             if len(epochs) % max(1, last.epochs // POINTS) == 0 or len(epochs) == last.epochs:
                 points = {name: _accuracy(told.network, teacher, split) for name, split in _splits(given.real).items()}
@@ -200,12 +200,12 @@ def _pruned(cell: Cell, given: Given) -> Filled:
 
 
 def _added(cell: Cell, given: Given) -> ShardStore | None:
-    """Where images are kept that compete with the pruned network, those that are damaged set aside."""
+    """Where images are kept that compete with the pruned network, those that are damaged quarantined."""
     assert isinstance(cell.run, PruneConfig)
     if not cell.run.additions.rounds:
         return None
     store = ShardStore(given.images / f"added-{cell.key(given.teacher, [], given.basis)}")
-    store.set_aside_damaged()
+    store.quarantine_damaged()
     return store
 
 
@@ -236,7 +236,7 @@ def _transferred(cell: Cell, given: Given) -> Filled:
     student = run_epochs(config.student, teacher, images, config.epochs, cell.seed, on_epoch)
     check_finite(student)
     test = given.real.test.images
-    both = [logits_of(network, teacher.normalisation, test) for network in (student, teacher.network)]
+    both = [logits_of(network, teacher.normalization, test) for network in (student, teacher.network)]
     figures = {
         "student_accuracy": _accuracy(student, teacher, given.real.test),
         "student_accuracy_best": _best(curve)["test"],
@@ -252,7 +252,7 @@ def _continual(cell: Cell, given: Given) -> Filled:
     assert isinstance(config, ContinualConfig)
     sizes = [config.teacher.classes, *(len(step.classes) for step in config.steps)]
     course = Course(config, cell.row, cell.seed, teacher, groups, given.tell)
-    before = confusion_matrix(teacher.network, teacher.normalisation, groups[0].test, sizes[0])
+    before = confusion_matrix(teacher.network, teacher.normalization, groups[0].test, sizes[0])
     learned = list(course.steps())
     told = [accuracies(matrix, sizes[: at + 1]) for at, matrix in enumerate([before, *(s.confusion for s in learned)])]
     last = told[-1]
@@ -308,7 +308,7 @@ def _splits(real: Dataset) -> dict[str, Split]:
 
 
 def _accuracy(network: nn.Module, teacher: Teacher, split: Split) -> float:
-    return accuracy(network, teacher.normalisation, split.images, split.labels)
+    return accuracy(network, teacher.normalization, split.images, split.labels)
 
 
 def _best(curve: list[dict[str, float]]) -> dict[str, float]:
@@ -349,7 +349,7 @@ def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
 @torch.no_grad()
 def _seen(network: Teacher, images: np.ndarray) -> Seen:
     both = WithFeatures(network.network, output_layer(network.network, network.config.classes))
-    told = [both(network.normalisation(each)) for each in _views(network, images)]
+    told = [both(network.normalization(each)) for each in _views(network, images)]
     logits, features = (torch.cat([part[index].float().cpu() for part in told]) for index in (0, 1))
     return Seen(logits.numpy(), features.numpy())
 

@@ -33,7 +33,7 @@ MEASURED = 6
 
 
 @dataclass(frozen=True)
-class Work:
+class PlannedWork:
     """What a part of a table does, apart from measuring.
 
     Attributes:
@@ -48,8 +48,10 @@ class Work:
     updates: int = 0
     steps: int = 0
 
-    def __add__(self, other: "Work") -> "Work":
-        return Work(*(getattr(self, name) + getattr(other, name) for name in ("images", "batches", "updates", "steps")))
+    def __add__(self, other: "PlannedWork") -> "PlannedWork":
+        return PlannedWork(
+            *(getattr(self, name) + getattr(other, name) for name in ("images", "batches", "updates", "steps"))
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Estimate:
 
     cells: int
     sets: int
-    work: Work
+    work: PlannedWork
     batch_s: float
     step_s: float
     device: str
@@ -96,7 +98,7 @@ class Estimate:
 def estimated(config: ReproduceConfig, cells: list[Cell]) -> Estimate:
     """Add up the work of a table, and measure one step of each kind; weights are random, and nothing is written."""
     sets = {str(cell.images): cell.images for cell in cells if isinstance(cell.images, DistillConfig)}
-    work = sum((work_of_set(each) for each in sets.values()), Work())
+    work = sum((work_of_set(each) for each in sets.values()), PlannedWork())
     work = sum((work_of_cell(cell, config) for cell in cells), work)
     device = use_device(config.device, config.cpus, config.gpus if torch.cuda.is_available() else 0.0)
     teacher = make_teacher(build_teacher(config.teacher), config.teacher).to(device)
@@ -114,14 +116,14 @@ def estimated(config: ReproduceConfig, cells: list[Cell]) -> Estimate:
     )
 
 
-def work_of_set(config: DistillConfig) -> Work:
+def work_of_set(config: DistillConfig) -> PlannedWork:
     """Of making a set of images."""
     schedule = Schedule.of(config)
     batches = schedule.total_batches
-    return Work(batches * schedule.batch_images, batches, batches * updates_of(config), schedule.total_steps)
+    return PlannedWork(batches * schedule.batch_images, batches, batches * updates_of(config), schedule.total_steps)
 
 
-def work_of_cell(cell: Cell, config: ReproduceConfig) -> Work:
+def work_of_cell(cell: Cell, config: ReproduceConfig) -> PlannedWork:
     """Of filling a cell whose images are there; `config` says how many there are, where they are not made."""
     run = cell.run
     if cell.table == 1 and isinstance(run, DistillConfig):
@@ -129,24 +131,24 @@ def work_of_cell(cell: Cell, config: ReproduceConfig) -> Work:
     if isinstance(run, PruneConfig) and cell.images is not None:
         added = run.additions.rounds * run.additions.batches
         updates = added * sum(stage.iterations for stage in stages_of(run.synthesis, (0, 0)))
-        return Work(added * run.synthesis.batch_size, added, updates, total_steps(run, config.new_images))
+        return PlannedWork(added * run.synthesis.batch_size, added, updates, total_steps(run, config.new_images))
     if isinstance(run, TransferConfig):
-        return Work(steps=Epochs(config.new_images, run.student.batch_size, run.epochs).total_steps)
+        return PlannedWork(steps=Epochs(config.new_images, run.student.batch_size, run.epochs).total_steps)
     if isinstance(run, ContinualConfig):
         return _of_continual(run)
-    return Work()
+    return PlannedWork()
 
 
-def _of_continual(run: ContinualConfig) -> Work:
+def _of_continual(run: ContinualConfig) -> PlannedWork:
     """Of a course; its learning steps are taken as half a batch of old and half of new images, on as many as old."""
-    known, work = run.teacher.classes, Work()
+    known, work = run.teacher.classes, PlannedWork()
     for step in run.steps:
         images = known * run.images_per_class
         batches = -(-images // run.synthesis.batch_size)
         updates = batches * sum(stage.iterations for stage in stages_of(run.synthesis, (0, 0)))
         learned = Epochs(len(step.classes) * run.images_per_class, run.student.batch_size, run.epochs).total_steps
         made = METHODS[run.methods[0]].images == "made"
-        work += Work(images, batches, updates, learned) if made else Work(steps=learned)
+        work += PlannedWork(images, batches, updates, learned) if made else PlannedWork(steps=learned)
         known += len(step.classes)
     return work
 

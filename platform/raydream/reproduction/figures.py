@@ -11,7 +11,7 @@ from raydream.reporting.figures import DPI, WIDE, dress, panel_grid
 
 CELL_PIXELS = 48
 """side of an image in the grid, about"""
-REAL_COLOUR = "0.75"
+REAL_COLOR = "0.75"
 
 
 def method_grid(images: Mapping[str, np.ndarray]) -> Figure:
@@ -55,11 +55,11 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], width: 
     if not there:
         return None
     figure, all_axes = panel_grid(len(there), width)
-    colours = colormaps["viridis"](np.linspace(0.0, 0.9, len(curves)))
+    colors = colormaps["viridis"](np.linspace(0.0, 0.9, len(curves)))
     for axes, (name, label) in zip(all_axes, there, strict=True):
-        for colour, (row, points) in zip(colours, curves.items(), strict=True):
+        for color, (row, points) in zip(colors, curves.items(), strict=True):
             steps = [point["step"] for point in points]
-            axes.plot(steps, [point[name] for point in points], color=colour, label=row.replace("_", " "))
+            axes.plot(steps, [point[name] for point in points], color=color, label=row.replace("_", " "))
         axes.set_title(label, fontsize=11)
         axes.set_xlabel("distillation step")
         axes.set_ylim(-0.02, 1.02)
@@ -82,7 +82,7 @@ def projections(points: Mapping[str, np.ndarray], width: float = WIDE) -> Figure
     figure, all_axes = panel_grid(len(made), width)
     for axes, (row, found) in zip(all_axes, made.items(), strict=True):
         if "real" in points:
-            axes.plot(points["real"][:, 0], points["real"][:, 1], ".", markersize=4, color=REAL_COLOUR)
+            axes.plot(points["real"][:, 0], points["real"][:, 1], ".", markersize=4, color=REAL_COLOR)
         axes.plot(found[:, 0], found[:, 1], ".", markersize=4, color="#0072B2", alpha=0.6)
         axes.set_title(row.replace("_", " "), fontsize=11)
         dress(axes)

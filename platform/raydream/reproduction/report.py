@@ -19,7 +19,7 @@ from raydream.reproduction.results import (
 from raydream.reproduction.tables import Cell
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ReproduceSummary
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 TITLES = {
     1: "Students by method",
@@ -67,9 +67,9 @@ def write_table(
     table, note = shown_table(rows), _note(config)
     text = f"# Table {config.table}: {TITLES[config.table]} ({config.scale})\n\n{as_markdown(table)}\n\n"
     text += f"{note}\n\n" + "\n".join(f"- {name}: {value}" for name, value in _facts(config, summary)) + "\n"
-    write_aside(folder.path / "table.md", lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(folder.path / "table.md", lambda temporary: temporary.write_text(text, encoding="utf-8"))
     frame = as_frame(rows, config.table)
-    write_aside(folder.path / "table.parquet", lambda aside: frame.to_parquet(aside, index=False))
+    write_atomically(folder.path / "table.parquet", lambda temporary: frame.to_parquet(temporary, index=False))
     write_page(folder.report, _page(folder, config, rows, filled, summary))
 
 

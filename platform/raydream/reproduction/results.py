@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from raydream.evaluation.intervals import summarise
+from raydream.evaluation.intervals import summarize
 from raydream.reproduction.cells import Filled
 from raydream.reproduction.paper import paper_figures
 from raydream.reproduction.tables import Cell
@@ -30,7 +30,7 @@ NUMBERS = ("inception_score", "frechet_distance", "feature_distance", "flops", "
 """figures that are no shares"""
 
 
-class Results:
+class CellResults:
     """The cells that are filled.
 
     Args:
@@ -90,7 +90,7 @@ def rows_of(filled: Sequence[tuple[Cell, Filled]], table: int) -> list[Row]:
 
 def summed(values: list[float]) -> dict[str, Any]:
     """Mean, spread (half of the 95 % interval; None of one value) and number of some values."""
-    told = summarise(values)
+    told = summarize(values)
     return {"mean": told["mean"], "spread": None if isnan(told["interval"]) else told["interval"], "seeds": len(values)}
 
 

@@ -74,7 +74,7 @@ def key_of(config: DistillConfig, teacher: Teacher) -> str:
 
 
 def open_set(config: DistillConfig, teacher: Teacher, folder: Folder) -> ShardStore:
-    """Where the batches of a set are kept, those that are damaged set aside; raises OSError.
+    """Where the batches of a set are kept, those that are damaged quarantined; raises OSError.
 
     Args:
         folder: of all sets; this one has a folder of its own in it, and a description beside that.
@@ -83,7 +83,7 @@ def open_set(config: DistillConfig, teacher: Teacher, folder: Folder) -> ShardSt
     # First, as a folder that is made by writing to it needs the one that it lies in.
     folder.write(f"{key}.json", json.dumps({"teacher": teacher.fingerprint, **as_dict(config)}).encode())
     store = ShardStore(folder / key)
-    store.set_aside_damaged()
+    store.quarantine_damaged()
     return store
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from raydream.config.tree import leaves
 from raydream.runs import run_folder
-from raydream.runs.recorder import COLUMNS, read_metrics
+from raydream.runs.metrics_table import COLUMNS, has_metrics, read_metrics
 from raydream.runs.run_list import ListedRun, read_run
 
 SETTING = "config."
@@ -41,10 +41,10 @@ def runs_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """What the runs' metrics.parquet hold, in long form: `run` (the folder), and `recorder.COLUMNS`.
+    """The runs' metrics in long form: `run` (the folder), and `metrics_table.COLUMNS`.
 
     Args:
-        runs: their folders, or URLs; those that have no such file have no row.
+        runs: their folders, or URLs; those that have no metrics have no row.
 
     Raises:
         InputError: one of them is no run.
@@ -53,7 +53,7 @@ def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
     tables = [pd.DataFrame(columns=["run", *COLUMNS]).astype(COLUMNS)]
     for run in runs:
         metrics = run_folder.resume(str(run), "RUN")[0].metrics
-        if metrics.exists():
+        if has_metrics(metrics):
             tables.append(read_metrics(metrics).assign(run=str(run))[["run", *COLUMNS]])
     return pd.concat(tables[1:], ignore_index=True) if len(tables) > 1 else tables[0]
 

@@ -9,27 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from raydream.config.tree import leaves
-from raydream.errors import ShardError, first_line
-from raydream.store.atomic import patiently, set_aside, write_aside
-
-COLUMNS = {
-    "time_s": "float64",
-    "duration_s": "float64",
-    "source": "string",
-    "name": "string",
-    "round": "Int32",
-    "step": "Int64",
-    "batch": "string",
-    "value": "float64",
-}
-"""of metrics.parquet, in long form: a row is a point (`value`) or a span (`duration_s`) of a named source, at
-`time_s` seconds since the run began; a gap between two sessions of a resumed run does not count"""
+from raydream.runs.metrics_table import MetricsTable
 
 
 @dataclass(frozen=True)
@@ -47,29 +31,18 @@ class Recorder:
     """Collects rows and writes events.
 
     Args:
-        metrics: path of metrics.parquet; rows that are there already are kept, and time goes on after them.
+        metrics: path of metrics.parquet; rows of earlier sessions are kept, and time continues after them.
         tensorboard: folder of the events.
         began_at: seconds since the epoch when this session began.
 
     Attributes:
-        damage: what was wrong with the metrics that were there, which are set aside then; None if nothing was.
+        damage: what was wrong with the metrics of earlier sessions; see `MetricsTable`.
     """
 
     def __init__(self, metrics: Path, tensorboard: Path, began_at: float) -> None:
-        self._path = metrics
-        self._rows: list[tuple[Any, ...]] = []
-        self._before_s = 0.0
-        self.damage: str | None = None
-        if metrics.exists():
-            try:
-                earlier = read_metrics(metrics)
-            except ShardError as error:
-                self.damage = f"{error}; they are kept as {set_aside(metrics).name}, and curves begin anew"
-                earlier = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
-            self._rows = list(earlier.itertuples(index=False, name=None))
-            if len(earlier):
-                self._before_s = float((earlier["time_s"] + earlier["duration_s"].fillna(0.0)).max())
-        self._zero = began_at - self._before_s
+        self._table = MetricsTable(metrics)
+        self.damage = self._table.damage
+        self._zero = began_at - self._table.end_s
         self._events = SummaryWriter(str(tensorboard))
 
     def time_s(self, moment: float) -> float:
@@ -93,13 +66,13 @@ class Recorder:
             step: distillation step, or update of the pixels for a loss term.
             event_step: where it is drawn in TensorBoard; default: `step`.
         """
-        self._rows.append((self.time_s(moment), None, source, name, place.round, step, place.batch, float(value)))
+        self._table.append((self.time_s(moment), None, source, name, place.round, step, place.batch, float(value)))
         self._events.add_scalar(name, value, step if event_step is None else event_step, moment)
 
     def span(self, start: float, seconds: float, source: str, name: str, place: Place = NOWHERE) -> None:
         """What a source did for so long."""
         row = (self.time_s(start), seconds, source, f"span/{name}", place.round, None, place.batch, None)
-        self._rows.append(row)
+        self._table.append(row)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -140,33 +113,18 @@ class Recorder:
         return {str(name).removeprefix("span/"): float(seconds) for name, seconds in stages.items()}
 
     def table(self) -> pd.DataFrame:
-        """All rows so far; see `COLUMNS`."""
-        return pd.DataFrame(self._rows, columns=list(COLUMNS)).astype(COLUMNS)
+        """All rows so far; see `COLUMNS`. Raises ShardError as `MetricsTable.frame`."""
+        return self._table.frame()
 
     def flush(self) -> None:
-        """Put all rows on the disk, aside and renamed; raises OSError."""
-        table = self.table()
-        write_aside(self._path, lambda aside: table.to_parquet(aside, index=False, write_page_checksum=True))
+        """Put the rows that are new on the disk; raises OSError."""
+        self._table.flush()
         self._events.flush()
 
     def close(self) -> None:
-        """Flush, and close the events."""
-        self.flush()
+        """Make one metrics.parquet of all rows, and close the events; raises as `MetricsTable.merge`."""
+        self._table.merge()
         self._events.close()
-
-
-def read_metrics(path: Path) -> pd.DataFrame:
-    """The rows of a metrics.parquet; see `COLUMNS`.
-
-    Raises:
-        ShardError: it is not there, damaged, or something else.
-    """
-    try:
-        table = patiently(lambda: pq.read_table(path, page_checksum_verification=True))
-        rows: pd.DataFrame = table.to_pandas()[list(COLUMNS)].astype(COLUMNS)
-        return rows
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise ShardError(f"the metrics in {path} cannot be read: {first_line(error)}") from error
 
 
 def union_length(spans: Sequence[tuple[float, float]]) -> float:

@@ -1,12 +1,12 @@
 """What settings name and do not hold: networks that earlier runs trained, and the file of a search's space."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from raydream.config import DataConfig
 from raydream.errors import DocumentError, InputError, first_line
 from raydream.runs.run_folder import NETWORK, STUDENT, TEACHER, is_begun, read
+from raydream.shipped import SPACE, file_named
 from raydream.store.documents import parse_yaml
 from raydream.store.folders import folder_at
 
@@ -108,7 +108,7 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
 def _space(path: str) -> dict[str, Any]:
     allowed = "a YAML file with the key `search`"
     try:
-        content = parse_yaml(Path(path).read_bytes(), path)
+        content = parse_yaml(file_named(path, "space", SPACE).read_bytes(), path)
     except (OSError, DocumentError) as error:
         raise InputError("space", path, allowed, f"reading it failed: {first_line(error)}") from error
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.runs import summaries
 from raydream.runs.lease import is_alive, leased
 from raydream.runs.working_copy import WorkingCopy
-from raydream.store.atomic import ASIDE, remove_leftovers, write_json
+from raydream.store.atomic import TEMPORARY, remove_leftovers, write_json
 from raydream.store.documents import is_moment, read_json, read_yaml
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.store.yaml_files import write_yaml
@@ -38,7 +38,7 @@ LOCK = ".lock"
 """held by the process that is at work in a folder"""
 TRIAL = ".writable-"
 """begins the name of a folder that shows that a folder may be written"""
-BEGINNING = f".begin{ASIDE}"
+BEGINNING = f".begin{TEMPORARY}"
 """lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
 
 
@@ -278,6 +278,8 @@ def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     place = folder_at(where, field)
     try:
         return read_marker(place).run, read_config(place)
+    except FileNotFoundError as error:
+        raise InputError(field, str(where), allowed, "there is no run in it, or no such folder") from error
     except (OSError, DocumentError) as error:
         raise InputError(field, str(where), allowed, f"reading it failed: {first_line(error)}") from error
 

@@ -18,7 +18,7 @@ from raydream.runs.catalogue import job_of, main_figure
 from raydream.runs.references import OF_RUN
 from raydream.runs.run_folder import MARKER, SUMMARY, Marker, RunFolder
 from raydream.runs.summaries import Figure
-from raydream.store.atomic import aside_name
+from raydream.store.atomic import temporary_name
 from raydream.store.documents import read_json
 from raydream.store.folders import Folder, LocalFolder, folder_at
 
@@ -346,10 +346,10 @@ def delete(run: ListedRun, root: Folder) -> None:
         with run_folder.held(RunFolder(LocalFolder(path), run.run, path)):
             if (path / SUMMARY).exists() != (run.summary is not None):
                 raise InputError("FOLDER", run.where, "as it was when it was listed", "it has ended since: ask again")
-            aside = path.rename(path.with_name(aside_name("pruned")))  # its own name may be of full length
+            temporary = path.rename(path.with_name(temporary_name("pruned")))  # its own name may be of full length
             try:
-                shutil.rmtree(aside)
+                shutil.rmtree(temporary)
             except OSError as error:
-                raise RaydreamError(f"{aside} could not be deleted entirely: {first_line(error)}") from error
+                raise RaydreamError(f"{temporary} could not be deleted entirely: {first_line(error)}") from error
     except RecursionError as error:
         raise RaydreamError("folders in it are nested too deeply: delete it by other means, such as rm -r") from error

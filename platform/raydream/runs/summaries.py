@@ -221,6 +221,67 @@ class PruneSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizeSummary(Summary):
+    """Of `quantize`; `student` is the quantized network, as its ONNX file answers.
+
+    Attributes:
+        method: post_training or distillation.
+        ranges: how they followed from what layers see.
+        weight_bits, activation_bits: of all layers but the first, the last, and those that were kept.
+        student_accuracy: on the test split; `_validation`: on the validation split.
+        agreement: test images that the quantized network and the teacher name alike.
+        student_accuracy_by_class, teacher_accuracy_by_class: None for a class without test images.
+        student_reliability, teacher_reliability: bins of confidence with answers, confidence and accuracy.
+        teacher_bytes, student_bytes: of the ONNX files.
+        packed_bytes: of all weights, with no space between numbers of fewer than 8 bits.
+        size_ratio, latency_ratio: quantized to teacher; the latter of medians, for batches of 32 images.
+        latencies: of teacher and quantized network in ONNX Runtime, for each batch size, in seconds.
+        threads: that ONNX Runtime computed with.
+        peak_memory_bytes: of a process that runs the file, by network and batch size.
+        layers: how sensitive each is, the most sensitive first; see `quantization/sensitivity.py`.
+        sources: what post-training quantization comes to by calibration images.
+        images_added: that were made against the quantized network.
+    """
+
+    seed: int
+    method: str
+    ranges: str
+    weight_bits: int
+    activation_bits: int
+    data: str
+    teacher_accuracy: float | None = None
+    student_accuracy: float | None = None
+    student_accuracy_validation: float | None = None
+    test_images: int | None = None
+    agreement: float | None = None
+    student_calibration_error: float | None = None
+    teacher_calibration_error: float | None = None
+    student_accuracy_by_class: list[float | None] | None = None
+    teacher_accuracy_by_class: list[float | None] | None = None
+    student_reliability: list[dict[str, float]] | None = None
+    teacher_reliability: list[dict[str, float]] | None = None
+    teacher_bytes: int
+    student_bytes: int
+    packed_bytes: int
+    size_ratio: float
+    latency_ratio: float
+    latencies: list[dict[str, dict[str, float]]]
+    threads: int
+    peak_memory_bytes: dict[str, dict[str, int]]
+    layers: list[dict[str, Any]]
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    images: int
+    images_of: str
+    images_added: int
+    distillation_steps: int
+    reused: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("student_accuracy", "size_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtendSummary(Summary):
     """Of `extend`.
 

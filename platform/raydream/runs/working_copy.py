@@ -1,9 +1,13 @@
 """The working copy of a run folder that is in a store: the driver's files on this machine, saved as the run goes on."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
 from raydream.store.folders import Folder
+
+PARTS = "metrics"
+"""name of the folder of the parts of a run's metrics; see `MetricsTable`, which takes long to import"""
 
 
 class WorkingCopy:
@@ -26,22 +30,40 @@ class WorkingCopy:
         self._saved: dict[Path, tuple[int, int]] = {}
 
     def fetch(self) -> None:
-        """Copy all files that lie in the folder itself; raises OSError."""
+        """Copy all files that lie in the folder itself, and the parts of its metrics; raises OSError."""
+        (self.path / PARTS).mkdir(exist_ok=True)
+        # Parts first: one that disappears meanwhile is contained in metrics.parquet, which is copied after it.
+        for name in (self._place / PARTS).names():
+            with contextlib.suppress(FileNotFoundError):
+                self._fetch(self._place / PARTS, self.path / PARTS, name)
         for name in self._place.names():
-            if not name.startswith((".", "_")):
-                (self.path / name).write_bytes(self._place.read(name))
-                self._saved[self.path / name] = _state(self.path / name)
+            self._fetch(self._place, self.path, name)
 
     def save(self) -> None:
-        """Write what has changed to the store, in the order in which it was written here; raises OSError."""
+        """Make the store as the files here are, in the order in which these were written; raises OSError.
+
+        What was deleted here is deleted last, so that a process that is killed meanwhile leaves too much, not too
+        little.
+        """
         files = {path: _state(path) for path in self.path.rglob("*") if path.is_file() and path.name[0] != "."}
         changed = {path: state for path, state in files.items() if self._saved.get(path) != state}
         for path, state in sorted(changed.items(), key=lambda each: each[1]):
-            folder = self._place
-            for part in path.relative_to(self.path).parts[:-1]:
-                folder = folder / part
-            folder.write(path.name, path.read_bytes())
+            self._folder_of(path).write(path.name, path.read_bytes())
             self._saved[path] = state
+        for path in sorted(self._saved.keys() - files.keys()):
+            self._folder_of(path).delete(path.name)
+            del self._saved[path]
+
+    def _fetch(self, place: Folder, to: Path, name: str) -> None:
+        if not name.startswith((".", "_")):
+            (to / name).write_bytes(place.read(name))
+            self._saved[to / name] = _state(to / name)
+
+    def _folder_of(self, path: Path) -> Folder:
+        folder = self._place
+        for part in path.relative_to(self.path).parts[:-1]:
+            folder = folder / part
+        return folder
 
 
 def _state(path: Path) -> tuple[int, int]:

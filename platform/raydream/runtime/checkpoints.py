@@ -46,8 +46,8 @@ def read_checkpoint(storage: Folder, step: int) -> dict[str, Any]:
     return state
 
 
-def set_damaged_checkpoints_aside(storage: Folder) -> str | None:
-    """Move all checkpoints aside if one is damaged; the student then starts from scratch, on all images.
+def quarantine_damaged_checkpoints(storage: Folder) -> str | None:
+    """Quarantine all checkpoints if one is damaged; the student then starts from scratch, on all images.
 
     Returns:
         what was wrong; None if nothing was.

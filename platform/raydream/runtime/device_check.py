@@ -130,8 +130,8 @@ def generators(device: str) -> Figures:
             sources=folder,
         )
         reports = Queue(actor_options={"num_cpus": 0})
-        pool = GeneratorPool(plan, ray.put(to_arrays(subject.teacher.network)), reports, notes.append, config)
-        finished = _made(pool, subject.targets().numpy())
+        pool = GeneratorPool(plan, reports, notes.append, config)
+        finished = _made(pool, ray.put(to_arrays(subject.teacher.network)), subject.targets().numpy())
     makers = {done.receipt.provenance.generator for done in finished}
     begun = [done.receipt.started_at for done in finished]
     figures: Figures = {
@@ -146,12 +146,12 @@ def generators(device: str) -> Figures:
     return figures
 
 
-def _made(pool: GeneratorPool, targets: np.ndarray) -> list[Finished]:
+def _made(pool: GeneratorPool, teacher: ray.ObjectRef, targets: np.ndarray) -> list[Finished]:
     """A batch from each generator, begun when all of them are there."""
     while pool.at_hand < GENERATORS:
         pool.collect(POLL_S, more=True)
     for index in range(GENERATORS):
-        pool.start(Order(BatchId(0, index), targets, seed=index), None, None)
+        pool.start(Order(BatchId(0, index), targets, seed=index), teacher, None, None)
     finished: list[Finished] = []
     while len(finished) < GENERATORS:
         done, lost = pool.collect(POLL_S, more=True)

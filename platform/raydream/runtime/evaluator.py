@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raydream.compute import use_device
-from raydream.config import DataConfig, DistillConfig, PruneConfig, TeacherConfig, TransferConfig
+from raydream.config import DataConfig, DistillConfig, PruneConfig, QuantizeConfig, TeacherConfig, TransferConfig
 from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
@@ -18,7 +18,7 @@ from raydream.runtime.session import beside_the_driver
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId, Snapshot
 from raydream.store.shards import ShardStore
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays
 
 if TYPE_CHECKING:  # it brings TensorBoard and pandas along, which the actor does not need
@@ -42,7 +42,7 @@ def final_accuracies(
     best = best_step(validation)
     return {
         "teacher_accuracy": accuracy_on(
-            device, teacher.network, teacher.normalisation, real.test.images, real.test.labels
+            device, teacher.network, teacher.normalization, real.test.images, real.test.labels
         ),
         "student_accuracy": test[steps],
         "student_accuracy_best": test[best],
@@ -74,7 +74,7 @@ class Evaluator:
         self._device = use_device("auto" if gpus else "cpu", 1, gpus)
         self._teacher, self._build, self._shards = teacher, build, shards
         self._data = load_data(data, teacher)
-        self._normalisation = Normalisation(teacher.mean, teacher.std).to(self._device)
+        self._normalization = Normalization(teacher.mean, teacher.std).to(self._device)
 
     def measure(self, snapshot: Snapshot, *shape: str) -> tuple[int, dict[str, float]]:
         """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data; none without data.
@@ -111,8 +111,8 @@ class Evaluator:
         network = teacher_from_arrays(self._teacher, teacher).to(self._device).network
         images, labels = self._data.test.images, self._data.test.labels
         return beside(
-            logits_of(self._network(snapshot), self._normalisation, images),
-            logits_of(network, self._normalisation, images),
+            logits_of(self._network(snapshot), self._normalization, images),
+            logits_of(network, self._normalization, images),
             labels,
         )
 
@@ -122,7 +122,7 @@ class Evaluator:
         return network.to(self._device)
 
     def _accuracy(self, network: nn.Module, images: np.ndarray, labels: np.ndarray) -> float:
-        return accuracy(network, self._normalisation, images, labels)
+        return accuracy(network, self._normalization, images, labels)
 
 
 # A restarted actor is as good as new: every measurement may be repeated.
@@ -130,7 +130,7 @@ _Actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 
 def start_evaluator(
-    config: DistillConfig | TransferConfig | PruneConfig,
+    config: DistillConfig | TransferConfig | PruneConfig | QuantizeConfig,
     build: Callable[..., nn.Module],
     gpus: float,
     shards: Folder | None = None,

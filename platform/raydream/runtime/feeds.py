@@ -16,8 +16,6 @@ from raydream.schedule import Epochs
 
 MEMORY_SHARE = 0.5
 """of the smallest node's object store that a set may fill"""
-READ_CPUS = 0.5
-"""that a task reserves which reads images; without room for one, workers would wait for ever"""
 
 
 class Feed(Protocol):

@@ -15,7 +15,7 @@ from raydream.compute import compute_deterministically, use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from raydream.networks import build_student
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import BatchProgress, Receipt, Teller
+from raydream.runtime.messages import BatchProgress, Receipt, Throttled
 from raydream.store.folders import Folder
 from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
@@ -113,7 +113,7 @@ class Generator:
 
         if self._earlier is not None and self._earlier.take(order.batch, self._maker.recipe(order, snapshot, start)):
             return kept()
-        made = self._maker.make(order, snapshot, start, Teller(reports, partial(BatchProgress, order.batch)))
+        made = self._maker.make(order, snapshot, start, Throttled(reports, partial(BatchProgress, order.batch)))
         if not self._store.write(made.batch):
             return kept()
         seconds = time.perf_counter() - clock

@@ -93,11 +93,31 @@ class StudentReport:
 
 
 @dataclass(frozen=True)
+class QuantizingReport:
+    """What a quantization tells the driver after it has calibrated, after each epoch and each round of images.
+
+    Attributes:
+        stage: what was done: calibrate, distill or add.
+        index: of the stage among its kind.
+        snapshot: the network's weights now, and the distillation steps behind them.
+        losses, agreements: as in `StudentReport`, of the last epoch.
+        note: what did not go as asked; empty otherwise.
+    """
+
+    stage: str
+    index: int
+    snapshot: Snapshot
+    losses: np.ndarray
+    agreements: np.ndarray
+    note: str
+
+
+@dataclass(frozen=True)
 class PruningReport:
     """What a pruning tells the driver after each removal, each epoch and each round of images.
 
     Attributes:
-        stage: what was done: remove, distil or add.
+        stage: what was done: remove, distill or add.
         index: of the stage among its kind.
         snapshot: the network's weights now, and the distillation steps behind them.
         widths: of its layers, as text.
@@ -129,7 +149,7 @@ class TaskProgress:
     share: float
 
 
-class Teller:
+class Throttled:
     """Tells the driver how far something is, now and then; not waited for, as whoever reads it may be slow.
 
     Args:

@@ -9,11 +9,15 @@ from raydream.config import (
     DistillConfig,
     GeneratorsConfig,
     PruneConfig,
+    QuantizeConfig,
     StudentConfig,
     SynthesizeConfig,
     TransferConfig,
 )
 from raydream.errors import InputError
+
+READ_CPUS = 0.5
+"""that a task reserves which reads images; without room for one, workers would wait for ever"""
 
 Nodes = Sequence[Mapping[str, float]]
 """what each node of a machine or cluster offers, whoever holds it, by Ray's names: CPU, GPU, custom ones"""
@@ -178,7 +182,9 @@ def batches_that_fit(config: DistillConfig, object_store: int) -> int:
     return max(1, int((object_store / 2 if memory is None else memory * 2**20) / bytes_each))
 
 
-def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
+def check_workers(
+    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
+) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -210,7 +216,7 @@ def check_workers(config: TransferConfig | PruneConfig | ContinualConfig, read_c
 
 
 def workers_beside_reading(
-    config: TransferConfig | PruneConfig | ContinualConfig, read_cpus: float, nodes: Nodes
+    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
 ) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 

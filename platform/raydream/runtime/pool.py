@@ -47,7 +47,6 @@ class GeneratorPool:
 
     Args:
         plan: of every generator.
-        teacher: reference to the teacher's weights.
         reports: queue to which generators tell their progress.
         note: where to tell of what went wrong and was mended.
         config: of the run, by which generators are started as there is room for them.
@@ -56,16 +55,15 @@ class GeneratorPool:
     def __init__(
         self,
         plan: GeneratorPlan,
-        teacher: ray.ObjectRef,
         reports: Queue,
         note: Callable[[str], None],
         config: DistillConfig | SynthesizeConfig,
     ) -> None:
-        self._plan, self._teacher, self._reports, self._note, self._config = plan, teacher, reports, note, config
+        self._plan, self._reports, self._note, self._config = plan, reports, note, config
         self._demand = Demand() if config.autoscaling else None
         self._actors: dict[int, Any] = {}
         self._nodes: dict[int, str] = {}
-        self._alive_at = time.monotonic()
+        self._alive_at: float | None = None
         self._roster = Roster(plan.generators.patience_s)
         self._making: dict[ray.ObjectRef, tuple[BatchId, ray.ObjectRef]] = {}
         self._killed: dict[BatchId, str] = {}
@@ -94,11 +92,13 @@ class GeneratorPool:
         """Whether a generator can be given an order."""
         return self._roster.has_idle() and not self._crowded
 
-    def start(self, order: Order, snapshot: ray.ObjectRef | None, source: BatchId | None) -> None:
+    def start(
+        self, order: Order, teacher: ray.ObjectRef, snapshot: ray.ObjectRef | None, source: BatchId | None
+    ) -> None:
         """Give an order to an idle generator; see `Generator.make`."""
         index = self._roster.begin(order.batch, time.time())
         make = self._actors[index].make.options(num_returns=2)
-        receipt, images = make.remote(order, self._teacher, snapshot, source, self._reports)
+        receipt, images = make.remote(order, teacher, snapshot, source, self._reports)
         self._making[receipt] = (order.batch, images)
 
     def heard(self, batch: BatchId) -> None:
@@ -118,7 +118,7 @@ class GeneratorPool:
         """
         if self._demand:
             self._demand.release()
-        self._fit(more)
+        self.fit(more)
         self._replace_hung()
         self._check_alive()
         finished: list[Finished] = []
@@ -142,8 +142,14 @@ class GeneratorPool:
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
 
-    def _fit(self, more: bool) -> None:
-        """Start generators for which there is room by now, and let go of those for which there is none any more."""
+    def fit(self, more: bool) -> None:
+        """Start generators for which there is room by now, and let go of those for which there is none any more.
+
+        `collect` does so, too; called before, the generators start while there are no orders yet.
+
+        Args:
+            more: see `collect`.
+        """
         if time.monotonic() - self._looked < LOOK_S and not self._crowded:
             return
         self._looked, wanted, before = time.monotonic(), self._plan.generators, len(self._actors)
@@ -172,7 +178,7 @@ class GeneratorPool:
 
     def _check_alive(self) -> None:
         """Raise StallError where there was no generator for too long."""
-        if self.at_hand:
+        if self.at_hand or self._alive_at is None:  # the first time is counted from the first look
             self._alive_at = time.monotonic()
         if time.monotonic() - self._alive_at > NOBODY_S:
             wanted = self._plan.generators

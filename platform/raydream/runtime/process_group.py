@@ -13,8 +13,9 @@ from typing import Any
 
 import ray
 import torch.distributed
-from ray.train.torch.config import TorchConfig, _TorchBackend
+from ray.train.torch import TorchConfig
 
+from raydream.runtime.private_ray import torch_backend
 from raydream.runtime.session import on_loopback
 
 
@@ -32,7 +33,7 @@ class StudentGroup(TorchConfig):  # type: ignore[misc]  # Ray has no types
         return _StudentBackend
 
 
-class _StudentBackend(_TorchBackend):  # type: ignore[misc]
+class _StudentBackend(torch_backend()):  # type: ignore[misc]
     def on_start(self, worker_group: Any, backend_config: StudentGroup) -> None:
         count = len(worker_group)
         if count == 1:

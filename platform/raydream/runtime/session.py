@@ -7,18 +7,13 @@ import os
 import platform
 import signal
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ray
 import torch
-from ray._private import ray_constants, services
-from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -30,6 +25,7 @@ from raydream.machine import machine_cpus
 from raydream.runtime.failures import own_error
 from raydream.runtime.gpus import share_to_measure_on, uses_gpus
 from raydream.runtime.placement import Nodes
+from raydream.runtime.private_ray import available_resources_per_node, started_as_here
 
 Roles = Sequence[StudentConfig | GeneratorsConfig]
 
@@ -53,7 +49,7 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     try:
-        with signals_held(), _started_as_here(private=not address):
+        with signals_held(), started_as_here(private=not address):
             try:
                 ray.init(
                     address=address or "local",
@@ -162,38 +158,6 @@ def on_loopback() -> bool:
 def is_local() -> bool:
     """Whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
     return not os.environ.get("RAY_ADDRESS")
-
-
-@contextlib.contextmanager
-def _started_as_here(private: bool) -> Iterator[None]:
-    """Ray is started, or joined, in here as its settings do not provide for.
-
-    Args:
-        private: whether it is started.
-    """
-    changes: list[tuple[ModuleType, str, Any]] = []
-    if private:
-        # 127.0.0.1 is the node's address, as always on macOS and Windows. Ray replaces that address where `ray.init` is
-        # given it, and RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, which is read when Ray is imported, would also hold for every
-        # `ray start` of this process.
-        changes.append((ray_constants, "ENABLE_RAY_CLUSTER", False))
-    if private and sys.platform == "linux":
-        # A signal to this process's group, as by a terminal or `timeout`, is for this process to answer: where the
-        # raylet ends first, Ray ends this process, too, without a word. The kernel ends them with this process.
-        changes.append((services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)))
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        # Ray replaces a handler of SIGTERM twice: in Python by one that raises SystemExit, on which a call of Ray's
-        # aborts the process, and in C++ by one that prints a trace; `ray.shutdown` then installs the system's.
-        changes.append((ray._private.utils, "set_sigterm_handler", lambda handler: None))
-        changes.append((ray_constants, "RAY_DISABLE_FAILURE_SIGNAL_HANDLER", True))
-    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
-    try:
-        for module, name, value in changes:
-            setattr(module, name, value)
-        yield
-    finally:
-        for module, name, value in before:
-            setattr(module, name, value)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ray.data.block import BlockAccessor, BlockMetadata
 from torch import Tensor
 
 from raydream.data.sources import Images, Source
-from raydream.runtime.feeds import READ_CPUS
+from raydream.runtime.placement import READ_CPUS
 from raydream.schedule import Epochs, even_sizes
 from raydream.seeds import derive_seed
 

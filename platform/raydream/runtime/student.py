@@ -10,6 +10,7 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig
+from raydream.runtime.images import images_of
 from raydream.runtime.learner import Learner, Reporter, Seat, Waits
 from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
@@ -17,9 +18,6 @@ from raydream.schedule import Schedule
 from raydream.store.folders import Folder
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
-
-FETCH_TIMEOUT_S = 60.0
-"""for a batch from the object store; after that its shard is read"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class StudentPlan:
         train_student(self, seat)
 
 
-class Feed:
+class BufferFeed:
     """The images of each step in turn, asked for one block ahead so that the student need not wait.
 
     Args:
@@ -109,7 +107,8 @@ class Feed:
     def _take(self, batches: list[BatchId]) -> None:
         """Have the images of these batches at hand, and let go of those not needed for longest."""
         new = [batch for batch in batches if batch not in self._images]
-        fetched = dict(zip(new, map(self._fetch, new, self._handles(new)), strict=True))
+        handles = zip(new, self._handles(new), strict=True)
+        fetched = {batch: images_of(batch, handle, self._store) for batch, handle in handles}
         for batch in batches:
             self._images[batch] = fetched[batch] if batch in fetched else self._images.pop(batch)  # now the newest
         # What is looked at here cannot be spilled, so no more is kept than the buffer may fill, or this block needs.
@@ -135,21 +134,12 @@ class Feed:
             except ray.exceptions.GetTimeoutError:
                 ray.get(self._plan.buffer.status.remote(), timeout=timeout_s)
 
-    def _fetch(self, batch: BatchId, handle: ray.ObjectRef | None) -> np.ndarray:
-        if handle is not None:
-            try:
-                images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
-                return images
-            except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-                pass  # The reference was a cache; the shard is the truth.
-        return self._store.read(batch).images
-
 
 def train_student(plan: StudentPlan, seat: Seat) -> None:
-    """Distil the student, in each of its workers: from the last checkpoint on, or from the start."""
+    """Distill the student, in each of its workers: from the last checkpoint on, or from the start."""
     schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps, seat)
     reporter = Reporter(plan.reports, learner)
-    feed = Feed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
+    feed = BufferFeed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
     if learner.step:
         reporter.report(learner.step)
     for step in range(learner.step, schedule.total_steps):

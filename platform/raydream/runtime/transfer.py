@@ -9,7 +9,7 @@ from ray.util.queue import Queue
 from raydream.config import TransferConfig
 from raydream.runtime.feeds import Feed
 from raydream.runtime.learner import Learner, Reporter, Seat
-from raydream.runtime.messages import StepsDone, Teller
+from raydream.runtime.messages import StepsDone, Throttled
 from raydream.runtime.placement import Nodes, workers_beside_reading
 from raydream.schedule import Epochs
 
@@ -49,9 +49,9 @@ class TransferPlan:
         return self.feed.datasets(step // self.epochs.steps)
 
     def work(self, seat: Seat) -> None:
-        """Distil the student, in each of its workers: from the last checkpoint on, or from the start."""
+        """Distill the student, in each of its workers: from the last checkpoint on, or from the start."""
         epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps, seat)
-        reporter, tell = Reporter(self.reports, learner), Teller(self.reports, StepsDone)
+        reporter, tell = Reporter(self.reports, learner), Throttled(self.reports, StepsDone)
         if learner.step:
             reporter.report(learner.step)
         for epoch in range(learner.step // epochs.steps, epochs.count):

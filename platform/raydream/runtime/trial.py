@@ -183,7 +183,7 @@ class TrialAtWork:
         if "accuracy" in wanted:
             real = self._plan.real
             assert real is not None
-            values["accuracy"] = accuracy(student, self._teacher.normalisation, real.images, real.labels)
+            values["accuracy"] = accuracy(student, self._teacher.normalization, real.images, real.labels)
         if self._plan.exam is not None:
             values["exam_agreement"] = agreement(self._teacher, student, self._plan.exam)
         if "own_agreement" in wanted:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from raydream.extras import require
 from raydream.search.space import Dimension, Point, Space
 from raydream.seeds import derive_seed
 
@@ -77,6 +78,7 @@ class TPE:
     START = 10
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
+        require("search", "searcher tpe")
         import optuna  # here, as it takes a second
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)

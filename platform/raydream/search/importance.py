@@ -2,6 +2,7 @@
 
 import warnings
 
+from raydream.extras import require
 from raydream.search.candidates import distribution_of, parameter_of
 from raydream.search.space import Space
 from raydream.search.trials import Trials
@@ -22,6 +23,7 @@ def importances(space: Space, trials: Trials, metric: str) -> tuple[dict[str, fl
         shares in [0, 1] by setting, the most important first, empty where too few trials say anything; the report, and
         how many trials there are of it.
     """
+    require("search", "the importance of settings")
     import optuna  # here, as it takes a second
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

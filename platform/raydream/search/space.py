@@ -112,7 +112,7 @@ def space_of(config: SearchConfig) -> Space:
 
 
 def experiment(config: DistillConfig) -> dict[str, Any]:
-    """The settings of the experiment alone, as jobs/distill.py takes them."""
+    """The settings of the experiment alone, as raydream distill takes them."""
     settings = as_dict(config)
     return {field.name: settings[field.name] for field in fields(DistillConfig)}
 

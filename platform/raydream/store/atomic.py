@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside, flushed to the disk, then renamed."""
+"""Files that are whole or absent: written temporary, flushed to the disk, then renamed."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-ASIDE = ".aside"
+TEMPORARY = ".aside"
 """ending of a file that is still being written; whoever finds one after a crash may delete it"""
 
 
@@ -34,7 +34,7 @@ WAITS_S = (0.1, 0.5, 2.0, 8.0)
 """before it is tried again"""
 
 
-def patiently(action: Callable[[], Result]) -> Result:
+def retry_transient(action: Callable[[], Result]) -> Result:
     """Do something with storage, and again after a while where that may help.
 
     Args:
@@ -54,14 +54,14 @@ def patiently(action: Callable[[], Result]) -> Result:
     return action()
 
 
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then put it in place of `path` at once.
 
     A reader sees the old file or the new one, and a crash leaves one of the two (and perhaps a file ending in
-    `ASIDE`). Two writers of one path do not disturb each other; the later rename wins.
+    `TEMPORARY`). Two writers of one path do not disturb each other; the later rename wins.
 
     Args:
-        write: is called again where storage failed in passing, see `patiently`.
+        write: is called again where storage failed in passing, see `retry_transient`.
 
     Raises:
         DiskFullError: there is no space for it; `path` is what it was, as with any other error.
@@ -71,7 +71,7 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_first(path: Path, write: Callable[[Path], object]) -> bool:
-    """As `write_aside`, but a file that is there already stays: of any number of writers, the first one's.
+    """As `write_atomically`, but a file that is there already stays: of any number of writers, the first one's.
 
     Returns:
         whether it is this call's; False, too, where storage said that a rename failed which had gone through.
@@ -85,16 +85,16 @@ def write_first(path: Path, write: Callable[[Path], object]) -> bool:
 
 def _write_patiently(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
     try:
-        patiently(lambda: _write_once(path, write, put))
+        retry_transient(lambda: _write_once(path, write, put))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise DiskFullError(f"no space is left for {path}: make some, and go on; all else is kept") from error
 
 
-def aside_name(name: str) -> str:
+def temporary_name(name: str) -> str:
     """The name of a file that is still being written, which no reader looks at."""
-    return f".{name}.{uuid.uuid4().hex[:8]}{ASIDE}"
+    return f".{name}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
 
 
 def damaged_name(name: str) -> str:
@@ -102,37 +102,37 @@ def damaged_name(name: str) -> str:
     return f"_damaged-{time.time_ns()}-{name}"
 
 
-def _put_first(aside: Path, path: Path) -> None:
+def _put_first(temporary: Path, path: Path) -> None:
     """Rename a file where nobody has put one yet; raises FileExistsError."""
     try:
-        os.link(aside, path)  # which, unlike a rename, never replaces
+        os.link(temporary, path)  # which, unlike a rename, never replaces
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
         if path.exists():
             raise FileExistsError(path) from error
-        aside.replace(path)
+        temporary.replace(path)
     else:
-        aside.unlink()
+        temporary.unlink()
 
 
 def _write_once(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
-    aside = path.with_name(aside_name(path.name))
+    temporary = path.with_name(temporary_name(path.name))
     try:
-        write(aside)
-        with aside.open("rb+") as file:
+        write(temporary)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        put(aside, path)
+        put(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON aside and rename; raises OSError."""
+    """Write JSON through a temporary file; raises OSError."""
     text = json.dumps(value, indent=2) + "\n"
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def link_or_copy(path: Path, to: Path) -> None:
@@ -145,14 +145,14 @@ def link_or_copy(path: Path, to: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed writer left behind in a folder that nobody else writes to."""
-    for aside in list(folder.rglob(f".*{ASIDE}")):
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
+    for temporary in list(folder.rglob(f".*{TEMPORARY}")):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def set_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Move a damaged file out of the way, to be looked at; returns where it is now. Raises OSError."""
     return path.replace(path.with_name(damaged_name(path.name)))
 

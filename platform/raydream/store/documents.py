@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from raydream.errors import DocumentError, first_line
-from raydream.store.atomic import patiently
+from raydream.store.atomic import retry_transient
 from raydream.store.folders import Folder
 
 MOST_JSON_BYTES = 32 * 2**20
@@ -65,7 +65,7 @@ def is_moment(value: object) -> bool:
 
 
 def _content(folder: Folder, name: str, most: int) -> bytes:
-    content: bytes = patiently(lambda: folder.open(name).read(most + 1))
+    content: bytes = retry_transient(lambda: folder.open(name).read(most + 1))
     return content
 
 

@@ -4,8 +4,8 @@ pooch speaks HTTP here. It is small, SciPy and scikit-image fetch their data wit
 already. It downloads by `requests`, which honors the proxies that the environment names, follows redirects to http and
 https alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and never
 tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a download for a wrong
-checksum or a missing page, and report a full disk as a plain OSError. `write_aside` places files here, as it does all
-others.
+checksum or a missing page, and report a full disk as a plain OSError. `write_atomically` places files here, as it does
+all others.
 """
 
 import errno
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from raydream.errors import DiskFullError, InputError, first_line
 from raydream.memory import in_words
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 if TYPE_CHECKING:
     import requests
@@ -67,9 +67,9 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
     path = cached_path(url, sha256)
     value, allowed = f"{url}#sha256={sha256}", "the URL of a file that can be downloaded"
 
-    def fetch(aside: Path) -> None:
-        _download(url, aside, path)
-        if (found := pooch.file_hash(str(aside))) != sha256:
+    def fetch(temporary: Path) -> None:
+        _download(url, temporary, path)
+        if (found := pooch.file_hash(str(temporary))) != sha256:
             remedy = (
                 f"the file there has {found}: correct the URL or the checksum, and use no file that you do not trust"
             )
@@ -78,7 +78,7 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
     try:
         if not path.is_file() or pooch.file_hash(str(path)) != sha256:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_aside(path, fetch)
+            write_atomically(path, fetch)
     except _DownloadError as error:
         remedy = f"the download failed ({error.strerror}): get the file on another machine and put it at {path}"
         raise InputError(field, value, allowed, remedy) from error
@@ -91,7 +91,7 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
 
 
 class _DownloadError(OSError):
-    """A download that failed; `write_aside` tries again where its number is one of a passing error."""
+    """A download that failed; `write_atomically` tries again where its number is one of a passing error."""
 
 
 def _download(url: str, to: Path, path: Path) -> None:

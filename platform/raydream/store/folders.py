@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from raydream.errors import InputError, first_line
 from raydream.memory import check_fits
-from raydream.store.atomic import aside_name, patiently, write_aside, write_first
+from raydream.store.atomic import retry_transient, temporary_name, write_atomically, write_first
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,7 @@ class Folder(ABC):
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Put a file in place at once, of the same name or not; raises DiskFullError, or OSError as `patiently`."""
+        """Put a file in place at once, replacing its namesake; raises DiskFullError, or OSError as `retry_transient`."""
 
     @abstractmethod
     def write_first(self, name: str, content: bytes) -> bool:
@@ -83,8 +83,8 @@ class Folder(ABC):
         """File system (None: the local one) and path, as Arrow and Ray ask for them."""
 
     def read(self, name: str) -> bytes:
-        """What is in a file; raises FileNotFoundError, or OSError as `patiently`, and where memory is too small."""
-        content: bytes = patiently(lambda: self._content(name))
+        """What is in a file; raises FileNotFoundError, or OSError as `retry_transient` or where memory is too small."""
+        content: bytes = retry_transient(lambda: self._content(name))
         return content
 
     def _content(self, name: str) -> bytes:
@@ -130,11 +130,11 @@ class LocalFolder(Folder):
 
     def write(self, name: str, content: bytes) -> None:
         self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run
-        write_aside(self.path / name, lambda aside: aside.write_bytes(content))
+        write_atomically(self.path / name, lambda temporary: temporary.write_bytes(content))
 
     def write_first(self, name: str, content: bytes) -> bool:
         self.path.mkdir(exist_ok=True)
-        return write_first(self.path / name, lambda aside: aside.write_bytes(content))
+        return write_first(self.path / name, lambda temporary: temporary.write_bytes(content))
 
     def rename(self, name: str, to: str) -> None:
         (self.path / name).replace(self.path / to)
@@ -186,9 +186,9 @@ class RemoteFolder(Folder):
         if self.system.type_name in OBJECT_STORES:
             _remotely(lambda: self._put(name, content))
             return
-        aside = aside_name(name)
-        _remotely(lambda: self._put(aside, content))
-        self.rename(aside, name)
+        temporary = temporary_name(name)
+        _remotely(lambda: self._put(temporary, content))
+        self.rename(temporary, name)
 
     def write_first(self, name: str, content: bytes) -> bool:
         if self.has(name):
@@ -268,4 +268,4 @@ def _remotely(action: Callable[[], Result]) -> Result:
                 raise
             raise OSError(errno.EIO, first_line(error)) from error
 
-    return patiently(attempt)
+    return retry_transient(attempt)

@@ -24,7 +24,7 @@ State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedState:
     """From where a batch sets out.
 
     Attributes:
@@ -63,22 +63,22 @@ class LearnedStates:
         """
         return cls(folder, None if all_kept else 2 * chains)
 
-    def before(self, after: BatchId | None) -> Learned:
+    def before(self, after: BatchId | None) -> LearnedState:
         """What a batch sets out from that is to learn on after another one.
 
         Where that state is gone or damaged it is the newest that can be read, which the note tells: such a batch can
         be made, but not to the bit.
         """
         if after is None:
-            return Learned({})
+            return LearnedState({})
         try:
-            return Learned(self._read(after), after)
+            return LearnedState(self._read(after), after)
         except ShardError as error:
             damage = str(error)
         for batch in reversed(self.batches()):
             with contextlib.suppress(ShardError):
-                return Learned(self._read(batch), batch, f"{damage}; going on from that of batch {batch}")
-        return Learned({}, None, f"{damage}; beginning anew")
+                return LearnedState(self._read(batch), batch, f"{damage}; going on from that of batch {batch}")
+        return LearnedState({}, None, f"{damage}; beginning anew")
 
     def commit(self, batch: BatchId, state: State) -> None:
         """Keep what was learned with a batch, unless it is there; raises OSError, and DiskFullError."""

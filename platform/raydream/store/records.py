@@ -72,7 +72,7 @@ class Provenance:
         coefficients: weight of each term.
         losses: each term at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update.
-        target_share: share in [0, 1] of quantised images that the teacher classifies as their target; 1 where the
+        target_share: share in [0, 1] of quantized images that the teacher classifies as their target; 1 where the
             method cannot be asked for classes, and targets are what the teacher sees.
         after: id of the batch from whose learned state it set out; None where nothing had been learned.
         recipe: what batches that are equal to the bit share, see `synthesis/recipe.py`; empty where a student or what
@@ -103,7 +103,7 @@ class ImageBatch:
     Attributes:
         images: uint8 [N,C,H,W], pixel values 0 to 255.
         targets: int64 [N], in [0, K).
-        teacher_logits: float32 [N,K], of the quantised images; a record and a check. A student's view may be
+        teacher_logits: float32 [N,K], of the quantized images; a record and a check. A student's view may be
             shifted or mixed, so the teacher is run again on that view.
         provenance: where it came from.
     """

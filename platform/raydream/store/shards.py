@@ -92,7 +92,7 @@ class ShardStore:
         """
         own, theirs = Path(str(self.folder)), Path(str(other.folder))
         own.mkdir(exist_ok=True)
-        return write_first(own / file_name(batch), lambda aside: link_or_copy(theirs / file_name(batch), aside))
+        return write_first(own / file_name(batch), lambda temporary: link_or_copy(theirs / file_name(batch), temporary))
 
     def provenance(self, batch: BatchId) -> Provenance:
         """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
@@ -106,6 +106,22 @@ class ShardStore:
         """Images of a committed batch, without reading them; raises ShardError as `read` does."""
         return self.extent(batch)[0]
 
+    def targets(self, batch: BatchId) -> np.ndarray:
+        """int64 [N], the class that each image of a committed batch was to show, in [0, K).
+
+        Its images are not read. Raises ShardError and OSError as `read` does.
+        """
+        try:
+            with self.folder.open(file_name(batch)) as file:
+                shard = pq.ParquetFile(file, page_checksum_verification=True)
+                rows, *_ = _extent(shard.metadata)
+                targets: np.ndarray = shard.read(columns=["target"]).column("target").to_numpy()
+            if len(targets) != rows or (targets < 0).any():
+                raise ValueError("its targets are not a class for each image")
+        except (OSError, ValueError, pa.ArrowException, ShardError) as error:
+            raise self._unreadable(batch, error) from error
+        return targets
+
     def extent(self, batch: BatchId) -> tuple[int, int, int, int]:
         """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
 
@@ -117,7 +133,7 @@ class ShardStore:
         except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
 
-    def set_aside_damaged(self) -> list[ShardError]:
+    def quarantine_damaged(self) -> list[ShardError]:
         """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
 
         A damaged shard stays in the folder under a name that no reader of data sets looks at.

@@ -2,11 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 
 
 def yaml_text(value: Any, flow: bool = False) -> str:
@@ -19,14 +19,28 @@ def yaml_text(value: Any, flow: bool = False) -> str:
     return text
 
 
+class SettingsLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads YAML that a user has written: 1e-3 is a number, as in YAML 1.2, and 2020-01-01 is text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class _Dumper(yaml.SafeDumper):
-    """Puts text such as 1e3 in quotes, which jsonargparse and YAML 1.2 read as a number and PyYAML does not."""
+    """Puts text such as 1e3 in quotes, which `SettingsLoader` and YAML 1.2 read as a number and PyYAML does not."""
 
 
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+"), list("-+0123456789"))
+for _each in (SettingsLoader, _Dumper):
+    _each.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """Write YAML aside and rename, keys in their given order; raises OSError."""
+    """Write YAML through a temporary file, keys in their given order; raises OSError."""
     text = yaml_text(value)
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

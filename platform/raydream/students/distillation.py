@@ -39,6 +39,7 @@ class Distiller:
     Attributes:
         learned: the network to measure, to save and to compete with: the student itself, without what wraps it in
             training, or the moving average of its weights where there is one.
+        frozen_from: the step from which BN layers normalize by their running statistics, and keep them; None: never.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Distiller:
         rank: int = 0,
     ) -> None:
         self.student = student
+        self.frozen_from: int | None = None
         self._teacher, self._config = teacher, config
         self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
-        self._view = StudentView(config.view, teacher.normalisation)
+        self._view = StudentView(config.view, teacher.normalization)
         self._dtype = choose_dtype(config.precision, teacher.device)
         self.optimizer = make_optimizer(student, config)
         self._network = student.module if isinstance(student, DistributedDataParallel) else student
@@ -73,6 +75,9 @@ class Distiller:
         random = generator(self._run_seed, "view", step, self._rank)
         view = self._view(images, random).contiguous(memory_format=torch.channels_last)
         self.student.train()
+        if self.frozen_from is not None and step >= self.frozen_from:
+            for layer in batch_norm_layers(self.student).values():
+                layer.eval()
         torch.manual_seed(derive_seed(self._run_seed, "dropout", step, self._rank))  # of students that have any
         with autocast(self._dtype, view.device):
             with torch.no_grad():
@@ -151,7 +156,7 @@ def steps_to_settle(student: nn.Module, left: float = 0.01) -> int:
 
     After n updates with momentum m the initial value still weighs (1 - m)^n; this is the n at which at most `left`
     of it remains for the slowest layer (44 for torch's momentum 0.1 and one percent). Before that a student in eval
-    mode normalises by numbers that are not its own, and a competition with it teaches nothing.
+    mode normalizes by numbers that are not its own, and a competition with it teaches nothing.
     """
     momenta = [
         float(layer.momentum)

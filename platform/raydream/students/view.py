@@ -5,22 +5,22 @@ from torch import Tensor
 
 from raydream.augmentation import cutout, mixup, random_affine, random_flip, random_shift, random_tone
 from raydream.config import ViewConfig
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
 
 class StudentView:
     """The view of images that teacher and student both see in one distillation step.
 
-    Images are augmented on the canvas (see `Normalisation.canvas`), so that brightness means the same for all teachers.
+    Images are augmented on the canvas (see `Normalization.canvas`), so that brightness means the same for all teachers.
 
     Args:
         config: which augmentations, and how much of each.
-        normalisation: the teacher's.
+        normalization: the teacher's.
     """
 
-    def __init__(self, config: ViewConfig, normalisation: Normalisation) -> None:
-        self._config, self._canvas = config, normalisation.canvas()
-        self._black, self._from_canvas = self._canvas.valid_range()[0], normalisation.from_canvas()
+    def __init__(self, config: ViewConfig, normalization: Normalization) -> None:
+        self._config, self._canvas = config, normalization.canvas()
+        self._black, self._from_canvas = self._canvas.valid_range()[0], normalization.from_canvas()
 
     def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
         """A view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from raydream.config import SynthesisConfig
-from raydream.store.learned import Learned, LearnedStates
+from raydream.store.learned import LearnedState, LearnedStates
 from raydream.store.records import ImageBatch, Order, Provenance, Snapshot
 from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
 from raydream.synthesis.recipe import recipe_of
@@ -85,7 +85,7 @@ class BatchMaker:
         targets = order.targets if source is None else source.targets
         start = None if source is None else torch.from_numpy(np.array(source.images))
         request = Request(torch.from_numpy(np.array(targets)), order.seed, student, start, on_progress)
-        learned = self._states.before(order.after) if self._config.learns else Learned({})
+        learned = self._states.before(order.after) if self._config.learns else LearnedState({})
         self._synthesizer.load_state_dict(
             {name: torch.from_numpy(np.array(value)) for name, value in learned.state.items()}
         )
@@ -122,7 +122,7 @@ class BatchMaker:
         made: Synthesis,
         snapshot: Snapshot | None,
         source: ImageBatch | None,
-        learned: Learned,
+        learned: LearnedState,
         target_share: float,
     ) -> Provenance:
         return Provenance(

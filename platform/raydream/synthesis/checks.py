@@ -77,7 +77,7 @@ def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, tr
     others = one_of([name for name, each in METHODS.items() if "feature" not in each.terms])
     if not with_statistics:
         allowed = f"{others} for {config.network}, which {_why_none(network, bool(layers))}"
-        remedy = "choose one of these, or a teacher with batch normalisation that keeps running statistics"
+        remedy = "choose one of these, or a teacher with batch normalization that keeps running statistics"
         raise InputError("synthesis.method", method, allowed, remedy)
     if trained and all(_is_fresh(layer.state_dict()) for layer in with_statistics):
         allowed = f"{others} for this checkpoint, whose BN statistics were never trained (all zeros and ones)"
@@ -110,8 +110,8 @@ def _why_none(network: nn.Module, has_layers: bool) -> str:
     if has_layers:
         return "has BN layers that keep no running statistics (track_running_stats=False)"
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.modules.conv._ConvNd)]
-    normalised = any(isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d) for layer in network.modules())
-    if convolutions and not normalised and all(layer.bias is not None for layer in convolutions):
+    normalized = any(isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.InstanceNorm2d) for layer in network.modules())
+    if convolutions and not normalized and all(layer.bias is not None for layer in convolutions):
         return (
             "has no BN layers but biases in all its convolutions: BN was perhaps folded into them for inference, and "
             "the network from before that can be inverted"

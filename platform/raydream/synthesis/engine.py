@@ -94,7 +94,7 @@ class Engine:
         objective = Objective([term for term in self._terms if term not in ADVERSARIES or competes], config)
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
         networks = self._network, self._distances, student
-        given = objective, *networks, self._teacher.normalisation.from_canvas(), dtype
+        given = objective, *networks, self._teacher.normalization.from_canvas(), dtype
         bare = PixelGradient(*given, compiled=False, chunk_size=None)
         compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
         return PixelGradient(*given, compiled, config.chunk_size)

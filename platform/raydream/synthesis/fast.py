@@ -1,4 +1,4 @@
-"""A meta-initialised generator, after FastDFKD ("Up to 100x faster data-free knowledge distillation", AAAI 2022)."""
+"""A meta-initialized generator, after FastDFKD ("Up to 100x faster data-free knowledge distillation", AAAI 2022)."""
 
 from typing import Any
 

@@ -44,7 +44,7 @@ class GeneratorNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(_norm(width) for width in widths[1:])
         self.last = nn.Conv2d(config.width, channels, 3, 1, 1)
-        low, high = teacher.normalisation.canvas().valid_range()
+        low, high = teacher.normalization.canvas().valid_range()
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("high", high, persistent=False)
 

@@ -50,7 +50,7 @@ class PixelGradient:
         distances: compares those statistics with the running ones; None where no term is of features.
         student: a frozen network, where the objective has a competition.
         from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
-            images themselves (see `Normalisation.canvas`).
+            images themselves (see `Normalization.canvas`).
         dtype: of the networks' arithmetic.
         compiled: whether to use torch.compile. If that fails, for whichever shape, the networks run uncompiled from
             then on, and a note says so.

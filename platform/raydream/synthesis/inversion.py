@@ -58,17 +58,17 @@ class Inversion:
                     return None
                 request.on_progress(recorded.share)
                 recorded.update += 1
-        images = pixels.quantise(x)
+        images = pixels.quantize(x)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
 
 
 class _Pixels:
-    """The images of one attempt on the canvas (see `Normalisation.canvas`), from their first values on."""
+    """The images of one attempt on the canvas (see `Normalization.canvas`), from their first values on."""
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, random: torch.Generator) -> None:
         self._teacher, self._random = teacher, random
-        self._canvas = teacher.normalisation.canvas()
-        self.quantise = self._canvas.quantise
+        self._canvas = teacher.normalization.canvas()
+        self.quantize = self._canvas.quantize
         self._bounds = self._canvas.valid_range() if config.clip else None
 
     def first(self, request: Request, stage: Stage) -> Tensor:

@@ -31,7 +31,7 @@ class LearningSynthesizer:
         self.engine = Engine(teacher, config, config.terms, batches)
         dtype = choose_dtype(config.precision, teacher.device)
         self._dtype = torch.float32 if dtype == torch.float16 else dtype  # nothing keeps its gradients from vanishing
-        self._black = teacher.normalisation.canvas().valid_range()[0]
+        self._black = teacher.normalization.canvas().valid_range()[0]
         self._state: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -113,7 +113,7 @@ class LearningSynthesizer:
         """What the network makes of latent codes, uint8 [N,C,H,W]."""
         with autocast(self._dtype, self._teacher.device):
             images = network(codes)
-        return self._teacher.normalisation.canvas().quantise(images)
+        return self._teacher.normalization.canvas().quantize(images)
 
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None

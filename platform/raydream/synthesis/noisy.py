@@ -76,7 +76,7 @@ class Noisy(LearningSynthesizer):
             return None
         recorded, lowest = trained
         self._state = self._learned(weights_of(network))
-        return self._made(self._teacher.normalisation.canvas().quantise(lowest), request, recorded, restarts)
+        return self._made(self._teacher.normalization.canvas().quantize(lowest), request, recorded, restarts)
 
     def _learned(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the state after a batch; one without weights lets the next batch start from scratch."""

@@ -24,7 +24,7 @@ def recipe_of(
 ) -> str:
     """16 hexadecimal digits over all that decides a batch for which nobody competes and nothing was learned.
 
-    That is: the teacher's weights, network, input and normalisation; the terms of the objective with their
+    That is: the teacher's weights, network, input and normalization; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
     arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads, on a GPU also its
     driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them at

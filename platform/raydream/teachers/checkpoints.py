@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from raydream.config.teacher import CHECKSUM, ON_THE_WEB
 from raydream.errors import InputError, first_line
 from raydream.memory import in_words
-from raydream.store.atomic import write_aside
+from raydream.store.atomic import write_atomically
 from raydream.store.downloads import downloaded
 from raydream.store.folders import file_at
 
@@ -25,7 +25,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """what only training needs"""
 STATISTICS = ("running_mean", "running_var")
-"""of batch normalisation"""
+"""of batch normalization"""
 COMPRESSED = 2**26
 """bytes that a zip file may be larger unpacked: code in it is compressed, weights never are"""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
@@ -163,9 +163,9 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
 
 
 def save_network(network: nn.Module, path: Path) -> None:
-    """Write a network's weights as safetensors, aside and renamed; raises OSError."""
+    """Write a network's weights as safetensors, through a temporary file; raises OSError."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_aside(path, lambda aside: aside.write_bytes(safetensors.torch.save(state)))
+    write_atomically(path, lambda temporary: temporary.write_bytes(safetensors.torch.save(state)))
 
 
 def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str, Tensor]:

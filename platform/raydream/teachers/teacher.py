@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raydream.config import TeacherConfig
 from raydream.networks import build_teacher
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
 
 @dataclass(frozen=True)
@@ -18,30 +18,30 @@ class Teacher:
     """A frozen network in eval mode.
 
     Attributes:
-        network: images [N,C,H,W] after normalisation to logits [N,K]; no parameter asks for a gradient.
-        normalisation: from uint8 pixels to what the network sees, and back.
+        network: images [N,C,H,W] after normalization to logits [N,K]; no parameter asks for a gradient.
+        normalization: from uint8 pixels to what the network sees, and back.
         config: how it was described.
         fingerprint: of its weights; equal weights have equal fingerprints, wherever they were loaded from.
     """
 
     network: nn.Module
-    normalisation: Normalisation
+    normalization: Normalization
     config: TeacherConfig
     fingerprint: str
 
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.normalisation.mean.device
+        return self.normalization.mean.device
 
     def to(self, device: torch.device) -> "Teacher":
         """The same teacher on another device (its network is moved, not copied)."""
-        return replace(self, network=self.network.to(device), normalisation=self.normalisation.to(device))
+        return replace(self, network=self.network.to(device), normalization=self.normalization.to(device))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """float32 [N,K] of uint8 images [N,C,H,W]."""
-        logits: Tensor = self.network(self.normalisation(images))
+        logits: Tensor = self.network(self.normalization(images))
         return logits.float()
 
 
@@ -52,8 +52,8 @@ def freeze(network: nn.Module) -> nn.Module:
 
 def make_teacher(network: nn.Module, config: TeacherConfig) -> Teacher:
     """Freeze a trained network and fingerprint it."""
-    normalisation = Normalisation(config.mean, config.std)
-    return Teacher(freeze(network), normalisation, config, fingerprint(to_arrays(network)))
+    normalization = Normalization(config.mean, config.std)
+    return Teacher(freeze(network), normalization, config, fingerprint(to_arrays(network)))
 
 
 def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from raydream.config import TeacherConfig, TrainingConfig
 from raydream.data.splits import Split
 from raydream.networks import build_teacher
 from raydream.seeds import derive_seed, generator
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
 OnEpoch = Callable[[int, float, nn.Module], None]
 
@@ -28,7 +28,7 @@ def train_teacher(
     """Train a network from scratch with cross-entropy, AdamW and a one-cycle schedule.
 
     Args:
-        train: labelled real images.
+        train: labeled real images.
         on_epoch: called with (epoch from 1, mean loss, network on the device) after each.
         device: to train on; all images lie in its memory.
 
@@ -37,9 +37,9 @@ def train_teacher(
     """
     torch.manual_seed(derive_seed(training.seed, "teacher weights"))
     network = build_teacher(teacher).to(device)
-    normalisation = Normalisation(teacher.mean, teacher.std).to(device)
-    black = normalisation.valid_range()[0]
-    x, labels = normalisation(torch.from_numpy(train.images)), torch.from_numpy(train.labels).to(device)
+    normalization = Normalization(teacher.mean, teacher.std).to(device)
+    black = normalization.valid_range()[0]
+    x, labels = normalization(torch.from_numpy(train.images)), torch.from_numpy(train.labels).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=training.weight_decay)
     steps = training.epochs * -(-len(x) // training.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, total_steps=steps)

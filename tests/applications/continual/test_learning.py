@@ -1,4 +1,4 @@
-"""One step of learning, and several in a row: what is learned from, what is minimised, what is left."""
+"""One step of learning, and several in a row: what is learned from, what is minimized, what is left."""
 
 from dataclasses import replace
 
@@ -10,13 +10,13 @@ from torch.nn import functional
 import raydream.applications.continual.learning as learning
 from raydream.applications.continual.course import Course, Group, at_most, load_groups
 from raydream.applications.continual.images import OldClasses, invert
-from raydream.applications.continual.learning import Learner, Told, learn_classes
-from raydream.applications.continual.methods import METHODS, Seen, Step
+from raydream.applications.continual.learning import Callbacks, ClassLearner, learn_classes
+from raydream.applications.continual.methods import METHODS, BothViews, LearningStep
 from raydream.config import ContinualConfig, DataConfig, StudentConfig, TeacherConfig
 from raydream.config.continual import ALL_METHODS
 from raydream.data import Split
 from raydream.errors import DivergenceError, InputError
-from raydream.losses.continual import classification, padded_divergence, renormalised_divergence
+from raydream.losses.continual import classification, padded_divergence, renormalized_divergence
 from raydream.networks.digits import digits_network
 from raydream.teachers.teacher import make_teacher, to_arrays
 from tests.tiny import WIDTH, tiny_network, tiny_synthesis
@@ -47,17 +47,17 @@ def tiny_continual(**changes: object) -> ContinualConfig:
     return ContinualConfig(**{**settings, **changes})
 
 
-def seen_of(seed: int, count: int, first: int, classes: int) -> Seen:
+def seen_of(seed: int, count: int, first: int, classes: int) -> BothViews:
     def values(offset: int, width: int) -> torch.Tensor:
         return torch.from_numpy(np.random.default_rng(10 * seed + offset).standard_normal((count, width))).float()
 
     labels = torch.from_numpy(some_split(seed, count, first, classes).labels)
-    return Seen(values(0, OLD), values(1, OLD + NEW), values(2, 5), values(3, 5), labels)
+    return BothViews(values(0, OLD), values(1, OLD + NEW), values(2, 5), values(3, 5), labels)
 
 
-def one_step(old: bool = True) -> Step:
+def one_step(old: bool = True) -> LearningStep:
     heads = torch.nn.Linear(5, OLD + NEW), torch.nn.Linear(5, OLD)
-    return Step(seen_of(0, 6, OLD, NEW), seen_of(1, 6, 0, OLD) if old else None, *heads)
+    return LearningStep(seen_of(0, 6, OLD, NEW), seen_of(1, 6, 0, OLD) if old else None, *heads)
 
 
 def test_eq_11_is_the_sum_of_its_three_terms():
@@ -66,11 +66,11 @@ def test_eq_11_is_the_sum_of_its_three_terms():
     expected = (
         padded_divergence(old.old_logits, old.logits)
         + classification(new.logits, new.classes)
-        + renormalised_divergence(new.old_logits, new.logits)
+        + renormalized_divergence(new.old_logits, new.logits)
     )
     for name in ("deep_inversion", "adaptive", "deepdream"):
         torch.testing.assert_close(METHODS[name].loss(step), expected)
-    third = renormalised_divergence(new.old_logits, new.logits)
+    third = renormalized_divergence(new.old_logits, new.logits)
     torch.testing.assert_close(METHODS["oracle_distill"].loss(step), expected - third)
 
 
@@ -102,10 +102,10 @@ def test_a_balanced_softmax_names_what_it_cannot_tell_apart_as_all_classes_alike
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         logits, nothing = constant.expand(OLD * NEW, -1), torch.zeros(OLD * NEW, 5)
-        new = Seen(blind, logits, nothing, nothing, OLD + classes % NEW)
-        old = Seen(told, logits, nothing, nothing, classes % OLD)
+        new = BothViews(blind, logits, nothing, nothing, OLD + classes % NEW)
+        old = BothViews(told, logits, nothing, nothing, classes % OLD)
         heads = torch.nn.Linear(5, OLD + NEW), torch.nn.Linear(5, OLD)
-        value = METHODS["balanced"].loss(Step(new, old, *heads))
+        value = METHODS["balanced"].loss(LearningStep(new, old, *heads))
         value.backward()
         return value
 
@@ -129,7 +129,7 @@ def test_a_step_leaves_the_old_network_alone_and_repeats_to_the_bit(name):
     old, new, real = teacher(), some_split(0, 20, OLD, NEW), some_split(1, 30, 0, OLD)
     before, left = to_arrays(old.network), []
     for _ in range(2):
-        network, images = learn_classes(tiny_continual(), METHODS[name], old, new, real, 5, Told())
+        network, images = learn_classes(tiny_continual(), METHODS[name], old, new, real, 5, Callbacks())
         left.append(to_arrays(network))
         assert not network.training
     assert all((value == before[key]).all() for key, value in to_arrays(old.network).items())
@@ -144,12 +144,12 @@ def test_a_step_leaves_the_old_network_alone_and_repeats_to_the_bit(name):
 def test_batches_of_old_and_new_images_are_of_equal_size():
     sizes = []
 
-    def loss(step: Step) -> torch.Tensor:
+    def loss(step: LearningStep) -> torch.Tensor:
         sizes.append((len(step.new.classes), len(step.old.classes), int(step.old.classes.max())))
         assert step.new.classes.min() >= OLD
         return METHODS["deep_inversion"].loss(step)
 
-    learner = Learner(
+    learner = ClassLearner(
         teacher(),
         some_split(0, 20, OLD, NEW),
         replace(METHODS["deep_inversion"], loss=loss),
@@ -171,11 +171,11 @@ def test_new_classes_are_learned_and_a_loss_that_keeps_old_ones_keeps_more_of_th
     new = Split(flat + random.integers(0, 5, flat.shape, dtype=np.uint8), OLD + np.arange(60) // 30)
     kept = {}
     for name in ("oracle_distill", "finetune"):
-        learner = Learner(old, new, METHODS[name], StudentConfig(batch_size=20, learning_rate=0.02), 10, 0)
+        learner = ClassLearner(old, new, METHODS[name], StudentConfig(batch_size=20, learning_rate=0.02), 10, 0)
         learner.learn(10, known if METHODS[name].images == "real" else None)
         with torch.no_grad():
             said = [
-                learner.network(old.normalisation(torch.from_numpy(each.images))).argmax(1) for each in (known, new)
+                learner.network(old.normalization(torch.from_numpy(each.images))).argmax(1) for each in (known, new)
             ]
         assert (said[1].numpy() == new.labels).mean() > 0.9, name
         kept[name] = float((said[0].numpy() == known.labels).mean())
@@ -200,7 +200,7 @@ def test_the_competition_begins_at_half_time(monkeypatch):
 
     monkeypatch.setattr(learning, "invert", noted)
     epochs = []
-    told = Told(lambda epoch, loss, network: epochs.append((epoch, len(asked))))
+    told = Callbacks(lambda epoch, loss, network: epochs.append((epoch, len(asked))))
     config = tiny_continual(epochs=4, images_per_class=3)
     learn_classes(config, METHODS["adaptive"], teacher(), some_split(0, 20, OLD, NEW), None, 0, told)
     assert asked == [(15, None), (15, OLD)] and epochs == [(1, 1), (2, 1), (3, 2), (4, 2)]
@@ -273,6 +273,6 @@ def test_at_most_so_many_images_of_each_class():
 
 def test_learning_that_diverges_is_no_result():
     config = StudentConfig(batch_size=20, learning_rate=1e30)
-    learner = Learner(teacher(), some_split(0, 40, OLD, NEW), METHODS["finetune"], config, 4, 0)
+    learner = ClassLearner(teacher(), some_split(0, 40, OLD, NEW), METHODS["finetune"], config, 4, 0)
     with pytest.raises(DivergenceError, match=r"lower student\.learning_rate"):
         learner.learn(4, None)

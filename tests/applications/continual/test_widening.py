@@ -34,7 +34,7 @@ class Mean(nn.Module):
         return x.mean((2, 3))
 
 
-class Normalised(nn.Module):
+class Normalized(nn.Module):
     """Something follows the last layer that mixes the outputs."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def test_new_weights_follow_from_the_seed_and_leave_torchs_own_alone():
     assert torch.equal(new[0], new[1]) and not torch.equal(new[0], new[2])
 
 
-def test_statistics_of_batch_normalisation_are_taken_along():
+def test_statistics_of_batch_normalization_are_taken_along():
     network = tiny_network()
     wide = widened(network, 10, 1, 0)
     assert torch.equal(wide[1].running_mean, network[1].running_mean) and wide[1].running_mean.abs().sum() > 0
@@ -86,7 +86,7 @@ def test_networks_of_others_are_widened(name):
     assert build_widened(config, 12).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 12)
 
 
-@pytest.mark.parametrize("network", [Normalised(), nn.Sequential(nn.Flatten(), nn.Linear(64, 11))])
+@pytest.mark.parametrize("network", [Normalized(), nn.Sequential(nn.Flatten(), nn.Linear(64, 11))])
 def test_networks_that_cannot_be_widened_are_refused(network):
     with pytest.raises(InputError, match=r"teacher.network = "):
         check_widening(network.eval(), TeacherConfig())

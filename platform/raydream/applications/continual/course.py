@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from raydream.applications.continual.learning import Told, learn_classes
+from raydream.applications.continual.learning import Callbacks, learn_classes
 from raydream.applications.continual.measures import confusion_matrix
 from raydream.applications.continual.methods import METHODS
 from raydream.applications.continual.widening import build_widened
@@ -21,7 +21,7 @@ from raydream.teachers.teacher import Teacher, make_teacher
 
 @dataclass(frozen=True)
 class Group:
-    """Real images of classes that join together, labelled by the network's outputs.
+    """Real images of classes that join together, labeled by the network's outputs.
 
     Attributes:
         train: empty where nobody learns from them: the teacher's classes, where there is no oracle.
@@ -82,7 +82,7 @@ def at_most(split: Split, per_class: int, seed: int) -> Split:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedStep:
     """What a step leaves.
 
     Attributes:
@@ -126,7 +126,7 @@ class Course:
         self._teacher, self._on_progress = teacher, on_progress
         self.sizes = [config.teacher.classes, *(len(step.classes) for step in config.steps)]
 
-    def steps(self, done: int = 0, state: dict[str, torch.Tensor] | None = None) -> Iterator[Learned]:
+    def steps(self, done: int = 0, state: dict[str, torch.Tensor] | None = None) -> Iterator[LearnedStep]:
         """Take the steps one after another.
 
         Args:
@@ -146,7 +146,7 @@ class Course:
             network = learned.network
             yield learned
 
-    def _step(self, step: int, network: nn.Module) -> Learned:
+    def _step(self, step: int, network: nn.Module) -> LearnedStep:
         classes = sum(self.sizes[:step])
         description = replace(self._config.teacher, classes=classes)
         old = make_teacher(network, description).to(self._teacher.device)
@@ -166,17 +166,17 @@ class Course:
         if self._method.images == "real":
             real = joined([each.train for each in before])
             real = at_most(real, self._config.images_per_class, derive_seed(seed, "real images"))
-        told = Told(on_epoch, on_made)
+        told = Callbacks(on_epoch, on_made)
         learned, images = learn_classes(self._config, self._method, old, self._groups[step].train, real, seed, told)
         test = joined([group.test for group in after])
-        confusion = confusion_matrix(learned, old.normalisation, test, classes + self.sizes[step])
+        confusion = confusion_matrix(learned, old.normalization, test, classes + self.sizes[step])
         shown = None
         if images is not None:
             one = at_most(images, 1, 0)
             shown = one.images[np.argsort(one.labels)]
-        return Learned(step, learned, confusion, curve, shown)
+        return LearnedStep(step, learned, confusion, curve, shown)
 
     def _share(self, network: nn.Module, groups: list[Group]) -> float:
         split = joined([group.validation for group in groups])
-        counts = confusion_matrix(network, self._teacher.normalisation, split, sum(self.sizes))
+        counts = confusion_matrix(network, self._teacher.normalization, split, sum(self.sizes))
         return float(np.trace(counts) / counts.sum())

@@ -50,7 +50,7 @@ def invert(
         on_progress: told the share of the work that is done, in [0, 1].
 
     Returns:
-        the images, labelled by what they were to show.
+        the images, labeled by what they were to show.
 
     Raises:
         SynthesisError: see `Inversion.synthesize`.

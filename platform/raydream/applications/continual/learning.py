@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.applications.continual.images import OldClasses, invert
-from raydream.applications.continual.methods import Method, Seen, Step
+from raydream.applications.continual.methods import BothViews, LearningStep, Method
 from raydream.applications.continual.widening import output_layer, widened
 from raydream.buffer.sampler import permuted_epoch, uniform_draw
 from raydream.compute import autocast, choose_dtype
@@ -25,12 +25,12 @@ from raydream.teachers.teacher import Teacher
 OnEpoch = Callable[[int, float, nn.Module], None]
 
 
-class Learner:
+class ClassLearner:
     """A network that learns new classes beside the one that it began as; a step depends on arguments and state alone.
 
     Args:
         old: the network as it was before, which is left as it is.
-        new: real images of the new classes, labelled from K0 on.
+        new: real images of the new classes, labeled from K0 on.
         method: how to learn.
         config: of the steps; `network` and what concerns processes are not looked at.
         epochs: passes over the new images in all.
@@ -51,7 +51,7 @@ class Learner:
         self._optimizer = make_optimizer(self.network, config)
         self._steps = -(-len(new.labels) // config.batch_size)
         self._epochs, self._dtype = epochs, choose_dtype(config.precision, old.device)
-        self._view = StudentView(config.view, old.normalisation)
+        self._view = StudentView(config.view, old.normalization)
         self.step = 0
 
     def learn(self, until: int, old_images: Split | None, on_epoch: OnEpoch = lambda *_: None) -> None:
@@ -97,9 +97,9 @@ class Learner:
         for part in parts:
             rows = slice(first, first + len(part.labels))
             classes = torch.from_numpy(part.labels).to(view.device)
-            seen.append(Seen(told[0][rows], told[1][rows], told[2][rows], told[3][rows], classes))
+            seen.append(BothViews(told[0][rows], told[1][rows], told[2][rows], told[3][rows], classes))
             first = rows.stop
-        step = Step(seen[-1], seen[0] if old is not None else None, self._both[1].head, self._both[0].head)
+        step = LearningStep(seen[-1], seen[0] if old is not None else None, self._both[1].head, self._both[0].head)
         loss = self._method.loss(step)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -110,11 +110,11 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Told:
+class Callbacks:
     """Who is told what of a step of learning; both do nothing by default.
 
     Attributes:
-        epoch: see `Learner.learn`.
+        epoch: see `ClassLearner.learn`.
         made: the share of images that are made, in [0, 1].
     """
 
@@ -123,7 +123,7 @@ class Told:
 
 
 def learn_classes(
-    config: ContinualConfig, method: Method, old: Teacher, new: Split, real: Split | None, seed: int, told: Told
+    config: ContinualConfig, method: Method, old: Teacher, new: Split, real: Split | None, seed: int, told: Callbacks
 ) -> tuple[nn.Module, Split | None]:
     """A network that knows the new classes and, as well as the method can, the old ones.
 
@@ -131,7 +131,7 @@ def learn_classes(
 
     Args:
         old: the network that the last step left, with its BN statistics, in eval mode.
-        new: real images of the new classes, labelled from K0 on.
+        new: real images of the new classes, labeled from K0 on.
         real: real images of the old ones; looked at by oracles alone.
         seed: of the step.
 
@@ -141,7 +141,7 @@ def learn_classes(
     Raises:
         SynthesisError: the inversion diverged.
     """
-    learner = Learner(old, new, method, config.student, config.epochs, derive_seed(seed, "learning"))
+    learner = ClassLearner(old, new, method, config.student, config.epochs, derive_seed(seed, "learning"))
     if method.images != "made":
         images = real if method.images == "real" else None
         learner.learn(config.epochs, images, told.epoch)

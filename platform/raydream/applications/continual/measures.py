@@ -1,6 +1,6 @@
 """What is left of old classes and learned of new ones, all of it from confusion matrices.
 
-A confusion matrix [K,K] counts images: rows are classes as labelled, columns as named. Groups are the classes that
+A confusion matrix [K,K] counts images: rows are classes as labeled, columns as named. Groups are the classes that
 joined together: the teacher's first, then those of each step.
 """
 
@@ -12,16 +12,16 @@ from torch import nn
 
 from raydream.data.splits import Split
 from raydream.evaluation.accuracy import logits_of
-from raydream.teachers.normalisation import Normalisation
+from raydream.teachers.normalization import Normalization
 
 
-def confusion_matrix(network: nn.Module, normalisation: Normalisation, split: Split, classes: int) -> np.ndarray:
-    """int64 [K,K] of a network on labelled images.
+def confusion_matrix(network: nn.Module, normalization: Normalization, split: Split, classes: int) -> np.ndarray:
+    """int64 [K,K] of a network on labeled images.
 
     Args:
         classes: K; labels are below it.
     """
-    named = logits_of(network, normalisation, split.images).argmax(1)
+    named = logits_of(network, normalization, split.images).argmax(1)
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (split.labels, named), 1)
     return counts

@@ -1,6 +1,6 @@
-"""Ways to learn new classes, side by side: which images stand for the old ones, and what is minimised.
+"""Ways to learn new classes, side by side: which images stand for the old ones, and what is minimized.
 
-All losses have one signature: from a `Step`, what both networks say of one batch, to a scalar.
+All losses have one signature: from a `LearningStep`, what both networks say of one batch, to a scalar.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from raydream.losses.continual import (
     head_distance,
     local_classification,
     padded_divergence,
-    renormalised_divergence,
+    renormalized_divergence,
 )
 
 HEAD_DISTANCE = 0.1
@@ -26,7 +26,7 @@ HEAD_DISTANCE = 0.1
 
 
 @dataclass(frozen=True)
-class Seen:
+class BothViews:
     """Images, as the old network and the learning one see them; N images, D features, K0 old classes, K all.
 
     Attributes:
@@ -43,7 +43,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Step:
+class LearningStep:
     """One batch: real images of the new classes, and as many that stand for the old ones.
 
     Attributes:
@@ -52,13 +52,13 @@ class Step:
         head, old_head: the output layers of the learning and of the old network.
     """
 
-    new: Seen
-    old: Seen | None
+    new: BothViews
+    old: BothViews | None
     head: nn.Module
     old_head: nn.Module
 
     @property
-    def stand_in(self) -> Seen:
+    def stand_in(self) -> BothViews:
         """What stands for the old classes; raises ValueError where nothing does."""
         if self.old is None:
             raise ValueError("this method needs images that stand for the old classes")
@@ -72,26 +72,26 @@ class Method:
     Attributes:
         images: what stands for the old classes; made: images inverted from the old network; real: images of theirs,
             which nobody has but for comparison; none.
-        loss: what is minimised.
+        loss: what is minimized.
         synthesizer: makes the images where they are made, a key of `SYNTHESIZERS`.
         linear: whether it needs a linear output layer.
     """
 
     images: Literal["made", "real", "none"]
-    loss: Callable[[Step], Tensor]
+    loss: Callable[[LearningStep], Tensor]
     synthesizer: Literal["deepdream", "deep_inversion", "adaptive"] = "deep_inversion"
     linear: bool = False
 
 
-def replay(step: Step) -> Tensor:
+def replay(step: LearningStep) -> Tensor:
     """Eq. 11: the old network's outputs on what stands for its classes, the labels of new images, and the old network's
     outputs on these."""
     old, new = step.stand_in, step.new
-    kept = padded_divergence(old.old_logits, old.logits) + renormalised_divergence(new.old_logits, new.logits)
+    kept = padded_divergence(old.old_logits, old.logits) + renormalized_divergence(new.old_logits, new.logits)
     return kept + classification(new.logits, new.classes)
 
 
-def balanced_replay(step: Step) -> Tensor:
+def balanced_replay(step: LearningStep) -> Tensor:
     """Eq. 11 with a balanced softmax, and with ABD's hold on the features.
 
     However few the new classes are, half of each batch is theirs. Eq. 11 alone teaches that they are as frequent, so
@@ -99,33 +99,33 @@ def balanced_replay(step: Step) -> Tensor:
     """
     old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
     kept = padded_divergence(old.old_logits, balanced_logits(old.logits, old_classes))
-    kept = kept + renormalised_divergence(new.old_logits, new.logits) + HEAD_DISTANCE * _moved(step)
+    kept = kept + renormalized_divergence(new.old_logits, new.logits) + HEAD_DISTANCE * _moved(step)
     return kept + classification(balanced_logits(new.logits, old_classes), new.classes)
 
 
-def oracle_distill(step: Step) -> Tensor:
+def oracle_distill(step: LearningStep) -> Tensor:
     """Eq. 11 without its third term; meant for real images of the old classes."""
     old, new = step.stand_in, step.new
     return padded_divergence(old.old_logits, old.logits) + classification(new.logits, new.classes)
 
 
-def oracle_classify(step: Step) -> Tensor:
+def oracle_classify(step: LearningStep) -> Tensor:
     """Cross-entropy with the labels of old and new images."""
     old, new = step.stand_in, step.new
     return classification(old.logits, old.classes) + classification(new.logits, new.classes)
 
 
-def lwf_mc(step: Step) -> Tensor:
+def lwf_mc(step: LearningStep) -> Tensor:
     """A binary cross-entropy for each class, on new images alone."""
     return binary_distillation(step.new.old_logits, step.new.logits, step.new.classes)
 
 
-def finetune(step: Step) -> Tensor:
+def finetune(step: LearningStep) -> Tensor:
     """Cross-entropy with the labels of new images, and nothing that keeps the old classes."""
     return classification(step.new.logits, step.new.classes)
 
 
-def always_be_dreaming(step: Step) -> Tensor:
+def always_be_dreaming(step: LearningStep) -> Tensor:
     """ABD's three losses (Smith et al., ICCV 2021), each of which sees as little as can be of what it might spoil.
 
     Features learn from new classes among themselves, and stay where old classes look at them; the output layer alone
@@ -139,7 +139,7 @@ def always_be_dreaming(step: Step) -> Tensor:
     return among + HEAD_DISTANCE * _moved(step) + told
 
 
-def _moved(step: Step) -> Tensor:
+def _moved(step: LearningStep) -> Tensor:
     """How far the features of old and of new images have moved, as ABD sees it."""
     weight = step.old_head.weight
     assert isinstance(weight, Tensor)

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from raydream.applications.continual.course import Learned
+from raydream.applications.continual.course import LearnedStep
 from raydream.applications.continual.measures import Accuracies, accuracies, forgetting
 from raydream.store.documents import read_json
 from raydream.store.folders import Folder
@@ -27,7 +27,7 @@ IMAGES = "images"
 FIGURES = ("accuracy_all", "accuracy_old", "accuracy_new", "accuracy_average", "forgetting")
 
 
-class Results:
+class CourseResults:
     """The steps that courses have taken.
 
     Args:
@@ -37,7 +37,7 @@ class Results:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
-    def commit(self, method: str, seed: int, learned: Learned, seconds: float) -> None:
+    def commit(self, method: str, seed: int, learned: LearnedStep, seconds: float) -> None:
         """Write a step down; raises OSError, or DiskFullError.
 
         Args:
@@ -122,7 +122,7 @@ def figures_of(steps: list[dict[str, Any]], teacher: np.ndarray, sizes: list[int
     return {**dict(zip(FIGURES, values, strict=True)), "steps": told}
 
 
-def summarised(courses: list[dict[str, Any]]) -> dict[str, Any]:
+def summarized(courses: list[dict[str, Any]]) -> dict[str, Any]:
     """Courses of one method as means over seeds, with `_spread`, the standard deviation (None of one course).
 
     Args:

@@ -64,7 +64,7 @@ def check_continual(config: ContinualConfig, teacher: TeacherConfig) -> CheckedC
 
 
 def _check_knowledge(config: ContinualConfig, teacher: Teacher, group: Group) -> None:
-    counts = confusion_matrix(teacher.network, teacher.normalisation, group.validation, config.teacher.classes)
+    counts = confusion_matrix(teacher.network, teacher.normalization, group.validation, config.teacher.classes)
     share = np.trace(counts) / counts.sum()
     if share <= 1.1 / config.teacher.classes:
         allowed = "the classes that the teacher knows, in the order of its outputs"

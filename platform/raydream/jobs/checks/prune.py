@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from raydream.config import PruneConfig
 from raydream.data import Dataset, check_data
-from raydream.data.sources import Images, Shards
-from raydream.errors import InputError
-from raydream.jobs.checks.images import find_images, find_teacher
+from raydream.data.sources import Images
+from raydream.jobs.checks.images import check_images_fit, find_images, find_teacher
 from raydream.networks import build_teacher
 from raydream.pruning.checks import check_prunable
 from raydream.synthesis.checks import check_network
@@ -43,18 +42,9 @@ def check_pruning(config: PruneConfig) -> CheckedPruning:
     images, count = find_images(config)
     teacher = find_teacher(config, images)
     network = build_teacher(config.teacher) if teacher is None else teacher.network
-    if images is not None and (classes := _classes(images)) not in (None, config.teacher.classes):
-        allowed = f"{classes}, as the images are of"
-        raise InputError("teacher.classes", config.teacher.classes, allowed, "name the teacher of these images")
+    check_images_fit(images, config.teacher)
     if config.additions.rounds:
         check_network(network, config.teacher, config.synthesis, trained=teacher is not None)
         check_targets(config.synthesis.targets, config.teacher.classes)
     note = check_prunable(network, config)
     return CheckedPruning(teacher, images, count, check_data(config.data, config.teacher), note)
-
-
-def _classes(images: Images) -> int | None:
-    """Of the teacher that a run made images of; None where they are no run's."""
-    if not isinstance(images.source, Shards):
-        return None
-    return int(images.source.store.read(images.source.batches[0]).teacher_logits.shape[1])

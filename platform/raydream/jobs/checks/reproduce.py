@@ -19,6 +19,7 @@ from raydream.config import (
 )
 from raydream.data import Dataset, check_data
 from raydream.errors import InputError, first_line
+from raydream.extras import require
 from raydream.jobs.checks.extend import check_continual
 from raydream.jobs.checks.images import check_batch
 from raydream.jobs.checks.networks import check_student
@@ -34,6 +35,9 @@ from raydream.targets import check_targets
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher, fingerprint_of
+
+EXTRAS = {3: "metrics", 4: "prune", 5: "prune"}
+"""optional dependencies by table"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def check_table(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConf
     Raises:
         InputError: it cannot be had, or does not fit.
     """
+    require(EXTRAS.get(config.table, ""), f"table {config.table}")
     described = [("teacher", teacher), *((f"verifiers.{at}", each) for at, each in enumerate(verifiers_of(config)))]
     loaded = [None if each.checkpoint is None else load_teacher(each, field) for field, each in described]
     networks = [

@@ -57,7 +57,7 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
     loaded = check_teacher(replace(config, teacher=teacher))
     network = loaded.network if loaded else build_teacher(config.teacher)
     if "feature_distance" in (metric_of(config), *config.also) and not keeps_statistics(network):
-        remedy = "the teacher has no batch normalisation whose statistics could be compared"
+        remedy = "the teacher has no batch normalization whose statistics could be compared"
         raise InputError("metric", "feature_distance", "another metric for this teacher", remedy)
     real = check_data(config.data, config.teacher)
     return CheckedSearch(loaded, load_verifiers(config.verifiers), space, trials, real)

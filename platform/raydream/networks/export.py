@@ -1,26 +1,30 @@
-"""A pruned network for those who do not have this project: ONNX, and torch's own exchange format."""
+"""Networks for users who do not have this project: ONNX, and torch's own exchange format."""
 
 import io
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from raydream.store.atomic import write_aside
+from raydream.extras import require
+from raydream.store.atomic import write_atomically
 
 _ANY = torch.export.Dim("count", min=1)
 """number of images"""
 
 
 def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
-    """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalisation, to `logits` [N,K], for any N.
+    """Write a network as ONNX: `images`, float32 [N,C,H,W] after normalization, to `logits` [N,K], for any N.
 
     Raises:
+        MistakeError: the packages for ONNX are not installed.
         torch.onnx.errors.OnnxExporterError: it does what ONNX cannot say.
         OSError: it cannot be written.
     """
+    require("onnx", path.name)
     noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in noisy]
     for logger in noisy:
@@ -41,7 +45,18 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
         for logger, level in zip(noisy, levels, strict=True):
             logger.setLevel(level)
     assert program is not None
-    write_aside(path, lambda aside: program.save(str(aside)))
+    _forget_sources(program.model)
+    write_atomically(path, lambda temporary: program.save(str(temporary)))
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove the lines of source code, with their paths, that the exporter notes at each node."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
 
 
 def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path) -> None:
@@ -49,4 +64,4 @@ def export_program(network: nn.Module, input_shape: tuple[int, ...], path: Path)
     program = torch.export.export(network.cpu().eval(), (torch.zeros(2, *input_shape),), dynamic_shapes=({0: _ANY},))
     content = io.BytesIO()
     torch.export.save(program, content)
-    write_aside(path, lambda aside: aside.write_bytes(content.getvalue()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from raydream.errors import ShardError
-from raydream.runtime.mending import MAX_SESSIONS, with_whole_shards
+from raydream.runtime.repair import MAX_SESSIONS, with_whole_shards
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 from tests.tiny import shard_path, some_batch

@@ -10,8 +10,8 @@ CANVAS_STD = 0.225
 paper chose its settings"""
 
 
-class Normalisation(nn.Module):
-    """The teacher's input normalisation.
+class Normalization(nn.Module):
+    """The teacher's input normalization.
 
     Args:
         mean, std: one number per channel, of pixel values in [0, 1].
@@ -26,11 +26,11 @@ class Normalisation(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [N,C,H,W] to float32 [N,C,H,W] after normalisation."""
+        """uint8 [N,C,H,W] to float32 [N,C,H,W] after normalization."""
         return (images.to(self.mean.device, torch.float32) / 255.0 - self.mean) / self.std
 
-    def quantise(self, x: Tensor) -> Tensor:
-        """The inverse: float [N,C,H,W] after normalisation to the nearest of uint8 0..255."""
+    def quantize(self, x: Tensor) -> Tensor:
+        """The inverse: float [N,C,H,W] after normalization to the nearest of uint8 0..255."""
         pixels = (x.detach().float() * self.std + self.mean) * 255.0
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
@@ -38,14 +38,14 @@ class Normalisation(nn.Module):
         """What pixel values 0 and 1 become: lowest and highest, each [1,C,1,1] (the paper's image clipping)."""
         return -self.mean / self.std, (1.0 - self.mean) / self.std
 
-    def canvas(self) -> "Normalisation":
+    def canvas(self) -> "Normalization":
         """The normalization in which pixels are optimized and augmented: this mean, and `CANVAS_STD`.
 
         Start, learning rate, image prior and brightness are in its units. They therefore mean the same for all
         teachers, whichever std those were trained with. What a network sees is the canvas times `from_canvas`.
         """
         std = [CANVAS_STD] * self.mean.numel()
-        return Normalisation(self.mean.flatten().tolist(), std).to(self.mean.device)
+        return Normalization(self.mean.flatten().tolist(), std).to(self.mean.device)
 
     def from_canvas(self) -> Tensor:
         """What values of the canvas are multiplied by to be what the network sees, [1,C,1,1]."""

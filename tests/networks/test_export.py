@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from raydream.pruning.export import export_onnx, export_program
+from raydream.networks.export import export_onnx, export_program
 from raydream.pruning.streams import find_streams, remove
 from tests.pruning.test_streams import network_of, some_removed
 
@@ -28,6 +28,8 @@ def test_onnx(pruned, tmp_path):
     network, shape = pruned
     export_onnx(network, shape, tmp_path / "student.onnx")
     onnx.checker.check_model(str(tmp_path / "student.onnx"))
+    assert not any(node.metadata_props for node in onnx.load(tmp_path / "student.onnx").graph.node)
+    assert __file__.encode() not in (tmp_path / "student.onnx").read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["student.onnx"]
     session = onnxruntime.InferenceSession(str(tmp_path / "student.onnx"), providers=["CPUExecutionProvider"])
     for count in (1, 2, 5):

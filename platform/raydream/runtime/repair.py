@@ -1,4 +1,4 @@
-"""What makes a run whole again: damaged shards are set aside, and their batches made once more."""
+"""What makes a run whole again: damaged shards are quarantined, and their batches made once more."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -25,28 +25,28 @@ def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Ca
     Raises:
         ShardError: shards are damaged again and again, or those of another run are.
     """
-    set_damaged_aside(store, note)
+    quarantine_damaged(store, note)
     for _ in range(MAX_SESSIONS - 1):
         try:
             result = session()
         except ShardError:
-            if not set_damaged_aside(store, note):
+            if not quarantine_damaged(store, note):
                 raise  # it is not ours
         else:
-            if not set_damaged_aside(store, note):
+            if not quarantine_damaged(store, note):
                 return result
     return session()
 
 
 def is_whole(store: ShardStore, batches: int, note: Callable[[str], None]) -> bool:
-    """Whether a run still has so many batches; those that are damaged are set aside, and it lacks them."""
-    set_damaged_aside(store, note)
+    """Whether a run still has so many batches; those that are damaged are quarantined, and it lacks them."""
+    quarantine_damaged(store, note)
     return len(store.committed()) >= batches
 
 
-def set_damaged_aside(store: ShardStore, note: Callable[[str], None]) -> int:
-    """Set damaged shards aside, so that their batches are made again, and tell of it; returns how many."""
-    damaged = store.set_aside_damaged()
+def quarantine_damaged(store: ShardStore, note: Callable[[str], None]) -> int:
+    """Quarantine damaged shards, so that their batches are made again, and tell of it; returns how many."""
+    damaged = store.quarantine_damaged()
     for damage in damaged:
-        note(f"{damage}; it is set aside, and its batch is made again")
+        note(f"{damage}; it is quarantined, and its batch is made again")
     return len(damaged)

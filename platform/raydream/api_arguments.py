@@ -1,0 +1,102 @@
+"""What the functions of the Python API are given, as configurations, arrays and teachers, or refused in a sentence."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from raydream.config import DistillConfig, SynthesisConfig, TransferConfig
+from raydream.config.conversion import as_dict
+from raydream.data.image_set import ImageSet
+from raydream.errors import InputError
+from raydream.networks import build_student, check_python
+from raydream.students.distillation import check_finite
+from raydream.synthesis.checks import check_network
+from raydream.targets import check_targets
+from raydream.teachers.checks import check_pupil
+from raydream.teachers.teacher import Teacher, make_teacher
+
+Settings = Mapping[str, Any]
+"""a section of a job's YAML file, by the names that it has there"""
+Pixels = ImageSet | np.ndarray | Tensor
+"""images that were made, or uint8 [N,C,H,W]"""
+GIVEN = "given"
+"""in a configuration, for what a caller hands over and no job has to find"""
+
+
+def as_settings(teacher: Teacher) -> dict[str, Any]:
+    """The part of a configuration that is the same for all; no job has to find this teacher, or data for it."""
+    return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
+
+
+def on_cpu(teacher: Teacher) -> nn.Module:
+    """A copy of the network, for the checks, which send probes through it from there."""
+    return copy.deepcopy(teacher.network).cpu()
+
+
+def check_invertible(teacher: Teacher, synthesis: SynthesisConfig) -> None:
+    """See that images can be made of a teacher; raises InputError."""
+    check_network(on_cpu(teacher), teacher.config, synthesis, trained=True)
+    check_targets(synthesis.targets, teacher.config.classes)
+
+
+def as_student(network: nn.Module | str, student: Settings | None) -> dict[str, Any]:
+    """The section of a configuration that describes a student."""
+    return {**(student or {}), "network": network if isinstance(network, str) else type(network).__name__}
+
+
+def builder_of(
+    network: nn.Module | str, config: DistillConfig | TransferConfig, teacher: Teacher
+) -> Callable[[], nn.Module]:
+    """What makes a student's network, which has been seen to take the teacher's images; raises InputError."""
+    build: Callable[[], nn.Module] = functools.partial(build_student, config.student, config.teacher)
+    if isinstance(network, nn.Module):
+        check_python(network, "student.network", config.student.network)
+        build = functools.partial(copy.deepcopy, network)
+    check_pupil(build().cpu(), teacher.config, config.student.network)
+    return build
+
+
+def as_teacher(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
+    """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
+    check_finite(network)
+    described_as = replace(
+        teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
+    )
+    return make_teacher(network, described_as).to(teacher.device)
+
+
+def pixels_of(images: Pixels, teacher: Teacher) -> np.ndarray:
+    """uint8 [N,C,H,W] as the teacher takes them; raises InputError."""
+    found = images.images if isinstance(images, ImageSet) else np.asarray(images)
+    shape = teacher.config.input_shape
+    if found.ndim != 4 or found.shape[1:] != shape or found.dtype != np.uint8 or not len(found):
+        allowed = f"uint8 [N,{','.join(map(str, shape))}], one image at least"
+        remedy = "pixels are 0 to 255 here, and are normalized as the teacher says"
+        raise InputError("images", f"{found.dtype} {list(found.shape)}", allowed, remedy)
+    return found
+
+
+def labels_of(
+    labels: np.ndarray | Tensor | Sequence[int], count: int, first: int, classes: int | None = None
+) -> np.ndarray:
+    """int64 [N], from `first` on, and below `classes` where there are no more; raises InputError."""
+    found = np.asarray(labels)
+    whole = found.shape == (count,) and found.dtype.kind in "iu"
+    if not whole or (found < first).any() or (classes is not None and (found >= classes).any()):
+        allowed = f"{count} whole numbers from {first} {'on' if classes is None else f'to {classes - 1}'}, one an image"
+        seen = f", {found.min()} to {found.max()}" if found.size and found.dtype.kind in "iu" else ""
+        raise InputError("labels", f"{found.dtype} {list(found.shape)}{seen}", allowed, "give one class per image")
+    return found.astype(np.int64)
+
+
+def new_labels_of(labels: np.ndarray | Tensor | Sequence[int], count: int, old: int) -> np.ndarray:
+    """int64 [N] of classes that follow the old ones, without a gap; raises InputError."""
+    found = labels_of(labels, count, old)
+    if missing := sorted({*range(old, int(found.max()) + 1)} - {*found.tolist()}):
+        raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")
+    return found

@@ -1,0 +1,286 @@
+"""The job that has a teacher compute with few bits, with nothing but images, which it may make first."""
+
+import contextlib
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+from ray.util.queue import Queue
+
+from raydream.applications.quantized_files import FLOAT, QUANTIZED, by_source, said_by_file, write_files
+from raydream.applications.quantizing import (
+    Quantizing,
+    StageReport,
+    as_seen,
+    bits_of,
+    build_quantized,
+    calibration_rows,
+    described,
+    total_steps,
+)
+from raydream.cli import Command
+from raydream.compute import use_device
+from raydream.config import QuantizeConfig
+from raydream.data.sources import Images
+from raydream.evaluation.accuracy import logits_of
+from raydream.evaluation.comparison import beside
+from raydream.jobs.checks.quantize import CheckedQuantization, check_quantization
+from raydream.jobs.followed import FollowedTask, ended
+from raydream.jobs.images import device_to_learn_on, images_made, with_room
+from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.jobs.teacher import with_kept_teacher
+from raydream.networks.quantized import bits_text
+from raydream.quantization.layers import packed_bytes
+from raydream.quantization.measuring import FileCost, file_costs
+from raydream.quantization.ranges import observe
+from raydream.quantization.sensitivity import Sensitivity, sensitivities
+from raydream.reporting.report import write_report
+from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import QuantizeSummary
+from raydream.runtime.evaluator import start_evaluator
+from raydream.runtime.logs import name_logs
+from raydream.runtime.messages import QuantizingReport, StepsDone, Throttled
+from raydream.runtime.placement import check_workers
+from raydream.runtime.repair import with_whole_shards
+from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
+from raydream.store.atomic import write_json
+from raydream.store.folders import Folder
+from raydream.store.records import Snapshot
+from raydream.store.shards import ShardStore
+from raydream.teachers.checkpoints import save_network
+from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays, to_arrays
+
+log = logging.getLogger(__name__)
+
+THREADS = 1
+"""that ONNX Runtime computes with where it is measured"""
+SENSITIVE_IMAGES = 256
+"""on which the sensitivity of layers is measured at most"""
+
+
+@dataclass(frozen=True)
+class QuantizingPlan:
+    """What the process that quantizes needs to know.
+
+    Attributes:
+        teacher: a list with the reference to the teacher's arrays.
+        images: to calibrate on and learn from.
+        added: folder of the shards that are added.
+        checkpoints: folder.
+        reports: a queue of `QuantizingReport`, to the driver.
+    """
+
+    config: QuantizeConfig
+    teacher: list[ray.ObjectRef]
+    images: Images
+    added: Folder
+    checkpoints: Folder
+    reports: Queue
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What came of it.
+
+    Attributes:
+        snapshot: the quantized network's weights and step sizes, and the distillation steps behind them.
+        layers: how sensitive each is, the most sensitive first.
+    """
+
+    snapshot: Snapshot
+    layers: list[Sensitivity]
+
+
+def _quantize(plan: QuantizingPlan) -> Quantized:
+    """Quantize from the last checkpoint on, or from the start; where its process is lost, Ray begins it again."""
+    name_logs("quantizing")
+    config, reports = plan.config, plan.reports
+    device = use_device(config.device, config.student.cpus, config.student.gpus)
+    teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
+
+    def tell(told: StageReport) -> None:
+        stage, snapshot = told.stage, Snapshot(told.step, to_arrays(told.network))
+        log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
+        reports.put(QuantizingReport(stage.kind, stage.index, snapshot, told.losses, told.agreements, told.note))
+
+    images, work = plan.images.source.read(plan.images.rows), Throttled(reports, StepsDone)
+    run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, work)
+    network = run.run()
+    some = images[calibration_rows(len(images), min(SENSITIVE_IMAGES, config.quantization.calibration_images))]
+    batches = partial(as_seen, teacher, some)
+    seen = observe(teacher.network, run.bits, batches)
+    ranges = config.quantization.simulated_ranges
+    layers = sensitivities(teacher.network, run.bits, seen, ranges, batches, lambda done: work(run.step))
+    return Quantized(Snapshot(run.step, to_arrays(network)), layers)
+
+
+_quantize_task = ray.remote(max_retries=3)(_quantize)
+
+
+def quantize(command: Command[QuantizeConfig]) -> QuantizeSummary:
+    """Have a teacher compute with few bits, or resume; see `carry_out`."""
+    return carry_out(JOB, command)
+
+
+def _check(config: QuantizeConfig, resumed: RunFolder | None, say: Say) -> tuple[QuantizeConfig, CheckedQuantization]:
+    config = with_room(config, 0.0, say)
+    return config, check_quantization(replace(config, teacher=with_kept_teacher(config.teacher, resumed)))
+
+
+def _make(run: JobRun[QuantizeConfig], checked: CheckedQuantization) -> QuantizeSummary:
+    teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
+    session = partial(_session, run, checked, teacher)
+    images, quantized = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
+    config, teacher = run.config, teacher.to(torch.device("cpu"))
+    pixels = images.source.read(images.rows)
+    with run.stage("export"):
+        network = build_quantized(config.teacher, bits_text(bits_of(config, teacher)))
+        load_arrays(network, quantized.snapshot.state)
+        description = described(config.teacher, bits_of(config, teacher))
+        write_json(run.folder.network, {"network": description.network, "arguments": description.arguments})
+        save_network(network, run.folder.student)
+        write_files(config, teacher, network, pixels, run.folder.path, run.journal.note)
+    with run.stage("measuring"):
+        measured = _measured(run, checked, teacher, pixels)
+        paths = [run.folder.path / name for name in (FLOAT, QUANTIZED)]
+        costs = file_costs(paths, config.teacher.input_shape, threads=THREADS)
+    return _summarize(run, checked, teacher, quantized, measured, costs)
+
+
+def _session(run: JobRun[QuantizeConfig], checked: CheckedQuantization, teacher: Teacher) -> tuple[Images, Quantized]:
+    """From what the folder holds to the quantized network, and the images that it took."""
+    config = run.config
+    images = checked.images or images_made(run, config.making, teacher)
+    with contextlib.ExitStack() as session:
+        with run.stage("start"):
+            session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
+        with run.stage("quantizing"):
+            return images, _quantize_by_images(run, teacher, images)
+
+
+def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: Images) -> Quantized:
+    """Quantize to the end; raises RaydreamError."""
+    config, folder, recorder = run.config, run.folder, run.recorder
+    bits = bits_text(bits_of(config, teacher))
+    gpus = share_of_gpu_left(config.device, [config.student.gpus])
+    evaluator = start_evaluator(config, partial(build_quantized, config.teacher), gpus)
+
+    def record(report: QuantizingReport) -> None:
+        if report.note:
+            run.journal.note(report.note)
+        for name, values in (("student/loss", report.losses), ("student/agreement", report.agreements)):
+            if len(values):
+                recorder.point(time.time(), "student", name, float(values.mean()), step=report.snapshot.step)
+
+    followed: FollowedTask[QuantizingReport] = FollowedTask(
+        run,
+        0,
+        total_steps(config, len(images)),
+        record,
+        lambda report: evaluator.measure.remote(report.snapshot, bits),
+        lambda report: f"{report.stage} {report.index + 1}:",
+    )
+    arrays = [ray.put(to_arrays(teacher.network))]
+    plan = QuantizingPlan(config, arrays, images, folder.images, folder.checkpoints, followed.reports)
+    task = _quantize_task.options(**actor_options(config.student.resources)).remote(plan)
+    followed.until_end(ended(task), "the quantization")
+    quantized: Quantized = ray.get(task)
+    return quantized
+
+
+def _measured(
+    run: JobRun[QuantizeConfig], checked: CheckedQuantization, teacher: Teacher, images: Any
+) -> dict[str, Any]:
+    """What real data say of the quantized network's file, and of other calibration images; nothing without them."""
+    config, real, path = run.config, checked.real, run.folder.path / QUANTIZED
+    if real is None:
+        return {}
+    said = said_by_file(config, path, real.test.images, THREADS)
+    validation = said_by_file(config, path, real.validation.images, THREADS)
+    teacher_says = logits_of(teacher.network, teacher.normalization, real.test.images)
+    return {
+        "teacher_accuracy": float((teacher_says.argmax(1) == real.test.labels).mean()),
+        "student_accuracy": float((said.argmax(1) == real.test.labels).mean()),
+        "student_accuracy_validation": float((validation.argmax(1) == real.validation.labels).mean()),
+        "test_images": len(real.test.labels),
+        "sources": by_source(config, teacher, images, real, run.folder.path, THREADS)
+        if config.quantization.compared
+        else [],
+        **beside(said, teacher_says, real.test.labels),
+    }
+
+
+def _summarize(
+    run: JobRun[QuantizeConfig],
+    checked: CheckedQuantization,
+    teacher: Teacher,
+    quantized: Quantized,
+    measured: dict[str, Any],
+    costs: list[FileCost],
+) -> QuantizeSummary:
+    config, wanted, (one, other) = run.config, run.config.quantization, costs
+    size = max(one.latencies)
+    return QuantizeSummary(
+        seed=config.seed,
+        method=wanted.method,
+        ranges=wanted.chosen_ranges,
+        weight_bits=wanted.weights,
+        activation_bits=wanted.activations,
+        data=config.data.name,
+        **measured,
+        teacher_bytes=one.size_bytes,
+        student_bytes=other.size_bytes,
+        packed_bytes=packed_bytes(teacher.network, bits_of(config, teacher)),
+        size_ratio=other.size_bytes / one.size_bytes,
+        latency_ratio=other.latencies[size].median_s / one.latencies[size].median_s,
+        latencies=[
+            {"teacher": asdict(one.latencies[each]), "quantized": asdict(other.latencies[each])}
+            for each in one.latencies
+        ],
+        threads=THREADS,
+        peak_memory_bytes={
+            name: {str(images): held for images, held in cost.peak_memory_bytes.items()}
+            for name, cost in (("teacher", one), ("quantized", other))
+        },
+        layers=[asdict(each) for each in quantized.layers],
+        images=checked.count,
+        images_of=config.images or f"this run, by {config.making.synthesis.method}",
+        images_added=config.additions.rounds * config.additions.batches * config.synthesis.batch_size,
+        distillation_steps=quantized.snapshot.step,
+        **run.hours(("images", config.generators.number, config.generators), ("quantizing", 1, config.student)),
+        teacher_fingerprint=teacher.fingerprint,
+        reused=run.reused(),
+    )
+
+
+def _report(folder: RunFolder, config: QuantizeConfig, summary: QuantizeSummary) -> None:
+    write_report(folder, summary)
+
+
+def _rows(summary: QuantizeSummary) -> dict[str, str]:
+    rows = {"bits": f"W{summary.weight_bits}A{summary.activation_bits}, {summary.method}, {summary.ranges} ranges"}
+    for name, accuracy in (("teacher", summary.teacher_accuracy), ("quantized", summary.student_accuracy)):
+        if accuracy is not None:
+            rows[name] = f"{accuracy:.1%} on {summary.test_images} real test images ({summary.data})"
+    for each in summary.sources:
+        rows[f"calibrated on {each['source']}"] = f"{each['accuracy']:.1%}"
+    rows["ONNX file"] = f"{summary.student_bytes:,} bytes, {summary.size_ratio:.1%} of the teacher's"
+    rows["latency"] = f"{summary.latency_ratio:.1%} of the teacher's, {summary.threads} thread(s), 32 images"
+    rows["most sensitive layers"] = ", ".join(each["layer"] for each in summary.layers[:3])
+    added = f", and {summary.images_added} against the quantized network" if summary.images_added else ""
+    rows["images"] = f"{summary.images} of {summary.images_of}{added}"
+    return rows
+
+
+JOB = Job(
+    name="quantize",
+    check=_check,
+    make=_make,
+    rows=_rows,
+    report=_report,
+    files={"network": QUANTIZED, "program": "student.pt2", "report": "report.html"},
+)

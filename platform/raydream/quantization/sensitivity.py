@@ -1,0 +1,65 @@
+"""What each layer loses when it alone is quantized: which layers to keep in floating point."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from raydream.losses.divergences import kl_divergence
+from raydream.quantization.ranges import Histogram, Method, calibrated
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a network says when one of its layers is quantized, beside what it says when none is.
+
+    Attributes:
+        layer: name of the layer.
+        weights: how many numbers its weight has.
+        weight_bits, input_bits: to which it is quantized.
+        divergence: KL(float || quantized) of the outputs, mean over the images, in nats, >= 0.
+        agreement: share in [0, 1] of the images of which both name the same class.
+    """
+
+    layer: str
+    weights: int
+    weight_bits: int
+    input_bits: int
+    divergence: float
+    agreement: float
+
+
+@torch.no_grad()
+def sensitivities(
+    network: nn.Module,
+    bits: Mapping[str, tuple[int, int]],
+    seen: Mapping[str, Histogram],
+    method: Method,
+    batches: Callable[[], Iterable[Tensor]],
+    on_layer: Callable[[int], None] = lambda done: None,
+) -> list[Sensitivity]:
+    """The sensitivity of each layer, the most sensitive first.
+
+    Args:
+        network: floating-point, in eval mode; is left alone.
+        bits: of each layer that would be quantized.
+        seen: of `observe`, for each of them.
+        batches: called for each layer, gives [N,C,H,W] as the network sees them.
+        on_layer: called after each layer with the number of layers that are done.
+    """
+    expected = [network(batch).float() for batch in batches()]
+    images = sum(len(each) for each in expected)
+    found = []
+    for name, each in bits.items():
+        alone = calibrated(network, {name: each}, seen, method).eval()
+        divergence, agreeing = 0.0, 0
+        for batch, said in zip(batches(), expected, strict=True):
+            logits = alone(batch).float()
+            divergence += float(kl_divergence(said, logits, temperature=1.0)) * len(said)
+            agreeing += int((said.argmax(1) == logits.argmax(1)).sum())
+        weights = network.get_submodule(name).weight
+        assert isinstance(weights, Tensor)
+        found.append(Sensitivity(name, weights.numel(), *each, max(0.0, divergence / images), agreeing / images))
+        on_layer(len(found))
+    return sorted(found, key=lambda one: -one.divergence)

@@ -1,0 +1,30 @@
+"""The images of a committed batch: from Ray's object store while they are there, from its shard otherwise."""
+
+import numpy as np
+import ray
+
+from raydream.store.records import BatchId
+from raydream.store.shards import ShardStore
+
+FETCH_TIMEOUT_S = 60.0
+"""for a batch from the object store; after that its shard is read"""
+
+
+def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> np.ndarray:
+    """uint8 [N,C,H,W], pixel values 0 to 255; not to be written to.
+
+    Args:
+        handle: reference to the `ImageBatch`; a cache, which may be lost with its node. None: there is none.
+        store: of the batch's shard, which is the truth.
+
+    Raises:
+        ShardError: the handle is lost and the shard cannot be read.
+        OSError: the handle is lost and storage keeps failing.
+    """
+    if handle is not None:
+        try:
+            images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
+            return images
+        except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
+            pass
+    return store.read(batch).images
