@@ -79,7 +79,7 @@ MISTAKES = {
     "search --config digits --space coeficients": "error: space = 'coeficients': must be a file that exists, or the "
     "name of one that comes with raydream; did you mean coefficients?",
     "reproduce --table 9": "error: table = 9: must be 1 to 7; give it as --table N.",
-    "distill --config digits": "error: unknown command 'distill'. Did you mean raydream distill?",
+    "ditsill --config digits": "error: unknown command 'ditsill'. Did you mean raydream distill?",
     "--config digits": "error: unknown command '--config'. `raydream --help` lists all commands.",
     "configs show digts": "error: NAME = 'digts': must be ",
 }

@@ -53,7 +53,7 @@ class Folder(ABC):
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Put a file in place at once, replacing its namesake; raises DiskFullError, or OSError as `retry_transient`."""
+        """Put a file in place at once, replacing its namesake. Raises DiskFullError or OSError (`retry_transient`)."""
 
     @abstractmethod
     def write_first(self, name: str, content: bytes) -> bool:
