@@ -2,12 +2,7 @@
 
 import numpy as np
 
-from raydream.config import (
-    PruneConfig,
-    QuantizeConfig,
-    TeacherConfig,
-    TransferConfig,
-)
+from raydream.config import FromImages, TeacherConfig
 from raydream.data import check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
@@ -26,7 +21,7 @@ PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
 """of other people's images, before a run begins: parts of a set at most, and images of each"""
 
 
-def find_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> tuple[Images | None, int]:
+def find_images(config: FromImages) -> tuple[Images | None, int]:
     """What a student is to learn from, None where that is made first; and how many images that are.
 
     Raises:
@@ -38,14 +33,14 @@ def find_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> tuple[
     return images, count
 
 
-def check_batch(config: TransferConfig | PruneConfig | QuantizeConfig, count: int) -> None:
+def check_batch(config: FromImages, count: int) -> None:
     """See that there are images for a step; raises InputError."""
     if config.student.batch_size > count:
         allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
 
 
-def find_teacher(config: TransferConfig | PruneConfig | QuantizeConfig, images: Images | None) -> Teacher | None:
+def find_teacher(config: FromImages, images: Images | None) -> Teacher | None:
     """The teacher of a run that is given its images or makes them; None where it is to be trained.
 
     Raises:
@@ -72,7 +67,7 @@ def check_images_fit(images: Images | None, teacher: TeacherConfig) -> None:
         raise InputError("teacher.classes", teacher.classes, allowed, "name the teacher of these images")
 
 
-def open_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> Images:
+def open_images(config: FromImages) -> Images:
     """The share of the images named that a student is to learn from; some of them have been looked at.
 
     Raises:
@@ -96,7 +91,7 @@ def _holds_shards(place: Folder, where: str) -> bool:
         raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
 
 
-def _images_of_run(config: TransferConfig | PruneConfig | QuantizeConfig, store: ShardStore) -> Shards:
+def _images_of_run(config: FromImages, store: ShardStore) -> Shards:
     whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
     if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")
