@@ -11,11 +11,11 @@ import pytest
 from raydream.config import TeacherConfig
 from raydream.config.conversion import validate
 from raydream.engine_version import ENGINE_VERSION
-from raydream.runs.catalogue import SUMMARIES
 from raydream.runs.metrics_table import COLUMNS, MetricsTable, read_metrics
 from raydream.runs.references import resolve
 from raydream.runs.run_folder import begin
 from raydream.runs.run_list import find_runs
+from raydream.runs.summaries import SUMMARIES
 from raydream.teachers.loading import load_teacher
 from tests.calls import call, images_of
 

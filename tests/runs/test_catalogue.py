@@ -21,7 +21,8 @@ from raydream.config import (
     TransferConfig,
 )
 from raydream.config.conversion import as_dict
-from raydream.runs.catalogue import SUMMARIES, job_of, main_figure
+from raydream.runs.catalogue import job_of, main_figure
+from raydream.runs.summaries import SUMMARIES
 
 TEACHER = TeacherConfig()
 CONFIGS = {
