@@ -1,9 +1,12 @@
 """What a student is to learn from: images that are there, or how many are to be made."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from raydream.config import FromImages, TeacherConfig
-from raydream.data import check_data
+import numpy as np
+from torch import nn
+
+from raydream.config import FromImages, PruneConfig, QuantizeConfig, TeacherConfig
+from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
 from raydream.data.sources import Images, Shards, evenly_spread
@@ -13,12 +16,57 @@ from raydream.networks import build_teacher
 from raydream.runs import run_folder
 from raydream.store.folders import Folder, folder_at
 from raydream.store.shards import ShardStore
+from raydream.synthesis.checks import check_network
+from raydream.targets import check_targets
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
 PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
 """of other people's images, before a run begins: parts of a set at most, and images of each"""
+
+
+@dataclass(frozen=True)
+class CheckedInputs:
+    """What a job that changes a teacher by images alone has to work with.
+
+    Attributes:
+        teacher: None where it is to be trained.
+        network: the teacher's, to be probed; with any weights where it is to be trained.
+        images: None where they are made first.
+        count: of images.
+        real: the real data to measure on; None where there are none.
+    """
+
+    teacher: Teacher | None
+    network: nn.Module
+    images: Images | None
+    count: int
+    real: Dataset | None
+
+
+def check_inputs(config: FromImages) -> CheckedInputs:
+    """Load and probe the teacher, and see that the images and the real data are what it takes.
+
+    Raises:
+        InputError: a checkpoint, a set of images or real data that do not fit.
+    """
+    images, count = find_images(config)
+    teacher = find_teacher(config, images)
+    network = build_teacher(config.teacher) if teacher is None else teacher.network
+    check_images_fit(images, config.teacher)
+    return CheckedInputs(teacher, network, images, count, check_data(config.data, config.teacher))
+
+
+def check_additions(config: PruneConfig | QuantizeConfig, inputs: CheckedInputs) -> None:
+    """See that images can be made that compete with a changed network, where there are rounds of them.
+
+    Raises:
+        InputError: the teacher cannot be inverted as asked, or lacks a class among the targets.
+    """
+    if config.additions.rounds:
+        check_network(inputs.network, config.teacher, config.synthesis, trained=inputs.teacher is not None)
+        check_targets(config.synthesis.targets, config.teacher.classes)
 
 
 def find_images(config: FromImages) -> tuple[Images | None, int]:
