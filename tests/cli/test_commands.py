@@ -12,7 +12,7 @@ import raydream
 from raydream.cli import completion
 from raydream.commands import COMMANDS, NAMES, imported, overview
 from raydream.runs.catalogue import SIGNS
-from tests.calls import ROOT
+from tests.calls import ROOT, call, run
 from tests.cli.test_mistakes import cpu_seconds, said
 
 SETTINGS = [entry for entry in COMMANDS if entry.config]
@@ -116,3 +116,9 @@ def test_fish_completes_the_same():
     lines = completion.script("fish").splitlines()
     assert "complete -c raydream -n '__fish_seen_subcommand_from distill' -l 'synthesis.iterations'" in lines
     assert all(name in lines[0] for name in NAMES)
+
+
+def test_a_command_without_a_script_is_run_by_the_package():
+    assert "configs" not in SCRIPTS
+    here, apart = call("configs", "ls"), run("configs", "ls")
+    assert here.returncode == apart.returncode == 0 and here.stdout == apart.stdout and "digits_quantize" in here.stdout
