@@ -30,9 +30,10 @@ STARTED: list[subprocess.Popen[str]] = []
 """processes of the test in progress, which `conftest.py` kills at its end if they are still alive"""
 
 
-def script(job: str) -> str:
-    """A job's script, from the repository's root."""
-    return f"tuning/{job}.py" if job in ("search", "ablate") else f"jobs/{job}.py"
+def program(job: str) -> list[str]:
+    """What Python is given to run a job from the repository's root: its script, or the package where it has none."""
+    script = f"tuning/{job}.py" if job in ("search", "ablate") else f"jobs/{job}.py"
+    return [script] if (ROOT / script).exists() else ["-m", "raydream", job]
 
 
 def call(
@@ -44,15 +45,19 @@ def call(
         address: of the Ray cluster that it joins; None: it starts a private one, if it gets so far.
         folder: in which it runs.
     """
-    words, out, error = [script(job), *map(str, arguments)], io.StringIO(), io.StringIO()
+    words, out, error = [*program(job), *map(str, arguments)], io.StringIO(), io.StringIO()
+    is_script = words[0] != "-m"
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "argv", words if is_script else words[1:])
         patch.setattr(sys, "path", [*sys.path])
         if address:
             patch.setenv("RAY_ADDRESS", address)
         with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+            if is_script:
+                runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+            else:
+                runpy.run_module("raydream", run_name="__main__")
     return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), error.getvalue())
 
 
@@ -61,7 +66,7 @@ def start(job: str, *arguments: str | Path, **options) -> subprocess.Popen[str]:
 
     Unless options say otherwise it is without the settings of Ray that this process has made, as a user's job is.
     """
-    command = [sys.executable, script(job), *map(str, arguments)]
+    command = [sys.executable, *program(job), *map(str, arguments)]
     options.setdefault("env", {name: value for name, value in os.environ.items() if name not in SETTINGS})
     pipe = subprocess.PIPE
     STARTED.append(

@@ -3,7 +3,7 @@
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
-from raydream.runs.catalogue import SUMMARIES
+from raydream.runs.summaries import SUMMARIES
 
 PLAIN = {int: 3, float: 0.5, str: "digits", bool: True}
 

@@ -25,14 +25,14 @@ pytestmark = pytest.mark.long
 
 VALIDATE = """
 import contextlib, io, pathlib, yaml
-import raydream, raydream.config
+import raydream
 from raydream.cli import parse
 from raydream.cli.settings import leaves, type_at
-from raydream.commands import COMMANDS
+from raydream.commands import COMMANDS, imported
 from raydream.shipped import SPACE, shipped_files
 
 package = pathlib.Path(raydream.__file__).parent
-kinds = {entry.name: getattr(raydream.config, entry.config) for entry in COMMANDS if entry.config}
+kinds = {entry.name: imported(entry.config) for entry in COMMANDS if entry.config}
 for name, path in shipped_files().items():
     assert path.is_relative_to(package), path
     if name.startswith(SPACE):

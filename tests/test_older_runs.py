@@ -11,7 +11,7 @@ import pytest
 from raydream.config import TeacherConfig
 from raydream.config.conversion import validate
 from raydream.engine_version import ENGINE_VERSION
-from raydream.runs.catalogue import SUMMARIES
+from raydream.runs.catalogue import SIGNS
 from raydream.runs.metrics_table import COLUMNS, MetricsTable, read_metrics
 from raydream.runs.references import resolve
 from raydream.runs.run_folder import begin
@@ -21,7 +21,7 @@ from tests.calls import call, images_of
 
 ARCHIVES = sorted((Path(__file__).parent / "older").glob("*.tar.xz"))
 OLD_NAMES = {"extend": "continual", "train": "train_teacher"}
-JOBS = sorted(OLD_NAMES.get(job, job) for job in SUMMARIES if job != "quantize")  # of which version 0.1 had no runs
+JOBS = sorted(OLD_NAMES.get(signs.job, signs.job) for signs in SIGNS)
 QUICK = ("evaluate", "search", "synthesize")
 """jobs whose finished runs are quickly told of"""
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from raydream.commands import NAMES, imported
 from raydream.config import (
-    ContinualConfig,
     DistillConfig,
     PruneConfig,
-    QuantizeConfig,
     ReproduceConfig,
     SynthesisConfig,
     SynthesizeConfig,
@@ -41,21 +40,10 @@ def preset(name: str) -> SynthesisConfig:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_valid(path):
-    settings = yaml.safe_load(path.read_text())
-    if path.stem.endswith("_transfer"):
-        validate(TransferConfig, settings)
-        return
-    if path.stem.endswith("_prune"):
-        validate(PruneConfig, settings)
-        return
-    if path.stem.endswith("_quantize"):
-        validate(QuantizeConfig, settings)
-        return
-    if "_continual" in path.stem:
-        validate(ContinualConfig, settings)
-        return
-    kind = TeacherJobConfig if path.stem.endswith("_teacher") else DistillConfig
-    validate(SynthesizeConfig if "images" in settings else kind, settings)
+    settings, words = yaml.safe_load(path.read_text()), path.stem.split("_")
+    named = [imported(entry.config) for name, entry in NAMES.items() if entry.config and name in words]
+    usual = TeacherJobConfig if "teacher" in words else SynthesizeConfig if "images" in settings else DistillConfig
+    validate(*named or [usual], settings)
 
 
 def texts(settings: Any) -> Iterator[str]:

@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import raydream.config
 from raydream import shipped
 from raydream.cli import parse
 from raydream.cli.settings import leaves, type_at
-from raydream.commands import COMMANDS
+from raydream.commands import COMMANDS, imported
 from raydream.config import DistillConfig, SearchConfig
 from raydream.errors import InputError
 from raydream.search.space import space_of
@@ -18,7 +17,7 @@ from tests.calls import ROOT
 from tests.cli.test_mistakes import said
 
 FILES = shipped_files()
-KINDS = [getattr(raydream.config, entry.config) for entry in COMMANDS if entry.config]
+KINDS = [imported(entry.config) for entry in COMMANDS if entry.config]
 
 
 def test_all_files_of_the_repository_come_along():

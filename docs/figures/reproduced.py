@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from docs.figures.text import FIGURES, ROOT, figure, label, mean, table
-from raydream.runs.summaries import ReproduceSummary, read
+from raydream.runs.summaries import ReproduceSummary
+from raydream.runs.summary import read
 
 
 def _file(number: int, name: str) -> Any:

@@ -1,9 +1,9 @@
 """raydream: turn a trained CNN into a data set, and that data set into other networks, with no real image.
 
-What is below is `raydream.api`, which is imported when one of its names is first used: `import raydream` loads neither
-torch nor Ray.
+The public names are imported when one of them is first used: `import raydream` loads neither torch nor Ray.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
         distill,
         extend,
         load_teacher,
-        prune,
         quantize,
         synthesize,
         transfer,
     )
+    from raydream.applications.pruning import prune
 
 __version__ = "0.2.0.dev0"
 
@@ -38,12 +38,14 @@ __all__ = [
 ]
 
 
+_BESIDE_THEIR_ALGORITHMS = {"prune": "raydream.applications.pruning"}
+"""the modules of the public names that are not of `raydream.api`: functions of applications"""
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from raydream import api
-
-    return getattr(api, name)
+    return getattr(import_module(_BESIDE_THEIR_ALGORITHMS.get(name, "raydream.api")), name)
 
 
 def __dir__() -> list[str]:

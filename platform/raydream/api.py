@@ -11,7 +11,7 @@ result to the bit. Errors that a caller can mend are one sentence each (`InputEr
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from raydream.api_arguments import (
     GIVEN,
+    OnProgress,
     Pixels,
     Settings,
     as_settings,
@@ -29,6 +30,7 @@ from raydream.api_arguments import (
     as_teacher,
     builder_of,
     check_invertible,
+    ignore_progress,
     labels_of,
     new_labels_of,
     on_cpu,
@@ -37,7 +39,7 @@ from raydream.api_arguments import (
 from raydream.applications.continual.learning import Callbacks, learn_classes
 from raydream.applications.continual.methods import METHODS
 from raydream.applications.continual.widening import check_widening
-from raydream.applications.pruning import Pruning, described, total_steps
+from raydream.applications.pruning import prune
 from raydream.applications.quantized_files import write_files
 from raydream.applications.quantizing import Quantizing
 from raydream.applications.quantizing import described as described_quantized
@@ -51,7 +53,6 @@ from raydream.config import (
     QUANTIZED_STUDENT,
     ContinualConfig,
     DistillConfig,
-    PruneConfig,
     QuantizeConfig,
     SynthesizeConfig,
     TeacherConfig,
@@ -64,7 +65,6 @@ from raydream.errors import InputError
 from raydream.evaluation import accuracy as measured
 from raydream.extras import require
 from raydream.networks import check_python
-from raydream.pruning.checks import check_prunable
 from raydream.quantization.checks import check_quantizable
 from raydream.runs import references as runs
 from raydream.runs import run_folder
@@ -93,13 +93,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-OnProgress = Callable[[float], None]
-"""told the share of the work that is done, in [0, 1]"""
-
-
-def _ignore(share: float) -> None:
-    pass
 
 
 def load_teacher(
@@ -167,7 +160,7 @@ def synthesize(
     synthesis: Settings | None = None,
     generators: int = 0,
     run_dir: str | None = None,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = ignore_progress,
 ) -> ImageSet:
     """Invert a teacher into images (Yin et al., CVPR 2020, sections 3.1 and 3.2).
 
@@ -219,7 +212,7 @@ def distill(
     student: Settings | None = None,
     rounds: Settings | None = None,
     samples_per_insert: float = 50.0,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = ignore_progress,
 ) -> tuple[Teacher, ImageSet]:
     """Distill a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
@@ -268,7 +261,7 @@ def transfer(
     epochs: int = 90,
     seed: int = 0,
     student: Settings | None = None,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = ignore_progress,
 ) -> Teacher:
     """Train a student of any architecture on finished images, by the teacher's outputs alone (section 4.4, eq. 1).
 
@@ -298,57 +291,6 @@ def transfer(
     return as_teacher(learned, teacher, config)
 
 
-def prune(
-    teacher: Teacher,
-    images: Pixels,
-    ratio: float = 0.5,
-    *,
-    seed: int = 0,
-    pruning: Settings | None = None,
-    additions: Settings | None = None,
-    synthesis: Settings | None = None,
-    student: Settings | None = None,
-    on_progress: OnProgress = _ignore,
-) -> Teacher:
-    """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
-
-    What `raydream prune` does, in one process.
-
-    Args:
-        images: to measure importance and to recover on.
-        ratio: share of the filters (or FLOPs, by `pruning`) that goes, in (0, 1).
-        seed: of all that is random, at least 0.
-        pruning: criterion, steps and epochs, as in `PruningConfig`.
-        additions: rounds of images that compete with what is left, as in `AdditionsConfig`; none by default.
-        synthesis: of these images, as in `SynthesisConfig`.
-        student: how the network recovers, as in `StudentConfig`.
-
-    Returns:
-        the smaller network, dense as before.
-
-    Raises:
-        InputError: a setting that cannot work, images that do not fit, or a network that cannot lose as many channels.
-        SynthesisError: the inversion of a round kept diverging.
-    """
-    pixels = pixels_of(images, teacher)
-    sections = {"additions": additions, "synthesis": synthesis}
-    settings = {
-        "images": GIVEN,
-        "seed": seed,
-        "pruning": {**(pruning or {}), "ratio": ratio},
-        "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
-        **{name: dict(section) for name, section in sections.items() if section},
-    }
-    config = validate(PruneConfig, settings | as_settings(teacher))
-    if note := check_prunable(on_cpu(teacher), config):
-        log.warning("%s", note)
-    if config.additions.rounds:
-        check_invertible(teacher, config.synthesis)
-    steps = total_steps(config, len(pixels)) or 1
-    left = Pruning(config, teacher, pixels, on_work=lambda step: on_progress(step / steps)).run()
-    return make_teacher(left, described(teacher.config, left)).to(teacher.device)
-
-
 def quantize(
     teacher: Teacher,
     images: Pixels,
@@ -361,7 +303,7 @@ def quantize(
     additions: Settings | None = None,
     synthesis: Settings | None = None,
     student: Settings | None = None,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = ignore_progress,
 ) -> Teacher:
     """Have a network compute with few bits, by calibration and, with few of them, distillation on images alone.
 
@@ -418,7 +360,7 @@ def extend(
     seed: int = 0,
     synthesis: Settings | None = None,
     student: Settings | None = None,
-    on_progress: OnProgress = _ignore,
+    on_progress: OnProgress = ignore_progress,
 ) -> Teacher:
     """Teach a network new classes, while images inverted from it stand for those that it knows (section 4.5, eq. 11).
 

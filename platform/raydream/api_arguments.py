@@ -24,8 +24,14 @@ Settings = Mapping[str, Any]
 """a section of a job's YAML file, by the names that it has there"""
 Pixels = ImageSet | np.ndarray | Tensor
 """images that were made, or uint8 [N,C,H,W]"""
+OnProgress = Callable[[float], None]
+"""told the share of the work that is done, in [0, 1]"""
 GIVEN = "given"
 """in a configuration, for what a caller hands over and no job has to find"""
+
+
+def ignore_progress(share: float) -> None:
+    """What a function reports its progress to where its caller asks for none."""
 
 
 def as_settings(teacher: Teacher) -> dict[str, Any]:

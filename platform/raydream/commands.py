@@ -23,7 +23,7 @@ class CommandEntry:
         name: what the user types after `raydream`.
         does: what the command does, in one sentence.
         target: its function, as `module:function`.
-        config: the class in `raydream.config` that describes its settings. The function is then given a
+        config: the class that describes its settings, as `module:class`. The function is then given a
             `raydream.cli.Command`. Empty: the function reads the words of the command line itself and returns the exit
             status.
         aliases: former names, which still work.
@@ -54,7 +54,7 @@ COMMANDS = (
         "demo",
         "Distill a student of handwritten digits from no real image, in minutes on two CPU cores.",
         "raydream.jobs.distill:distill",
-        "DistillConfig",
+        "raydream.config:DistillConfig",
         given=("--config", "digits"),
         examples=("demo", "demo --run-dir runs/first --seed 1"),
     ),
@@ -62,7 +62,7 @@ COMMANDS = (
         "synthesize",
         "Invert a trained network into a Parquet data set of images, with parallel generators on Ray.",
         "raydream.jobs.synthesize:synthesize",
-        "SynthesizeConfig",
+        "raydream.config:SynthesizeConfig",
         examples=(
             "synthesize --config mine.yaml --images 1024",
             "synthesize --config imagenet_resnet50 --config preset:imagenet_multi_resolution",
@@ -72,7 +72,7 @@ COMMANDS = (
         "distill",
         "Invert a trained network into images and distill a student from them, in rounds, on Ray.",
         "raydream.jobs.distill:distill",
-        "DistillConfig",
+        "raydream.config:DistillConfig",
         examples=(
             "distill --config digits",
             "distill --config mine.yaml --config preset:cifar10_students --student.network cifar_resnet20",
@@ -82,14 +82,14 @@ COMMANDS = (
         "transfer",
         "Train a student from scratch on a finished set of images, toward the teacher that they are of, on Ray.",
         "raydream.jobs.transfer:transfer",
-        "TransferConfig",
+        "raydream.config:TransferConfig",
         examples=("transfer --config digits_transfer", "transfer --images runs/images/first --student.network digits"),
     ),
     CommandEntry(
         "prune",
         "Make a trained network smaller by whole channels, with nothing but a finished set of images, on Ray.",
         "raydream.jobs.prune:prune",
-        "PruneConfig",
+        "raydream.config:PruneConfig",
         extra="prune",
         examples=("prune --config digits_prune", "prune --images runs/images/first --pruning.ratio 0.3"),
     ),
@@ -97,7 +97,7 @@ COMMANDS = (
         "quantize",
         "Make a trained network int8 or smaller, with nothing but a finished set of images, on Ray.",
         "raydream.jobs.quantize:quantize",
-        "QuantizeConfig",
+        "raydream.config:QuantizeConfig",
         extra="quantize",
         examples=(
             "quantize --config digits_quantize",
@@ -108,7 +108,7 @@ COMMANDS = (
         "extend",
         "Teach a trained network new classes while images inverted from it stand for the old ones, on Ray.",
         "raydream.jobs.extend:extend",
-        "ContinualConfig",
+        "raydream.config:ContinualConfig",
         aliases=("continual",),
         examples=("extend --config digits_continual", "extend --config mine.yaml --methods [deep_inversion,lwf_mc]"),
     ),
@@ -116,14 +116,14 @@ COMMANDS = (
         "evaluate",
         "Let other networks classify the images of a run: do they see the targets, too? (Table 2 of the paper)",
         "raydream.jobs.evaluate:evaluate",
-        "EvaluateConfig",
+        "raydream.config:EvaluateConfig",
         examples=("evaluate --images runs/images/first --verifiers cifar_resnet56=weights.th,run:runs/digits/first",),
     ),
     CommandEntry(
         "train",
         "Train a teacher on real data; `raydream distill` with the same teacher, training and data finds it again.",
         "raydream.jobs.train:train",
-        "TeacherJobConfig",
+        "raydream.config:TeacherJobConfig",
         aliases=("train_teacher",),
         examples=("train --config digits_teacher", "train --config digits_teacher --training.epochs 60"),
     ),
@@ -131,7 +131,7 @@ COMMANDS = (
         "search",
         "Search the settings of an experiment with Ray Tune, for those with which its student learns best.",
         "raydream.jobs.search:search",
-        "SearchConfig",
+        "raydream.config:SearchConfig",
         extra="search",
         examples=(
             "search --config digits_poor_start --space coefficients",
@@ -142,14 +142,14 @@ COMMANDS = (
         "ablate",
         "Switch the terms of an experiment's objective on and off, in all combinations, over several seeds.",
         "raydream.jobs.ablate:ablate",
-        "AblateConfig",
+        "raydream.config:AblateConfig",
         examples=("ablate --config digits --seeds 3",),
     ),
     CommandEntry(
         "reproduce",
         "Make a table of the paper: all runs that it needs, in parallel on Ray, and the table beside the paper's.",
         "raydream.jobs.reproduce:reproduce",
-        "ReproduceConfig",
+        "raydream.config:ReproduceConfig",
         defaults="raydream.reproduction.scales:defaults_for",
         examples=("reproduce --table 1", "reproduce --table 6 --scale paper --estimate true"),
     ),
@@ -239,6 +239,6 @@ def show(text: str) -> None:
 
 
 def imported(target: str) -> Any:
-    """The function that `module:function` names."""
+    """The function or class that `module:name` names."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

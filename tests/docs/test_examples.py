@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-import raydream.config
 from raydream.cli import parse
-from raydream.commands import NAMES
+from raydream.commands import NAMES, imported
 from raydream.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +66,7 @@ def check(words: list[str]) -> None:
     if "--resume" in options:  # of a run that is not there
         at = options.index("--resume")
         del options[at : at + 2]
-    kind: Any = getattr(raydream.config, entry.config)
+    kind: Any = imported(entry.config)
     with pytest.raises(SystemExit) as ended:
         parse(kind, command, [*options, "--print_config"])
     assert ended.value.code == 0

@@ -10,7 +10,7 @@ from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
 from raydream.reporting.progress import Counter, Display, DisplayState, Pace, result_table, time_text
 from raydream.runs.run_folder import begin
-from raydream.runs.summaries import Summary
+from raydream.runs.summary import Summary
 
 
 def test_the_time_left_follows_from_what_this_session_has_done():

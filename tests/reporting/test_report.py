@@ -16,7 +16,8 @@ from PIL import Image
 from raydream.errors import ShardError
 from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
-from raydream.runs.summaries import DistillSummary, Summary, read
+from raydream.runs.summaries import DistillSummary
+from raydream.runs.summary import Summary, read
 from tests.reporting.test_figures import make_metrics, make_run
 from tests.tiny import local_run
 

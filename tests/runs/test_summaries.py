@@ -5,8 +5,9 @@ import json
 import pytest
 
 from raydream.errors import DocumentError
-from raydream.runs.catalogue import SUMMARIES, main_figure
-from raydream.runs.summaries import DistillSummary, ReproduceSummary, Summary, read, shown_figure
+from raydream.runs.catalogue import main_figure
+from raydream.runs.summaries import SUMMARIES, DistillSummary, ReproduceSummary
+from raydream.runs.summary import Summary, read, shown_figure
 from tests.summaries import example
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,25 @@ import numpy as np
 import torch
 from torch import nn
 
+from raydream.api_arguments import (
+    GIVEN,
+    OnProgress,
+    Pixels,
+    Settings,
+    as_settings,
+    check_invertible,
+    ignore_progress,
+    on_cpu,
+    pixels_of,
+)
 from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
+from raydream.config.conversion import validate
 from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
-from raydream.pruning.checks import cost_of
+from raydream.pruning.checks import check_prunable, cost_of
 from raydream.pruning.importance import CRITERIA, Evidence
 from raydream.pruning.latency_table import LatencyTable
 from raydream.pruning.ranking import Rule, choose_channels
@@ -24,7 +37,7 @@ from raydream.pruning.streams import find_streams, remove
 from raydream.seeds import derive_seed
 from raydream.store.folders import Folder
 from raydream.store.shards import ShardStore
-from raydream.teachers.teacher import Teacher
+from raydream.teachers.teacher import Teacher, make_teacher
 
 __all__ = [
     "CHECKPOINT",
@@ -33,9 +46,12 @@ __all__ = [
     "StageReport",
     "build_pruned",
     "described",
+    "prune",
     "stages_of",
     "total_steps",
 ]
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "pruned.safetensors"
 
@@ -142,3 +158,54 @@ class Pruning(Recovery[PruneConfig]):
         """Positions of the images in each batch that importance is measured on."""
         count, seed = self._config.pruning.batches, derive_seed(self._config.seed, "importance images", stage.index)
         return np.split(uniform_draw(seed, 0, len(self._images), count * self._config.student.batch_size), count)
+
+
+def prune(
+    teacher: Teacher,
+    images: Pixels,
+    ratio: float = 0.5,
+    *,
+    seed: int = 0,
+    pruning: Settings | None = None,
+    additions: Settings | None = None,
+    synthesis: Settings | None = None,
+    student: Settings | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Teacher:
+    """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
+
+    What `raydream prune` does, in one process.
+
+    Args:
+        images: to measure importance and to recover on.
+        ratio: share of the filters (or FLOPs, by `pruning`) that goes, in (0, 1).
+        seed: of all that is random, at least 0.
+        pruning: criterion, steps and epochs, as in `PruningConfig`.
+        additions: rounds of images that compete with what is left, as in `AdditionsConfig`; none by default.
+        synthesis: of these images, as in `SynthesisConfig`.
+        student: how the network recovers, as in `StudentConfig`.
+
+    Returns:
+        the smaller network, dense as before.
+
+    Raises:
+        InputError: a setting that cannot work, images that do not fit, or a network that cannot lose as many channels.
+        SynthesisError: the inversion of a round kept diverging.
+    """
+    pixels = pixels_of(images, teacher)
+    sections = {"additions": additions, "synthesis": synthesis}
+    settings = {
+        "images": GIVEN,
+        "seed": seed,
+        "pruning": {**(pruning or {}), "ratio": ratio},
+        "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
+        **{name: dict(section) for name, section in sections.items() if section},
+    }
+    config = validate(PruneConfig, settings | as_settings(teacher))
+    if note := check_prunable(on_cpu(teacher), config):
+        log.warning("%s", note)
+    if config.additions.rounds:
+        check_invertible(teacher, config.synthesis)
+    steps = total_steps(config, len(pixels)) or 1
+    left = Pruning(config, teacher, pixels, on_work=lambda step: on_progress(step / steps)).run()
+    return make_teacher(left, described(teacher.config, left)).to(teacher.device)

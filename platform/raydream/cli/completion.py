@@ -3,10 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-import raydream.config
 from raydream.cli.running import run_tool
 from raydream.cli.settings import OPTIONS, all_names
-from raydream.commands import NAMES
+from raydream.commands import NAMES, imported
 
 BASH = """_raydream() {{
     local words=
@@ -56,4 +55,4 @@ def script(shell: str) -> str:
 
 
 def _options(config: str) -> list[str]:
-    return [*OPTIONS, *all_names(getattr(raydream.config, config))]
+    return [*OPTIONS, *all_names(imported(config))]

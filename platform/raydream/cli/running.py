@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import raydream.config
 from raydream.cli.help import help_page
 from raydream.cli.settings import Asked, Setting, defaults_of, leaves, located, placed, read_command_line
 from raydream.commands import CommandEntry, imported, show
@@ -140,7 +139,7 @@ def _resumed(
 
 def run_command(entry: CommandEntry, words: Sequence[str]) -> int:
     """Run a command of the table that has a configuration; returns the exit status, see `run_job`."""
-    kind = getattr(raydream.config, entry.config)
+    kind = imported(entry.config)
     try:
         if (topic := _topic(words)) is not None:
             show(help_page(entry, kind, topic))

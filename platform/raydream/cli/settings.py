@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-import raydream.config
-from raydream.commands import COMMANDS
+from raydream.commands import COMMANDS, imported
 from raydream.config.conversion import as_dict, first_error
 from raydream.config.fields import Arguments
 from raydream.errors import InputError, MistakeError, first_line
@@ -308,7 +307,7 @@ def _unknown_option(kind: type, command: str, option: str) -> str:
 
 def _unknown_setting(kind: type, command: str, file: str, found: Sequence[Setting], first: Setting) -> str:
     name = printable(first.name, 100)
-    kinds = {entry.name: getattr(raydream.config, entry.config) for entry in COMMANDS if entry.config}
+    kinds = {entry.name: imported(entry.config) for entry in COMMANDS if entry.config}
     fitting = [
         other
         for other, its in kinds.items()

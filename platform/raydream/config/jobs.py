@@ -1,7 +1,8 @@
 """One configuration per job, made of those of its components."""
 
+import dataclasses
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -108,6 +109,41 @@ class SynthesizeConfig:
             raise InputError("images", self.images, "null beside start_from", remedy)
 
 
+class FromImages(Protocol):
+    """The settings that each job has which is given images, or makes them first: transfer, and all applications."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def experiment(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def device(self) -> Device: ...
+    @property
+    def images(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def new_images(self) -> int: ...
+    @property
+    def stall_timeout_s(self) -> float: ...
+    @property
+    def reuse(self) -> str: ...
+    @property
+    def teacher(self) -> TeacherConfig: ...
+    @property
+    def training(self) -> TrainingConfig: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def student(self) -> StudentConfig: ...
+    @property
+    def generators(self) -> GeneratorsConfig: ...
+    @property
+    def making(self) -> SynthesizeConfig: ...
+
+
 @dataclass(frozen=True, config=STRICT)
 class TransferConfig:
     """Train a student from scratch on a finished set of images, which is made first where none is named."""
@@ -148,12 +184,12 @@ class TransferConfig:
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        _check_images(self)
+        check_images(self)
 
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
-        return _making(self, self.synthesis)
+        return making_of(self, self.synthesis)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -189,14 +225,14 @@ class PruneConfig:
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        _check_images(self)
+        check_images(self)
         _check_recovery(self, "what is left of the teacher")
 
     @property
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
         method = METHODS[self.synthesis.method].without_student or self.synthesis.method
-        return _making(self, replace(self.synthesis, method=method))
+        return making_of(self, replace(self.synthesis, method=method))
 
 
 QUANTIZED_STUDENT: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 1e-4, "precision": "fp32"}
@@ -236,7 +272,7 @@ class QuantizeConfig:
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
 
     def __post_init__(self) -> None:
-        _check_images(self)
+        check_images(self)
         _check_recovery(self, "the quantized network")
         if self.additions.rounds and self.quantization.method != "distillation":
             remedy = "nothing is trained on the images of rounds: set it to 0, or quantization.method to distillation"
@@ -249,7 +285,7 @@ class QuantizeConfig:
     def making(self) -> SynthesizeConfig:
         """Of the images that are made first; raises InputError where they cannot be."""
         method = METHODS[self.synthesis.method].without_student or self.synthesis.method
-        return _making(self, replace(self.synthesis, method=method))
+        return making_of(self, replace(self.synthesis, method=method))
 
 
 def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
@@ -274,7 +310,7 @@ def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
         raise InputError("student.gpus", config.student.gpus, "> 0 where device is cuda", remedy)
 
 
-def _check_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> None:
+def check_images(config: FromImages) -> None:
     """Where images and teacher come from; raises InputError where they cannot."""
     if not config.images and config.teacher.network == "images":
         allowed = "the folder of a run that has images, or other images, where no teacher is named"
@@ -286,7 +322,8 @@ def _check_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> None
         _ = config.making
 
 
-def _making(config: TransferConfig | PruneConfig | QuantizeConfig, synthesis: SynthesisConfig) -> SynthesizeConfig:
+def making_of(config: FromImages, synthesis: SynthesisConfig) -> SynthesizeConfig:
+    """The settings by which a job's own images are made; raises InputError where they cannot be."""
     return SynthesizeConfig(
         experiment=config.experiment,
         seed=config.seed,

@@ -12,7 +12,7 @@ from raydream.errors import StallError
 from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Counter
 from raydream.runtime.failures import own_error
-from raydream.runtime.messages import Notice, StepsDone, drain
+from raydream.runtime.messages import NetworkReport, Notice, StepsDone, drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.session import beside_the_driver
 from raydream.store.records import Snapshot
@@ -44,6 +44,18 @@ def ended(task: ray.ObjectRef) -> Callable[[], bool]:
         return True
 
     return done
+
+
+def record_network(run: JobRun[Any], report: NetworkReport) -> None:
+    """Note and record what a process that changes a network reports."""
+    now, step = time.time(), report.snapshot.step
+    if report.note:
+        run.journal.note(report.note)
+    for name, value in report.figures.items():
+        run.recorder.point(now, "student", name, value, step=step)
+    for name, values in (("student/loss", report.losses), ("student/agreement", report.agreements)):
+        if len(values):
+            run.recorder.point(now, "student", name, float(values.mean()), step=step)
 
 
 class FollowedTask(Generic[Report]):

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from raydream.config import PruneConfig, QuantizeConfig, SynthesizeConfig, TransferConfig
+from raydream.config import FromImages, SynthesizeConfig
 from raydream.data.sources import Images, Shards
 from raydream.jobs.job import JobRun, Say
 from raydream.jobs.synthesize import make_all
@@ -18,7 +18,7 @@ from raydream.store.shards import ShardStore
 from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.teacher import Teacher
 
-Config = TypeVar("Config", TransferConfig, PruneConfig, QuantizeConfig)
+Config = TypeVar("Config", bound=FromImages)
 
 
 def with_room(config: Config, read_cpus: float, say: Say) -> Config:
@@ -45,7 +45,7 @@ def with_room(config: Config, read_cpus: float, say: Say) -> Config:
     return on_machine(config, making, machine_nodes([config.student, config.generators]), say)
 
 
-def device_to_learn_on(config: TransferConfig | PruneConfig | QuantizeConfig) -> torch.device:
+def device_to_learn_on(config: FromImages) -> torch.device:
     """What the driver computes on."""
     return device_of_driver(config.device, [config.student.gpus, 0.0 if config.images else config.generators.gpus])
 

@@ -18,12 +18,12 @@ from raydream.jobs.teacher import keep_teacher
 from raydream.reporting.cost import Reserves, cost_rows, hours
 from raydream.reporting.progress import printer, result_table
 from raydream.runs import run_folder
-from raydream.runs.catalogue import SUMMARIES
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
 from raydream.runs.recording import recording
 from raydream.runs.run_folder import RunFolder
-from raydream.runs.summaries import Summary
+from raydream.runs.summaries import SUMMARIES
+from raydream.runs.summary import Summary
 from raydream.runtime.session import machine_text
 from raydream.store.atomic import write_json
 from raydream.store.shards import ShardStore
@@ -98,7 +98,7 @@ class Job(Generic[Config, Checked, Made]):
     """What is a job's own.
 
     Attributes:
-        name: of its command; a key of `catalogue.SUMMARIES`.
+        name: of its command; a key of `summaries.SUMMARIES`.
         check: refuses what cannot work, before Ray starts and before anything is written. It is given the settings, the
             folder of a run that is resumed, and how to print a line; it returns the settings with what depends on this
             machine, and what it has found out. Raises InputError.

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
 from raydream.jobs.checks.prune import CheckedPruning, check_pruning
-from raydream.jobs.followed import FollowedTask, ended
+from raydream.jobs.followed import FollowedTask, ended, record_network
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -35,7 +34,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import PruneSummary
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import PruningReport, StepsDone, Throttled
+from raydream.runtime.messages import NetworkReport, StepsDone, Throttled
 from raydream.runtime.placement import check_workers
 from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
@@ -61,7 +60,7 @@ class PruningPlan:
         images: to learn from.
         added: folder of the shards that are added.
         checkpoints: folder.
-        reports: a queue of `PruningReport`, to the driver.
+        reports: a queue of `NetworkReport`, to the driver.
     """
 
     config: PruneConfig
@@ -99,8 +98,8 @@ def _prune(plan: PruningPlan) -> Pruned:
         log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
         snapshot = Snapshot(told.step, to_arrays(told.network))
         widths, filters = widths_text(widths_of(told.network)), filters_of(told.network)
-        losses, agreements = told.losses, told.agreements
-        reports.put(PruningReport(stage.kind, stage.index, snapshot, widths, filters, losses, agreements, told.note))
+        figures, learned = {"pruning/filters": filters}, (told.losses, told.agreements)
+        reports.put(NetworkReport(stage.kind, stage.index, snapshot, widths, figures, *learned, told.note))
 
     images = plan.images.source.read(plan.images.rows)
     pruning = Pruning(
@@ -151,26 +150,17 @@ def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher
 
 def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images) -> Pruned:
     """Prune to the end; raises RaydreamError."""
-    config, folder, recorder = run.config, run.folder, run.recorder
+    config, folder = run.config, run.folder
     gpus = share_of_gpu_left(config.device, [config.student.gpus])
     evaluator = start_evaluator(config, partial(build_pruned, config.teacher), gpus)
 
-    def record(report: PruningReport) -> None:
-        now, step = time.time(), report.snapshot.step
-        if report.note:
-            run.journal.note(report.note)
-        recorder.point(now, "student", "pruning/filters", report.filters, step=step)
-        for name, values in (("student/loss", report.losses), ("student/agreement", report.agreements)):
-            if len(values):
-                recorder.point(now, "student", name, float(values.mean()), step=step)
-
-    followed: FollowedTask[PruningReport] = FollowedTask(
+    followed: FollowedTask[NetworkReport] = FollowedTask(
         run,
         0,
         total_steps(config, len(images)),
-        record,
-        lambda report: evaluator.measure.remote(report.snapshot, report.widths),
-        lambda report: f"{report.stage} {report.index + 1}: {report.filters} filters",
+        partial(record_network, run),
+        lambda report: evaluator.measure.remote(report.snapshot, report.shape),
+        lambda report: f"{report.stage} {report.index + 1}: {report.figures['pruning/filters']} filters",
     )
     arrays = [ray.put(to_arrays(teacher.network))]
     # The path of the tables is the user's, wherever the process starts that prunes.

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import time
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,8 +27,9 @@ from raydream.config import QuantizeConfig
 from raydream.data.sources import Images
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
-from raydream.jobs.checks.quantize import CheckedQuantization, check_quantization
-from raydream.jobs.followed import FollowedTask, ended
+from raydream.jobs.checks.images import CheckedInputs
+from raydream.jobs.checks.quantize import check_quantization
+from raydream.jobs.followed import FollowedTask, ended, record_network
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
@@ -43,7 +43,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import QuantizeSummary
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import QuantizingReport, StepsDone, Throttled
+from raydream.runtime.messages import NetworkReport, StepsDone, Throttled
 from raydream.runtime.placement import check_workers
 from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
@@ -71,7 +71,7 @@ class QuantizingPlan:
         images: to calibrate on and learn from.
         added: folder of the shards that are added.
         checkpoints: folder.
-        reports: a queue of `QuantizingReport`, to the driver.
+        reports: a queue of `NetworkReport`, to the driver.
     """
 
     config: QuantizeConfig
@@ -105,7 +105,8 @@ def _quantize(plan: QuantizingPlan) -> Quantized:
     def tell(told: StageReport) -> None:
         stage, snapshot = told.stage, Snapshot(told.step, to_arrays(told.network))
         log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
-        reports.put(QuantizingReport(stage.kind, stage.index, snapshot, told.losses, told.agreements, told.note))
+        learned = (told.losses, told.agreements)
+        reports.put(NetworkReport(stage.kind, stage.index, snapshot, bits_text(run.bits), {}, *learned, told.note))
 
     images, work = plan.images.source.read(plan.images.rows), Throttled(reports, StepsDone)
     run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, work)
@@ -126,12 +127,12 @@ def quantize(command: Command[QuantizeConfig]) -> QuantizeSummary:
     return carry_out(JOB, command)
 
 
-def _check(config: QuantizeConfig, resumed: RunFolder | None, say: Say) -> tuple[QuantizeConfig, CheckedQuantization]:
+def _check(config: QuantizeConfig, resumed: RunFolder | None, say: Say) -> tuple[QuantizeConfig, CheckedInputs]:
     config = with_room(config, 0.0, say)
     return config, check_quantization(replace(config, teacher=with_kept_teacher(config.teacher, resumed)))
 
 
-def _make(run: JobRun[QuantizeConfig], checked: CheckedQuantization) -> QuantizeSummary:
+def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummary:
     teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
     session = partial(_session, run, checked, teacher)
     images, quantized = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
@@ -151,7 +152,7 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedQuantization) -> Quantize
     return _summarize(run, checked, teacher, quantized, measured, costs)
 
 
-def _session(run: JobRun[QuantizeConfig], checked: CheckedQuantization, teacher: Teacher) -> tuple[Images, Quantized]:
+def _session(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher) -> tuple[Images, Quantized]:
     """From what the folder holds to the quantized network, and the images that it took."""
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
@@ -164,24 +165,16 @@ def _session(run: JobRun[QuantizeConfig], checked: CheckedQuantization, teacher:
 
 def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: Images) -> Quantized:
     """Quantize to the end; raises RaydreamError."""
-    config, folder, recorder = run.config, run.folder, run.recorder
-    bits = bits_text(bits_of(config, teacher))
+    config, folder = run.config, run.folder
     gpus = share_of_gpu_left(config.device, [config.student.gpus])
     evaluator = start_evaluator(config, partial(build_quantized, config.teacher), gpus)
 
-    def record(report: QuantizingReport) -> None:
-        if report.note:
-            run.journal.note(report.note)
-        for name, values in (("student/loss", report.losses), ("student/agreement", report.agreements)):
-            if len(values):
-                recorder.point(time.time(), "student", name, float(values.mean()), step=report.snapshot.step)
-
-    followed: FollowedTask[QuantizingReport] = FollowedTask(
+    followed: FollowedTask[NetworkReport] = FollowedTask(
         run,
         0,
         total_steps(config, len(images)),
-        record,
-        lambda report: evaluator.measure.remote(report.snapshot, bits),
+        partial(record_network, run),
+        lambda report: evaluator.measure.remote(report.snapshot, report.shape),
         lambda report: f"{report.stage} {report.index + 1}:",
     )
     arrays = [ray.put(to_arrays(teacher.network))]
@@ -192,9 +185,7 @@ def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: I
     return quantized
 
 
-def _measured(
-    run: JobRun[QuantizeConfig], checked: CheckedQuantization, teacher: Teacher, images: Any
-) -> dict[str, Any]:
+def _measured(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher, images: Any) -> dict[str, Any]:
     """What real data say of the quantized network's file, and of other calibration images; nothing without them."""
     config, real, path = run.config, checked.real, run.folder.path / QUANTIZED
     if real is None:
@@ -216,7 +207,7 @@ def _measured(
 
 def _summarize(
     run: JobRun[QuantizeConfig],
-    checked: CheckedQuantization,
+    checked: CheckedInputs,
     teacher: Teacher,
     quantized: Quantized,
     measured: dict[str, Any],

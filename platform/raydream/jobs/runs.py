@@ -11,7 +11,7 @@ import yaml
 from raydream.cli import run_tool
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run
-from raydream.runs.summaries import shown_figure
+from raydream.runs.summary import shown_figure
 from raydream.store.folders import Folder, folder_at
 from raydream.terminal import printable
 

@@ -16,7 +16,7 @@ from raydream.reporting.page import Page, Picture, Section, grid_picture, pictur
 from raydream.runs import run_folder
 from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
 from raydream.runs.run_list import ListedRun, read_run
-from raydream.runs.summaries import shown_figure
+from raydream.runs.summary import shown_figure
 from raydream.store.folders import folder_at
 from raydream.store.records import ImageBatch
 from raydream.terminal import printable

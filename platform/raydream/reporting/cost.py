@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from raydream.runs.summaries import Summary
+from raydream.runs.summary import Summary
 
 
 class Reserves(Protocol):

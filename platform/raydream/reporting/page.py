@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from raydream.reporting.figures import DPI, NARROW, WIDE
 from raydream.runs.journal import Entry, read_journal
 from raydream.runs.run_folder import RunFolder
-from raydream.runs.summaries import Summary
+from raydream.runs.summary import Summary
 from raydream.store.atomic import write_atomically
 
 MOST_SVG_BYTES = 400_000

@@ -30,7 +30,7 @@ from raydream.reporting.student import class_figure, compared_rows, reliability_
 from raydream.runs.journal import Entry
 from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
-from raydream.runs.summaries import Summary
+from raydream.runs.summary import Summary
 from raydream.store.documents import read_yaml
 from raydream.store.folders import LocalFolder
 from raydream.store.records import ImageBatch

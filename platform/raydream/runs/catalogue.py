@@ -1,41 +1,12 @@
-"""The jobs that leave runs: the schema of each one's summary, and how runs of version 0.1 tell which they are of."""
+"""Which job a run is of, by what it says or, in version 0.1, by its settings; and the figure that it is after."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raydream.errors import DocumentError
-from raydream.runs.summaries import (
-    AblateSummary,
-    DistillSummary,
-    EvaluateSummary,
-    ExtendSummary,
-    Figure,
-    PruneSummary,
-    QuantizeSummary,
-    ReproduceSummary,
-    SearchSummary,
-    Summary,
-    SynthesizeSummary,
-    TrainSummary,
-    TransferSummary,
-    read,
-)
-
-SUMMARIES: Mapping[str, type[Summary]] = {
-    "synthesize": SynthesizeSummary,
-    "distill": DistillSummary,
-    "transfer": TransferSummary,
-    "prune": PruneSummary,
-    "quantize": QuantizeSummary,
-    "extend": ExtendSummary,
-    "evaluate": EvaluateSummary,
-    "train": TrainSummary,
-    "search": SearchSummary,
-    "ablate": AblateSummary,
-    "reproduce": ReproduceSummary,
-}
-"""by the name of the job, which run.json has"""
+from raydream.runs.summaries import SUMMARIES
+from raydream.runs.summary import Figure, read
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
-from raydream.runs import summaries
 from raydream.runs.lease import is_alive, leased
+from raydream.runs.summary import Summary
+from raydream.runs.summary import read as read_figures
 from raydream.runs.working_copy import WorkingCopy
 from raydream.store.atomic import TEMPORARY, remove_leftovers, write_json
 from raydream.store.documents import is_moment, read_json, read_yaml
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.store.yaml_files import write_yaml
 
-Made = TypeVar("Made", bound=summaries.Summary)
+Made = TypeVar("Made", bound=Summary)
 
 FORMAT_VERSION = 1
 """of run folders; another is refused"""
@@ -436,7 +437,7 @@ def read_summary(folder: RunFolder, kind: type[Made]) -> Made | None:
         summary = read_json(LocalFolder(folder.path), SUMMARY)
         if not isinstance(summary, dict):
             raise DocumentError("it holds no figures")
-        return summaries.read(kind, summary)
+        return read_figures(kind, summary)
     except FileNotFoundError:
         return None
     except DocumentError as error:

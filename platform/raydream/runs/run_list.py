@@ -17,7 +17,7 @@ from raydream.runs import run_folder
 from raydream.runs.catalogue import job_of, main_figure
 from raydream.runs.references import OF_RUN
 from raydream.runs.run_folder import MARKER, SUMMARY, Marker, RunFolder
-from raydream.runs.summaries import Figure
+from raydream.runs.summary import Figure
 from raydream.store.atomic import temporary_name
 from raydream.store.documents import read_json
 from raydream.store.folders import Folder, LocalFolder, folder_at

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from raydream.config import DistillConfig, PruneConfig, QuantizeConfig, SynthesizeConfig, TransferConfig
+from raydream.config import DistillConfig, FromImages, SynthesizeConfig
 from raydream.runtime.placement import Nodes
 
-Config = TypeVar("Config", DistillConfig, SynthesizeConfig, TransferConfig, PruneConfig, QuantizeConfig)
+Config = TypeVar("Config", bound=DistillConfig | SynthesizeConfig | FromImages)
 
 SMALLEST_SHARE = 0.01
 """of a GPU, that is worth measuring on"""

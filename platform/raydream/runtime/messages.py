@@ -4,8 +4,8 @@ Kept apart from what makes these messages, so that a process that only passes th
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -92,48 +92,32 @@ class StudentReport:
     busy: list[tuple[float, float]]
 
 
+def _none() -> np.ndarray:
+    return np.empty(0)
+
+
 @dataclass(frozen=True)
-class QuantizingReport:
-    """What a quantization tells the driver after it has calibrated, after each epoch and each round of images.
+class NetworkReport:
+    """What a process that changes a network tells the driver after each stage of its work, and after each epoch.
 
     Attributes:
-        stage: what was done: calibrate, distill or add.
-        index: of the stage among its kind.
-        snapshot: the network's weights now, and the distillation steps behind them.
-        losses, agreements: as in `StudentReport`, of the last epoch.
+        stage: what was done, in one word, such as calibrate, remove, distill or add.
+        index: of the stage among its kind, from 0.
+        snapshot: the network's weights now, and the steps behind them.
+        shape: all that the driver needs to build such a network, beside the teacher's description; empty: nothing.
+        figures: to be recorded, by the metric's name.
+        losses, agreements: as in `StudentReport`, of the last epoch; empty where nothing was learned.
         note: what did not go as asked; empty otherwise.
     """
 
     stage: str
     index: int
     snapshot: Snapshot
-    losses: np.ndarray
-    agreements: np.ndarray
-    note: str
-
-
-@dataclass(frozen=True)
-class PruningReport:
-    """What a pruning tells the driver after each removal, each epoch and each round of images.
-
-    Attributes:
-        stage: what was done: remove, distill or add.
-        index: of the stage among its kind.
-        snapshot: the network's weights now, and the distillation steps behind them.
-        widths: of its layers, as text.
-        filters: that it has.
-        losses, agreements: as in `StudentReport`, of the last epoch.
-        note: what did not go as asked; empty otherwise.
-    """
-
-    stage: str
-    index: int
-    snapshot: Snapshot
-    widths: str
-    filters: int
-    losses: np.ndarray
-    agreements: np.ndarray
-    note: str
+    shape: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    losses: np.ndarray = field(default_factory=_none)
+    agreements: np.ndarray = field(default_factory=_none)
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from raydream.config import (
     ContinualConfig,
     DistillConfig,
+    FromImages,
     GeneratorsConfig,
-    PruneConfig,
-    QuantizeConfig,
     StudentConfig,
     SynthesizeConfig,
-    TransferConfig,
 )
 from raydream.errors import InputError
 
@@ -182,9 +180,7 @@ def batches_that_fit(config: DistillConfig, object_store: int) -> int:
     return max(1, int((object_store / 2 if memory is None else memory * 2**20) / bytes_each))
 
 
-def check_workers(
-    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
-) -> None:
+def check_workers(config: FromImages | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
     """See that the fewest Train workers can be scheduled, and what reads their images beside them.
 
     Args:
@@ -215,9 +211,7 @@ def check_workers(
     )
 
 
-def workers_beside_reading(
-    config: TransferConfig | PruneConfig | QuantizeConfig | ContinualConfig, read_cpus: float, nodes: Nodes
-) -> int:
+def workers_beside_reading(config: FromImages | ContinualConfig, read_cpus: float, nodes: Nodes) -> int:
     """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
 
     Args:

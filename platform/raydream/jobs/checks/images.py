@@ -1,14 +1,12 @@
 """What a student is to learn from: images that are there, or how many are to be made."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from raydream.config import (
-    PruneConfig,
-    QuantizeConfig,
-    TeacherConfig,
-    TransferConfig,
-)
-from raydream.data import check_data
+import numpy as np
+from torch import nn
+
+from raydream.config import FromImages, PruneConfig, QuantizeConfig, TeacherConfig
+from raydream.data import Dataset, check_data
 from raydream.data.files import open_files
 from raydream.data.image_set import open_shards
 from raydream.data.sources import Images, Shards, evenly_spread
@@ -18,6 +16,8 @@ from raydream.networks import build_teacher
 from raydream.runs import run_folder
 from raydream.store.folders import Folder, folder_at
 from raydream.store.shards import ShardStore
+from raydream.synthesis.checks import check_network
+from raydream.targets import check_targets
 from raydream.teachers.checks import check_shapes
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
@@ -26,7 +26,50 @@ PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
 """of other people's images, before a run begins: parts of a set at most, and images of each"""
 
 
-def find_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> tuple[Images | None, int]:
+@dataclass(frozen=True)
+class CheckedInputs:
+    """What a job that changes a teacher by images alone has to work with.
+
+    Attributes:
+        teacher: None where it is to be trained.
+        network: the teacher's, to be probed; with any weights where it is to be trained.
+        images: None where they are made first.
+        count: of images.
+        real: the real data to measure on; None where there are none.
+    """
+
+    teacher: Teacher | None
+    network: nn.Module
+    images: Images | None
+    count: int
+    real: Dataset | None
+
+
+def check_inputs(config: FromImages) -> CheckedInputs:
+    """Load and probe the teacher, and see that the images and the real data are what it takes.
+
+    Raises:
+        InputError: a checkpoint, a set of images or real data that do not fit.
+    """
+    images, count = find_images(config)
+    teacher = find_teacher(config, images)
+    network = build_teacher(config.teacher) if teacher is None else teacher.network
+    check_images_fit(images, config.teacher)
+    return CheckedInputs(teacher, network, images, count, check_data(config.data, config.teacher))
+
+
+def check_additions(config: PruneConfig | QuantizeConfig, inputs: CheckedInputs) -> None:
+    """See that images can be made that compete with a changed network, where there are rounds of them.
+
+    Raises:
+        InputError: the teacher cannot be inverted as asked, or lacks a class among the targets.
+    """
+    if config.additions.rounds:
+        check_network(inputs.network, config.teacher, config.synthesis, trained=inputs.teacher is not None)
+        check_targets(config.synthesis.targets, config.teacher.classes)
+
+
+def find_images(config: FromImages) -> tuple[Images | None, int]:
     """What a student is to learn from, None where that is made first; and how many images that are.
 
     Raises:
@@ -38,14 +81,14 @@ def find_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> tuple[
     return images, count
 
 
-def check_batch(config: TransferConfig | PruneConfig | QuantizeConfig, count: int) -> None:
+def check_batch(config: FromImages, count: int) -> None:
     """See that there are images for a step; raises InputError."""
     if config.student.batch_size > count:
         allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
 
 
-def find_teacher(config: TransferConfig | PruneConfig | QuantizeConfig, images: Images | None) -> Teacher | None:
+def find_teacher(config: FromImages, images: Images | None) -> Teacher | None:
     """The teacher of a run that is given its images or makes them; None where it is to be trained.
 
     Raises:
@@ -72,7 +115,7 @@ def check_images_fit(images: Images | None, teacher: TeacherConfig) -> None:
         raise InputError("teacher.classes", teacher.classes, allowed, "name the teacher of these images")
 
 
-def open_images(config: TransferConfig | PruneConfig | QuantizeConfig) -> Images:
+def open_images(config: FromImages) -> Images:
     """The share of the images named that a student is to learn from; some of them have been looked at.
 
     Raises:
@@ -96,7 +139,7 @@ def _holds_shards(place: Folder, where: str) -> bool:
         raise InputError("images", where, "files that can be read", f"reading failed: {first_line(error)}") from error
 
 
-def _images_of_run(config: TransferConfig | PruneConfig | QuantizeConfig, store: ShardStore) -> Shards:
+def _images_of_run(config: FromImages, store: ShardStore) -> Shards:
     whole, place, shape = "a run that is done", folder_at(config.images), config.teacher.input_shape
     if place.has(run_folder.MARKER) and not place.has(run_folder.SUMMARY):
         raise InputError("images", config.images, whole, "resume it, so that all of its images are there")

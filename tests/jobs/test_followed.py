@@ -1,0 +1,36 @@
+"""What the driver keeps of the reports of a process that changes a network."""
+
+import time
+
+import numpy as np
+from rich.console import Console
+
+from raydream.jobs.followed import record_network
+from raydream.jobs.job import JobRun
+from raydream.runs.journal import read_journal
+from raydream.runs.metrics_table import read_metrics
+from raydream.runs.recording import recording
+from raydream.runtime.messages import NetworkReport
+from raydream.store.records import Snapshot
+from tests.tiny import local_run
+
+
+def test_figures_means_and_notes_are_kept_at_the_step_of_the_report(tmp_path):
+    folder = local_run(tmp_path)
+    learned = (np.array([1.0, 2.0]), np.array([0.5, 1.0]))
+    reports = [
+        NetworkReport("remove", 0, Snapshot(0, {}), figures={"pruning/filters": 30}, note="the checkpoint is damaged"),
+        NetworkReport("distill", 0, Snapshot(2, {}), "", {"pruning/filters": 30}, *learned),
+    ]
+    with recording(folder, time.time(), print) as (recorder, journal):
+        for report in reports:
+            record_network(JobRun(None, folder, recorder, journal, Console()), report)
+    kept = read_metrics(folder.metrics)
+    kept = kept[kept["name"].str.contains("/")]
+    assert list(zip(kept["name"], kept["step"], kept["value"], strict=True)) == [
+        ("pruning/filters", 0, 30.0),
+        ("pruning/filters", 2, 30.0),
+        ("student/loss", 2, 1.5),
+        ("student/agreement", 2, 0.75),
+    ]
+    assert [entry.text for entry in read_journal(folder.journal)] == ["the checkpoint is damaged"]
