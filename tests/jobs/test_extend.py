@@ -162,7 +162,7 @@ BAD = [
     # (changes, the field that the sentence names, a part of what it says)
     ({"steps": []}, "steps", "new classes for each step"),
     ({"steps": [{"name": "digits"}]}, "steps.0.classes", "one class at least"),
-    ({"steps": [{"name": "digits", "classes": [5, 5]}]}, "data.classes", "5 is named twice"),
+    ({"steps": [{"name": "digits", "classes": [5, 5]}]}, "steps.0.classes", "5 is named twice"),
     ({"steps": [{"name": "digits", "classes": [4, 5]}]}, "steps.0.classes", "4 is named before"),
     (
         {"steps": [{"name": "digits", "classes": [5]}, {"name": "digits", "classes": [6, 5]}]},
