@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     base = functools.reduce(merged, [yaml.safe_load(path.read_text(encoding="utf-8")) for path in given.config])
     candidates = yaml.safe_load(given.settings.read_text(encoding="utf-8"))
     parts = _real_images(given, validate(DistillConfig, base).teacher.input_shape)
-    runs: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    runs: list[dict[str, Any]] = (
+        json.loads(given.json.read_text(encoding="utf-8"))["runs"] if given.json.exists() else []
+    )
 
     def run(method: str, candidate: str, seed: int) -> dict[str, Any]:
         settings = merged(base, {**(candidates[method][candidate] or {}), "seed": seed})

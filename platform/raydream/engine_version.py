@@ -9,5 +9,6 @@ reused as equal to the bit, and an unfinished run of another version is not resu
 1: raydream 0.1.0, whose markers do not name it.
 2: pixels are optimized, and brightness drawn, on the canvas (`teachers/normalization.py`); the generator network of
    `fast` keeps moving averages of the batch statistics.
-3: each image of `fast` is cropped for itself, and its competition is a masked KL divergence.
+3: other rounding in the frozen networks' BN layers, in R_feature and R_TV, and in the student's SGD; each image of
+   `fast` is cropped for itself, and its competition is a masked KL divergence.
 """

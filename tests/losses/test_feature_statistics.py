@@ -1,3 +1,4 @@
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from raydream.losses.feature_statistics import (
     FeatureDistances,
     SmoothedDistances,
-    feature_distance,
+    feature_distances,
     feature_statistics,
 )
 from raydream.networks.observed import ObservedNetwork
@@ -28,17 +29,16 @@ def slow_distance(x: np.ndarray, layer: nn.Module) -> float:
 
 
 def test_distance_adds_the_two_norms_without_squaring_them():
-    zeros = torch.zeros(2)
-    assert feature_distance(torch.tensor([3.0, 4.0]), torch.tensor([5.0, 12.0]), zeros, zeros).item() == 18.0
+    statistics = torch.tensor([[3.0, 4.0, 8.0], [5.0, 12.0, -6.0]])  # of a layer of two channels, and of one of one
+    assert feature_distances(statistics, torch.zeros(2, 3), [2, 1]).tolist() == [18.0, 14.0]
 
 
 def test_distance_is_zero_with_a_zero_gradient_where_statistics_agree():
-    mean = torch.tensor([1.0, 2.0], requires_grad=True)
-    variance = torch.tensor([0.5, 3.0], requires_grad=True)
-    distance = feature_distance(mean, variance, mean.detach().clone(), variance.detach().clone())
+    statistics = torch.tensor([[1.0, 2.0], [0.5, 3.0]], requires_grad=True)
+    (distance,) = feature_distances(statistics, statistics.detach().clone(), [2])
     distance.backward()
-    assert distance.item() == 0.0
-    assert mean.grad.tolist() == variance.grad.tolist() == [0.0, 0.0]
+    assert 0.0 <= distance.item() < 1e-18
+    assert statistics.grad.tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_the_first_layer_weighs_as_told_and_the_others_once():
@@ -48,8 +48,9 @@ def test_the_first_layer_weighs_as_told_and_the_others_once():
 
 def test_gradients_of_the_distance_are_right():
     random = torch.Generator().manual_seed(0)
-    statistics = [torch.randn(4, dtype=torch.float64, generator=random).requires_grad_() for _ in range(4)]
-    assert torch.autograd.gradcheck(feature_distance, statistics)
+    statistics, running = torch.randn(2, 2, 6, dtype=torch.float64, generator=random)
+    distances = functools.partial(feature_distances, running=running, widths=[1, 3, 2])
+    assert torch.autograd.gradcheck(distances, (statistics.requires_grad_(),))
 
 
 def test_what_enters_each_layer_is_measured():
@@ -59,7 +60,8 @@ def test_what_enters_each_layer_is_measured():
         statistics = observed(x).statistics
         entering = [network[:index](x).numpy() for index in (1, 5)]
     assert list(observed.layers) == ["1", "5"]
-    for (mean, variance), entered in zip(statistics, entering, strict=True):
+    widths = [entered.shape[1] for entered in entering]
+    for (mean, variance), entered in zip(statistics.split(widths, dim=1), entering, strict=True):
         expected_mean, expected_variance = slow_statistics(entered)
         assert mean.tolist() == pytest.approx(expected_mean, rel=1e-12)
         assert variance.tolist() == pytest.approx(expected_variance, rel=1e-12)
@@ -112,7 +114,7 @@ def test_a_layer_that_is_used_twice_is_compared_at_each_use():
             statistics = observed(x).statistics
             between = network.convolution(network.shared(x)).relu()
             entering = [x, between, network.shared(between)]
-        assert list(observed.layers) == ["shared", "last"] and len(statistics) == 3
+        assert list(observed.layers) == ["shared", "last"] and statistics.shape == (2, 6)
         first, second, last = (
             slow_distance(values.numpy(), layer)
             for values, layer in zip(entering, (network.shared, network.shared, network.last), strict=True)
@@ -128,17 +130,11 @@ def test_smoothed_statistics_are_those_of_a_moving_average(network):
     statistics = observed(some_images()).statistics
     assert torch.equal(smoothed(statistics), plain(statistics))
     average = smoothed.compared
-    assert torch.equal(average, torch.stack([torch.cat([pair[part] for pair in statistics]) for part in (0, 1)]))
+    assert torch.equal(average, statistics)
     for _ in range(2):  # of one batch, so the average moves with what is compared last alone
         smoothed.begin(average)
         statistics = observed(2.0 * some_images()).statistics
-        widths = [len(mean) for mean, _ in statistics]
-        mixed = [
-            (0.75 * mean + 0.25 * new_mean, 0.75 * variance + 0.25 * new_variance)
-            for mean, variance, (new_mean, new_variance) in zip(
-                average[0].split(widths), average[1].split(widths), statistics, strict=True
-            )
-        ]
+        mixed = 0.75 * average + 0.25 * statistics
         torch.testing.assert_close(smoothed(statistics), plain(mixed), rtol=1e-12, atol=1e-12)
         average = smoothed.compared
 
@@ -149,7 +145,7 @@ def test_the_gradient_of_a_smoothed_batch_is_the_share_that_the_batch_has():
     observed, x = ObservedNetwork(layer, statistics=True), torch.randn(6, 2, 4, 4, requires_grad=True)
     smoothed, gradients = SmoothedDistances(observed, 0.9, torch.zeros(1, 2, 4, 4)), {}
     for name, average in (("plain", None), ("smoothed", observed(x).statistics)):
-        smoothed.begin(None if average is None else torch.stack([average[0][0], average[0][1]]).detach())
+        smoothed.begin(None if average is None else average.detach())
         (gradients[name],) = torch.autograd.grad(smoothed(observed(x).statistics).sum(), x)
     torch.testing.assert_close(gradients["smoothed"], 0.1 * gradients["plain"])
 

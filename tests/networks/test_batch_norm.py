@@ -6,8 +6,14 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from raydream.networks.batch_norm import batch_norm_layers, one_pass_statistics
-from raydream.networks.batch_norm import batch_statistics as statistics_around
+from raydream.networks.batch_norm import (
+    FrozenBatchNorm,
+    batch_norm_layers,
+    freeze_batch_norm,
+    joined,
+    moments,
+    one_pass_statistics,
+)
 from tests.networks.known import slow_statistics
 from tests.tiny import tiny_network
 
@@ -32,7 +38,12 @@ def some_activations(shape: tuple[int, ...], layout: torch.memory_format, dtype:
     return (x * channels - 2.0 * channels).to(dtype).contiguous(memory_format=layout)
 
 
-def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+def statistics_around(x: Tensor, around: Tensor) -> Tensor:
+    """Of a single layer."""
+    return joined([moments(x, around)])
+
+
+def batch_statistics(x: Tensor) -> Tensor:
     """As it is uncompiled, where it does not matter what the means are expected around."""
     return statistics_around(x, torch.full((x.shape[1],), math.nan))
 
@@ -166,6 +177,85 @@ def test_a_value_that_is_no_number_spoils_its_own_channel_alone():
     x[2, 1, 3, 3] = math.nan
     for statistic in batch_statistics(x):
         assert statistic.isfinite().tolist() == [True, False, True]
+
+
+def test_layers_side_by_side_have_the_statistics_and_gradients_that_each_has_alone():
+    random = torch.Generator().manual_seed(7)
+    shapes = (5, 2), (2, 3, 4, 2), (4, 1, 3, 3)
+    layers = [torch.randn(shape, dtype=torch.float64, generator=random).requires_grad_() for shape in shapes]
+    weights = torch.randn(2, 6, dtype=torch.float64, generator=random)
+    together = joined([moments(x, torch.zeros(x.shape[1])) for x in layers])
+    apart = torch.cat([torch.stack(plain_statistics(x)) for x in layers], dim=1)
+    torch.testing.assert_close(together, apart, rtol=1e-12, atol=1e-12)
+    gradients = (torch.autograd.grad((weights * statistics).sum(), layers) for statistics in (together, apart))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_channel_far_from_zero_is_found_in_whichever_layer_it_is():
+    near, far = (torch.randn(256, 2, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (8, 9))
+    far[:, 1] += 1e4
+    means, variances = joined([moments(x, torch.zeros(2)) for x in (near, far)])
+    expected = [torch.cat(parts) for parts in zip(*(plain_statistics(x) for x in (near, far)), strict=True)]
+    torch.testing.assert_close(means.double(), expected[0], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(variances.double(), expected[1], rtol=1e-3, atol=1e-6)
+
+
+def some_layer(kind: type[nn.Module] = nn.BatchNorm2d, **settings: object) -> nn.Module:
+    """A BN layer of three channels with everything that it can have."""
+    layer, random = kind(3, **settings).eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in layer.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(torch.rand(3, generator=random) + 0.5)
+    return layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("settings", [{}, {"affine": False}, {"eps": 0.1}], ids=["plain", "no weights", "eps"])
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "one value"])
+def test_a_frozen_layer_is_the_layer_in_eval_mode(layout, settings, dtype):
+    shape, order = LAYOUTS[layout]
+    kind = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)]
+    layer = some_layer(kind, **settings).to(torch.float64 if dtype == torch.float64 else torch.float32)
+    frozen = FrozenBatchNorm(layer)
+    x = some_activations(shape, order, dtype).requires_grad_()
+    found, expected = frozen(x), layer(x)
+    assert found.dtype == expected.dtype and found.stride() == expected.stride()
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    gradients = (torch.autograd.grad((weights * y).sum(), x)[0] for y in (found, expected))
+    accuracy = HALF.get(dtype, 1e-6)
+    torch.testing.assert_close(found, expected, rtol=accuracy, atol=accuracy)
+    torch.testing.assert_close(*gradients, rtol=accuracy, atol=accuracy)
+
+
+def test_a_frozen_layer_follows_the_weights_that_it_is_given():
+    network, other = nn.Sequential(some_layer()), nn.Sequential(nn.BatchNorm2d(3)).eval()
+    freeze_batch_norm(network)
+    assert list(network.state_dict()) == list(other.state_dict())
+    network.load_state_dict(other.state_dict())
+    x = some_activations((4, 3, 5, 6), torch.channels_last, torch.float32)
+    torch.testing.assert_close(network(x), other(x))
+
+
+def test_layers_that_compute_something_else_stay_as_they_are():
+    class Own(nn.BatchNorm2d):
+        pass
+
+    others = [Own(2), nn.SyncBatchNorm(2), FrozenBatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)]
+    others.append(nn.BatchNorm2d(2))
+    others[-1].register_forward_hook(lambda *_: None)
+    network = nn.Sequential(*others, nn.Sequential(nn.BatchNorm2d(2)))
+    freeze_batch_norm(network)
+    assert list(network[:5]) == others and isinstance(network[5][0], FrozenBatchNorm)
+    assert list(batch_norm_layers(network)) == ["0", "1", "2", "3", "4", "5.0"]
+
+
+def test_a_layer_that_stands_in_several_places_stays_one_layer():
+    layer = nn.BatchNorm2d(2)
+    network = nn.Sequential(layer, nn.ReLU(), layer, nn.Sequential(layer))
+    freeze_batch_norm(network)
+    assert network[0] is network[2] is network[3][0] and isinstance(network[0], FrozenBatchNorm)
 
 
 def test_statistics_leave_what_they_look_at_as_it_is():

@@ -79,6 +79,21 @@ def test_the_way_back_is_what_autograd_would_do(down, right, mirrored):
     assert torch.equal(view.back(weights), gradient)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("down", "right", "mirrored"), [(0, 0, False), (-9, 8, True)])
+def test_what_a_view_returns_lies_channels_last_in_whichever_order_the_images_lie(
+    down, right, mirrored, order, channels
+):
+    # Fused Adam reads pixels and gradients in the order of memory.
+    x, view = torch.randn(2, channels, 6, 7).contiguous(memory_format=order), View(down, right, mirrored)
+    rolled = torch.roll(x, (down, right), dims=(2, 3))
+    seen = view(x)
+    assert torch.equal(seen, rolled.flip(3) if mirrored else rolled) and torch.equal(view.back(seen), x)
+    for moved in (seen, view.back(seen)):
+        assert moved.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_views_depend_on_the_generator_alone():
     def drawn(seed: int) -> list[View]:
         random = numbered(seed)

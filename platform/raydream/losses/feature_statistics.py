@@ -1,26 +1,31 @@
 """What batch normalization remembers of the training data, compared with what the images make it see (eq. 4-5)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from raydream.networks.batch_norm import Statistics
 from raydream.networks.observed import ObservedNetwork
 
 
-def feature_distance(mean: Tensor, variance: Tensor, running_mean: Tensor, running_variance: Tensor) -> Tensor:
-    """One layer's share of R_feature (eq. 5): ||mean - running mean||_2 + ||variance - running variance||_2.
+def feature_distances(statistics: Tensor, running: Tensor, widths: list[int]) -> Tensor:
+    """Each layer's share of R_feature (eq. 5): ||mean - running mean||_2 + ||variance - running variance||_2.
 
-    The norms are not squared. Where a difference is exactly zero its gradient is taken as zero.
+    The norms are not squared. Where a difference is exactly zero its gradient is taken as zero. All layers are computed
+    together, as their vectors are short and a norm apiece would cost more than the arithmetic.
 
     Args:
-        mean, variance, running_mean, running_variance: each [C].
+        statistics, running: means and variances, [2, C of all layers], layer by layer.
+        widths: C of each layer.
 
     Returns:
-        a scalar >= 0.
+        [L], each >= 0; the least positive number, of about 1e-19 in fp32, stands for 0.
     """
-    of_means: Tensor = torch.linalg.vector_norm(mean - running_mean)
-    of_variances: Tensor = torch.linalg.vector_norm(variance - running_variance)
-    return of_means + of_variances
+    squares = (statistics - running).square().flatten()
+    lengths = torch.tensor(2 * widths, device=squares.device)
+    sums = torch.segment_reduce(squares, "sum", lengths=lengths, unsafe=True)
+    # Clamping is what makes the gradient of the root 0 where a sum is 0.
+    return sums.clamp_min(torch.finfo(sums.dtype).tiny).sqrt().view(2, -1).sum(0)
 
 
 def feature_statistics(distances: Tensor, first_bn: float) -> Tensor:
@@ -47,15 +52,20 @@ class FeatureDistances(nn.Module):
         super().__init__()
         self.observed = observed
 
-    def forward(self, statistics: Statistics) -> Tensor:
-        """Return the distances [L], those of several uses of a layer added up."""
-        left, distances = list(statistics), []
-        for layer, uses in zip(self.observed.layers.values(), self.observed.uses, strict=True):
-            mine, left = left[:uses], left[uses:]
-            running = layer.running_mean, layer.running_var
-            each = [feature_distance(mean, variance, *running) for mean, variance in mine]  # type: ignore[arg-type]
-            distances.append(sum(each[1:], start=each[0]))
-        return torch.stack(distances)
+    def forward(self, statistics: Tensor) -> Tensor:
+        """Return the distances [L], those of several uses of a layer added up.
+
+        Args:
+            statistics: [2, C of all layers and uses].
+        """
+        layers, uses = self.observed.layers.values(), self.observed.uses
+        used: list[Any] = [layer for layer, count in zip(layers, uses, strict=True) for _ in range(count)]
+        means, variances = [layer.running_mean for layer in used], [layer.running_var for layer in used]
+        running = torch.stack((torch.cat(means), torch.cat(variances)))
+        distances = feature_distances(statistics, running, [len(mean) for mean in means])
+        if len(used) == len(uses):
+            return distances
+        return torch.stack([each.sum() for each in torch.split(distances, uses)])
 
 
 class SmoothedDistances(FeatureDistances):
@@ -82,7 +92,9 @@ class SmoothedDistances(FeatureDistances):
         super().__init__(observed)
         self._momentum = momentum
         with torch.no_grad():
-            self.compared = _stacked(observed(example).statistics)
+            statistics = observed(example).statistics
+        assert statistics is not None  # of the layers whose running ones are compared
+        self.compared = statistics
         # Buffers that are overwritten: compiled code would be compiled again for other tensors.
         self.register_buffer("average", torch.zeros_like(self.compared))
         self.register_buffer("weight", torch.zeros_like(self.compared[0, 0]))
@@ -93,14 +105,8 @@ class SmoothedDistances(FeatureDistances):
         if average is not None:
             self.average.copy_(average)
 
-    def forward(self, statistics: Statistics) -> Tensor:
+    def forward(self, statistics: Tensor) -> Tensor:
         """Return the distances [L] of the smoothed statistics, as `FeatureDistances` does."""
-        smoothed = torch.lerp(_stacked(statistics), self.average, self.weight)
+        smoothed = torch.lerp(statistics, self.average, self.weight)
         self.compared = smoothed.detach()
-        widths = [len(mean) for mean, _ in statistics]
-        means, variances = (row.split(widths) for row in smoothed)
-        return super().forward(list(zip(means, variances, strict=True)))
-
-
-def _stacked(statistics: Statistics) -> Tensor:
-    return torch.stack([torch.cat([pair[part] for pair in statistics]) for part in (0, 1)])
+        return super().forward(smoothed)

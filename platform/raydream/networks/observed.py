@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raydream.networks.batch_norm import Statistics, batch_norm_layers, batch_statistics
+from raydream.networks.batch_norm import Seen, batch_norm_layers, freeze_batch_norm, joined, moments
 
 
 def last_layer(network: nn.Module, classes: int) -> str:
@@ -43,9 +43,10 @@ def _outputs(layer: nn.Module) -> int | None:
 def frozen_copy(network: nn.Module) -> nn.Module:
     """A copy in eval mode without gradients for its weights, which lie channels-last where they are images'."""
     copied = copy.deepcopy(network).eval().requires_grad_(False)
+    freeze_batch_norm(copied)
     for weight in copied.parameters():
         if weight.dim() == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+            weight.data = weight.data.clone(memory_format=torch.channels_last)
     return copied
 
 
@@ -54,12 +55,13 @@ class Observed(NamedTuple):
 
     Attributes:
         logits: [N,K].
-        statistics: of what entered the BN layers; empty where they are not observed.
+        statistics: mean and biased variance of what entered the BN layers, [2, C of all layers and uses], in the order
+            of the layers' definition; None where they are not observed.
         activations: [N,D], what entered the layer that is observed; None where none is.
     """
 
     logits: Tensor
-    statistics: Statistics
+    statistics: Tensor | None
     activations: Tensor | None
 
 
@@ -92,7 +94,7 @@ class ObservedNetwork(nn.Module):
             raise ValueError("the network has no batch normalization with running statistics to compare with")
         self.uses = [1] * len(self.layers)
         self._before = before
-        self._seen: list[Statistics] = [[] for _ in self.layers]
+        self._seen: list[list[Seen]] = [[] for _ in self.layers]
         self._entered: list[Tensor | None] = [None]
         for index, layer in enumerate(self.layers.values()):
             layer.register_forward_pre_hook(self._observe(index), with_kwargs=True)
@@ -118,12 +120,13 @@ class ObservedNetwork(nn.Module):
             raise ValueError(f"the layer {self._before}, with one output per class, is not run in eval mode")
         self.uses = [len(seen) for seen in found]
         activations = None if entered is None else entered.flatten(1)
-        return Observed(logits, [pair for seen in found for pair in seen], activations)
+        statistics = joined([each for seen in found for each in seen]) if found else None
+        return Observed(logits, statistics, activations)
 
     def _observe(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def observe(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             x = _entering(inputs, named)
-            self._seen[index].append(batch_statistics(x, layer.running_mean))  # type: ignore[arg-type]
+            self._seen[index].append(moments(x, layer.running_mean))  # type: ignore[arg-type]
 
         return observe
 

@@ -121,11 +121,14 @@ def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
         average: a copy of the network.
         kept: weight in [0, 1) of what the average was.
     """
+    averaged, values = [], []
     for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():
-            mean.lerp_(value, 1.0 - kept)
+            averaged.append(mean)
+            values.append(value)
         else:
             mean.copy_(value)
+    torch._foreach_lerp_(averaged, values, 1.0 - kept)
 
 
 def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
@@ -143,12 +146,11 @@ def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
 
 
 def make_optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:
-    """Of a student's weights; the learning rate is set at each step."""
+    """Make the optimizer of a student's weights, which updates all of them in one call; each step sets its rate."""
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            student.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(student.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.SGD(student.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(student.parameters(), rate, weight_decay=decay, fused=True)
 
 
 def steps_to_settle(student: nn.Module, left: float = 0.01) -> int:

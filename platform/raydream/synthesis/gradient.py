@@ -12,7 +12,6 @@ from raydream.compute import autocast
 from raydream.errors import first_line
 from raydream.losses.feature_statistics import FeatureDistances
 from raydream.losses.objective import Objective, Observation
-from raydream.networks.batch_norm import Statistics
 from raydream.networks.observed import ObservedNetwork
 from raydream.synthesis.memory import Chunks, is_out_of_memory
 
@@ -137,7 +136,7 @@ class PixelGradient:
         """What keeps fp16 gradients from vanishing: a power of two, for the 1/N that the mean over images brings."""
         return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
 
-    def _run(self, images: Tensor) -> tuple[Observation, Statistics]:
+    def _run(self, images: Tensor) -> tuple[Observation, Tensor | None]:
         seen_images = images * self._from_canvas
         with autocast(self._dtype, images.device):
             logits, statistics, activations = self._teacher(seen_images)
@@ -150,7 +149,7 @@ class PixelGradient:
 
     def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         seen, statistics = self._run(images)
-        distances = None if self._distances is None else self._distances(statistics)
+        distances = None if self._distances is None or statistics is None else self._distances(statistics)
         full = _told(seen, targets, distances)
         total, values = self._objective(full)
         return total, values, distances
@@ -163,16 +162,15 @@ class PixelGradient:
             prior, found = self._objective(Observation(images=x), "images")
             (gradient,) = torch.autograd.grad(prior, x)
             values, total = _detached(found), prior.detach()
-        distances, means, pulls = None, [], []
+        distances = means = pulls = None
         if self._distances is not None:
-            statistics = self._statistics(images, size)
-            leaves = [value.requires_grad_(True) for pair in statistics for value in pair]
+            statistics = self._statistics(images, size).requires_grad_(True)
             distances = self._distances(statistics)
             feature, found = self._objective(Observation(distances=distances), "features")
-            pulls = list(torch.autograd.grad(feature, leaves))
+            (pulls,) = torch.autograd.grad(feature, statistics)
             values |= _detached(found)
             total, distances = total + feature.detach(), distances.detach()
-            means = [mean.detach() for mean, _ in statistics]
+            means = statistics[0].detach()
         of_prediction = None
         if self._objective.has("prediction"):
             prediction = self._prediction(images, size).requires_grad_(True)
@@ -199,8 +197,8 @@ class PixelGradient:
         self,
         images: Tensor,
         targets: Tensor,
-        means: list[Tensor],
-        pulls: list[Tensor],
+        means: Tensor | None,
+        pulls: Tensor | None,
         of_prediction: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A scalar with a chunk's gradient, as though its images were the whole batch; and its terms of outputs."""
@@ -211,29 +209,27 @@ class PixelGradient:
             total, values = self._objective(_told(seen, targets, None), "outputs")
         if of_prediction is not None and seen.prediction is not None:
             total = total + (of_prediction * seen.prediction).sum()
-        for index, (mean, variance) in enumerate(statistics):
+        if statistics is not None and means is not None and pulls is not None:
             # The batch's variance is the mean of (x - batch mean)^2, in which the batch mean may be held fixed.
-            of_mean, of_variance = pulls[2 * index], pulls[2 * index + 1]
-            around = variance + (mean - means[index]).square()
-            total = total + (of_mean * mean).sum() + (of_variance * around).sum()
+            mean, variance = statistics
+            around = variance + (mean - means).square()
+            total = total + (pulls[0] * mean).sum() + (pulls[1] * around).sum()
         return total, values
 
     @torch.no_grad()
-    def _statistics(self, images: Tensor, size: int) -> Statistics:
+    def _statistics(self, images: Tensor, size: int) -> Tensor:
         """Of all images, gathered chunk by chunk (the parallel form of the variance, Chan et al. 1979)."""
         counts, parts = [], []
         for first in range(0, len(images), size):
             chunk = images[first : first + size]
-            parts.append(self._run(chunk)[1])
+            statistics = self._run(chunk)[1]
+            assert statistics is not None
+            parts.append(statistics)
             counts.append(len(chunk))
         shares = images.new_tensor(counts)[:, None] / len(images)
-        merged = []
-        for layer in range(len(parts[0])):
-            means = torch.stack([part[layer][0] for part in parts])
-            variances = torch.stack([part[layer][1] for part in parts])
-            mean = (shares * means).sum(0)
-            merged.append((mean, (shares * (variances + (means - mean).square())).sum(0)))
-        return merged
+        means, variances = torch.stack(parts, dim=1)
+        mean = (shares * means).sum(0)
+        return torch.stack((mean, (shares * (variances + (means - mean).square())).sum(0)))
 
     @torch.no_grad()
     def _prediction(self, images: Tensor, size: int) -> Tensor:

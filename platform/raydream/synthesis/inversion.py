@@ -50,15 +50,15 @@ class Inversion:
                 optimizer.param_groups[0]["lr"] = learning_rate(self._config, stage, iteration)
                 view = draw_view(stage.jitter, self._config.flip, random)
                 evaluation = gradient(view(x.detach()), targets)
-                # Fused Adam goes through memory: pixels and gradient must lie in it in the same order.
-                x.grad = view.back(evaluation.gradient).contiguous()
+                # Fused Adam goes through memory: pixels and gradient lie in it in the same order, channels-last.
+                x.grad = view.back(evaluation.gradient)
                 optimizer.step()
                 pixels.clip(x)
                 if recorded.is_due() and not recorded.record(evaluation, x):
                     return None
                 request.on_progress(recorded.share)
                 recorded.update += 1
-        images = pixels.quantize(x)
+        images = pixels.quantize(x).contiguous()
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
 
 
@@ -84,7 +84,7 @@ class _Pixels:
     def resized(self, x: Tensor, stage: Stage) -> Tensor:
         if x.shape[2:] != stage.size:
             x = functional.interpolate(x.detach(), stage.size, mode=stage.upsampling)
-        return x.detach().contiguous().requires_grad_(True)
+        return x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
 
     @torch.no_grad()
     def clip(self, x: Tensor) -> None:

@@ -1,4 +1,8 @@
-"""Views: how the images look to the networks in one update."""
+"""Views: how the images look to the networks in one update, and the way back for the gradient.
+
+A view of an inversion moves pixels and computes nothing, so it is a single gather by an index of places. Images lie
+channels-last before and after it: rolling and mirroring would copy them twice, and leave them in another order.
+"""
 
 from dataclasses import dataclass
 
@@ -20,18 +24,25 @@ class View:
     mirrored: bool
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] as they are seen."""
-        if self.down or self.right:
-            x = torch.roll(x, (self.down, self.right), dims=(2, 3))
-        return x.flip(3) if self.mirrored else x
+        """Return images [N,C,H,W] as they are seen, channels-last."""
+        height, width = (torch.arange(side, device=x.device) for side in x.shape[2:])
+        columns = width.flip(0) if self.mirrored else width
+        return _gathered(x, height - self.down, columns - self.right)
 
     def back(self, gradient: Tensor) -> Tensor:
-        """A gradient [N,C,H,W] with respect to what is seen, as one with respect to the images."""
-        if self.mirrored:
-            gradient = gradient.flip(3)
-        if self.down or self.right:
-            gradient = torch.roll(gradient, (-self.down, -self.right), dims=(2, 3))
-        return gradient
+        """Turn a gradient [N,C,H,W] with respect to what is seen into one with respect to the images, channels-last."""
+        height, width = (torch.arange(side, device=gradient.device) for side in gradient.shape[2:])
+        columns = width + self.right
+        # Where it has arrived is counted from the other side of a mirrored image.
+        return _gathered(gradient, height + self.down, -1 - columns if self.mirrored else columns)
+
+
+def _gathered(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels at these rows and columns of images [N,C,H,W], all of which go round."""
+    count, channels, height, width = x.shape
+    places = (rows % height).unsqueeze(1) * width + columns % width
+    pixels = x.permute(0, 2, 3, 1).reshape(count, height * width, channels)
+    return pixels.index_select(1, places.flatten()).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

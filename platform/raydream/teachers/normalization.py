@@ -27,7 +27,8 @@ class Normalization(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 [N,C,H,W] to float32 [N,C,H,W] after normalization."""
-        return (images.to(self.mean.device, torch.float32) / 255.0 - self.mean) / self.std
+        # Moved before they are converted: a quarter of the bytes.
+        return (images.to(self.mean.device).float() / 255.0 - self.mean) / self.std
 
     def quantize(self, x: Tensor) -> Tensor:
         """The inverse: float [N,C,H,W] after normalization to the nearest of uint8 0..255."""
