@@ -28,11 +28,10 @@ from raydream.runs.summaries import (
     ExtendSummary,
     PruneSummary,
     SearchSummary,
-    Summary,
     TrainSummary,
     TransferSummary,
-    read,
 )
+from raydream.runs.summary import Summary, read
 from raydream.search.space import space_of
 from raydream.search.trials import Trials, images_of
 from raydream.store.atomic import write_json
