@@ -137,9 +137,9 @@ def one_pass_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
     1e-2 within 20. An inversion brings them ever closer to the running means.
     """
     over = [0, *range(2, x.dim())]
-    centerd = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
-    offset = centerd.mean(over)
-    return around + offset, centerd.square().mean(over) - offset.square()
+    centered = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
+    offset = centered.mean(over)
+    return around + offset, centered.square().mean(over) - offset.square()
 
 
 def _wide(x: Tensor) -> Tensor:
