@@ -69,7 +69,7 @@ class ResNet(nn.Module):
 
     Args:
         blocks: residual blocks of each stage; every stage but the first halves height and width.
-        width: channels of the first stage; each further stage has twice as many.
+        width: channels of the first stage; each further stage has twice the previous number.
         padded: the blocks' shortcut, see `ResidualBlock`.
         input_channels, classes: C of the images and K of the logits.
     """

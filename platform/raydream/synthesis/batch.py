@@ -107,8 +107,7 @@ class BatchMaker:
         return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
 
     def recipe(self, order: Order, snapshot: Snapshot | None, source: ImageBatch | None) -> str:
-        """Return the recipe shared by all batches that equal, to the bit, what `make` would produce from these
-        arguments.
+        """Return the recipe of all batches that equal, to the bit, what `make` would produce here.
 
         Returns:
             see `recipe_of`; empty where the batch also depends on a student or on state learned with other batches.

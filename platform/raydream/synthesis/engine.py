@@ -71,8 +71,7 @@ class Engine:
         return self._finished.take_notes()
 
     def way(self) -> dict[str, object]:
-        """Describe, for a recipe, what this process itself decides about computing images without a competing
-        student."""
+        """Describe for a recipe how this process computes images without a competing student."""
         gradient = self._gradient(competes=False)
         return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size]}
 
