@@ -1,5 +1,4 @@
-"""Data-free pruning (section 4.3): channels are removed step by step, and the network recovers by distillation on
-images."""
+"""Data-free pruning (section 4.3): remove channels step by step, and recover by distillation on images."""
 
 import copy
 import functools

@@ -14,8 +14,7 @@ _SPLIT = Path(__file__).with_name("digits_split.json")
 
 
 def load_digits() -> Dataset:
-    """Load the digits in a fixed stratified split: 997 to train, 300 to validate, 500 to test; pixels 0..16 as
-    0..255."""
+    """Load the digits in a fixed stratified split: 997 to train, 300 to validate, 500 to test; pixels 0..255."""
     rows = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
     images = np.round(rows[:, :-1].reshape(-1, 1, 8, 8) * (255.0 / 16.0)).astype(np.uint8)
     parts = json.loads(_SPLIT.read_text(encoding="utf-8"))

@@ -23,8 +23,7 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error in [0, 1]: the mean distance between confidence and accuracy, over all
-        predictions."""
+        """Expected calibration error in [0, 1]: the mean distance between confidence and accuracy, over predictions."""
         filled = self.counts > 0
         distances = np.abs(self.accuracies[filled] - self.confidences[filled])
         return float(np.average(distances, weights=self.counts[filled]))

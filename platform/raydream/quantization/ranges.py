@@ -94,8 +94,7 @@ def input_grid(seen: Histogram, bits: int, method: Method) -> Grid:
 
 
 def weight_steps(weight: Tensor, bits: int) -> Tensor:
-    """Return the step sizes [C] of a weight [C,...]: for each channel, the least mean squared error of `CANDIDATES`
-    steps."""
+    """Return the step sizes [C] of a weight [C,...]: the least mean squared error of `CANDIDATES` per channel."""
     rows = weight.detach().float().flatten(1)
     most, low, high = rows.abs().amax(1), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     best, error = most / high, torch.full_like(most, torch.inf)

@@ -75,8 +75,7 @@ def probe(
 
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode without weight gradients for a `with` block, so that values it caches have no
-    graph."""
+    """Put a network in eval mode without weight gradients for a `with` block, so that its caches have no graph."""
     modes = [(module, module.training) for module in network.modules()]
     asked = [(weight, weight.requires_grad) for weight in network.parameters()]
     try:

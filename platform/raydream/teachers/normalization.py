@@ -36,8 +36,7 @@ class Normalization(nn.Module):
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
     def valid_range(self) -> tuple[Tensor, Tensor]:
-        """Return the normalized pixel values 0 and 1: lowest and highest, each [1,C,1,1] (the paper's image
-        clipping)."""
+        """Return the normalized pixel values 0 and 1, each [1,C,1,1]: lowest and highest (the image clipping)."""
         return -self.mean / self.std, (1.0 - self.mean) / self.std
 
     def canvas(self) -> "Normalization":

@@ -84,8 +84,7 @@ class Method:
 
 
 def replay(step: LearningStep) -> Tensor:
-    """Eq. 11: the old network's outputs on what stands for its classes, the labels of new images, and the old network's
-    outputs on these."""
+    """Eq. 11: the old network's outputs on images of its classes and on new ones, and the new ones' labels."""
     old, new = step.stand_in, step.new
     kept = padded_divergence(old.old_logits, old.logits) + renormalized_divergence(new.old_logits, new.logits)
     return kept + classification(new.logits, new.classes)

@@ -61,8 +61,7 @@ class CourseResults:
         self._folder.write(f"{name}.json", json.dumps(entry).encode())
 
     def steps(self, method: str, seed: int) -> list[dict[str, Any]]:
-        """Return a course's stored steps up to the first that is missing or damaged; that one and later ones are
-        repeated."""
+        """Return a course's stored steps up to the first missing or damaged one, from which steps are repeated."""
         found: list[dict[str, Any]] = []
         while True:
             name = f"{_name(method, seed, len(found) + 1)}.json"
@@ -146,8 +145,7 @@ def _mean_of(told: list[Accuracies]) -> dict[str, Any]:
 
 
 def table_of(method: str, seed: int, steps: list[Accuracies]) -> pd.DataFrame:
-    """Return a row per step, from 0 (before the first): method, seed, step, accuracies, and one column for each
-    group."""
+    """Return a row per step, from 0 (before the first): method, seed, step, accuracies, and a column per group."""
     rows = []
     for index, told in enumerate(steps):
         row: dict[str, Any] = {"method": method, "seed": seed, "step": index}
