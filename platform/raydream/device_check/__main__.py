@@ -16,7 +16,7 @@ from raydream.store.atomic import write_json
 
 
 def main() -> None:
-    """Run the step that the command line names, and write its answer, whatever the step does."""
+    """Run the step that the command line names, and write its answer, also when the step fails."""
     parser = argparse.ArgumentParser(prog="python -m raydream.device_check", description=__doc__, allow_abbrev=False)
     parser.add_argument("target", metavar="MODULE:FUNCTION")
     parser.add_argument("options", metavar="OPTIONS", type=json.loads)

@@ -1,4 +1,4 @@
-"""Equal bits: a batch made twice in one process and twice in another, as lockstep and the reuse of images ask for."""
+"""Equal bits: a batch made twice in one process and twice in another, as lockstep and the reuse of images require."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ from raydream.synthesis import SYNTHESIZERS, Request
 
 UPDATES = 20
 Digests = dict[str, list[str]]
-"""of the images of each case, one for each time that they were made; or what was wrong, alone"""
+"""digests of the images of each case, one per repetition; or only the error"""
 
 
 def equal_bits(device: str, deterministic: bool) -> Figures:
-    """Make the same batches in two processes at once, twice in each, and compare all four of each.
+    """Make the same batches in two processes at once, twice in each, and compare all four copies.
 
-    Each process has a compile cache of its own, so that what is chosen by timing is chosen again.
+    Each process has a separate compile cache, so that choices by timing are made again.
 
     Args:
         deterministic: whether the processes compute as in lockstep; if not, different bits are no failure.
@@ -43,7 +43,7 @@ def equal_bits(device: str, deterministic: bool) -> Figures:
 
 
 def compared(one: list[str], other: list[str]) -> Figures:
-    """What two processes made of one case."""
+    """Compare the batches of two processes for one case."""
     for digests in (one, other):
         if len(digests) != 2:
             return {"error": digests[0]}
@@ -80,7 +80,7 @@ def _made_twice(name: str, device: str, compiled: str) -> list[str]:
 
 
 def _in_two_processes(device: str, deterministic: bool) -> list[Digests]:
-    """Raises StepError where a process fails."""
+    """Make the digests in two processes; raises StepError where one fails."""
     options = json.dumps({"device": device, "deterministic": deterministic})
     with tempfile.TemporaryDirectory() as folder:
         answers = [Path(folder) / f"answer_{index}.json" for index in range(2)]

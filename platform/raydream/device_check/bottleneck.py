@@ -8,8 +8,8 @@ class Bottleneck(nn.Module):
     """A 1x1, a 3x3 and a 1x1 convolution beside a shortcut; the 3x3 one has the stride.
 
     Args:
-        channels: of the input.
-        width: channels of the 3x3 convolution; the output has four times as many.
+        channels: channels of the input.
+        width: channels of the 3x3 convolution; the output has four times that number.
         stride: 2 halves height and width.
     """
 
@@ -27,16 +27,16 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,channels,H,W] to [N,4 width,H/stride,W/stride]."""
+        """Map [N,channels,H,W] to [N,4 width,H/stride,W/stride]."""
         return torch.relu(self.inner(x) + self.shortcut(x))
 
 
 def bottleneck_network(blocks: str = "3463", width: int = 64, classes: int = 1000) -> nn.Module:
-    """The network for images [N,3,H,W] with logits [N,classes]; 25.6 million weights by default.
+    """Build the network for images [N,3,H,W] with logits [N,classes]; 25.6 million weights by default.
 
     Args:
-        blocks: a digit for each stage: its blocks. Every stage but the first halves height and width.
-        width: of the first stage; each further one is twice as wide.
+        blocks: a digit per stage: its number of blocks. Every stage but the first halves height and width.
+        width: width of the first stage; each further one is twice as wide.
     """
     stem = (nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     stages: list[nn.Module] = []

@@ -1,4 +1,4 @@
-"""The command line of the check, by argparse alone: the machine may lack what other jobs' command lines need."""
+"""The command line of the check, by argparse alone: the machine may lack the packages of other command lines."""
 
 import argparse
 import sys
@@ -22,10 +22,10 @@ def check(description: str | None, arguments: Sequence[str] | None = None) -> in
 
     Args:
         description: for `--help`.
-        arguments: default: those of the process.
+        arguments: command-line arguments; default: those of the process.
 
     Returns:
-        0 no step failed, 1 one did, 2 bad input, 130 interrupted.
+        exit status: 0 no step failed, 1 one did, 2 bad input, 130 interrupted.
 
     Raises:
         SystemExit: after `--help` (status 0), or an unknown option (status 2).
@@ -68,7 +68,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def _checked(given: argparse.Namespace) -> list[CheckStep]:
-    """The steps that the command line asks for; raises InputError for what cannot be used."""
+    """Return the steps that the command line selects; raises InputError for unusable values."""
     if given.device not in DEVICES:
         raise InputError("--device", given.device, f"one of {', '.join(DEVICES)}", "choose one")
     if not 0 < given.minutes < float("inf"):

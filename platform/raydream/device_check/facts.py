@@ -1,4 +1,4 @@
-"""What the machine is: versions, devices and flags; then how fast it multiplies, copies and launches."""
+"""Facts of the machine: versions, devices and flags; then its speed of products, copies and launches."""
 
 import importlib.metadata
 import importlib.util
@@ -21,7 +21,7 @@ REPEATS = 10
 
 
 def facts(device: str) -> Figures:
-    """Versions, the device, the flags of torch as the product sets them, and what else the machine was doing."""
+    """Return versions, the device, torch's flags as raydream sets them, and other load on the machine."""
     where = use_device(device, 1, 1)
     cuda = where.type == "cuda"
     return {
@@ -81,7 +81,7 @@ def _version(package: str) -> str | None:
 
 
 def rates(device: str) -> Figures:
-    """Operations a second of square matrix products, bytes a second of copies, seconds of a launch."""
+    """Measure operations a second of square matrix products, bytes a second of copies, seconds of a launch."""
     where = use_device(device, 1, 1)
     cuda = where.type == "cuda"
     side, size = (8192, 2**30) if cuda else (512, 2**24)
@@ -108,7 +108,7 @@ def _products(device: torch.device, side: int) -> dict[str, float]:
 
 
 def _copies(source: torch.device, target: torch.device, size: int, pinned: bool, moved: int) -> float:
-    """Bytes a second; `moved` is 2 where the device's memory is both read and written."""
+    """Measure bytes a second; `moved` is 2 where the device's memory is both read and written."""
     a = torch.ones(size // 4, device=source, pin_memory=pinned)
     b = torch.empty(size // 4, device=target)
     return moved * size / seconds_of(lambda: b.copy_(a), target)
@@ -125,7 +125,7 @@ def _launch(device: torch.device) -> float:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """Mean seconds of a piece of work, after three turns that warm up."""
+    """Return the mean seconds of a piece of work, after three warm-up turns."""
     for _ in range(3):
         work()
     wait(device)
@@ -137,7 +137,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

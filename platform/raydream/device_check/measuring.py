@@ -11,19 +11,19 @@ from raydream.device_check.facts import wait
 from raydream.device_check.steps import Figures
 
 Loop = Callable[[Callable[[], None]], object]
-"""makes all updates of all stages, and calls what it is given after each"""
+"""makes all updates of all stages, and calls its argument after each"""
 
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch")
 COPIES = ("cudaMemcpyAsync", "cudaMemsetAsync")
 PROFILED = range(2, 5)
-"""updates of each stage, counted from 0, that are profiled: after all is compiled and memory is taken"""
+"""updates of each stage, counted from 0, that are profiled: after compiling and memory allocation"""
 
 
 def measure(loop: Loop, stages: Sequence[int], device: torch.device) -> list[Figures]:
-    """Run a loop twice: to warm up, and for its time; figures of each stage.
+    """Run a loop twice, to warm up and for its time; returns figures of each stage.
 
     Args:
-        stages: updates of each, more than `PROFILED` asks for.
+        stages: number of updates of each, more than `PROFILED` needs.
     """
     ends = list(accumulate(stages))
     starts = [0, *ends[:-1]]
@@ -46,15 +46,15 @@ def measure(loop: Loop, stages: Sequence[int], device: torch.device) -> list[Fig
 
 
 class _Watch:
-    """Told of each update of a loop; waits for the device at some of them alone, so that it does not slow the rest.
+    """Called after each update of a loop; waits for the device only at some updates, so as not to slow the others.
 
     Args:
-        marks: numbers of updates done at which to note the time; 0: before the first.
+        marks: numbers of updates at which to record the time; 0: before the first.
         profiled: updates at which a stage starts of which some are profiled.
 
     Attributes:
         times: by mark, seconds.
-        calls: by start of a stage, launches and copies an update.
+        calls: by start of a stage, launches and copies per update.
     """
 
     def __init__(self, device: torch.device, marks: Sequence[int], profiled: Sequence[int]) -> None:
@@ -89,6 +89,6 @@ class _Watch:
 
 
 def calls_an_update(counts: dict[str, int]) -> Figures:
-    """Launches (of kernels and of CUDA graphs) and copies an update, from how often each call was profiled."""
+    """Return launches (of kernels and CUDA graphs) and copies per update, from the counts of profiled calls."""
     named = {"launches_per_update": LAUNCHES, "copies_per_update": COPIES}
     return {figure: sum(counts.get(name, 0) for name in names) / len(PROFILED) for figure, names in named.items()}

@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory: is it made in chunks, does a note say so, and is the gradient the same?"""
+"""Checks that a batch larger than memory is made in chunks, with a note and the same gradient."""
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from raydream.synthesis.gradient import PixelGradient
 
 TENTH = 0.1
 LARGEST_DIFFERENCE = 0.01
-"""of the gradients' norm: convolutions of other batch sizes are computed in other orders, and perhaps in TF32"""
+"""tolerance as a share of the gradients' norm: other batch sizes compute convolutions in other orders, perhaps in
+TF32"""
 
 
 def limited(device: str, network: str) -> Figures:
-    """Evaluate one gradient with all memory, then with a tenth of what it took beside the network and the images.
+    """Evaluate one gradient with all memory, then with a tenth of the memory that it took besides network and images.
 
     Raises:
         StepError: it was not made in chunks, nothing was noted, or the gradient differs by more than rounding.
@@ -54,7 +55,7 @@ def limited(device: str, network: str) -> Figures:
 
 
 def _evaluated(gradient: PixelGradient, images: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-    """The gradient, and bytes that were allocated at most."""
+    """Return the gradient, and the peak of allocated bytes."""
     torch.cuda.reset_peak_memory_stats()
     found = gradient(images, targets).gradient
     torch.cuda.synchronize()

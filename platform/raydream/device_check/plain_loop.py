@@ -1,4 +1,4 @@
-"""The peer that the engine is timed against: the inversion loop as it is commonly published, for one device.
+"""The baseline that the engine is timed against: the inversion loop as it is commonly published, for one device.
 
 Eager, fp32, NCHW, weight gradients left on, hooks that take mean and variance in separate passes over a copy, and the
 clamped competition. Written independently, from the paper and descriptions of its code; it shares nothing with the
@@ -23,7 +23,7 @@ class PlainLoop:
 
     Args:
         teacher: its network is put into eval mode, and keeps its gradients.
-        student: to compete with, or None.
+        student: the network to compete with, or None.
         dtype: autocast to this type, which the published loop offers for ImageNet.
     """
 
@@ -42,12 +42,12 @@ class PlainLoop:
         ]
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 
     def run(self, targets: Tensor, seed: int, on_update: Callable[[], None] = lambda: None) -> tuple[Tensor, float]:
-        """All updates; the pixels after normalization, and the summed feature distance at the last update.
+        """Make all updates; returns normalized pixels, and the summed feature distance at the last update.
 
         Args:
             on_update: called after each update.

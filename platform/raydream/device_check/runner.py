@@ -1,4 +1,4 @@
-"""Runs steps one after another, each in a process of its own with a deadline, and writes what is known after each."""
+"""Runs steps one after another, each in a separate process with a deadline, and writes all results after each."""
 
 import contextlib
 import json
@@ -18,24 +18,24 @@ from raydream.device_check.summary import outcome
 from raydream.store.atomic import write_json
 
 Result = dict[str, Any]
-"""of a step: ok (None where it was skipped), error, seconds, figures"""
+"""a step's result: ok (None where it was skipped), error, seconds, figures"""
 
 GRACE_S = 5.0
-"""seconds that a step past its deadline has to end by itself, Ray's processes with it, before it is killed"""
+"""seconds for a step past its deadline to end by itself, with Ray's processes, before it is killed"""
 TAIL = 2000
-"""characters of a failed step's output that are kept"""
+"""number of characters kept of a failed step's output"""
 
 
 def run_steps(
     steps: Sequence[CheckStep], device: str, out: Path, limit_s: float, say: Callable[[str], object]
 ) -> dict[str, Result]:
-    """Run all steps; their results by name.
+    """Run all steps; returns their results by name.
 
     Args:
-        steps: the first one's figures decide which others are skipped, see `why_skipped`.
+        steps: the steps; the first one's figures decide which others are skipped, see `why_skipped`.
         device: as in `raydream.compute.use_device`; passed on to each step.
         out: JSON file to write after each step.
-        limit_s: seconds for all steps together; those for which none are left count as failed.
+        limit_s: seconds for all steps together; steps without remaining time count as failed.
         say: prints a line.
 
     Raises:
@@ -63,11 +63,11 @@ def run_steps(
 
 
 def run_step(step: CheckStep, device: str, deadline_s: float, folder: Path, environment: dict[str, str]) -> Result:
-    """Run one step in a process of its own; nothing that it started is left when this returns.
+    """Run one step in a separate process; all processes that it started have ended on return.
 
     Args:
         deadline_s: seconds until the process is ended.
-        folder: for the step's answer and its output.
+        folder: folder for the step's answer and output.
     """
     answer, output = folder / "answer.json", folder / "output.txt"
     answer.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def run_step(step: CheckStep, device: str, deadline_s: float, folder: Path, envi
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process, and kill what is left of its session's process group."""
+    """End a process, and kill the rest of its session's process group."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)  # on which a step with Ray stops Ray, whose processes are in other groups
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -114,7 +114,7 @@ def _tail(output: Path) -> str:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """For the steps: this source tree, a compile cache of their own that is empty when they begin, and no cluster."""
+    """Return the steps' environment: this source tree, a compile cache that starts empty, and no cluster."""
     source = str(Path(raydream.__file__).parents[1])
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     caches = {"TORCHINDUCTOR_CACHE_DIR": folder / "inductor", "TRITON_CACHE_DIR": folder / "triton"}

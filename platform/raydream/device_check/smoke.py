@@ -1,4 +1,4 @@
-"""Each synthesizer once, a distillation step and a latency, all uncompiled: does each return what it should?"""
+"""Each synthesizer once, a distillation step and a latency, all uncompiled: checks that each returns a valid result."""
 
 import math
 from collections.abc import Callable
@@ -19,10 +19,10 @@ UPDATES = 4
 
 
 def smoke(device: str) -> Figures:
-    """Try everything, one after another; figures of each.
+    """Run all parts in turn; returns figures of each.
 
     Raises:
-        StepError: something failed; names all that did.
+        StepError: a part failed; the message names all that did.
     """
     subject = replace(find_subject("resnet20", device), updates=UPDATES)
     tried: dict[str, Callable[[], Figures]] = {
@@ -43,7 +43,7 @@ def smoke(device: str) -> Figures:
 
 
 def distiller(subject: Subject, steps: int) -> Distiller:
-    """A student of the same kind as the teacher, with all views of the images that there are."""
+    """Build the distiller of a student like the teacher, with all augmentations."""
     torch.manual_seed(1)
     described = subject.teacher.config
     student = build_network(described.network, described.arguments, described.input_shape[0], described.classes)
@@ -53,7 +53,7 @@ def distiller(subject: Subject, steps: int) -> Distiller:
 
 
 def random_images(subject: Subject) -> torch.Tensor:
-    """uint8 [images,C,H,W] on the CPU, where those of a buffer are."""
+    """Draw random images, uint8 [images,C,H,W], on the CPU like those of a buffer."""
     return torch.randint(0, 256, (subject.images, *subject.teacher.config.input_shape), dtype=torch.uint8)
 
 

@@ -16,7 +16,7 @@ from raydream.synthesis.stages import stages_of
 
 
 def published(device: str, network: str) -> Figures:
-    """The loop as it is commonly published, in fp32."""
+    """Measure the loop as commonly published, in fp32."""
     subject = find_subject(network, device)
     config = subject.synthesis()
     (stage,) = stages_of(config, subject.sizes[-1])
@@ -26,10 +26,10 @@ def published(device: str, network: str) -> Figures:
 
 
 def engine(device: str, network: str, compiled: bool = False) -> Figures:
-    """DeepInversion as a generator runs it, in the precision that it chooses by itself.
+    """Measure DeepInversion as a generator runs it, in the automatic precision.
 
     Raises:
-        StepError: it did not run as asked: not compiled, or in chunks.
+        StepError: it ran uncompiled, or in chunks.
     """
     subject = find_subject(network, device)
     config = subject.synthesis(compile="on" if compiled else "off")
@@ -48,11 +48,11 @@ def engine(device: str, network: str, compiled: bool = False) -> Figures:
 
 
 def bare(device: str, network: str, compiled: bool = False, graphed: bool = False) -> Figures:
-    """The network's forward pass and its backward pass to the pixels, without any loss, optimizer or clipping.
+    """Measure the network's forward pass and its backward pass to the pixels, without any loss, optimizer or clipping.
 
     Args:
-        compiled: by torch.compile.
-        graphed: captured in a CUDA graph, which is replayed.
+        compiled: whether to use torch.compile.
+        graphed: whether to capture a CUDA graph and replay it.
     """
     subject = find_subject(network, device)
     measured = [_of(_passes(subject, size, compiled, graphed), subject) for size in subject.sizes]
@@ -60,7 +60,7 @@ def bare(device: str, network: str, compiled: bool = False, graphed: bool = Fals
 
 
 def _passes(subject: Subject, size: tuple[int, int], compiled: bool, graphed: bool) -> Loop:
-    """A loop of passes of one batch, in the engine's precision and memory layout."""
+    """Build a loop of passes of one batch, in the engine's precision and memory layout."""
     network, dtype = frozen_copy(subject.teacher.network), choose_dtype("auto", subject.device)
     x = torch.randn(subject.images, subject.teacher.config.input_shape[0], *size, device=subject.device)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
@@ -86,7 +86,7 @@ def _passes(subject: Subject, size: tuple[int, int], compiled: bool, graphed: bo
 
 
 def _captured(update: Callable[[], object]) -> Callable[[], object]:
-    """An update as a CUDA graph; warmed up on another stream first, as torch asks for."""
+    """Capture an update as a CUDA graph, after a warm-up on another stream, as torch requires."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -115,7 +115,7 @@ def _figures(subject: Subject, measured: list[Figures]) -> Figures:
 
 
 def _compiler() -> dict[str, int]:
-    """What torch.compile counted in this process: graphs, breaks, and hits and misses of its caches."""
+    """Return torch.compile's counters in this process: graphs, breaks, and hits and misses of its caches."""
     counters = torch._dynamo.utils.counters
     caches = {
         name: count

@@ -1,4 +1,4 @@
-"""The steps of the check, in order: what each does, how long it may take, and what it needs."""
+"""The steps of the check, in order: the action, deadline and requirements of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import Any
 from raydream.errors import RaydreamError
 
 Figures = dict[str, Any]
-"""what a step has measured, in the types of JSON"""
+"""measurements of a step, in the types of JSON"""
 
 
 class StepError(RaydreamError):
-    """A step that found something wrong.
+    """An error that a step has found.
 
     Args:
-        message: what is wrong, in a sentence.
-        figures: measured nevertheless.
+        message: the error, in a sentence.
+        figures: figures measured nevertheless.
     """
 
     def __init__(self, message: str, figures: Figures) -> None:
@@ -29,7 +29,7 @@ class CheckStep:
 
     Attributes:
         name: key of its result.
-        does: what it does, for the terminal.
+        does: description of its action, for the terminal.
         target: `module:function`; the function takes `device` and the options as keywords, and returns figures.
         deadline_s: seconds after which the process is killed.
         options: further keyword arguments, in the types of JSON.
@@ -45,11 +45,12 @@ class CheckStep:
 
 
 ABSENT = {"cuda": "it needs a CUDA GPU", "ray": "it needs Ray"}
-"""what a step may need, a key of the figure `has` of the first step, and why the step is skipped without it"""
+"""requirements of steps, keys of the figure `has` of the first step, with the reason for skipping a step without
+them"""
 
 
 def why_skipped(step: CheckStep, facts: Mapping[str, Any]) -> str | None:
-    """The reason to skip a step; None where nothing is known to be missing.
+    """Return the reason to skip a step; None where nothing is known to be missing.
 
     Args:
         facts: figures of the first step; empty where it failed, and then no step is skipped.

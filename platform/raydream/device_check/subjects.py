@@ -1,4 +1,4 @@
-"""What the check computes on: networks with random weights and batches, in full size on a GPU and tiny elsewhere."""
+"""The subjects of the check: networks with random weights and batches, in full size on a GPU and tiny elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,9 @@ class Subject:
 
     Attributes:
         teacher: the network with random weights, equal in all processes, on the device.
-        images: in the batch.
+        images: number of images in the batch.
         sizes: height and width of each stage; the last one is the teacher's.
-        updates: in each stage.
+        updates: number of updates in each stage.
     """
 
     teacher: Teacher
@@ -37,15 +37,15 @@ class Subject:
 
     @property
     def described(self) -> dict[str, object]:
-        """For a step's figures."""
+        """Describe the subject for a step's figures."""
         return {"network": self.teacher.config.network, "images": self.images, "updates": self.updates}
 
     def targets(self) -> Tensor:
-        """int64 [images] on the CPU: all classes in turn."""
+        """Return the targets, int64 [images] on the CPU: all classes in turn."""
         return torch.arange(self.images) % self.teacher.config.classes
 
     def synthesis(self, method: str = "deep_inversion", **changes: object) -> SynthesisConfig:
-        """Settings of a batch in these stages, with each term of the objective in use."""
+        """Return the settings of a batch in these stages, with each term of the objective in use."""
         stages = [*(StageConfig(size=size) for size in self.sizes[:-1]), StageConfig()]
         settings: dict[str, Any] = {
             "method": method,
@@ -59,7 +59,7 @@ class Subject:
 
 
 def find_subject(name: str, device: str) -> Subject:
-    """A subject by name, after this process was set up to compute on a device as a generator's would be.
+    """Build a subject by name, after setting up this process for a device as a generator does.
 
     Args:
         name: resnet20 (ResNet-20 for CIFAR, 256 images as in the paper), resnet50 (84 images in two stages) or pooling

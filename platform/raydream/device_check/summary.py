@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 SHOWN = 160
-"""characters of figures in a line"""
+"""number of characters of figures in a line"""
 
 
 def outcome(result: Mapping[str, Any]) -> str:
-    """What became of a step, in a line, with its first figures."""
+    """Describe a step's result in a line, with its first figures."""
     shown = ", ".join(f"{name} {value}" for name, value in _leaves(result["figures"]))
     shown = shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 2]} …"
     return f"{_state(result)}: {shown}" if result["ok"] and shown else _state(result)
@@ -23,7 +23,7 @@ def _state(result: Mapping[str, Any]) -> str:
 
 
 def summary(results: Mapping[str, Mapping[str, Any]], out: object) -> str:
-    """All results in a table, then the whole errors of the steps that failed.
+    """Format all results as a table, then the whole errors of failed steps.
 
     Args:
         out: the file that holds all figures.
@@ -40,12 +40,12 @@ def summary(results: Mapping[str, Mapping[str, Any]], out: object) -> str:
 
 
 def failed(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Names of the steps that failed."""
+    """Return the names of the failed steps."""
     return [name for name, result in results.items() if result["ok"] is False]
 
 
 def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """All numbers, truths and texts in figures, by dotted name."""
+    """Return all numbers, booleans and texts in figures, by dotted name."""
     for name, value in figures.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{name}.")

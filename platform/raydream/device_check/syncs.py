@@ -1,4 +1,4 @@
-"""Where a distillation step waits for the GPU, by torch's own warnings."""
+"""Finds where a distillation step waits for the GPU, by torch's own warnings."""
 
 import warnings
 from collections import Counter
@@ -14,7 +14,7 @@ WARMED_UP = 3
 
 
 def distillation_syncs(device: str) -> Figures:
-    """Lines of code at which one step waits for the GPU, with how often; warms up first."""
+    """Return the lines of code at which one step waits for the GPU, with counts; warms up first."""
     subject = find_subject("resnet20", device)
     learner, images = distiller(subject, WARMED_UP + 1), random_images(subject)
     for step in range(WARMED_UP):
@@ -30,7 +30,7 @@ def distillation_syncs(device: str) -> Figures:
 
 
 def places_of(caught: list[warnings.WarningMessage]) -> dict[str, int]:
-    """Warnings of synchronization by `folder/file:line`, most often first; other warnings are left out."""
+    """Count warnings of synchronization by `folder/file:line`, most frequent first; other warnings are left out."""
     found = Counter(
         f"{Path(each.filename).parent.name}/{Path(each.filename).name}:{each.lineno}"
         for each in caught

@@ -1,1 +1,1 @@
-"""What is drawn of runs: pages, figures, TensorBoard's hyper-parameters, and progress in the terminal."""
+"""Reporting of runs: pages, figures, TensorBoard's hyper-parameters, and progress in the terminal."""

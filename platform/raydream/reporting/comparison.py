@@ -1,4 +1,4 @@
-"""Runs beside each other: one self-contained page of where they differ, what they reached, and what they look like."""
+"""Comparison of runs: one self-contained page of their differences, results and images."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -30,24 +30,24 @@ CURVES = {
     "pruning/filters": "filters",
     "teacher/loss": "teacher's loss",
 }
-"""what is drawn over distillation steps (a teacher's: epochs), beside the courses of class-incremental learning"""
+"""metrics drawn over distillation steps (a teacher's: epochs), beside the courses of class-incremental learning"""
 COURSE = r"^(\w+)-\d+/accuracy/all$"
 """name of a course's accuracy over all classes, by its method and seed"""
 
 
 def write_comparison(runs: Sequence[str], path: Path) -> Path:
-    """Write the page of some runs, whether they are done or not; what cannot be read of one is left out, and named.
+    """Write a page that compares runs, completed or not; unreadable parts are left out and named.
 
     Args:
         runs: their folders, or URLs.
-        path: of the page.
+        path: path of the page.
 
     Returns:
         the path.
 
     Raises:
-        InputError: one of them is no run, or is named twice.
-        OSError: the page may not be written.
+        InputError: one of them is not a run, or is named twice.
+        OSError: the page cannot be written.
     """
     listed = [read_run(run, "RUN") for run in runs]
     names = [printable(name) for name in short_names(runs)]
@@ -76,7 +76,7 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
 
 
 def short_names(runs: Sequence[str]) -> list[str]:
-    """The fewest last parts of paths that tell them apart; raises InputError where one is named twice."""
+    """Return the shortest distinct ends of paths; raises InputError where one is named twice."""
     places = [str(folder_at(run, "RUN")) for run in runs]
     for at, (run, place) in enumerate(zip(runs, places, strict=True)):
         if place in places[:at]:
@@ -117,11 +117,11 @@ def _setting_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[
 
 
 def curves(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
-    """What was measured over steps, a panel for each thing and a line for each run; None where there is nothing.
+    """Draw metrics over steps, a panel for each metric and a line for each run; None without rows.
 
     Args:
         metrics: rows of `frames.metrics_frame`, of runs by these names.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     courses = metrics["name"].str.extract(COURSE, expand=False)
     wanted = {label: metrics[metrics["name"] == name] for name, label in CURVES.items()}
@@ -130,7 +130,7 @@ def curves(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> 
 
 
 def loss_terms(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
-    """Each loss term over the updates of the pixels, mean over the batches that a run keeps; see `curves`."""
+    """Draw each loss term over the updates of the pixels, mean over a run's stored batches; see `curves`."""
     terms = [str(name) for name in metrics["name"].dropna().unique() if str(name).startswith("loss/")]
     wanted = {term.removeprefix("loss/"): metrics[metrics["name"] == term] for term in terms}
     return _panels(wanted, names, "update of the pixels", width)
@@ -165,12 +165,12 @@ def _line(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 def _plain(label: str) -> str:
-    """A label that matplotlib takes for no formula."""
+    """Escape a label, so that matplotlib reads no formula in it."""
     return label.replace("$", r"\$")
 
 
 def _metrics(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> pd.DataFrame:
-    """`metrics_frame` of the runs by their short names; why that of one cannot be read is noted in `damage`."""
+    """Read `metrics_frame` of the runs by short name; reasons why one cannot be read are added to `damage`."""
     found = [metrics_frame([])]
     for name, run in zip(names, runs, strict=True):
         try:
@@ -182,9 +182,9 @@ def _metrics(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) 
 
 
 def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> list[Picture]:
-    """A grid for each shape of images, with a row for each run: the first batch of its last round.
+    """Draw a grid for each shape of images, with a row for each run: the first batch of its last round.
 
-    Why the images of one cannot be read is noted in `damage`.
+    Reasons why images cannot be read are added to `damage`.
     """
     last: dict[tuple[int, ...], dict[str, ImageBatch]] = {}
     for name, run in zip(names, runs, strict=True):

@@ -1,4 +1,4 @@
-"""Figures of class-incremental learning: what became of old and new classes, step by step and class by class."""
+"""Figures of class-incremental learning: accuracy on old and new classes, by step and by class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from raydream.reporting.figures import WIDE, dress, panel_grid
 
 MOST_NAMED = 20
-"""classes up to which a confusion matrix's axes name each"""
+"""largest number of classes that a confusion matrix's axes name"""
 
 
 def colors_of(methods: Sequence[str]) -> dict[str, Any]:
-    """One for each method, the same in all figures of a page."""
+    """Return a color for each method, the same in all figures of a page."""
     return {method: colormaps["tab10"](index % 10) for index, method in enumerate(methods)}
 
 
 def step_curves(methods: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """Accuracy over all classes, over old and over new ones, after each step; one line a method.
+    """Draw accuracy over all classes, over old and over new ones, after each step; one line a method.
 
     Args:
         methods: as the summary has them.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     figure, panels = panel_grid(3, width)
     colors = colors_of(list(methods))
@@ -41,7 +41,7 @@ def step_curves(methods: Mapping[str, Any], width: float = WIDE) -> Figure | Non
 
 
 def epoch_curves(curves: Mapping[str, list[list[dict[str, float]]]], width: float = WIDE) -> Figure | None:
-    """Share of validation images named right over epochs, old classes and new ones, of all steps in a row.
+    """Draw validation accuracy over epochs, for old and new classes, all steps in a row.
 
     Args:
         curves: of each method, one course's steps.
@@ -78,7 +78,7 @@ def _add_legend(figure: Figure, axes: Axes, width: float) -> None:
 
 
 def confusion_figure(methods: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """For each method how often images of a class (row) are named as each class (column) after the last step."""
+    """Draw each method's confusion matrix after the last step: images of a class (row) by predicted class (column)."""
     figure, panels = panel_grid(len(methods), width)
     for axes, (method, values) in zip(panels, methods.items(), strict=True):
         counts = np.array(values["confusion"], float)
@@ -95,7 +95,7 @@ def confusion_figure(methods: Mapping[str, Any], width: float = WIDE) -> Figure 
 
 
 def stand_ins(images: Mapping[str, np.ndarray], width: float = WIDE) -> Figure | None:
-    """What stood for the old classes, a row for each method, one image a class.
+    """Draw the images of the old classes, a row for each method, one image per class.
 
     Args:
         images: uint8 [K0,C,H,W] of each method.

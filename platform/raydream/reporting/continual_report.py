@@ -1,4 +1,4 @@
-"""The report of class-incremental learning: one self-contained page, made from what its folder holds."""
+"""The report of class-incremental learning: one self-contained page, made from its folder."""
 
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from raydream.runs.summaries import ExtendSummary
 def write_continual_report(
     folder: RunFolder, config: ContinualConfig, summary: ExtendSummary, results: CourseResults
 ) -> Path:
-    """Write report.html of a run that is done; raises OSError.
+    """Write report.html of a completed run; raises OSError.
 
     Returns:
         its path.

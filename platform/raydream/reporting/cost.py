@@ -1,4 +1,4 @@
-"""What a run has cost: processors reserved, by the time that they were."""
+"""The cost of a run: reserved processors times duration."""
 
 from typing import Any, Protocol
 
@@ -6,7 +6,7 @@ from raydream.runs.summary import Summary
 
 
 class Reserves(Protocol):
-    """Settings of processes, each of which reserves so much."""
+    """The interface of settings that state the resources a process reserves."""
 
     @property
     def cpus(self) -> float: ...
@@ -16,11 +16,11 @@ class Reserves(Protocol):
 
 
 def hours(*held: tuple[float, int, Reserves]) -> dict[str, Any]:
-    """CPU- and GPU-hours for a summary.
+    """Return CPU- and GPU-hours for a summary.
 
     Args:
-        held: seconds, how many processes were asked for, and what each reserves. It counts whether or not they had
-            work, and where there was room for fewer, it is too much.
+        held: seconds, number of requested processes, and resources that each reserves. Idle processes count, too, and
+            so do requested ones that did not start.
     """
     return {
         f"{name}_hours": sum(seconds * count * getattr(each, f"{name}s") for seconds, count, each in held) / 3600
@@ -29,7 +29,7 @@ def hours(*held: tuple[float, int, Reserves]) -> dict[str, Any]:
 
 
 def cost_rows(summary: Summary) -> dict[str, str]:
-    """What a run's table says of it; nothing where it was not noted."""
+    """Return the cost's rows for a run's table; none where it was not recorded."""
     if summary.cpu_hours is None or summary.gpu_hours is None:
         return {}
     hours = f"{summary.cpu_hours:.3g} CPU-hours, {summary.gpu_hours:.3g} GPU-hours"

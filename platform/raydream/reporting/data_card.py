@@ -1,4 +1,4 @@
-"""The data card: what a set of images is, where it came from, and how to open it; written beside the images."""
+"""The data card: content, origin and use of a set of images; written beside the images."""
 
 import yaml
 
@@ -27,10 +27,10 @@ def write_card(folder: RunFolder, config: SynthesizeConfig, summary: SynthesizeS
 
 
 def card(folder: str, config: SynthesizeConfig, summary: SynthesizeSummary) -> str:
-    """The card's text.
+    """Return the card's text.
 
     Args:
-        folder: of the run.
+        folder: the run's folder.
         summary: its final figures.
     """
     teacher = config.teacher

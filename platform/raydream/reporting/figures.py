@@ -1,7 +1,7 @@
-"""Figures of a run, from its metrics and its shards: how making and learning went, and what the images look like.
+"""Figures of a run, from its metrics and its shards: the course of making and learning, and the images.
 
-Metrics are rows of `metrics_table.COLUMNS`. A function answers None where the rows that it needs are absent. Rounds
-have the same colors in all figures of a run, and all colors can be told apart by color-blind readers.
+Metrics are rows of `metrics_table.COLUMNS`. A function returns None where the rows that it needs are missing. Rounds
+have the same colors in all figures of a run, and color-blind readers can distinguish all colors.
 """
 
 import math
@@ -55,14 +55,14 @@ _BLUE, _VERMILION, _GREEN, _PURPLE, _SKY, _ORANGE = "#0072B2", "#D55E00", "#009E
 
 
 def image_grid(batches: Sequence[ImageBatch]) -> Figure:
-    """Pictures by class (columns) and by round (rows, two examples of each class per round).
+    """Draw pictures by class (columns) and by round (rows, two examples of each class per round).
 
     Args:
         batches: one or more, of one image shape. Of more than `MOST_ROUNDS` rounds an even spread is shown. Of more
             than `MOST_CLASSES` classes the first are shown, those that all shown rounds have before others.
 
     Returns:
-        a figure to be saved at `DPI`, where each pixel of an image is a whole number of pixels; an image without 1 or
+        a figure to save at `DPI`, where each pixel of an image is a whole number of pixels; an image without 1 or
         3 channels is shown by its first. A gray cell: the batches hold no (second) image of that class.
 
     Raises:
@@ -81,7 +81,7 @@ def image_grid(batches: Sequence[ImageBatch]) -> Figure:
 
 
 def labeled_grid(labels: Sequence[str], images: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> Figure:
-    """As `image_grid`, with a label for each of its rows.
+    """Draw a grid as `image_grid` does, with a label for each row.
 
     Args:
         images, targets: of each row, uint8 [N,C,H,W] of one shape [C,H,W], and int64 [N].
@@ -108,7 +108,7 @@ def save_image_grid(folder: RunFolder) -> Path:
 
     Raises:
         ShardError: there is no shard, or one cannot be read.
-        OSError: the folder may not be written.
+        OSError: the folder cannot be written.
     """
     batches = grid_batches(folder)
     if not batches:
@@ -119,7 +119,7 @@ def save_image_grid(folder: RunFolder) -> Path:
 
 
 def grid_batches(folder: RunFolder) -> list[ImageBatch]:
-    """The batches that a picture grid of a run needs: the first of each round shown, and no other is read.
+    """Read the batches that a picture grid of a run needs: only the first of each round shown.
 
     Raises:
         ShardError: a shard cannot be read.
@@ -179,10 +179,10 @@ def _labelled(mosaic: np.ndarray, row: int, labels: Sequence[str], column: int, 
 
 
 def timeline(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """Who did what when: a lane for the driver's stages, one per generator and one for the student.
+    """Draw the activity over time: a lane for the driver's stages, one per generator and one for the student.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     spans = metrics[metrics["name"].str.startswith("span/").fillna(False).astype(bool) & metrics["duration_s"].notna()]
     working = {str(source) for source in spans["source"]} - {"driver", "student"}
@@ -238,11 +238,11 @@ def _bars(axes: Axes, place: int, rows: pd.DataFrame, color: object, edge: float
 
 
 def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: float = WIDE) -> Figure | None:
-    """The student's accuracy over its steps, on each split and on synthetic images (the paper's Figure 4).
+    """Draw the student's accuracy over its steps, on each split and on synthetic images (the paper's Figure 4).
 
     Args:
         teacher: the teacher's accuracy on the test split, in [0, 1], for a line of its own.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     kinds = {
         "test": ("real images, test split", _VERMILION, "o", "-"),
@@ -272,10 +272,10 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
 
 
 def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """The student's loss, its agreement with the teacher, its learning rate, and what it loses in pruning.
+    """Draw the student's loss, its agreement with the teacher, its learning rate, and its losses in pruning.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     panels = [
         _over_steps(metrics, "student/loss", "distillation loss (eq. 1)", _BLUE, log=True),
@@ -287,11 +287,11 @@ def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
 
 
 def buffer_curves(metrics: pd.DataFrame, samples_per_insert: float | None = None, width: float = WIDE) -> Figure | None:
-    """What the buffer held, how often images were drawn, how stale snapshots were, who waited, and the speed.
+    """Draw the buffer's size, draws per image, staleness of snapshots, waiting times, and the speed.
 
     Args:
-        samples_per_insert: what was asked for, for a line of its own.
-        width: of the figure, in inches.
+        samples_per_insert: the configured value, for a separate line.
+        width: width of the figure, in inches.
     """
     ratio = metrics[(metrics["name"] != "buffer/samples_per_insert") | (metrics["value"] > 0)]
     panels = [
@@ -305,19 +305,19 @@ def buffer_curves(metrics: pd.DataFrame, samples_per_insert: float | None = None
 
 
 def target_share_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """The share of each batch's images that the teacher classifies as their target, by round.
+    """Draw the share of each batch's images that the teacher classifies as their target, by round.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     return _drawn([_by_round(metrics, "target_share", "images hitting their target (%)", _BLUE, share=True)], width)
 
 
 def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """Each loss term over the updates of the pixels: a line per batch (`MOST_CURVES` at most), colored by round.
+    """Draw each loss term over the updates of the pixels: a line per batch (`MOST_CURVES` at most), colored by round.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     rows = metrics[metrics["name"].str.startswith("loss/").fillna(False).astype(bool)]
     rows = rows.dropna(subset=["value", "batch", "round"])
@@ -342,10 +342,10 @@ def loss_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
 
 
 def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """The feature distance of each BN layer at a batch's last update: a line per round, mean over its batches.
+    """Draw the feature distance of each BN layer at a batch's last update: a line per round, mean over its batches.
 
     Args:
-        width: of the figure, in inches. Of more than `MOST_CURVES` rounds an even spread is shown.
+        width: width of the figure, in inches. Of more than `MOST_CURVES` rounds an even spread is shown.
     """
     rows = metrics[metrics["name"].str.startswith("distance/").fillna(False).astype(bool)]
     rows = rows.dropna(subset=["round", "value"])
@@ -372,7 +372,7 @@ def distance_figure(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None
 # --- what they share --------------------------------------------------------------------------------------------
 
 Panel = Callable[[Axes], None] | None
-"""draws one panel of a figure; None: there is nothing to draw"""
+"""draws one panel of a figure; None: nothing to draw"""
 
 
 def _over_steps(
@@ -431,7 +431,7 @@ def _drawn(panels: Sequence[Panel], width: float) -> Figure | None:
 
 
 def panel_grid(count: int, width: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, beside each other as far as the width (inches) allows."""
+    """Make a figure with a number of panels, side by side as far as the width (inches) allows."""
     columns = min(count, max(1, int(width // 3)))
     rows = math.ceil(count / columns)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
@@ -477,14 +477,14 @@ def _log_if_wide(axes: Axes, values: pd.Series) -> None:
 
 
 def dress(axes: Axes) -> None:
-    """A light grid, and no frame above and to the right."""
+    """Style axes with a light grid, without a frame above and to the right."""
     axes.grid(color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def fitting(width: float, wide: int, narrow: int) -> int:
-    """One of two numbers, for a wide or a narrow figure."""
+    """Choose between two numbers, for a wide or a narrow figure."""
     return wide if width > 1.5 * NARROW else narrow
 
 

@@ -9,11 +9,11 @@ from raydream.search.trials import Trials
 
 
 def write_hyper_parameters(tensorboard: Path, trials: Trials, metric: str) -> None:
-    """Write the events of all trials, each in a folder of its own; what a killed session left there is replaced.
+    """Write the events of all trials, each in a separate folder; files of a killed session are replaced.
 
     Args:
         tensorboard: folder of the events.
-        metric: by which trials are judged; also told as `score`, the higher the better.
+        metric: the objective metric; also written as `score`, the higher the better.
     """
     for number, trial in trials.items():
         folder = tensorboard / f"trial-{number:04d}"

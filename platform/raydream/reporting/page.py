@@ -1,4 +1,4 @@
-"""Self-contained pages: figures and tables in one HTML file, from which no request leaves."""
+"""Self-contained pages: figures and tables in one HTML file that makes no requests."""
 
 import base64
 import io
@@ -19,18 +19,18 @@ from raydream.runs.summary import Summary
 from raydream.store.atomic import write_atomically
 
 MOST_SVG_BYTES = 400_000
-"""a figure whose drawing is larger than that goes into the page as a PNG"""
+"""largest drawing in a page; a larger figure is embedded as a PNG"""
 
 Draw = Callable[[float], Figure | None]
-"""from a width in inches to a figure, or None where its rows are absent"""
+"""from a width in inches to a figure, or None where its rows are missing"""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as it stands in the page.
+    """A figure in a page.
 
     Attributes:
-        caption: one sentence: what one should see in it.
+        caption: one sentence: what the reader should see in it.
         source: data URI.
         narrow: data URI of the same figure drawn for a narrow window; None: the one above is scaled.
     """
@@ -42,11 +42,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a few words, a table and figures; it is left out where there is neither table nor figure.
+    """A heading, a short text, a table and figures; left out without table and figure.
 
     Attributes:
         title: the heading, in lower case.
-        text: what was measured, and on what.
+        text: the measurement and its data.
         pictures: in order.
         table: rows of text, the first of them the columns' names.
     """
@@ -59,19 +59,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What `report.html.j2` shows.
+    """The content of `report.html.j2`.
 
     Attributes:
         title: the heading.
         run: name of the run's folder, below it.
-        accuracies: the main figures: who, how much, measured on what.
-        sections: in order; the empty ones are left out.
+        accuracies: the main figures: network, value, data.
+        sections: sections in order; empty ones are left out.
         facts: name and text of each other figure.
         stages: each stage's name, seconds and share of the whole.
-        mended: moment and text of what went wrong and was repaired.
+        mended: time and text of each repair.
         config: the settings, as YAML.
         versions: of the libraries, by name.
-        machine: that it was computed on.
+        machine: the machine that computed it.
     """
 
     title: str
@@ -87,7 +87,7 @@ class Page:
 
 
 def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any) -> Page:
-    """The page of a run that is done: `content` is what it has beside what all runs have.
+    """Build the page of a completed run; `content` adds to the parts that all runs have.
 
     Raises:
         OSError: its configuration cannot be read.
@@ -105,12 +105,12 @@ def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any)
 
 
 def repair_rows(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Moment and text of each entry of a journal."""
+    """Return time and text of each entry of a journal."""
     return [(f"{datetime.fromtimestamp(entry.moment):%Y-%m-%d %H:%M:%S}", entry.text) for entry in entries]
 
 
 def stage_rows(summary: Summary) -> list[tuple[str, str, str]]:
-    """Each stage of a run, its seconds, and its share of the wall time."""
+    """Return each stage of a run, its seconds, and its share of the wall time."""
     wall = summary.wall_s
     return [
         (stage, f"{seconds:,.1f} s", f"{100 * seconds / wall:.0f} %" if wall else "")
@@ -126,7 +126,7 @@ def write_page(path: Path, page: Page) -> Path:
         the path.
 
     Raises:
-        OSError: it may not be written.
+        OSError: it cannot be written.
     """
     environment = Environment(
         loader=PackageLoader("raydream", "reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -139,7 +139,7 @@ def write_page(path: Path, page: Page) -> Path:
 
 
 def pictures(*wanted: tuple[Draw, str]) -> list[Picture]:
-    """Figures with their captions, for wide and for narrow windows; those without rows are left out."""
+    """Render figures with their captions, for wide and for narrow windows; those without rows are left out."""
     found = []
     for draw, caption in wanted:
         wide, narrow = draw(WIDE), draw(NARROW)
@@ -149,7 +149,7 @@ def pictures(*wanted: tuple[Draw, str]) -> list[Picture]:
 
 
 def grid_picture(figure: Figure, caption: str) -> Picture:
-    """A grid of images, pixel by pixel."""
+    """Render a grid of images, pixel by pixel."""
     return Picture(caption, _data_uri(figure, "png", DPI))
 
 

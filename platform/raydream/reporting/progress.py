@@ -19,18 +19,18 @@ from raydream.terminal import printable
 
 
 def printer(console: Console) -> Callable[[str], None]:
-    """Prints lines as they are: nothing in them is colored, broken, or taken for markup, and no escape gets through."""
+    """Return a console that prints lines verbatim: without coloring, wrapping, markup or escapes."""
     show = partial(console.print, highlight=False, soft_wrap=True, markup=False)
     return lambda text: show("\n".join(map(printable, text.split("\n"))))
 
 
 class Pace:
-    """How long the rest of some work will take, by what was done since this session's first piece of it.
+    """The remaining time of some work, estimated from progress since this session's first piece of it.
 
-    So neither what an earlier session has done counts, nor the time that processes take to start.
+    So neither the work of earlier sessions nor the start-up time of processes counts.
 
     Args:
-        of: how much there is to do.
+        of: total amount of work.
     """
 
     def __init__(self, of: float) -> None:
@@ -38,11 +38,11 @@ class Pace:
         self._first: tuple[float, float] | None = None
 
     def left_s(self, done: float, now: float | None = None) -> float | None:
-        """Seconds left; None as long as they are not known.
+        """Return the remaining seconds; None while unknown.
 
         Args:
-            done: of all, earlier sessions included; where it falls, as some of it was lost, the pace is taken anew.
-            now: in seconds; default: by the clock.
+            done: work done, earlier sessions included; where it falls, as some was lost, the estimate restarts.
+            now: time in seconds; default: the clock.
         """
         now = time.monotonic() if now is None else now
         if done >= self._of:
@@ -56,7 +56,7 @@ class Pace:
 
 
 def time_text(seconds: float | None) -> str:
-    """A length of time in its largest unit and the one below; a question mark where it is not known."""
+    """Format a duration in its largest unit and the one below; a question mark where it is unknown."""
     if seconds is None:
         return "?"
     minutes, hours = round(seconds / 60), round(seconds / 3600)
@@ -69,19 +69,19 @@ def time_text(seconds: float | None) -> str:
 
 @dataclass
 class DisplayState:
-    """What the display shows.
+    """The state that the display shows.
 
     Attributes:
-        stage: what is going on now, or what is waited for.
-        round, rounds: that the student has ended, of all.
+        stage: the current stage, or the awaited event.
+        round, rounds: rounds that the student has ended, of all.
         step, steps: distillation steps, of all.
-        images, all_images: made, of all.
-        images_per_s: since the first batch was begun.
-        generators: making something now, of all.
-        making: share of its updates that each batch in the making has behind it, by batch id.
-        accuracy: of the student, by what it was measured on, in [0, 1].
+        images, all_images: images made, of all.
+        images_per_s: speed since the first batch began.
+        generators: generators making a batch now, of all.
+        making: share of updates done of each batch in progress, by batch id.
+        accuracy: the student's accuracy by data set, in [0, 1].
         seconds: since the run began.
-        left_s: seconds left of making or of learning, whichever takes longer at its pace; None: not known.
+        left_s: remaining seconds of making or of learning, whichever is longer; None: unknown.
     """
 
     rounds: int
@@ -100,7 +100,7 @@ class DisplayState:
     left_s: float | None = None
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Format the state in one line."""
         accuracy = "  ".join(f"{name} {share:.1%}" for name, share in self.accuracy.items()) or "not measured yet"
         return (
             f"[{self.seconds:5.0f} s] round {self.round}/{self.rounds}  step {self.step}/{self.steps}  "
@@ -140,7 +140,7 @@ class Display:
             self._live.update(self._table())
 
     def round_ended(self) -> None:
-        """Outside a terminal: one line for the round."""
+        """Print one line for the round, outside a terminal."""
         if not self._live:
             print(self.state.line(), flush=True)
 
@@ -157,8 +157,8 @@ class Display:
             "rounds": f"{_bar(state.round, state.rounds)} {state.round} of {state.rounds}",
             "steps": f"{_bar(state.step, state.steps)} {state.step} of {state.steps}",
             "images": f"{_bar(state.images, state.all_images)} {state.images} of {state.all_images} in the buffer, "
-            f"{state.images_per_s:.1f}/s, {state.generators} of {state.all_generators} generators at work",
-            "in the making": "  ".join(f"{batch} {share:.0%}" for batch, share in sorted(state.making.items())),
+            f"{state.images_per_s:.1f}/s, {state.generators} of {state.all_generators} generators busy",
+            "in progress": "  ".join(f"{batch} {share:.0%}" for batch, share in sorted(state.making.items())),
             "student": accuracy,
         }
         for name, text in rows.items():
@@ -167,11 +167,11 @@ class Display:
 
 
 class Counter:
-    """Shows how much of one thing is done, with the time left; a context manager.
+    """Shows the progress of one count, with the remaining time; a context manager.
 
     Args:
-        what: is counted.
-        done, of: how many there are already, and shall be.
+        what: the things counted.
+        done, of: current and final number.
     """
 
     def __init__(self, what: str, done: float, of: int, console: Console) -> None:
@@ -200,7 +200,7 @@ class Counter:
         self._bar.stop()
 
     def update(self, done: float) -> None:
-        """Show it; outside a terminal, a line for each tenth."""
+        """Show the number done; outside a terminal, a line for each tenth."""
         left = time_text(self._pace.left_s(done))
         self._bar.update(self._task, completed=done, left=left)
         if not self._console.is_terminal and done > self._told and done - self._told >= self._of / 10:
@@ -218,7 +218,7 @@ def _bar(done: int, of: int, width: int = 24) -> str:
 
 
 def accuracy_rows(summary: Measured) -> dict[str, str]:
-    """What a run's table says of teacher and student; nothing where there were no real data to measure on."""
+    """Return the accuracy rows of a run's table; none without real data to measure on."""
     if summary.student_accuracy is None:
         return {}
     on = f"on {summary.test_images} real test images ({summary.data})"
@@ -231,7 +231,7 @@ def accuracy_rows(summary: Measured) -> dict[str, str]:
 
 
 def result_table(rows: dict[str, str]) -> Table:
-    """The table at a run's end; what is too long for a line goes on in the next, so that no path is cut short."""
+    """Build the table at a run's end; long text wraps to the next line, so that no path is cut short."""
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

@@ -12,7 +12,7 @@ MOST_LAYERS = 30
 
 
 def source_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
-    """Accuracy, agreement and calibration error by calibration images; None where none were compared."""
+    """Return accuracy, agreement and calibration error by calibration images; None where none were compared."""
     if not summary.get("sources"):
         return None
     names = ("accuracy", "agreement", "calibration_error")
@@ -23,7 +23,7 @@ def source_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
 
 
 def layer_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
-    """The most sensitive layers; None for another job's summary."""
+    """Return the most sensitive layers; None for another job's summary."""
     if not isinstance(summary.get("layers"), list) or not summary["layers"]:
         return None
     rows = [["layer", "weights", "bits of weights, inputs", "divergence (nats)", "agreement"]]
@@ -34,10 +34,10 @@ def layer_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
 
 
 def sensitivity_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """Divergence when each layer alone is quantized, the most sensitive above; None for another job's summary.
+    """Draw the divergence from quantizing each layer alone, largest on top; None for another job's summary.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     if layer_rows(summary) is None:
         return None

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, made from what its folder holds."""
+"""The report of a run: one self-contained page, made from its folder."""
 
 import math
 import time
@@ -39,7 +39,7 @@ from raydream.store.records import ImageBatch
 def write_report(folder: RunFolder, summary: Summary) -> Path:
     """Write the page of a run folder to its report.html, from its configuration, metrics, journal and shards.
 
-    Figures whose metrics are absent are left out, and so are figures of the summary that were not measured.
+    Figures without metrics are left out, and so are figures of the summary that were not measured.
 
     Args:
         summary: the final figures.
@@ -48,9 +48,9 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         path of report.html.
 
     Raises:
-        ShardError: a shard that is to be shown cannot be read.
+        ShardError: a shard to show cannot be read.
         DocumentError: the configuration is damaged.
-        OSError: a file is missing, or the folder may not be written.
+        OSError: a file is missing, or the folder cannot be written.
     """
     run, figures = folder.path, summary.as_json()
     config = read_yaml(LocalFolder(run), "config.yaml") or {}
@@ -139,7 +139,7 @@ def _facts(summary: Mapping[str, Any], whole: Summary) -> list[tuple[str, str]]:
             rows.append((words, f"{100 * share:.1f} %"))
     overlap = _number(summary, "overlap_share")
     if overlap is not None:
-        rows.append(("student's training time with a generator at work (overlap)", f"{100 * overlap:.1f} %"))
+        rows.append(("student's training time with a busy generator (overlap)", f"{100 * overlap:.1f} %"))
     if summary.get("reused"):
         told = ", ".join(f"{count:,} by {run}" for run, count in summary["reused"].items())
         rows.append(("batches that earlier runs had made", told))
@@ -220,7 +220,7 @@ def _sections(
         ),
         Section(
             "Buffer and limiter",
-            "The limiter ties how often images are drawn to how many join the buffer.",
+            "The limiter ties the number of draws to the number of images that join the buffer.",
             pictures((partial(buffer_curves, metrics, asked), _CAPTIONS["buffer"])),
         ),
     ]

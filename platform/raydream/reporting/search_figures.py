@@ -1,4 +1,4 @@
-"""Figures of a search: where the good trials lie, what mattered, and what it took to find the best."""
+"""Figures of a search: good trials, important settings, and the cost of finding the best."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ _GREY, _ACCENT = "0.8", "#0072B2"
 
 
 def parallel_coordinates(space: Space, trials: Trials, metric: str, width: float) -> Figure | None:
-    """A line for each trial through the values of all settings to its score; stopped ones are thin and gray.
+    """Draw a line for each trial through the values of all settings to its score; stopped ones are thin and gray.
 
     In a narrow window settings are below each other, so that their names can be read.
     """
@@ -53,7 +53,7 @@ def parallel_coordinates(space: Space, trials: Trials, metric: str, width: float
 
 
 def importance_bars(shares: Mapping[str, float], width: float) -> Figure | None:
-    """A bar for each setting's share of the variance of scores."""
+    """Draw a bar for each setting's share of the variance of scores."""
     if not shares:
         return None
     names = list(shares)[::-1]
@@ -68,7 +68,8 @@ def importance_bars(shares: Mapping[str, float], width: float) -> Figure | None:
 
 
 def best_so_far(progress: pd.DataFrame, metric: str, width: float) -> Figure | None:
-    """The best score of an ended trial against trials, against updates of pixels, and against seconds of all trials."""
+    """Draw the best score of an ended trial against trials, against updates of pixels, and against seconds of all
+    trials."""
     if len(progress) < 2:
         return None
     figure, all_axes = panel_grid(3, width)
@@ -117,5 +118,5 @@ def _text(value: object) -> str:
 
 
 def _short(name: str) -> str:
-    """A setting's name without the part that most share."""
+    """Return a setting's name without the part that most share."""
     return name.removeprefix("synthesis.").removeprefix("coefficients.").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""The report of a search: one self-contained page, made from what its folder holds."""
+"""The report of a search: one self-contained page, made from its folder."""
 
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ BEST_SHOWN = 12
 def write_search_report(
     folder: RunFolder, config: SearchConfig, space: Space, trials: Trials, summary: SearchSummary
 ) -> Path:
-    """Write search.html of a search that is done; raises OSError.
+    """Write search.html of a completed search; raises OSError.
 
     Returns:
         its path.
@@ -69,7 +69,7 @@ def write_search_report(
 
 
 def write_ablation_report(folder: RunFolder, config: SearchConfig, trials: Trials, summary: AblateSummary) -> Path:
-    """Write ablation.html of an ablation that is done; raises OSError.
+    """Write ablation.html of a completed ablation; raises OSError.
 
     Returns:
         its path.

@@ -11,14 +11,14 @@ from raydream.reporting.figures import NARROW, WIDE
 
 COLORS = {"teacher": "#0072B2", "student": "#D55E00"}
 MOST_CLASSES = 20
-"""that are shown one by one; of more, those where the student is furthest below the teacher"""
+"""classes that are shown one by one; of more, those where the student is furthest below the teacher"""
 
 
 def reliability_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """Accuracy by confidence of teacher and student; None where they were not measured.
+    """Draw accuracy by confidence of teacher and student; None where they were not measured.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     if not summary.get("student_reliability"):
         return None
@@ -43,10 +43,10 @@ def reliability_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figur
 
 
 def class_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """Accuracy of each class, teacher and student; None where it was not measured.
+    """Draw the accuracy of each class, teacher and student; None where it was not measured.
 
     Args:
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     shares = {who: summary.get(f"{who}_accuracy_by_class") for who in COLORS}
     if not all(shares.values()):
@@ -72,7 +72,7 @@ def class_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | No
 
 
 def compared_rows(summary: Mapping[str, Any]) -> list[list[str]]:
-    """This run and those that it is compared with, below their headings; empty where there are none."""
+    """Return rows of this run and the compared ones, below headings; empty without others."""
     runs = summary.get("compared") or []
     if not runs:
         return []

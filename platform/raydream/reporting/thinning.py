@@ -1,16 +1,16 @@
-"""Rows that a figure cannot show apart, left out or joined, so that a run of a million rows is drawn in seconds."""
+"""Thins out rows that a figure cannot resolve, so that a run of a million rows is drawn in seconds."""
 
 import numpy as np
 import pandas as pd
 
 MOST_POINTS = 1000
-"""of a curve, at most: about as many as a wide figure has pixels"""
+"""most rows of a curve: about the number of pixels of a wide figure"""
 MOST_BARS = 1000
-"""of a lane of the timeline, at most"""
+"""most bars of a lane of the timeline"""
 
 
 def thinned_curve(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
-    """The lowest and the highest row of each of `most` / 2 stretches of a curve: whatever stands out stays.
+    """Return the lowest and the highest row of each of `most` / 2 stretches of a curve, so that outliers stay.
 
     Args:
         rows: in the order in which they are drawn, with finite or infinite numbers in `value`.
@@ -25,11 +25,11 @@ def thinned_curve(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
 
 
 def joined_bars(rows: pd.DataFrame, length_s: float, most: int = MOST_BARS) -> pd.DataFrame:
-    """The bars of a lane, of which those that begin within one of `most` equal stretches of time are one bar.
+    """Join the bars of a lane that begin within the same one of `most` equal stretches of time.
 
     Args:
         rows: spans (`time_s`, `duration_s` and `round`), in any order.
-        length_s: of the time axis.
+        length_s: length of the time axis.
         most: bars of the result, at most, where all begin within the axis.
 
     Returns:

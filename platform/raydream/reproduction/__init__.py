@@ -1,1 +1,1 @@
-"""The tables of the paper as experiments: which runs each needs, what a run gives, and the paper's own figures."""
+"""The tables of the paper as experiments: the runs of each, their figures, and the paper's own figures."""

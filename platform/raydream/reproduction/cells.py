@@ -1,4 +1,4 @@
-"""What fills a cell: a run in this process, from its settings to figures. Shares are in [0, 1]."""
+"""Fills cells of tables by runs in this process, from settings to figures. Shares are in [0, 1]."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,25 +37,25 @@ from raydream.teachers.teacher import Teacher
 POINTS = 20
 """of a curve, about"""
 EXAMPLES = 10
-"""images that a cell keeps to be shown"""
+"""number of images that a cell keeps to show"""
 CHUNK = 250
-"""images that pass through a network at once"""
+"""number of images per pass through a network"""
 PROJECTED = 200
-"""images of a set that are projected to two dimensions, at most"""
+"""largest number of images of a set that are projected to two dimensions"""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What cells share.
+    """The inputs that cells share.
 
     Attributes:
         teacher: on the device to compute on.
         verifiers: independent networks, on that device.
-        real: to measure on; its training split is looked at by rows of real images alone.
-        groups: of table 7.
+        real: data to measure on; only rows of real images use its training split.
+        groups: groups of classes of table 7.
         basis: see `Cell.key`.
-        images: folder of the sets that are made.
-        tell: told the share of the cell that is done, in [0, 1].
+        images: folder of the made sets.
+        tell: called with the share of the cell that is done, in [0, 1].
     """
 
     teacher: Teacher
@@ -69,15 +69,15 @@ class Given:
 
 @dataclass
 class Filled:
-    """What a cell is filled with, in plain types.
+    """A cell's results, in plain types.
 
     Attributes:
-        figures: by name.
-        facts: what it took: `images`, `updates` of a batch of them, `steps` of distillation, `measured_on`.
+        figures: figures by name.
+        facts: cost and conditions: `images`, `updates` of a batch of them, `steps` of distillation, `measured_on`.
         curve: points of a learning student, each with its `step`.
         examples: uint8 [N,C,H,W] as lists, one image of each of the first classes.
-        projected: of table 3: [N,2], principal components of real features.
-        seconds: that it took.
+        projected: for table 3: [N,2], principal components of real features.
+        seconds: the duration.
     """
 
     figures: dict[str, float]
@@ -93,7 +93,7 @@ def run_cell(cell: Cell, given: Given) -> Filled:
 
     Raises:
         DivergenceError, SynthesisError: images or learning diverged.
-        InputError: other people's images that cannot be read.
+        InputError: a user's images cannot be read.
     """
     began = time.perf_counter()
     filled = _RUNS[cell.table](cell, given)
@@ -102,7 +102,7 @@ def run_cell(cell: Cell, given: Given) -> Filled:
 
 
 def _students(cell: Cell, given: Given) -> Filled:
-    """Table 1: a student learns while images are made; also what Figure 4 shows."""
+    """Table 1: a student learns while images are made; also the data of Figure 4."""
     config, teacher, test = cell.run, given.teacher, given.real.test
     assert isinstance(config, DistillConfig)
     schedule, curve, done = Schedule.of(config), [], 0
@@ -130,7 +130,7 @@ def _students(cell: Cell, given: Given) -> Filled:
 
 
 def _verified(cell: Cell, given: Given) -> Filled:
-    """Table 2: what independent networks see in images of the teacher."""
+    """Table 2: the teacher's images as classified by independent networks."""
     if isinstance(cell.images, DistillConfig):
         batches, updates = make_set(cell.images, given.teacher, given.images), updates_of(cell.images)
         split, shown = _all(batches), _examples(batches)
@@ -147,9 +147,9 @@ def _verified(cell: Cell, given: Given) -> Filled:
 
 
 def _scored(cell: Cell, given: Given) -> Filled:
-    """Table 3: quality and diversity as the first verifier sees them, beside real test images.
+    """Table 3: quality and diversity in the first verifier's features, beside real test images.
 
-    All rows are of equally many images, as scores depend on how many there are.
+    All rows have the same number of images, as scores depend on it.
     """
     extractor, test = given.verifiers[0], given.real.test
     made = isinstance(cell.images, DistillConfig)
@@ -171,7 +171,7 @@ def _scored(cell: Cell, given: Given) -> Filled:
 
 
 def _pruned(cell: Cell, given: Given) -> Filled:
-    """Tables 4 and 5: what is left of the teacher, and how fast it is."""
+    """Tables 4 and 5: accuracy and speed of the pruned teacher."""
     config, teacher, shape = cell.run, given.teacher, given.teacher.config.input_shape
     assert isinstance(config, PruneConfig)
     if cell.images is None:
@@ -200,7 +200,7 @@ def _pruned(cell: Cell, given: Given) -> Filled:
 
 
 def _added(cell: Cell, given: Given) -> ShardStore | None:
-    """Where images are kept that compete with the pruned network, those that are damaged quarantined."""
+    """Open the store of images that compete with the pruned network; damaged ones are quarantined."""
     assert isinstance(cell.run, PruneConfig)
     if not cell.run.additions.rounds:
         return None
@@ -221,7 +221,7 @@ def _costs(teacher: Teacher, network: nn.Module, given: Given) -> dict[str, floa
 
 
 def _transferred(cell: Cell, given: Given) -> Filled:
-    """Table 6: a student from scratch on images that are done."""
+    """Table 6: a student from scratch on finished images."""
     config, teacher, curve = cell.run, given.teacher, []
     assert isinstance(config, TransferConfig) and cell.images is not None
     images = pixels_of(cell.images, teacher, given.real, given.images, config.new_images, cell.seed)
@@ -284,17 +284,17 @@ _RUNS: dict[int, Callable[[Cell, Given], Filled]] = {
 
 
 def updates_of(config: DistillConfig) -> int:
-    """Updates of each batch of images."""
+    """Return the number of updates of each batch of images."""
     return sum(stage.iterations for stage in synthesis_stages(config.synthesis, (0, 0)))
 
 
 def _updates(cell: Cell) -> int:
-    """Of each batch of the images that a cell is given; 0 where nobody made them."""
+    """Return the number of updates per batch of a cell's images; 0 for images that were not synthesized."""
     return updates_of(cell.images) if isinstance(cell.images, DistillConfig) else 0
 
 
 def names_of(networks: list[Teacher]) -> list[str]:
-    """What networks are called in a table, no two alike."""
+    """Return distinct names of networks for a table."""
     names = []
     for network in networks:
         arguments = " ".join(f"{name} {value}" for name, value in network.config.arguments.items())
@@ -312,7 +312,7 @@ def _accuracy(network: nn.Module, teacher: Teacher, split: Split) -> float:
 
 
 def _best(curve: list[dict[str, float]]) -> dict[str, float]:
-    """The point that validation images choose, see `best_step`."""
+    """Return the point of the best validation accuracy, see `best_step`."""
     best = best_step({int(point["step"]): point["validation"] for point in curve})
     return next(point for point in curve if point["step"] == best)
 
@@ -330,7 +330,7 @@ def _on(given: Given) -> str:
 
 
 def _examples(batches: list[ImageBatch]) -> list[Any]:
-    """The first image of each of the first classes, of the batch that was made last."""
+    """Return the first image of each of the first classes, from the last batch."""
     if not batches:
         return []
     last = batches[-1]
@@ -341,7 +341,7 @@ def _examples(batches: list[ImageBatch]) -> list[Any]:
 
 
 def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
-    """Images [N,C,H,W] in chunks, of the size that a network takes."""
+    """Yield images [N,C,H,W] in chunks, in the size that a network takes."""
     for first in range(0, len(images), CHUNK):
         yield sized(torch.from_numpy(np.array(images[first : first + CHUNK])), network)
 

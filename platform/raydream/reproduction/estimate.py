@@ -1,4 +1,4 @@
-"""What a table will take, from the settings of its cells and from one step of each kind, which is measured."""
+"""Estimates the cost of a table from its cells' settings and one measured step of each kind."""
 
 import time
 from dataclasses import dataclass, replace
@@ -34,13 +34,13 @@ MEASURED = 6
 
 @dataclass(frozen=True)
 class PlannedWork:
-    """What a part of a table does, apart from measuring.
+    """The work of a part of a table, apart from measuring.
 
     Attributes:
-        images: that are made.
-        batches: that they are made in.
-        updates: of all batches.
-        steps: of distillation.
+        images: number of images made.
+        batches: number of their batches.
+        updates: number of updates of all batches.
+        steps: number of distillation steps.
     """
 
     images: int = 0
@@ -56,15 +56,15 @@ class PlannedWork:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a table will take, where nothing of it is there yet.
+    """The estimated cost of a table from scratch.
 
     Attributes:
-        cells, sets: how many.
-        work: of all.
+        cells, sets: number of each.
+        work: total work.
         batch_s: seconds of a batch of images, whose updates were measured.
         step_s: seconds of a distillation step, which was measured.
-        device: that was measured on.
-        each: what a cell reserves, in words.
+        device: the device measured on.
+        each: the resources that a cell reserves, in words.
         storage: bytes of images, before compression.
     """
 
@@ -79,11 +79,11 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Of one device."""
+        """Return the hours of one device."""
         return (self.work.batches * self.batch_s + self.work.steps * self.step_s) / 3600
 
     def lines(self) -> list[str]:
-        """All of it, to be printed."""
+        """Return the estimate as lines to print."""
         work, kind = self.work, "GPU" if self.device not in ("cpu", "mps") else self.device.upper()
         return [
             f"{self.cells} cells and {self.sets} sets of images shared among them; {self.each} for each",
@@ -117,14 +117,14 @@ def estimated(config: ReproduceConfig, cells: list[Cell]) -> Estimate:
 
 
 def work_of_set(config: DistillConfig) -> PlannedWork:
-    """Of making a set of images."""
+    """Return the work of making a set of images."""
     schedule = Schedule.of(config)
     batches = schedule.total_batches
     return PlannedWork(batches * schedule.batch_images, batches, batches * updates_of(config), schedule.total_steps)
 
 
 def work_of_cell(cell: Cell, config: ReproduceConfig) -> PlannedWork:
-    """Of filling a cell whose images are there; `config` says how many there are, where they are not made."""
+    """Return the work of a cell whose images exist; `config` gives the number of those that are not made."""
     run = cell.run
     if cell.table == 1 and isinstance(run, DistillConfig):
         return work_of_set(run)
@@ -140,7 +140,7 @@ def work_of_cell(cell: Cell, config: ReproduceConfig) -> PlannedWork:
 
 
 def _of_continual(run: ContinualConfig) -> PlannedWork:
-    """Of a course; its learning steps are taken as half a batch of old and half of new images, on as many as old."""
+    """Return a course's work; a step is counted as half a batch of old and half of new images, equal in number."""
     known, work = run.teacher.classes, PlannedWork()
     for step in run.steps:
         images = known * run.images_per_class
@@ -154,7 +154,7 @@ def _of_continual(run: ContinualConfig) -> PlannedWork:
 
 
 def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
-    """Of a batch of images: an update of each stage, as often as the stage has updates."""
+    """Measure the seconds of a batch of images: one update of each stage, times the stage's updates."""
     stages = stages_of(config, (teacher.config.input_shape[1], teacher.config.input_shape[2]))
     short = replace(
         config,
@@ -181,7 +181,7 @@ def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
 
 
 def step_seconds(config: StudentConfig, teacher: Teacher) -> float:
-    """Of a distillation step."""
+    """Measure the seconds of a distillation step."""
     if config.network == "teacher":
         config = replace(config, network=teacher.config.network, arguments=teacher.config.arguments)
     student = build_student(config, teacher.config).to(teacher.device)

@@ -15,13 +15,13 @@ REAL_COLOR = "0.75"
 
 
 def method_grid(images: Mapping[str, np.ndarray]) -> Figure:
-    """Images side by side: a row for each method, a column for each class.
+    """Draw images side by side: a row for each method, a column for each class.
 
     Args:
         images: uint8 [N,C,H,W] by method, one at least; of images without three channels the first is shown.
 
     Returns:
-        a figure to be saved at `DPI`, where each pixel of a small image is a whole number of pixels.
+        a figure to save at `DPI`, where each pixel of a small image is a whole number of pixels.
     """
     side = max(max(each.shape[2:]) for each in images.values())
     scale, columns = max(1, CELL_PIXELS // side), max(map(len, images.values()))
@@ -44,11 +44,11 @@ def _picture(image: np.ndarray) -> np.ndarray:
 
 
 def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], width: float = WIDE) -> Figure | None:
-    """Accuracy over distillation steps, a line for each row; a panel for each kind of images.
+    """Draw accuracy over distillation steps, a line for each row; a panel for each kind of images.
 
     Args:
         curves: points by row, each with its `step`.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     panels = [("generated", "generated images so far"), ("test", "real test images")]
     there = [each for each in panels if any(each[0] in point for points in curves.values() for point in points)]
@@ -70,11 +70,11 @@ def learning_curves(curves: Mapping[str, Sequence[Mapping[str, float]]], width: 
 
 
 def projections(points: Mapping[str, np.ndarray], width: float = WIDE) -> Figure | None:
-    """Features in the plane of two principal components: a panel for each row, real images behind all.
+    """Draw features in the plane of two principal components: a panel for each row, real images behind all.
 
     Args:
         points: [N,2] by row; those of `real` are drawn in each panel.
-        width: of the figure, in inches.
+        width: width of the figure, in inches.
     """
     made = {row: each for row, each in points.items() if row != "real"}
     if not made:

@@ -12,11 +12,11 @@ Figures = dict[str, dict[str, float]]
 """by row and column; where the paper has none there is no entry"""
 
 OF_CONTINUAL = ("combined", "ImageNet", "CUB", "Flowers")
-"""what the four figures of each method in table 7 are"""
+"""names of the four figures of each method in table 7"""
 
 
 def paper_figures(table: int) -> Figures:
-    """What the paper's table has, row by row: first those that ours has, by our names, then the others by theirs.
+    """Return the rows of the paper's table: first those that ours shares, by our names, then the others by theirs.
 
     Args:
         table: 1 to 7. Accuracies are in percent, FLOPs in 10^9, latencies in ms, as printed.

@@ -1,4 +1,4 @@
-"""What a table leaves beside its summary: table.md, table.parquet and report.html, all of the same figures."""
+"""Writes a table's files beside its summary: table.md, table.parquet and report.html, all of the same figures."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -60,8 +60,8 @@ def write_table(
     """Write table.md, table.parquet and report.html; raises OSError.
 
     Args:
-        rows: of the table.
-        filled: the cells that came to their end.
+        rows: the table's rows.
+        filled: the completed cells.
         summary: the final figures.
     """
     table, note = shown_table(rows), _note(config)

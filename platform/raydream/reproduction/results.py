@@ -1,4 +1,4 @@
-"""What the cells of a table were filled with, kept by content, and what they say together."""
+"""Results of a table's cells, stored by content, and their summary as a table."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,29 +24,29 @@ HEADLINES = {
     6: "student_accuracy",
     7: "accuracy_average",
 }
-"""the figure that a table is about; table 2 has one for each network"""
+"""the main figure of a table; table 2 has one for each network"""
 FACTS = ("images", "updates", "steps", "measured_on")
 NUMBERS = ("inception_score", "frechet_distance", "feature_distance", "flops", "latency_ms")
-"""figures that are no shares"""
+"""figures that are not shares"""
 
 
 class CellResults:
-    """The cells that are filled.
+    """The store of completed cells.
 
     Args:
-        folder: need not exist.
+        folder: the folder, which need not exist.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
     def write(self, key: str, cell: Cell, filled: Filled) -> None:
-        """Keep what a cell was filled with, at once or not at all; raises OSError."""
+        """Write a cell's results, whole or not at all; raises OSError."""
         entry = {"cell": str(cell), "table": cell.table, **asdict(filled)}
         self._folder.write(f"{key}.json", json.dumps(entry).encode())
 
     def read(self, key: str) -> Filled | None:
-        """What is kept by a key; None where nothing is, or it is damaged."""
+        """Read the results of a key; None where they are missing or damaged."""
         try:
             entry = read_json(self._folder, f"{key}.json")
             return Filled(**{name: entry[name] for name in Filled.__dataclass_fields__})
@@ -59,10 +59,10 @@ class Row:
     """One line of a table.
 
     Attributes:
-        name, column: of its cells.
-        figures: by name: `mean`, `spread` (half of the 95 % interval; None of one seed) and `seeds`.
+        name, column: row and column of its cells.
+        figures: figures by name: `mean`, `spread` (half of the 95 % interval; None of one seed) and `seeds`.
         facts: `FACTS`, of its first cell; None where it has none of its own.
-        paper: what the paper has in its place, by the paper's columns.
+        paper: the paper's corresponding figures, by the paper's columns.
     """
 
     name: str
@@ -73,11 +73,11 @@ class Row:
 
 
 def rows_of(filled: Sequence[tuple[Cell, Filled]], table: int) -> list[Row]:
-    """The lines of a table in the order of its cells, and after them those that the paper alone has.
+    """Return the lines of a table in the order of its cells, then those that only the paper has.
 
     Args:
-        filled: cells that came to their end, one at least.
-        table: of the paper.
+        filled: completed cells, at least one.
+        table: number of the paper's table.
     """
     theirs, rows = paper_figures(table), []
     for name, column in dict.fromkeys((cell.row, cell.column) for cell, _ in filled):
@@ -89,20 +89,20 @@ def rows_of(filled: Sequence[tuple[Cell, Filled]], table: int) -> list[Row]:
 
 
 def summed(values: list[float]) -> dict[str, Any]:
-    """Mean, spread (half of the 95 % interval; None of one value) and number of some values."""
+    """Return mean, spread (half of the 95 % interval; None of one value) and number of some values."""
     told = summarize(values)
     return {"mean": told["mean"], "spread": None if isnan(told["interval"]) else told["interval"], "seeds": len(values)}
 
 
 def _of_column(theirs: dict[str, float], column: str) -> dict[str, float]:
-    """The paper's figures for a column of ours, where it has columns like ours (table 4: minus_50pct_filters)."""
+    """Return the paper's figures for a column of ours, where it has similar columns (table 4: minus_50pct_filters)."""
     share = column.strip("−").partition("%")[0]
     same = {name: value for name, value in theirs.items() if name == f"minus_{share}pct_filters"}
     return same if column else theirs
 
 
 def in_summary(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Figures by name, row (and column) for summary.json: {figure: {row: {mean, spread, seeds}}}."""
+    """Return figures by name, row (and column) for summary.json: {figure: {row: {mean, spread, seeds}}}."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         for figure, told in row.figures.items():
@@ -111,7 +111,7 @@ def in_summary(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def as_frame(rows: Sequence[Row], table: int) -> pd.DataFrame:
-    """A row per figure, ours and the paper's (source: run, paper)."""
+    """Return a row per figure, ours and the paper's (source: run, paper)."""
     return pd.DataFrame(_lines(rows, table))
 
 
@@ -126,7 +126,7 @@ def _lines(rows: Sequence[Row], table: int) -> Iterator[dict[str, Any]]:
 
 
 def shown_table(rows: Sequence[Row]) -> list[list[str]]:
-    """The table as text: columns' names first; ours, then the paper's, then what ours took."""
+    """Return the table as text: column names first; our figures, then the paper's, then the cost of ours."""
     figures = list(dict.fromkeys(figure for row in rows for figure in row.figures))
     papers = list(dict.fromkeys(column for row in rows for column in row.paper))
     head = ["", *map(_plain, figures), *(f"paper: {_plain(column)}" for column in papers)]
@@ -143,7 +143,7 @@ def shown_table(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def shown(figure: str, told: Mapping[str, Any] | None) -> str:
-    """A figure as text: shares in percent, all with their spread."""
+    """Format a figure: shares in percent, all with their spread."""
     if told is None:
         return ""
     scale, unit, digits = (1.0, "", ".3g") if figure in NUMBERS else (100.0, " %", ".1f")
@@ -157,7 +157,7 @@ def shown(figure: str, told: Mapping[str, Any] | None) -> str:
 
 
 def as_markdown(table: Sequence[Sequence[str]]) -> str:
-    """A table of text as Markdown."""
+    """Format a table of text as Markdown."""
     head, *lines = ["| " + " | ".join(row) + " |" for row in table]
     return "\n".join([head, "|" + " --- |" * len(table[0]), *lines])
 

@@ -1,4 +1,4 @@
-"""What a table needs at a scale: settings for the configuration, beneath what a user says."""
+"""Default settings of a table at a scale, which a user's settings override."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -12,7 +12,7 @@ SCALES = ("digits", "cifar", "paper")
 
 
 def settings_of(table: int, scale: str) -> dict[str, Any]:
-    """Settings of one table at one scale, nested as `ReproduceConfig` is.
+    """Return the settings of one table at one scale, nested as `ReproduceConfig` is.
 
     Args:
         table: 1 to 7.
@@ -24,9 +24,9 @@ def settings_of(table: int, scale: str) -> dict[str, Any]:
 
 
 def defaults_for(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the table and the scale that a user asks for, by nested settings; none where there is no such table.
+    """Return the settings of the table and scale in a user's nested settings; none for an unknown table.
 
-    What is wrong with either is left to the configuration to say.
+    The configuration reports errors in either.
     """
     table, scale = said.get("table"), said.get("scale", SCALES[0])
     if not isinstance(table, int) or table not in range(1, 8) or scale not in SCALES:

@@ -1,4 +1,4 @@
-"""Sets of images that are made once, by all that decides what they are, and shared by all who learn from them."""
+"""Sets of images, made once per recipe and shared by all cells that learn from them."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from raydream.store.shards import ShardStore
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 FORMAT_VERSION = 3
-"""of what is kept by content; another version's is not found"""
+"""version of content-addressed sets; those of other versions are not found"""
 REAL = "real"
 """names the training images of the data, without their labels"""
 
@@ -39,14 +39,14 @@ def making(
     teacher: TeacherConfig, synthesis: SynthesisConfig, student: StudentConfig, buffer: BufferConfig, count: int,
     seed: int,
 ) -> DistillConfig:  # fmt: skip
-    """How a set is made, as rounds: those that do not compete all in the first one.
+    """Describe how a set is made, in rounds: batches without competition are all in the first round.
 
-    Of those that do, a third are made before there is a student, the rest two by two against it.
+    Of competing ones, a third are made before there is a student, the rest in pairs against it.
 
     Args:
-        student: to compete with; `teacher` stands for a network like the teacher's.
-        buffer: how often each image is drawn meanwhile.
-        count: images, a multiple of the batch.
+        student: the network to compete with; `teacher` means a network like the teacher's.
+        buffer: number of draws per image meanwhile.
+        count: number of images, a multiple of the batch.
     """
     batches = count // synthesis.batch_size
     rounds = (batches - max(1, batches // 3)) // 2 if synthesis.competes else 0
@@ -63,7 +63,7 @@ def making(
 
 
 def key_of(config: DistillConfig, teacher: Teacher) -> str:
-    """What a set is found by: a fingerprint of all that decides what its images are."""
+    """Return a set's key: a fingerprint of all that determines its images."""
     described = as_dict(replace(config.teacher, checkpoint=None))  # the fingerprint knows of the weights alone
     decides: list[Any] = [FORMAT_VERSION, ENGINE_VERSION, torch.__version__, teacher.fingerprint, described]
     decides += [config.seed, as_dict(config.synthesis)]
@@ -74,10 +74,10 @@ def key_of(config: DistillConfig, teacher: Teacher) -> str:
 
 
 def open_set(config: DistillConfig, teacher: Teacher, folder: Folder) -> ShardStore:
-    """Where the batches of a set are kept, those that are damaged quarantined; raises OSError.
+    """Open the store of a set's batches; damaged ones are quarantined; raises OSError.
 
     Args:
-        folder: of all sets; this one has a folder of its own in it, and a description beside that.
+        folder: the folder of all sets; each has a folder in it, with a description beside that.
     """
     key = key_of(config, teacher)
     # First, as a folder that is made by writing to it needs the one that it lies in.
@@ -90,7 +90,7 @@ def open_set(config: DistillConfig, teacher: Teacher, folder: Folder) -> ShardSt
 def make_set(
     config: DistillConfig, teacher: Teacher, folder: Folder, on_work: Callable[[], None] = lambda: None
 ) -> list[ImageBatch]:
-    """The batches of a set: read where they are there, made where they are not, and again where they are damaged.
+    """Return the batches of a set: stored ones are read; missing and damaged ones are made.
 
     Args:
         folder: as in `open_set`.
@@ -108,15 +108,15 @@ def make_set(
 def pixels_of(
     source: DistillConfig | str, teacher: Teacher, real: Dataset, folder: Folder, count: int, seed: int
 ) -> np.ndarray:
-    """The images that somebody learns from: uint8 [N,C,H,W].
+    """Return the images that a cell learns from: uint8 [N,C,H,W].
 
     Args:
-        source: how they are made; `REAL`; or a path of other people's images.
-        folder: of all sets that are made.
-        count: how many are wanted, of those that are not made: at most so many are drawn, by the seed.
+        source: how they are made; `REAL`; or a path of a user's images.
+        folder: the folder of all made sets.
+        count: largest number of images drawn, by the seed, of those that are not made.
 
     Raises:
-        SynthesisError, InputError: they cannot be made, or read.
+        SynthesisError, InputError: images cannot be made, or read.
     """
     if isinstance(source, DistillConfig):
         return np.concatenate([batch.images for batch in make_set(source, teacher, folder)])
@@ -128,12 +128,12 @@ def pixels_of(
 
 
 def some_of(images: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """At most so many of the images, drawn by a seed and in their order."""
+    """Draw at most a number of the images by a seed, in their order."""
     order = np.random.default_rng(derive_seed(seed, "share of images")).permutation(len(images))
     return images[np.sort(order[:count])]
 
 
 def content_of(path: str, field: str, shape: tuple[int, int, int]) -> str:
-    """Fingerprint of other people's images, which are all read; raises InputError where one cannot be."""
+    """Return a fingerprint of a user's images, all of which are read; raises InputError where one cannot be."""
     whole = open_files(path, field, shape)
     return fingerprint_of(whole.read(rows).tobytes() for rows in Images.of(whole).pieces())

@@ -26,7 +26,7 @@ from raydream.reproduction.sets import FORMAT_VERSION, REAL, key_of, making
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 MADE = [name for name, method in METHODS.items() if not method.learns]
-"""of which a set can be made before anybody learns from it"""
+"""methods whose sets can be made before a student learns"""
 NO_FINETUNE = "no_finetune"
 AWARE = "_hardware_aware"
 
@@ -62,7 +62,7 @@ PAPER_ROWS: dict[int, dict[str, str]] = {
         "oracle_classify": "oracle_classify",
     },
 }
-"""our rows that the paper has, by its names"""
+"""our rows that the paper shares, by its names"""
 
 Run = DistillConfig | TransferConfig | PruneConfig | ContinualConfig
 
@@ -72,12 +72,12 @@ class Cell:
     """One run of a table.
 
     Attributes:
-        table: of the paper.
-        row, column: where its figures go; a table of one column has "".
-        seed: of the run.
-        run: its settings, resolved; teacher and verifiers go by their fingerprints.
-        images: what it learns from or looks at: how a set is made, `REAL`, or a path; None: it makes its own.
-        count: of table 3: how many images are looked at, where the validation split has as many.
+        table: number of the paper's table.
+        row, column: place of its figures; a table of one column has "".
+        seed: the run's seed.
+        run: its resolved settings; fingerprints identify teacher and verifiers.
+        images: the images it learns from or measures: how a set is made, `REAL`, or a path; None: it makes its own.
+        count: for table 3: number of images measured, if the validation split has that number.
     """
 
     table: int
@@ -92,11 +92,11 @@ class Cell:
         return f"{' '.join(part for part in (self.row, self.column) if part)} (seed {self.seed})"
 
     def key(self, teacher: Teacher, verifiers: list[Teacher], basis: str) -> str:
-        """What its result is found by: a fingerprint of all that decides what it is.
+        """Return the key of its result: a fingerprint of all that determines it.
 
         Args:
-            basis: fingerprint of what it rests on beside its settings and the networks: images that nobody has made for
-                it, wherever they lie, and the machine.
+            basis: fingerprint of its other inputs besides settings and networks: images that are not synthesized, and
+                the machine.
         """
         images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else None
         told = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
@@ -118,7 +118,7 @@ class Cell:
 
 
 def rows_of(config: ReproduceConfig) -> list[str]:
-    """The rows of a table, in order; raises InputError where one is asked for that it has not."""
+    """Return the rows of a table, in order; raises InputError for a requested row that it lacks."""
     others = [*config.sources]
     if taken := [name for name in others if name in (*METHODS, NO_FINETUNE, REAL)]:
         raise InputError("sources", taken[0], "a name that no row of the tables has", "call these images otherwise")
@@ -139,7 +139,7 @@ def rows_of(config: ReproduceConfig) -> list[str]:
 
 
 def cells_of(config: ReproduceConfig) -> list[Cell]:
-    """All cells of a table, those of one seed together; raises InputError where its settings contradict each other."""
+    """Return all cells of a table, grouped by seed; raises InputError where settings contradict each other."""
     found: list[Cell] = []
     for seed in range(config.seed, config.seed + config.seeds):
         for row in rows_of(config):
@@ -152,7 +152,7 @@ def cells_of(config: ReproduceConfig) -> list[Cell]:
 
 
 def _shared(config: ReproduceConfig) -> dict[str, Any]:
-    """Of all runs. Weights and how they came about are told by fingerprints, not by where they lie."""
+    """Return the settings that all runs share; fingerprints, not paths, identify weights and their origin."""
     return {"teacher": replace(config.teacher, checkpoint=None), "data": config.data, "device": config.device}
 
 

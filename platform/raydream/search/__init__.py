@@ -1,1 +1,1 @@
-"""Searches: what is tried, how it is judged, and what is kept of it; no torch, no Ray."""
+"""Searches: their spaces, samplers, metrics and records; without torch and Ray."""

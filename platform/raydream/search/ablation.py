@@ -13,10 +13,10 @@ COEFFICIENTS = "synthesis.coefficients."
 
 
 def search_of(config: AblateConfig) -> SearchConfig:
-    """An ablation as a grid of trials at the experiment's own scale.
+    """Describe an ablation as a grid of trials at the experiment's own scale.
 
     Raises:
-        InputError: the experiment has no term that could be switched off.
+        InputError: the experiment has no term to switch off.
     """
     terms = ablated_terms(config)
     if not terms:
@@ -32,18 +32,18 @@ def search_of(config: AblateConfig) -> SearchConfig:
 
 
 def ablated_terms(config: DistillConfig) -> list[str]:
-    """The terms that are in the objective, but for the class loss, without which images show no class."""
+    """Return the objective's terms except the class loss, without which images show no class."""
     coefficients = config.synthesis.coefficients
     class_losses = ("classification", "one_hot")
     return [name for name in config.synthesis.terms if name not in class_losses and getattr(coefficients, name) > 0]
 
 
 def ablation_table(config: AblateConfig, trials: Trials, metric: str) -> pd.DataFrame:
-    """A row for each combination: whether each term is in it (by name), seeds (that came to their end), and mean and
-    spread (standard deviation over seeds; nan for one) of what was measured.
+    """Return a row per combination: whether each term is on (by name), seeds (completed ones), and mean and
+    spread (standard deviation over seeds; nan for one) of each metric.
 
     Args:
-        metric: by which rows are sorted, the best first.
+        metric: the metric that rows are sorted by, the best first.
     """
     table, terms = trials.table(metric), ablated_terms(config)
     done = table[table["last"] & (table["status"] == "done")]

@@ -1,4 +1,4 @@
-"""Where the next trial's settings come from: a grid, chance, or what earlier trials have shown."""
+"""Samplers of trials' settings: a grid, random draws, or a model of earlier trials."""
 
 from collections.abc import Callable
 from itertools import islice
@@ -15,22 +15,22 @@ class Sampler(Protocol):
     """Proposes points of a space."""
 
     def ask(self, trial: int) -> Point:
-        """The point of a trial; trials are asked for in turn, from 0."""
+        """Return the point of a trial; trials are requested in turn, from 0."""
 
     def tell(self, trial: int, point: Point, scores: list[float], done: bool) -> None:
-        """What a trial that has ended was worth; it may be one of an earlier session, which was never asked for.
+        """Record the scores of an ended trial, which may be of an earlier session and never requested in this one.
 
         Args:
-            scores: at each of its reports, the higher the better; none: it failed.
-            done: whether it came to its end, and was not stopped before.
+            scores: its score at each report, the higher the better; none: it failed.
+            done: whether it was completed, and not stopped early.
         """
 
 
 class Listed:
-    """Points that are known beforehand, whatever trials show.
+    """Points that are fixed in advance.
 
     Args:
-        points: one for each trial.
+        points: one point for each trial.
     """
 
     def __init__(self, points: list[Point]) -> None:
@@ -44,16 +44,16 @@ class Listed:
 
 
 def grid(space: Space, trials: int) -> Listed:
-    """The first so many points of the space's grid."""
+    """Return a number of first points of the space's grid."""
     return Listed(list(islice(space.grid(), trials)))
 
 
 def random_points(space: Space, trials: int, seed: int, role: str = "trial") -> Listed:
-    """Points drawn apart from each other, evenly over each setting's range; a longer list begins with a shorter one.
+    """Draw independent points, uniform over each setting's range; a longer list begins with a shorter one.
 
     Args:
-        seed: of the search.
-        role: for whom they are drawn; other roles get other points.
+        seed: the search's seed.
+        role: purpose of the points; other roles get other points.
     """
 
     def point(trial: int) -> Point:
@@ -66,13 +66,13 @@ def random_points(space: Space, trials: int, seed: int, role: str = "trial") -> 
 class TPE:
     """Optuna's tree of Parzen estimators (Bergstra et al. 2011), multivariate.
 
-    Trials that are under way when one is asked for count as poor, so that parallel trials do not look at one place.
-    What is proposed follows from the seed, the trial's number and what is known by then. So trials that run one after
-    another have the same points after a resume; of those that run side by side, the order in which they end decides.
+    Running trials count as poor when a new one is requested, so that parallel trials do not sample one place. A
+    proposal depends on the seed, the trial's number and the results so far. So sequential trials have the same points
+    after a resume; those of parallel trials depend on the order in which they end.
 
     Args:
-        trials: that there will be at most.
-        seed: of the search; the first ten trials are those of `random_points`.
+        trials: largest number of trials.
+        seed: the search's seed; the first ten trials are those of `random_points`.
     """
 
     START = 10
@@ -121,7 +121,7 @@ class TPE:
 
 
 def make_sampler(searcher: str, space: Space, trials: int, seed: int) -> Sampler:
-    """The sampler that a search's `searcher` names."""
+    """Build the sampler that a search's `searcher` names."""
     made: dict[str, Callable[[], Sampler]] = {
         "grid": lambda: grid(space, trials),
         "random": lambda: random_points(space, trials, seed),
@@ -131,7 +131,7 @@ def make_sampler(searcher: str, space: Space, trials: int, seed: int) -> Sampler
 
 
 def distribution_of(dimension: Dimension) -> Any:
-    """A setting as Optuna describes it; for a list: the positions in it, as Optuna takes no lists for values."""
+    """Return a setting's Optuna distribution; for a list: over positions in it, as Optuna takes no list values."""
     from optuna import distributions
 
     if not dimension.is_range:
@@ -148,5 +148,5 @@ def _value(dimension: Dimension, parameter: Any) -> Any:
 
 
 def parameter_of(dimension: Dimension, value: Any) -> Any:
-    """A setting's value as Optuna knows it."""
+    """Return a setting's value in Optuna's form."""
     return value if dimension.is_range else dimension.values.index(value)

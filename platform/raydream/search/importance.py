@@ -1,4 +1,4 @@
-"""How much each searched setting mattered (functional ANOVA; Hutter et al. 2014, by Optuna)."""
+"""The importance of each searched setting (functional ANOVA; Hutter et al. 2014, by Optuna)."""
 
 import warnings
 
@@ -8,20 +8,20 @@ from raydream.search.space import Space
 from raydream.search.trials import Trials
 
 FEWEST = 8
-"""trials below which nothing is said"""
+"""fewest trials for an estimate"""
 
 
 def importances(space: Space, trials: Trials, metric: str) -> tuple[dict[str, float], int, int]:
-    """The share of the variance of trials' scores that each setting accounts for by itself, as a random forest has it.
+    """Estimate by a random forest the share of the scores' variance that each setting accounts for by itself.
 
     Trials are compared at one budget: at the last report that half of them have reached.
 
     Args:
-        metric: by which trials are judged.
+        metric: the objective metric.
 
     Returns:
-        shares in [0, 1] by setting, the most important first, empty where too few trials say anything; the report, and
-        how many trials there are of it.
+        shares in [0, 1] by setting, the most important first, empty where there are too few trials; the report, and its
+        number of trials.
     """
     require("search", "the importance of settings")
     import optuna  # here, as it takes a second

@@ -1,4 +1,4 @@
-"""What a trial can be judged by: which way is better, and what has to be there to measure it."""
+"""Metrics of trials: their direction, and their requirements."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ BEST_DATA_FREE = "exam_agreement"
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric.
+    """A metric of trials.
 
     Attributes:
-        what: in a few words.
-        higher_is_better: else lower is.
+        what: a short description.
+        higher_is_better: whether higher values are better, not lower ones.
         of_student: whether it needs a student, and not only images.
     """
 
@@ -53,7 +53,7 @@ MEASURES: dict[str, Measure] = {
 
 
 def metric_of(config: SearchConfig) -> str:
-    """By what a search's trials are judged; raises InputError as `check_metrics`."""
+    """Return a search's objective metric; raises InputError as `check_metrics` does."""
     if config.metric != "auto":
         return config.metric
     if config.images_only:
@@ -62,7 +62,7 @@ def metric_of(config: SearchConfig) -> str:
 
 
 def measured(config: SearchConfig) -> set[str]:
-    """All metrics that are noted of each trial: what costs nothing, and what is asked for."""
+    """Return all metrics that are recorded for each trial: those without cost, and those requested."""
     free = {"target_share", "feature_distance", "diversity"} | ({"verifier_agreement"} if config.verifiers else set())
     if not config.images_only and config.data.name != "none":
         free.add("accuracy")
@@ -70,10 +70,10 @@ def measured(config: SearchConfig) -> set[str]:
 
 
 def check_metrics(config: SearchConfig) -> None:
-    """See that there is what metrics need.
+    """Check that the metrics' requirements are met.
 
     Raises:
-        InputError: real data, verifiers or a student that there are not.
+        InputError: real data, verifiers or a student are missing.
     """
     for field, name in [("metric", metric_of(config)), *(("also", name) for name in config.also)]:
         if name == "accuracy" and config.data.name == "none":
@@ -88,6 +88,6 @@ def check_metrics(config: SearchConfig) -> None:
 
 
 def score_of(metric: str, values: dict[str, float]) -> float:
-    """A trial's score from what was measured: the higher, the better."""
+    """Return a trial's score from its metrics: the higher, the better."""
     value = values[metric]
     return value if MEASURES[metric].higher_is_better else -value

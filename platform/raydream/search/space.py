@@ -1,4 +1,4 @@
-"""The space of a search: which settings are tried, in which ranges, each checked by the setting's own rules."""
+"""The space of a search: settings and ranges, each checked by the setting's own rules."""
 
 import difflib
 import itertools
@@ -14,7 +14,7 @@ from raydream.errors import InputError
 
 KINDS = ("log_uniform", "uniform", "choice", "grid")
 SEARCHED = ("synthesis", "student", "buffer", "rounds", "seed")
-"""parts of a configuration that may be searched: what is the same for all trials (teacher, data) may not"""
+"""parts of a configuration that may be searched, unlike those that all trials share (teacher, data)"""
 
 Point = dict[str, Any]
 """one value for each searched setting, by dotted name"""
@@ -25,9 +25,9 @@ class Dimension:
     """One searched setting.
 
     Attributes:
-        name: dotted, as on the command line.
+        name: dotted name, as on the command line.
         kind: of `KINDS`; log_uniform, uniform: between two numbers, both included, whole ones where the setting is an
-            integer; choice, grid: of a list, whose order says nothing (choice) or which a grid goes through (grid).
+            integer; choice, grid: of a list, unordered (choice) or enumerated by a grid (grid).
         values: the two bounds, or the list.
         whole: whether the setting is an integer.
     """
@@ -42,7 +42,7 @@ class Dimension:
         return self.kind in ("log_uniform", "uniform")
 
     def at(self, share: float) -> Any:
-        """The value so far through the range or list, of a share in [0, 1]."""
+        """Return the value at a share in [0, 1] of the range or list."""
         if not self.is_range:
             return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
         low, high = self.values
@@ -56,7 +56,7 @@ class Dimension:
         return round(value) if self.whole else value
 
     def share_of(self, value: Any) -> float:
-        """The inverse of `at`: how far through the range or list a value is, in [0, 1]."""
+        """Return a value's position in the range or list, in [0, 1]; the inverse of `at`."""
         if not self.is_range:
             return self.values.index(value) / max(1, len(self.values) - 1)
         low, high = self.values
@@ -67,33 +67,33 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """All that a search tries.
+    """The space of settings of a search.
 
     Attributes:
         dimensions: in the order of the file.
-        scale: settings in which all trials differ from the experiment: less of everything, as a rule.
+        scale: settings in which all trials differ from the experiment, usually a reduced scale.
     """
 
     dimensions: tuple[Dimension, ...]
     scale: dict[str, Any]
 
     def grid(self) -> Iterator[Point]:
-        """All points of a space of lists, the last setting varying fastest."""
+        """Return all points of a space of lists, the last setting varying fastest."""
         for values in itertools.product(*(dimension.values for dimension in self.dimensions)):
             yield dict(zip((dimension.name for dimension in self.dimensions), values, strict=True))
 
     @property
     def grid_size(self) -> int:
-        """How many points `grid` has."""
+        """Return the number of points of `grid`."""
         return math.prod(len(dimension.values) for dimension in self.dimensions)
 
 
 def space_of(config: SearchConfig) -> Space:
-    """The space that a search's configuration describes, its ranges checked against the experiment's settings.
+    """Return the space that a search's configuration describes, checked against the experiment's settings.
 
     Raises:
-        InputError: an unknown setting, an empty range, the logarithm of what is not positive, a value that the setting
-            does not take.
+        InputError: an unknown setting, an empty range, a logarithmic range that is not positive, a value that the
+            setting does not take.
     """
     described: dict[str, Any] = dict(config.space) if isinstance(config.space, dict) else {}
     if unknown := [key for key in described if key not in ("search", "scale")]:
@@ -112,13 +112,13 @@ def space_of(config: SearchConfig) -> Space:
 
 
 def experiment(config: DistillConfig) -> dict[str, Any]:
-    """The settings of the experiment alone, as raydream distill takes them."""
+    """Return only the settings of the experiment, as raydream distill takes them."""
     settings = as_dict(config)
     return {field.name: settings[field.name] for field in fields(DistillConfig)}
 
 
 def settings_at(settings: Mapping[str, Any], point: Point) -> dict[str, Any]:
-    """Nested settings with the values of a point."""
+    """Return nested settings with the values of a point."""
     changed = dict(settings)
     for name, value in point.items():
         head, _, rest = name.partition(".")
@@ -127,7 +127,7 @@ def settings_at(settings: Mapping[str, Any], point: Point) -> dict[str, Any]:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested settings, with those of the other where both have one."""
+    """Merge nested settings; where both have one, the second counts."""
     both = {
         key: merged(one[key], other[key])
         for key in one.keys() & other.keys()
@@ -137,7 +137,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_at(config: DistillConfig, space: Space, point: Point) -> DistillConfig:
-    """A trial's configuration; raises InputError where its settings contradict each other."""
+    """Build a trial's configuration; raises InputError where its settings contradict each other."""
     return validate(DistillConfig, settings_at(merged(experiment(config), space.scale), point))
 
 
@@ -182,7 +182,7 @@ def _setting(name: str, spec: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def _blame(field: str, check: Callable[[], Any]) -> None:
-    """Say of an error in which part of the space it is."""
+    """Attribute an error to its part of the space."""
     try:
         check()
     except InputError as error:
@@ -190,12 +190,12 @@ def _blame(field: str, check: Callable[[], Any]) -> None:
 
 
 def full_scale(config: SearchConfig, point: Point) -> DistillConfig:
-    """The experiment at its own scale with the values of a point; raises InputError as `config_at`."""
+    """Build the experiment's configuration at full scale with a point's values; raises InputError as `config_at`."""
     return config_at(config, Space((), {}), point)
 
 
 def shown(point: Point) -> str:
-    """A point in one line."""
+    """Format a point in one line."""
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in point.items()
     )

@@ -1,4 +1,4 @@
-"""What is known of each trial, and what follows from it; kept in the search's folder as it happens."""
+"""Records of trials, written to the search's folder as they come, and their summaries."""
 
 import contextlib
 import time
@@ -15,7 +15,7 @@ from raydream.store.json_lines import append_line, read_lines
 
 
 def images_of(place: Folder, trial: int) -> Folder:
-    """Where the shards of a trial are, in a search's folder."""
+    """Return the folder of a trial's shards, in a search's folder."""
     return place / "trials" / f"{trial:04d}"
 
 
@@ -24,16 +24,16 @@ Status = Literal["running", "done", "stopped", "failed"]
 
 @dataclass
 class Trial:
-    """One trial.
+    """The record of one trial.
 
     Attributes:
         point: the values of the searched settings.
-        reports: what was measured at each of its reports, by name; beside the metrics: step (distillation steps),
+        reports: metrics of each report, by name; besides the metrics: step (distillation steps),
             images, updates (of pixels, all batches together: the generators' work) and seconds, each since the trial
-            began; work that an interruption had it do twice is not counted.
-        moments: when each report came, in seconds since the epoch.
-        status: running: begun, and not yet ended; done: came to its end; stopped: by the scheduler.
-        reason: why it failed.
+            began; work repeated after an interruption is not counted.
+        moments: time of each report, in seconds since the epoch.
+        status: running: begun and not ended; done: completed; stopped: by the scheduler.
+        reason: the reason of a failure.
     """
 
     point: Point
@@ -43,17 +43,17 @@ class Trial:
     reason: str | None = None
 
     def scores(self, metric: str) -> list[float]:
-        """At each report, the higher the better; none of a trial that failed."""
+        """Return the score at each report, the higher the better; none for a failed trial."""
         return [] if self.status == "failed" else [score_of(metric, values) for values in self.reports]
 
 
 class Trials:
     """The trials of a search by their number, kept in a file of JSON lines.
 
-    What the file says is the truth: a search goes on from it, whatever else is lost.
+    The file is the only record: a search resumes from it, whatever else is lost.
 
     Args:
-        path: of the file; what it holds is read.
+        path: path of the file, which is read if it exists.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,19 +70,19 @@ class Trials:
         return trial in self._trials
 
     def items(self) -> list[tuple[int, Trial]]:
-        """All trials that have been begun, by number."""
+        """Return all trials that have begun, by number."""
         return sorted(self._trials.items())
 
     def begin(self, trial: int, point: Point) -> None:
-        """Note with which values a trial is begun; one that is known stays as it is."""
+        """Record the values of a trial that begins; a known one stays unchanged."""
         if trial not in self._trials:
             self._write({"event": "begun", "trial": trial, "point": point})
 
     def report(self, trial: int, report: int, values: dict[str, float]) -> None:
-        """Note what was measured at a report, counted from 0; one that is known, or of an ended trial, stays.
+        """Record the metrics of a report, counted from 0; a known one, or one of an ended trial, stays unchanged.
 
         Args:
-            values: their `seconds` are those since the report before, whichever session made that.
+            values: metrics, and `seconds` since the previous report of any session.
         """
         known = self._trials[trial]
         if report == len(known.reports) and known.status == "running":
@@ -91,22 +91,22 @@ class Trials:
             self._write({"event": "report", "trial": trial, "values": values})
 
     def end(self, trial: int, status: Status, reason: str | None = None) -> None:
-        """Note how a trial ended; the first word on it holds."""
+        """Record the end of a trial; only the first record counts."""
         if self._trials[trial].status == "running":
             self._write({"event": "ended", "trial": trial, "status": status, "reason": reason})
 
     def count(self, status: Status) -> int:
-        """How many trials are so."""
+        """Return the number of trials with a status."""
         return sum(trial.status == status for trial in self._trials.values())
 
     def best(self, metric: str) -> int | None:
-        """The trial with the best last score among those that came to their end; the first of equals."""
+        """Return the completed trial with the best last score; the first of equals."""
         ended = [(trial.scores(metric)[-1], -number) for number, trial in self.items() if trial.status == "done"]
         return -max(ended)[1] if ended else None
 
     def progress(self, metric: str) -> pd.DataFrame:
-        """A row for each trial that has ended, in the order in which they did: ended (how many have), trial, best (the
-        best score of an ended trial so far), and updates and seconds that all trials together had taken by then."""
+        """Return a row for each ended trial, in order of ending: ended (number so far), trial, best (the best score of
+        an ended trial so far), and updates and seconds that all trials together had taken by then."""
         rows: list[dict[str, float]] = []
         ended = [(trial.moments[-1], number, trial) for number, trial in self.items() if trial.scores(metric)]
         for moment, number, trial in sorted(ended, key=lambda each: each[:2]):
@@ -118,19 +118,19 @@ class Trials:
         return pd.DataFrame(rows)
 
     def _spent(self, name: str, moment: float) -> float:
-        """By all trials until a moment."""
+        """Sum the work of all trials until a moment."""
         until = (sum(each <= moment for each in trial.moments) for trial in self._trials.values())
         each = zip(self._trials.values(), until, strict=True)
         return sum(trial.reports[count - 1][name] for trial, count in each if count)
 
     def measures(self) -> list[str]:
-        """Names of the metrics that were noted of any trial."""
+        """Return the names of the metrics that were recorded for any trial."""
         noted = {name for trial in self._trials.values() for values in trial.reports for name in values}
         return [name for name in MEASURES if name in noted]
 
     def table(self, metric: str) -> pd.DataFrame:
-        """A row per report: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether it is
-        the trial's last), score, what was measured, and each searched setting by its dotted name."""
+        """Return a row per report: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether
+        it is the trial's last), score, the metrics, and each searched setting by its dotted name."""
         rows: list[dict[str, Any]] = []
         for number, trial in self.items():
             scores: list[float | None] = [*trial.scores(metric)] or [None] * max(1, len(trial.reports))
