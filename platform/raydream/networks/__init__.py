@@ -129,7 +129,7 @@ def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:
     own: dict[str, bool] = {}
     if short in ("googlenet", "inception_v3"):
         # Their auxiliary heads run in training only, and their BN layers would be missed. Their published weights,
-        # which most people have, want the input transformed; who trained without says transform_input: false.
+        # which are in common use, need the input transformed; users who trained without set transform_input: false.
         own = {"aux_logits": False, "init_weights": False, "transform_input": True}
     return functools.partial(torchvision.models.get_model, short, weights=None, **own)
 

@@ -36,7 +36,7 @@ def check_prunable(network: nn.Module, config: PruneConfig) -> str:
     allowed = "a network whose channels can be removed"
     try:
         followed = follow(network, shape)
-    except Exception as error:  # whatever tracing somebody's network raises
+    except Exception as error:  # tracing a user's network may raise any error
         raise InputError("teacher.network", name, allowed, f"following them failed: {first_line(error)}") from error
     streams, kept = followed.streams, _listed(followed.left_out)
     if not streams:

@@ -228,7 +228,7 @@ def _cut(layer: nn.Module, gone_in: set[int], gone_out: set[int]) -> None:
     kept_out = torch.tensor([place for place in range(channels_out) if place not in gone_out])
     state = {name: value.cpu() for name, value in layer.state_dict().items()}
     if isinstance(layer, SelectedShortcut):
-        # Where a kept channel came from one that is gone, it is zero from now on.
+        # A kept channel that came from a removed one is zero from now on.
         moved = torch.full((channels_in + 1,), len(kept_in))
         moved[kept_in] = torch.arange(len(kept_in))
         state = {"sources": moved[state["sources"]][kept_out]}

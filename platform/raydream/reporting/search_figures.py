@@ -68,8 +68,7 @@ def importance_bars(shares: Mapping[str, float], width: float) -> Figure | None:
 
 
 def best_so_far(progress: pd.DataFrame, metric: str, width: float) -> Figure | None:
-    """Draw the best score of an ended trial against trials, against updates of pixels, and against seconds of all
-    trials."""
+    """Draw the best score of an ended trial against trials, updates of pixels, and seconds of all trials."""
     if len(progress) < 2:
         return None
     figure, all_axes = panel_grid(3, width)

@@ -105,8 +105,11 @@ class Trials:
         return -max(ended)[1] if ended else None
 
     def progress(self, metric: str) -> pd.DataFrame:
-        """Return a row for each ended trial, in order of ending: ended (number so far), trial, best (the best score of
-        an ended trial so far), and updates and seconds that all trials together had taken by then."""
+        """Return a row for each ended trial, in order of ending.
+
+        Columns: ended (number so far), trial, best (the best score of an ended trial so far), and updates and seconds
+        that all trials together had taken by then.
+        """
         rows: list[dict[str, float]] = []
         ended = [(trial.moments[-1], number, trial) for number, trial in self.items() if trial.scores(metric)]
         for moment, number, trial in sorted(ended, key=lambda each: each[:2]):
@@ -129,8 +132,11 @@ class Trials:
         return [name for name in MEASURES if name in noted]
 
     def table(self, metric: str) -> pd.DataFrame:
-        """Return a row per report: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether
-        it is the trial's last), score, the metrics, and each searched setting by its dotted name."""
+        """Return a row per report.
+
+        Columns: trial, status, reason, report (from 1; 0 for a trial without any), `last` (whether it is the trial's
+        last), score, the metrics, and each searched setting by its dotted name.
+        """
         rows: list[dict[str, Any]] = []
         for number, trial in self.items():
             scores: list[float | None] = [*trial.scores(metric)] or [None] * max(1, len(trial.reports))

@@ -97,7 +97,7 @@ def _check_last_layer(network: nn.Module, config: TeacherConfig, term: str, weig
             before = last_layer(network, config.classes)
             ObservedNetwork(network, before=before)(torch.zeros(2, *config.input_shape))
     except ValueError as error:
-        allowed = f"0 for {config.network}, whose last layer cannot be told"
+        allowed = f"0 for {config.network}, whose last layer cannot be identified"
         remedy = f"{error}: do without that term"
         raise InputError(f"synthesis.coefficients.{term}", weight, allowed, remedy) from error
 
