@@ -176,8 +176,8 @@ class GeneratorNetworkConfig:
     equally far apart; otherwise the path of an .npy file with a row for each class (NAYER: of a text encoder), which
     every machine reads"""
     restart_batches: Count = 20
-    """noisy: batches of a chain after which its network starts from scratch (NAYER: 100 before there is a student, then
-    20)"""
+    """number of batches of a chain after which the network of noisy starts from scratch; NAYER has 100 before there is a
+    student, then 20"""
     chains: Count = 1
     """networks that learn side by side, each on every so-manieth batch: a batch sets out from what was learned as many
     batches before it, so no more generators than that can be at work"""
