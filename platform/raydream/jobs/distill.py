@@ -85,10 +85,10 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
 def _session(
     run: JobRun[DistillConfig], checked: Checked, device: torch.device, display: Display
 ) -> tuple[Teacher, Snapshot]:
-    """One Ray session, from what the folder holds to the trained student; returns teacher and student.
+    """Run one Ray session, from what the folder holds to the trained student; returns teacher and student.
 
-    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would keep
-    nodes waiting that other runs can use.
+    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would hold
+    nodes idle that other runs can use.
     """
     config, folder = run.config, run.folder
     with contextlib.ExitStack() as session:

@@ -1,4 +1,4 @@
-"""The job that makes a teacher smaller by whole channels, with nothing but images, which it may make first."""
+"""The job that removes whole channels of a teacher using only images, which it may make first."""
 
 import contextlib
 import logging
@@ -48,17 +48,17 @@ from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays,
 log = logging.getLogger(__name__)
 
 LATENCY_BATCHES = (1, 32)
-"""images in the passes that are timed, beside `pruning.latency_batch_size`"""
+"""batch sizes of the timed passes, beside `pruning.latency_batch_size`"""
 
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What the process that prunes needs to know.
+    """Settings and data of the process that prunes.
 
     Attributes:
         teacher: a list with the reference to the teacher's arrays.
         images: to learn from.
-        added: folder of the shards that are added.
+        added: folder of the added shards.
         checkpoints: folder.
         reports: a queue of `NetworkReport`, to the driver.
     """
@@ -73,10 +73,10 @@ class PruningPlan:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What is left.
+    """A pruned network and its figures.
 
     Attributes:
-        snapshot: the network's weights, and the distillation steps behind them.
+        snapshot: the network's weights and number of distillation steps.
         widths: of its layers, as text.
         latencies: of teacher and pruned network, for each batch size.
     """
@@ -87,7 +87,7 @@ class Pruned:
 
 
 def _prune(plan: PruningPlan) -> Pruned:
-    """Prune from the last checkpoint on, or from the start; where its process is lost, Ray begins it again."""
+    """Prune from the last checkpoint, or from the start; if the process is lost, Ray starts it again."""
     name_logs("pruning")
     config, reports = plan.config, plan.reports
     device = use_device(config.device, config.student.cpus, config.student.gpus)
@@ -138,7 +138,7 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
 
 
 def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher) -> Pruned:
-    """From what the folder holds to the pruned network."""
+    """Run one session, from what the folder holds to the pruned network."""
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
@@ -163,7 +163,7 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
         lambda report: f"{report.stage} {report.index + 1}: {report.figures['pruning/filters']} filters",
     )
     arrays = [ray.put(to_arrays(teacher.network))]
-    # The path of the tables is the user's, wherever the process starts that prunes.
+    # The path of the tables is relative to the user's folder, wherever the process that prunes starts.
     tables = str(Path(config.pruning.latency_tables).absolute())
     placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
     plan = PruningPlan(placed, arrays, images, folder.images, folder.checkpoints, followed.reports)
@@ -174,7 +174,7 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
 
 
 def save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Journal) -> None:
-    """Write a pruned network into a run's folder: weights, description, and the formats of others; raises OSError."""
+    """Write a pruned network into a run's folder: weights, description and exported formats; raises OSError."""
     description = described(config.teacher, network)
     write_json(folder.network, {"network": PRUNED, "arguments": description.arguments})
     save_network(network, folder.student)

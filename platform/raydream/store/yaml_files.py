@@ -1,4 +1,4 @@
-"""YAML as raydream writes it; apart from `store/atomic.py`, so that a process without YAML needs no package for it."""
+"""YAML as raydream writes it; separate from `store/atomic.py`, so that a process without YAML needs no package for it."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,10 @@ from raydream.store.atomic import write_atomically
 
 
 def yaml_text(value: Any, flow: bool = False) -> str:
-    """YAML of plain values, keys in their given order.
+    """Return YAML of plain values, keys in their given order.
 
     Args:
-        flow: in brackets, as on a command line.
+        flow: whether to write in brackets, as on a command line.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow)
     return text
