@@ -67,21 +67,15 @@ class JobRun(Generic[Config]):
         """Print a line for the user."""
         printer(self.console)(text)
 
-<<<<<<< HEAD
     @contextlib.contextmanager
     def stage(self, name: str, waits_for: str = "") -> Iterator[None]:
-        """Count a `with` block as a stage of the run.
+        """Record a `with` block as a stage of the run.
 
         Args:
             waits_for: what the block waits for without showing how far it is, which is printed now and then.
         """
         with self.recorder.stage(name), waiting(waits_for, self.console) if waits_for else contextlib.nullcontext():
             yield
-=======
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Record a `with` block as a stage of the run."""
-        return self.recorder.stage(name)
->>>>>>> lang-a
 
     def teacher(self, loaded: Teacher | None, device: torch.device) -> Teacher:
         """Return the run's teacher; see `keep_teacher`. The settings have the sections teacher, training and data."""

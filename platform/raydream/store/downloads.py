@@ -70,9 +70,7 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
     def fetch(temporary: Path) -> None:
         _download(url, temporary, path)
         if (found := pooch.file_hash(str(temporary))) != sha256:
-            remedy = (
-                f"the file there has {found}: correct the URL or the checksum, and do not use a file that you do not trust"
-            )
+            remedy = f"the file there has {found}: correct the URL or the checksum, and do not use a file that you do not trust"
             raise InputError(field, value, "the URL of a file with this checksum", remedy)
 
     try:
