@@ -59,7 +59,7 @@ def test_a_student_may_be_lost_again_and_again_as_long_as_it_gets_further(tmp_pa
     assert process.returncode == 0, out + error
     assert len(images_of(run_dir)) == 3 + 7 * 2
     assert json.loads((run_dir / "summary.json").read_text())["distillation_steps"] == 7 * 100 + 60
-    assert "the student was restarted and goes on from step" in noted(run_dir)
+    assert "the student was restarted and resumes from step" in noted(run_dir)
 
 
 def test_a_shard_lost_when_the_student_has_learned_nearly_all_is_made_again(

@@ -227,7 +227,7 @@ def test_a_killed_worker_or_train_job_costs_an_epoch_at_most(images: Path, confi
         reached = steps_saved(folder_at(run_dir / "checkpoints"))
     out, error = process.communicate(timeout=250)
     assert process.returncode == 0, out + error
-    assert "the student was restarted and goes on from step" in noted(run_dir)
+    assert "the student was restarted and resumes from step" in noted(run_dir)
     metrics = pd.read_parquet(run_dir / "metrics.parquet")
     assert set(metrics.loc[metrics["name"] == "accuracy/test", "step"]) == set(range(3, 91, 3))
 

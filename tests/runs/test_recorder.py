@@ -128,7 +128,7 @@ def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
     folder = run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
     with (
         run_folder.held(folder),
-        pytest.raises(InputError, match="no other process is at work on"),
+        pytest.raises(InputError, match="no other process is using"),
         run_folder.held(folder),
     ):
         pass

@@ -176,7 +176,7 @@ def test_pruning_shows_first_and_deletes_when_told(runs):
 
 
 BAD = [
-    (["prune"], "say which runs may go"),
+    (["prune"], "choose the runs to delete"),
     (["prune", "--older-than", "-1"], "--older-than"),
     (["prune", "--older", "1"], "--older"),
     (["show", "runs"], "run.json"),

@@ -130,7 +130,7 @@ def test_a_held_folder_is_refused_until_its_holder_is_gone(bucket, monkeypatch):
     monkeypatch.setattr(lease, "RENEW_S", 0.3)
     monkeypatch.setattr(lease, "LAPSE_S", 1.5)
     place = folder_at(f"{bucket}/run")
-    with lease.leased(place), pytest.raises(InputError, match="no other process is at work on"), lease.leased(place):
+    with lease.leased(place), pytest.raises(InputError, match="no other process is using"), lease.leased(place):
         pass
     assert place.names() == []
     place.write(lease.NAME, b"somebody-who-was-killed 3")

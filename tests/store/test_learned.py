@@ -67,12 +67,12 @@ def test_where_a_state_cannot_be_read_the_newest_is_taken_and_told(tmp_path, har
         path.write_bytes({"cut": content[:-5], "turned": turned, "empty": b""}[harm])
     found = states.before(BATCHES[2])
     assert found.after == BATCHES[-1] and found.state["adam.0.step"] == 4
-    assert "learned with batch r0001-b0000" in found.note and "going on from that of batch r0002-b0000" in found.note
+    assert "learned with batch r0001-b0000" in found.note and "using that of batch r0002-b0000" in found.note
 
 
 def test_where_none_can_be_read_it_begins_anew_and_says_so(tmp_path):
     found = LearnedStates(LocalFolder(tmp_path), None).before(BATCHES[0])
-    assert not found.state and found.after is None and found.note.endswith("beginning anew")
+    assert not found.state and found.after is None and found.note.endswith("starting from scratch")
 
 
 def test_states_lie_beside_the_shards_and_are_none(tmp_path):

@@ -1,1 +1,1 @@
-"""The buffer between making images and learning from them: pure parts, tested without Ray."""
+"""The buffer between generators and student: pure parts, tested without Ray."""

@@ -1,4 +1,4 @@
-"""The buffer's index: which image batches are held, in the order of their ids, and what handle leads to each."""
+"""The buffer's index: the image batches held, in the order of their ids, and the handle of each."""
 
 import bisect
 from dataclasses import dataclass, field
@@ -23,26 +23,26 @@ class Draw:
 
     @property
     def batches(self) -> list[BatchId]:
-        """The batches that are drawn from."""
+        """Return the batches that are drawn from."""
         return [BatchId(*pair) for pair in self.ids.tolist()]
 
     def part(self, rank: int, workers: int) -> "Draw":
-        """What one of several workers takes: every `workers`-th image, beginning with the `rank`-th."""
+        """Return one worker's part: every `workers`-th image, beginning with the `rank`-th."""
         return Draw(self.ids, [pick[rank::workers] for pick in self.picks])
 
 
 def gather(arrays: list[np.ndarray], picks: np.ndarray) -> np.ndarray:
-    """The images [n,C,H,W] at `picks`, int64 [n,2]: (which array, which row)."""
+    """Return the images [n,C,H,W] at `picks`, int64 [n,2]: (which array, which row)."""
     rows = [arrays[which][row] for which, row in picks.tolist()]
     return np.concatenate(rows).reshape(len(rows), *rows[0].shape)
 
 
 class BufferIndex:
-    """Image batches by id. All have the same number of images, so positions are found by division.
+    """An index of image batches by id. All have the same number of images, so positions are found by division.
 
     Args:
         batch_images: images in each batch.
-        most_handles: kept at once; beyond it the one that came first is forgotten, and its shard is read instead.
+        most_handles: number of handles kept; beyond it the oldest is dropped, and its shard is read instead.
     """
 
     def __init__(self, batch_images: int, most_handles: int) -> None:
@@ -52,7 +52,7 @@ class BufferIndex:
         self._handles: dict[BatchId, Any] = {}
 
     def insert(self, batch: BatchId, handle: Any = None) -> bool:
-        """Add a batch; True if it is new. A batch that is held already stays as it is, but for a missing handle."""
+        """Add a batch; returns True if it is new. A batch that is held already only gets a missing handle."""
         new = batch not in self._known
         if new:
             bisect.insort(self._ids, batch)
@@ -64,13 +64,13 @@ class BufferIndex:
         return new
 
     def count(self, up_to_round: int | None = None) -> int:
-        """Batches held, of all rounds or of those up to one."""
+        """Return the number of batches held, of all rounds or of those up to one."""
         if up_to_round is None:
             return len(self._ids)
         return bisect.bisect_left(self._ids, BatchId(up_to_round + 1, 0))
 
     def handles(self, batches: list[BatchId]) -> list[Any]:
-        """Per batch its handle, or None where it was forgotten or never known: read its shard."""
+        """Return the handle of each batch, or None if it was dropped or never known: read its shard."""
         return [self._handles.get(batch) for batch in batches]
 
     def locate(self, positions: list[np.ndarray]) -> Draw:

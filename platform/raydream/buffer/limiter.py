@@ -1,6 +1,6 @@
 """Limiters: the rule that ties insertions to draws, as the rate limiter of DeepMind's Reverb does.
 
-A limiter decides from a `Progress` alone and keeps no state of its own, so it goes on after any restart.
+A limiter decides from a `Progress` alone and keeps no state, so a restart does not affect it.
 """
 
 import math
@@ -16,14 +16,14 @@ from raydream.store.records import BatchId
 
 @dataclass(frozen=True)
 class Progress:
-    """What a limiter decides from.
+    """The state of a run that a limiter decides from.
 
     Attributes:
         held: batches that have joined the buffer.
         complete_rounds: rounds, from round 0 on without a gap, all of whose batches have joined.
         in_flight: batches that generators are making.
-        drawn_steps: distillation steps whose images were handed out; of a student that was resumed, its steps.
-        snapshot_step: steps behind the newest snapshot that may compete; None before there is one.
+        drawn_steps: distillation steps whose images were handed out; of a resumed student, its steps.
+        snapshot_step: steps of the newest snapshot that may compete; None before there is one.
     """
 
     held: int = 0
@@ -34,26 +34,26 @@ class Progress:
 
 
 class Limiter(Protocol):
-    """Says when a batch may be made and when images may be drawn."""
+    """The rule that decides when a batch may be made and when images may be drawn."""
 
     def may_start(self, batch: BatchId, progress: Progress) -> bool:
-        """Whether a generator may begin this batch now."""
+        """Return whether a generator may begin this batch now."""
 
     def due(self, batch: BatchId) -> int | None:
-        """The step of the very snapshot that a batch must compete with; None: the newest."""
+        """Return the step of the snapshot that a batch must compete with; None: the newest."""
 
     def may_draw(self, end_step: int, progress: Progress) -> bool:
-        """Whether the images of all steps before `end_step` may be handed out now."""
+        """Return whether the images of all steps before `end_step` may be handed out now."""
 
     def visible_round(self, step: int) -> int | None:
-        """The newest round that a step may draw from; None: whatever is held."""
+        """Return the newest round that a step may draw from; None: all that are held."""
 
     def missing(self, end_step: int, progress: Progress) -> str:
-        """What a refused draw waits for, in words."""
+        """Describe what a refused draw waits for."""
 
 
 class Lockstep:
-    """Strict alternation: a round is made from the snapshot at its very beginning, and the student waits for it.
+    """Alternates strictly: a round is made with the snapshot at its beginning, and the student waits for it.
 
     Args:
         schedule: of the run.
@@ -66,7 +66,7 @@ class Lockstep:
         due = self.due(batch)
         if due is None:
             return True
-        # The student is beyond that step only where a batch is made again.
+        # The student is beyond that step only if a batch is made again.
         return progress.complete_rounds >= batch.round and (progress.snapshot_step or 0) >= due
 
     def due(self, batch: BatchId) -> int | None:
@@ -83,7 +83,7 @@ class Lockstep:
 
 
 class SamplesPerInsert:
-    """Making and learning go on at once, and neither gets far ahead of the schedule's ratio.
+    """Runs generators and student concurrently, and keeps both near the schedule's ratio.
 
     A batch is worth as many samples as the schedule draws for each (a round's steps x images per step / batches), so
     a run comes out even. The balance is what the batches beyond the minimum fill are worth, less the images drawn.
@@ -94,11 +94,11 @@ class SamplesPerInsert:
     Args:
         schedule: of the run; its initial batches are the minimum fill.
         error_bound: in images drawn, > 0; None: one round's, or what the other settings need.
-        first_snapshot: steps before the first snapshot that may compete; 0 where nobody competes.
+        first_snapshot: steps before the first snapshot that may compete; 0 if no student competes.
         block_steps: steps drawn at a time.
 
     Raises:
-        InputError: a bound with which both sides would wait for each other for ever.
+        InputError: a bound with which both sides would wait for each other forever.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class SamplesPerInsert:
                 error_bound,
                 f">= {needed} samples ({block_steps} steps of {schedule.draw} images at a time, batches worth "
                 f"{float(self._worth):g} samples, first snapshot after {first_snapshot} steps)",
-                "below that students and generators would wait for each other for ever, so raise it or leave it out",
+                "below that students and generators would wait for each other forever, so raise it or omit it",
             )
 
     def may_start(self, batch: BatchId, progress: Progress) -> bool:
@@ -150,13 +150,13 @@ class SamplesPerInsert:
 
 
 def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -> Limiter:
-    """The limiter that a configuration asks for.
+    """Make the limiter that a configuration selects.
 
     Args:
         settle_steps: training steps until the student's BN statistics may be competed with.
 
     Raises:
-        InputError: settings with which the run could not go on (see `SamplesPerInsert`), or rounds too short for the
+        InputError: settings with which the run would stall (see `SamplesPerInsert`), or rounds too short for the
             student's statistics to settle.
     """
     competes = config.synthesis.competes and schedule.rounds > 0
@@ -182,13 +182,13 @@ def make_limiter(config: DistillConfig, schedule: Schedule, settle_steps: int) -
 
 
 def opponent(limiter: Limiter, batch: BatchId, newest: int | None) -> int | None:
-    """The step of the snapshot that a batch competes with: the one that its limiter asks for, otherwise the newest.
+    """Return the step of the snapshot that a batch competes with: the one that its limiter requires, else the newest.
 
     Args:
-        newest: steps behind the newest snapshot; None: there is none yet.
+        newest: steps of the newest snapshot; None: there is none yet.
 
     Returns:
-        None where the batch competes with no snapshot: in round 0, or before there is one.
+        None if the batch competes with no snapshot: in round 0, or before there is one.
     """
     if batch.round == 0:
         return None
@@ -197,7 +197,7 @@ def opponent(limiter: Limiter, batch: BatchId, newest: int | None) -> int | None
 
 
 def first_snapshot(schedule: Schedule, settle_steps: int) -> int:
-    """Steps behind the first snapshot that may compete: the first one due at or after `settle_steps`."""
+    """Return the steps of the first snapshot that may compete: the first one due at or after `settle_steps`."""
     step = 1
     while not (step >= settle_steps and schedule.is_snapshot(step)):
         step += 1

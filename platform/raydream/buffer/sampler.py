@@ -1,4 +1,4 @@
-"""Samplers: which of the images held does a distillation step see?"""
+"""Samplers: choose the held images that a distillation step sees."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from raydream.seeds import derive_seed
 
 
 def uniform_draw(run_seed: int, step: int, images: int, draw: int) -> np.ndarray:
-    """Positions of the images of one step: uniform, with as few repeats as can be.
+    """Draw the positions of one step's images: uniform, with as few repeats as possible.
 
-    Depends on nothing but its arguments, so that a step repeated after a restart sees the same images.
+    Depends only on its arguments, so that a step repeated after a restart sees the same images.
 
     Args:
         run_seed: of the run.
         step: the distillation step.
-        images: how many are held, >= 1.
-        draw: how many to draw, >= 1; where it exceeds `images`, each image comes as often as any other, or once more.
+        images: number held, >= 1.
+        draw: number to draw, >= 1; if it exceeds `images`, each image comes as often as any other, or once more.
 
     Returns:
         int64 [draw], each in [0, images).
@@ -28,15 +28,15 @@ def uniform_draw(run_seed: int, step: int, images: int, draw: int) -> np.ndarray
 
 
 def permuted_epoch(run_seed: int, epoch: int, images: int, steps: int) -> list[np.ndarray]:
-    """Positions of the images of each step of a pass over a set: every image once, in an order of that pass.
+    """Return the positions of each step's images in a pass over a set: every image once, in that pass's order.
 
-    Depends on nothing but its arguments, as `uniform_draw`.
+    Depends only on its arguments, as `uniform_draw`.
 
     Args:
         run_seed: of the run.
         epoch: the pass, from 0.
-        images: in the set, >= steps.
-        steps: of the pass, >= 1; their sizes differ by one at most.
+        images: number in the set, >= steps.
+        steps: number in the pass, >= 1; their sizes differ by one at most.
 
     Returns:
         for each step int64, each in [0, images).

@@ -1,3 +1,3 @@
-"""The jobs, one file a command: what each checks, makes, sums up and shows."""
+"""The jobs, one file per command: what each checks, makes, summarizes and shows."""
 
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which each job does first of all)

@@ -1,6 +1,6 @@
 """The job that switches the terms of an experiment's objective on and off.
 
-Nothing is chosen, so students are measured on the test split.
+It selects nothing, so students are measured on the test split.
 """
 
 from typing import Any

@@ -6,5 +6,5 @@ from raydream.device_check import command
 
 
 def check(words: Sequence[str]) -> int:
-    """Run `raydream check` with these words; returns the exit status. It needs torch, numpy and pydantic alone."""
+    """Run `raydream check` with these arguments; returns the exit status. It needs only torch, numpy and pydantic."""
     return command.check(__doc__, words)

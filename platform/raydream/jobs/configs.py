@@ -10,7 +10,7 @@ from raydream.shipped import description_of, file_named, shipped_files
 
 
 def configs(words: Sequence[str]) -> int:
-    """Run `raydream configs` with these words; returns the exit status."""
+    """Run `raydream configs` with these arguments; returns the exit status."""
     parser = argparse.ArgumentParser(prog="raydream configs", description=__doc__, allow_abbrev=False)
     does = parser.add_subparsers(metavar="ls | show | cp", required=True)
     lists = does.add_parser("ls", help="a line for each", allow_abbrev=False)

@@ -85,14 +85,14 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
 def _session(
     run: JobRun[DistillConfig], checked: Checked, device: torch.device, display: Display
 ) -> tuple[Teacher, Snapshot]:
-    """One Ray session, from what the folder holds to the trained student; returns teacher and student.
+    """Run one Ray session, from what the folder holds to the trained student; returns teacher and student.
 
-    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would keep
-    nodes waiting that other runs can use.
+    A private Ray's processes start while the teacher is trained or loaded. Those of a cluster do not: they would hold
+    nodes idle that other runs can use.
     """
     config, folder = run.config, run.folder
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             display.update(stage="starting Ray")
             check = partial(check_cluster, config)
             session.enter_context(ray_session(check, [config.student, config.generators], folder.run))

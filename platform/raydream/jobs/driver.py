@@ -1,4 +1,4 @@
-"""The driver: starts a run's processes, hands out batches as the limiter allows, and brings in what they made."""
+"""The driver: starts a run's processes, orders batches as the limiter allows, and collects them."""
 
 import heapq
 import time
@@ -34,20 +34,20 @@ from raydream.store.shards import ShardStore
 from raydream.students.snapshots import read_snapshot, write_snapshot
 from raydream.teachers.teacher import Teacher, to_arrays
 
-# A restarted actor is as good as new: all that counts lies in the shards, and every method may be repeated.
+# A restarted actor loses nothing: all of its state lies in the shards, and every method can be repeated.
 _BufferActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Buffer)
 
 POLL_S = 0.2
-"""between two looks at what the processes have to say; a batch that is made is taken in at once"""
+"""seconds between two checks of the processes' reports; a finished batch is collected at once"""
 
 
 class Driver:
-    """One run on a Ray session that is up.
+    """Drives one run on a running Ray session.
 
     Args:
-        run: whose part this is.
+        run: the run to drive.
         checked: what `check_run` found.
-        display: where to show how far it is.
+        display: shows the progress.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Driver:
         self._pool = GeneratorPool(self._generator_plan(), self._reports, self._journal.note, self._config)
 
     def start_generators(self) -> None:
-        """Have the generators start, which takes seconds, while there is no teacher yet."""
+        """Start the generators, which takes seconds, before the teacher is available."""
         self._pool.fit(more=bool(self._pending))
 
     def run(self, teacher: Teacher) -> Snapshot:
-        """Make all images and train the student.
+        """Make all images and train the student to its end.
 
         Args:
             teacher: to invert.
@@ -128,7 +128,7 @@ class Driver:
             config, schedule, [self._teacher_ref], self._buffer, self._reports, self._folder.images, most_handles
         )
         if damage := quarantine_damaged_checkpoints(self._folder.checkpoints):
-            self._journal.note(f"{damage}, and the student starts anew")
+            self._journal.note(f"{damage}, and the student starts from scratch")
         self._training = StudentTraining(training, self._folder.checkpoints)
         self._last_news = time.time()
 
@@ -151,7 +151,7 @@ class Driver:
 
     @cached_property
     def _evaluator(self) -> Any:
-        """Started when there is something to measure: the processes that make images and learn start first."""
+        """Start the evaluator when there is something to measure: generators and student start first."""
         config = self._config
         build = partial(build_student, config.student, config.teacher)
         return start_evaluator(config, build, self._gpu_share_left, self._folder.images)
@@ -163,7 +163,7 @@ class Driver:
     def _progress(self) -> Progress:
         status: Progress = ray.get(self._buffer.status.remote(), timeout=self._config.buffer.stall_timeout_s)
         step = self._snapshot.step if self._snapshot else None
-        # A buffer that was begun anew has handed out nothing, whatever the student has behind it.
+        # A restarted buffer has handed out nothing, however many steps the student has done.
         status = replace(status, drawn_steps=max(status.drawn_steps, step or 0))
         if step is not None and self._config.synthesis.competes and step < self._checked.settle_steps:
             step = None
@@ -179,7 +179,7 @@ class Driver:
                 break
             snapshot = self._snapshot_for(batch) if self._config.synthesis.competes else None
             source = self._schedule.source_of(batch, self._config)
-            if source is not None and not self._store.has(source):  # damaged, and being made again
+            if source is not None and not self._store.has(source):  # damaged, and in progress again
                 heapq.heappush(self._pending, batch)
                 break
             self._pool.start(order, self._teacher_ref, snapshot, source)
@@ -209,7 +209,7 @@ class Driver:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
 
     def _collect_reports(self) -> bool:
-        """Take in what the student told; True if it ended a round."""
+        """Take in the student's reports; True if it ended a round."""
         round_ended = False
         report: StudentReport | BatchProgress | Notice
         for report in drain(self._reports):
@@ -222,7 +222,7 @@ class Driver:
                 self._run_log.batch_progressed(report)
                 continue
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
-                self._journal.note(f"the student was restarted and goes on from step {report.first_step}")
+                self._journal.note(f"the student was restarted and resumes from step {report.first_step}")
             if self._config.rounds.lockstep and self._config.synthesis.competes:
                 write_snapshot(self._folder.snapshots, report.snapshot)
             self._snapshot = report.snapshot
@@ -246,6 +246,6 @@ class Driver:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(
                 f"no new image batch and no report of the student for {self._config.buffer.stall_timeout_s:g} s "
-                f"(buffer.stall_timeout_s); batches in the making: {making}; the student's last report: "
+                f"(buffer.stall_timeout_s); batches in progress: {making}; the student's last report: "
                 f"{self._snapshot.step if self._snapshot else 'none'} of {self._schedule.total_steps} steps"
             )

@@ -1,4 +1,4 @@
-"""The job that asks other networks what they see in the images of a run."""
+"""The job in which other networks classify the images of a run."""
 
 import numpy as np
 import torch

@@ -48,12 +48,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CoursePlan:
-    """What all courses share.
+    """Settings and data that all courses share.
 
     Attributes:
         shared: a list with the reference to the teacher's arrays and the groups' data.
         results: folder that steps are committed to.
-        reports: of `Tasks`.
+        reports: queue of `Tasks`.
     """
 
     config: ContinualConfig
@@ -63,10 +63,10 @@ class CoursePlan:
 
 
 def _take(plan: CoursePlan, method: str, seed: int) -> str | None:
-    """Take the steps of a course that are not committed; where its process is lost, Ray begins it again.
+    """Take the steps of a course that are not committed; if its process is lost, Ray starts it again.
 
     Returns:
-        why it failed; None where it did not.
+        why it failed; None if it did not.
     """
     name_logs(f"course {method}", seed)
     config, (arrays, groups) = plan.config, ray.get(plan.shared[0])
@@ -109,14 +109,14 @@ def _make(run: JobRun[ContinualConfig], checked: CheckedContinual) -> ExtendSumm
     config = run.config
     teacher = run.teacher(checked.teacher, device_of_driver(config.device, [config.student.gpus]))
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("courses"):
             before = _before(config, checked, teacher)
             courses = _Courses(config, checked, teacher, run.folder)
             failed = courses.run(run.console, partial(_record, run.recorder, before))
     for (method, seed), reason in failed.items():
-        run.journal.note(f"{method} of seed {seed} failed, and is left out: {reason}")
+        run.journal.note(f"{method} of seed {seed} failed and is left out: {reason}")
     return _summarize(run, checked, before, teacher)
 
 
@@ -125,14 +125,14 @@ def _place(folder: RunFolder) -> Folder:
 
 
 def _courses(config: ContinualConfig) -> Iterator[tuple[str, int]]:
-    """Method and seed of each, those of one seed together."""
+    """Return method and seed of each course, those of one seed together."""
     for seed in range(config.seed, config.seed + config.seeds):
         for method in config.methods:
             yield method, seed
 
 
 class _Courses:
-    """All courses, as the driver sees them: begun, told of, and waited for."""
+    """All courses as the driver sees them: starts, follows and awaits them."""
 
     def __init__(self, config: ContinualConfig, checked: CheckedContinual, teacher: Teacher, folder: RunFolder) -> None:
         self._config, self._folder, self._results = config, folder, CourseResults(_place(folder))
@@ -147,16 +147,16 @@ class _Courses:
     def run(
         self, console: Console, record: Callable[[ContinualConfig, CourseResults, str, int], None]
     ) -> dict[tuple[str, int], str]:
-        """Wait for the end of all, and show how far they are.
+        """Wait for the end of all courses, and show their progress.
 
         Args:
-            record: is told of each course that has come to its end.
+            record: called with each course that has ended.
 
         Returns:
             why courses failed, by method and seed.
 
         Raises:
-            RaydreamError: a process failed for good, or nothing was heard for too long.
+            RaydreamError: a process failed for good, or no report arrived for too long.
         """
         failed, courses, say = {}, {_shown(course): course for course in _courses(self._config)}, printer(console)
         for name, reason in self._tasks.ended(console):
@@ -184,7 +184,7 @@ def _sizes(config: ContinualConfig) -> list[int]:
 
 
 def _before(config: ContinualConfig, checked: CheckedContinual, teacher: Teacher) -> np.ndarray:
-    """Confusion matrix of the teacher, on test images of its classes."""
+    """Return the confusion matrix of the teacher on test images of its classes."""
     first = checked.groups[0].test
     return confusion_matrix(teacher.network, teacher.normalization, first, config.teacher.classes)
 
@@ -210,7 +210,7 @@ def _summarize(
             confusion = np.sum(confusions, 0).tolist()
             methods[method] = summarized(courses) | {"seconds": float(np.mean(seconds)), "confusion": confusion}
     if not methods:
-        raise RaydreamError(f"not one course came to its end; {folder.shown(folder.journal.name)} says why")
+        raise RaydreamError(f"no course finished; {folder.shown(folder.journal.name)} says why")
     table = pd.concat(tables, ignore_index=True)
     write_atomically(folder.path / "courses.parquet", lambda temporary: table.to_parquet(temporary, index=False))
     return ExtendSummary(
@@ -230,10 +230,10 @@ def _summarize(
 
 
 def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) -> str | None:
-    """Keep the network of the first course that came to its end as the run's own.
+    """Keep the network of the first course that ended as the run's student.
 
     Returns:
-        which that is; None where a description cannot tell how to build it, or none can be read.
+        its name; None if it cannot be built from a description, or no network can be read.
     """
     results, teacher = CourseResults(_place(folder)), replace(config.teacher, classes=sum(_sizes(config)))
     for method, seed in sorted(_courses(config), key=lambda course: config.methods.index(course[0])):
@@ -243,7 +243,7 @@ def _save_student(config: ContinualConfig, folder: RunFolder, journal: Journal) 
         network = build_teacher(teacher)
         if _shapes(network.state_dict()) != _shapes(state):
             why = f"{teacher.network} with {teacher.classes} classes cannot be built from its description"
-            journal.note(f"run:DIR does not name what is left, as {why}: load courses/*.safetensors into your own")
+            journal.note(f"run:DIR cannot name the kept network, as {why}: load courses/*.safetensors into your own")
             return None
         network.load_state_dict(state)
         save_network(network, folder.student)
@@ -260,7 +260,7 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 def _record(
     recorder: Recorder, before: np.ndarray, config: ContinualConfig, results: CourseResults, method: str, seed: int
 ) -> None:
-    """A course in metrics.parquet, once: test accuracies by step, and the curve of each step by epoch."""
+    """Record a course in metrics.parquet, once: test accuracies by step, and the curve of each step by epoch."""
     now, source, steps = time.time(), f"{method}-{seed}", results.steps(method, seed)
     if (recorder.table()["source"] == source).any():
         return

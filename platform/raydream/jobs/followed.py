@@ -1,4 +1,4 @@
-"""A network that learns in a process of its own, as the driver follows it."""
+"""The driver's view of a network that learns in a separate process."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ POLL_S = 0.2
 
 
 class LearningReport(Protocol):
-    """What such a process reports: its network now, and how its last steps went."""
+    """The report of a learning process: its current network, and the figures of its last steps."""
 
     @property
     def snapshot(self) -> Snapshot: ...
@@ -35,7 +35,7 @@ Report = TypeVar("Report", bound=LearningReport)
 
 
 def ended(task: ray.ObjectRef) -> Callable[[], bool]:
-    """Says whether a task has come to its end, and raises its error where it failed."""
+    """Return whether a task has ended; raises its error if it failed."""
 
     def done() -> bool:
         if not ray.wait([task], timeout=0)[0]:
@@ -47,7 +47,7 @@ def ended(task: ray.ObjectRef) -> Callable[[], bool]:
 
 
 def record_network(run: JobRun[Any], report: NetworkReport) -> None:
-    """Note and record what a process that changes a network reports."""
+    """Note and record a report of a process that changes a network."""
     now, step = time.time(), report.snapshot.step
     if report.note:
         run.journal.note(report.note)
@@ -59,14 +59,14 @@ def record_network(run: JobRun[Any], report: NetworkReport) -> None:
 
 
 class FollowedTask(Generic[Report]):
-    """Records what a learning process reports, has its snapshots measured, and waits for its end.
+    """Follows a learning process: records its reports, has its snapshots measured, and awaits its end.
 
     Args:
-        run: whose part this is.
-        step, steps: distillation steps done before, of all.
-        record: takes in a report, before it is measured.
-        measure: begins to measure a report's network; see `Evaluator.measure`.
-        words: what a report is of, for a line.
+        run: the run of the process.
+        step, steps: distillation steps done before, and in all.
+        record: called with each report before it is measured.
+        measure: starts to measure a report's network; see `Evaluator.measure`.
+        words: describes a report, for a line of output.
 
     Attributes:
         reports: the queue to which the process puts `Report`, `StepsDone` and `Notice`.
@@ -94,14 +94,14 @@ class FollowedTask(Generic[Report]):
         self.last: Report | None = None
 
     def until_end(self, done: Callable[[], bool], what: str) -> None:
-        """Wait until the process has come to its end and all that it reported is measured; show how far it is.
+        """Wait until the process has ended and all its reports are measured; show the progress.
 
         Args:
-            done: says whether it has come to its end; raises where it failed.
-            what: it does, for an error.
+            done: returns whether it has ended; raises if it failed.
+            what: the process's work, for an error.
 
         Raises:
-            RaydreamError: it failed for good, or nothing was heard for too long.
+            RaydreamError: it failed for good, or no report arrived for too long.
         """
         has_ended = False
         try:

@@ -1,4 +1,4 @@
-"""What jobs share that are given images, or make them first."""
+"""What jobs that are given images, or make them first, have in common."""
 
 from functools import partial
 from typing import Any, TypeVar
@@ -22,17 +22,17 @@ Config = TypeVar("Config", bound=FromImages)
 
 
 def with_room(config: Config, read_cpus: float, say: Say) -> Config:
-    """See that this machine has room for all processes, where no cluster is joined.
+    """Check that this machine has room for all processes, unless a cluster is joined.
 
     Args:
-        read_cpus: that reading images needs beside the student.
+        read_cpus: CPUs that reading images needs beside the student.
         say: prints a notice of idle GPUs.
 
     Returns:
-        the settings, with as many generators as there is room for.
+        the settings, with the number of generators that there is room for.
 
     Raises:
-        InputError: there is no room, or not what is to be computed on.
+        InputError: there is no room, or the device is missing.
     """
     making = None if config.images else config.making
     if making is not None:
@@ -46,12 +46,12 @@ def with_room(config: Config, read_cpus: float, say: Say) -> Config:
 
 
 def device_to_learn_on(config: FromImages) -> torch.device:
-    """What the driver computes on."""
+    """Return the device that the driver computes on."""
     return device_of_driver(config.device, [config.student.gpus, 0.0 if config.images else config.generators.gpus])
 
 
 def images_made(run: JobRun[Any], making: SynthesizeConfig, teacher: Teacher) -> Images:
-    """The images of a run's own, of which those that are missing are made, as a stage of the run.
+    """Return a run's own images after making the missing ones, as a stage of the run.
 
     Args:
         making: how they are made.

@@ -1,9 +1,9 @@
-"""The skeleton of all jobs: check, hold the run's folder, make what it lacks, or read what it has, report, print."""
+"""The skeleton of all jobs: check, hold the run's folder, make what is missing or read what exists, report, print."""
 
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ from raydream.cli import Command
 from raydream.config.conversion import as_dict
 from raydream.jobs.teacher import keep_teacher
 from raydream.reporting.cost import Reserves, cost_rows, hours
-from raydream.reporting.progress import printer, result_table
+from raydream.reporting.progress import printer, result_table, waiting
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
@@ -47,14 +47,14 @@ def _whole(config: Any, folder: RunFolder, summary: Any, note: Say) -> bool:
 
 @dataclass(frozen=True)
 class JobRun(Generic[Config]):
-    """One session of a run, as the job's own part sees it.
+    """One session of a run, as passed to a job's `make`.
 
     Attributes:
         config: of the run, with what depends on this machine.
         folder: of the run, held.
         recorder: of its metrics.
-        journal: of what went wrong and was repaired.
-        console: that the user looks at.
+        journal: of failures and repairs.
+        console: the user's terminal.
     """
 
     config: Config
@@ -67,46 +67,52 @@ class JobRun(Generic[Config]):
         """Print a line for the user."""
         printer(self.console)(text)
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Count a `with` block as a stage of the run."""
-        return self.recorder.stage(name)
+    @contextlib.contextmanager
+    def stage(self, name: str, waits_for: str = "") -> Iterator[None]:
+        """Record a `with` block as a stage of the run.
+
+        Args:
+            waits_for: what the block waits for without showing how far it is, which is printed now and then.
+        """
+        with self.recorder.stage(name), waiting(waits_for, self.console) if waits_for else contextlib.nullcontext():
+            yield
 
     def teacher(self, loaded: Teacher | None, device: torch.device) -> Teacher:
-        """The run's teacher; see `keep_teacher`. The configuration has the sections teacher, training and data."""
+        """Return the run's teacher; see `keep_teacher`. The settings have the sections teacher, training and data."""
         config: Any = self.config
-        with self.stage("teacher"):
+        with self.stage("teacher", "the teacher, which is trained where no checkpoint is named"):
             return keep_teacher(loaded, (config.teacher, config.training, config.data), self.folder, self.say, device)
 
     def hours(self, *reserved: tuple[str, int, Reserves]) -> dict[str, Any]:
-        """CPU- and GPU-hours: for a stage, so many processes that each reserve this."""
+        """Return CPU- and GPU-hours from each stage's processes and what each of them reserves."""
         seconds = self.recorder.seconds_by_stage()
         return hours(*((seconds.get(stage, 0.0), count, each) for stage, count, each in reserved))
 
     def timed(self, summary: Made) -> Made:
-        """A summary with what all have: how long the run has taken so far, and on which machine."""
+        """Return a summary completed by the run's duration so far and its machine."""
         wall_s, stages = self.recorder.time_s(time.time()), self.recorder.seconds_by_stage()
         return replace(summary, wall_s=wall_s, seconds_by_stage=stages, **machine_text())
 
     def reused(self) -> dict[str, int]:
-        """Batches that earlier runs had made, by the id of the run; noted in the journal."""
+        """Return the number of batches reused from each earlier run, by its id; noted in the journal."""
         reuse: str = getattr(self.config, "reuse")  # noqa: B009
         return note_reused(ShardStore(self.folder.images), self.folder.run, reuse, self.journal.note)
 
 
 @dataclass(frozen=True)
 class Job(Generic[Config, Checked, Made]):
-    """What is a job's own.
+    """The parts of a job that differ from other jobs.
 
     Attributes:
         name: of its command; a key of `summaries.SUMMARIES`.
-        check: refuses what cannot work, before Ray starts and before anything is written. It is given the settings, the
-            folder of a run that is resumed, and how to print a line; it returns the settings with what depends on this
-            machine, and what it has found out. Raises InputError.
-        make: does the work, or the rest of it; the skeleton adds what all summaries have. Raises RaydreamError.
+        check: rejects what cannot work, before Ray starts and before anything is written. It takes the settings,
+            the folder of a run that is resumed, and a function that prints a line; it returns the settings completed
+            for this machine, and its findings. Raises InputError.
+        make: does the work that remains; the skeleton adds what all summaries have. Raises RaydreamError.
         rows: of the table at the end, by their headings.
         report: writes the pages of a run that is done. Raises OSError.
-        files: in the run's folder, that the table names where they are there, by their headings.
-        is_whole: whether a run that is done still has all that it made; what it lacks is made again.
+        files: in the run's folder, which the table names if they exist, by their headings.
+        is_whole: whether a run that is done still has all that it made; what is missing is made again.
         figures: beside the settings in TensorBoard's HParams; None: the job writes them itself.
     """
 
@@ -121,7 +127,7 @@ class Job(Generic[Config, Checked, Made]):
 
 
 def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made:
-    """Begin a run, resume it, or tell what a finished one came to, which needs nothing but its folder.
+    """Begin a run, resume it, or show the results of a finished one, which needs only its folder.
 
     Returns:
         the summary, which is also in the folder.
@@ -156,7 +162,7 @@ def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made
 
 
 def _finished(job: Job[Config, Checked, Made], config: Config, folder: RunFolder, say: Say) -> Made | None:
-    """The summary of a run that is done and has lost nothing since; None of another."""
+    """Return the summary of a run that is done and has lost nothing since; else None."""
     kind: type[Made] = SUMMARIES[job.name]  # type: ignore[assignment]
     summary = run_folder.read_summary(folder, kind)
     whole = summary is not None and job.is_whole(config, folder, summary, Journal(folder.journal, say).note)
@@ -181,7 +187,7 @@ def _made(
 
 
 def _rows(job: Job[Any, Any, Made], folder: RunFolder, summary: Made) -> dict[str, str]:
-    """The table at the end: the job's own rows, what the run took, and where to find what it made."""
+    """Return the table at the end: the job's rows, the run's duration, and the places of its results."""
     stages = ", ".join(f"{name} {seconds:.0f}" for name, seconds in summary.seconds_by_stage.items())
     rows = {**job.rows(summary), "seconds": f"{summary.wall_s:.0f} in all" + (f": {stages}" if stages else "")}
     rows |= cost_rows(summary)

@@ -1,4 +1,4 @@
-"""The job that makes a teacher smaller by whole channels, with nothing but images, which it may make first."""
+"""The job that removes whole channels of a teacher using only images, which it may make first."""
 
 import contextlib
 import logging
@@ -48,17 +48,17 @@ from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays,
 log = logging.getLogger(__name__)
 
 LATENCY_BATCHES = (1, 32)
-"""images in the passes that are timed, beside `pruning.latency_batch_size`"""
+"""batch sizes of the timed passes, beside `pruning.latency_batch_size`"""
 
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What the process that prunes needs to know.
+    """Settings and data of the process that prunes.
 
     Attributes:
         teacher: a list with the reference to the teacher's arrays.
         images: to learn from.
-        added: folder of the shards that are added.
+        added: folder of the added shards.
         checkpoints: folder.
         reports: a queue of `NetworkReport`, to the driver.
     """
@@ -73,10 +73,10 @@ class PruningPlan:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What is left.
+    """A pruned network and its figures.
 
     Attributes:
-        snapshot: the network's weights, and the distillation steps behind them.
+        snapshot: the network's weights and number of distillation steps.
         widths: of its layers, as text.
         latencies: of teacher and pruned network, for each batch size.
     """
@@ -87,7 +87,7 @@ class Pruned:
 
 
 def _prune(plan: PruningPlan) -> Pruned:
-    """Prune from the last checkpoint on, or from the start; where its process is lost, Ray begins it again."""
+    """Prune from the last checkpoint, or from the start; if the process is lost, Ray starts it again."""
     name_logs("pruning")
     config, reports = plan.config, plan.reports
     device = use_device(config.device, config.student.cpus, config.student.gpus)
@@ -130,7 +130,7 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
     teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
     session = partial(_session, run, checked, teacher)
     pruned = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
-    with run.stage("export"):
+    with run.stage("export", "the network to be exported"):
         network = build_pruned(run.config.teacher, pruned.widths)
         load_arrays(network, pruned.snapshot.state)
         save(run.config, network, run.folder, run.journal)
@@ -138,11 +138,11 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
 
 
 def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher) -> Pruned:
-    """From what the folder holds to the pruned network."""
+    """Run one session, from what the folder holds to the pruned network."""
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("pruning"):
             return _prune_by_images(run, teacher, images)
@@ -163,7 +163,7 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
         lambda report: f"{report.stage} {report.index + 1}: {report.figures['pruning/filters']} filters",
     )
     arrays = [ray.put(to_arrays(teacher.network))]
-    # The path of the tables is the user's, wherever the process starts that prunes.
+    # The path of the tables is relative to the user's folder, wherever the process that prunes starts.
     tables = str(Path(config.pruning.latency_tables).absolute())
     placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
     plan = PruningPlan(placed, arrays, images, folder.images, folder.checkpoints, followed.reports)
@@ -174,7 +174,7 @@ def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images)
 
 
 def save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Journal) -> None:
-    """Write a pruned network into a run's folder: weights, description, and the formats of others; raises OSError."""
+    """Write a pruned network into a run's folder: weights, description and exported formats; raises OSError."""
     description = described(config.teacher, network)
     write_json(folder.network, {"network": PRUNED, "arguments": description.arguments})
     save_network(network, folder.student)

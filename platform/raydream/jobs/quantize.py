@@ -1,4 +1,4 @@
-"""The job that has a teacher compute with few bits, with nothing but images, which it may make first."""
+"""The job that quantizes a teacher to few bits using only images, which it may make first."""
 
 import contextlib
 import logging
@@ -57,19 +57,19 @@ from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays,
 log = logging.getLogger(__name__)
 
 THREADS = 1
-"""that ONNX Runtime computes with where it is measured"""
+"""number of threads that ONNX Runtime computes with when it is measured"""
 SENSITIVE_IMAGES = 256
-"""on which the sensitivity of layers is measured at most"""
+"""most images on which the sensitivity of layers is measured"""
 
 
 @dataclass(frozen=True)
 class QuantizingPlan:
-    """What the process that quantizes needs to know.
+    """Settings and data of the process that quantizes.
 
     Attributes:
         teacher: a list with the reference to the teacher's arrays.
         images: to calibrate on and learn from.
-        added: folder of the shards that are added.
+        added: folder of the added shards.
         checkpoints: folder.
         reports: a queue of `NetworkReport`, to the driver.
     """
@@ -84,10 +84,10 @@ class QuantizingPlan:
 
 @dataclass(frozen=True)
 class Quantized:
-    """What came of it.
+    """A quantized network and its layers.
 
     Attributes:
-        snapshot: the quantized network's weights and step sizes, and the distillation steps behind them.
+        snapshot: the quantized network's weights and step sizes, and its number of distillation steps.
         layers: how sensitive each is, the most sensitive first.
     """
 
@@ -96,7 +96,7 @@ class Quantized:
 
 
 def _quantize(plan: QuantizingPlan) -> Quantized:
-    """Quantize from the last checkpoint on, or from the start; where its process is lost, Ray begins it again."""
+    """Quantize from the last checkpoint, or from the start; if the process is lost, Ray starts it again."""
     name_logs("quantizing")
     config, reports = plan.config, plan.reports
     device = use_device(config.device, config.student.cpus, config.student.gpus)
@@ -123,7 +123,7 @@ _quantize_task = ray.remote(max_retries=3)(_quantize)
 
 
 def quantize(command: Command[QuantizeConfig]) -> QuantizeSummary:
-    """Have a teacher compute with few bits, or resume; see `carry_out`."""
+    """Quantize a teacher to few bits, or resume; see `carry_out`."""
     return carry_out(JOB, command)
 
 
@@ -138,7 +138,7 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
     images, quantized = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
     config, teacher = run.config, teacher.to(torch.device("cpu"))
     pixels = images.source.read(images.rows)
-    with run.stage("export"):
+    with run.stage("export", "the network to be exported"):
         network = build_quantized(config.teacher, bits_text(bits_of(config, teacher)))
         load_arrays(network, quantized.snapshot.state)
         description = described(config.teacher, bits_of(config, teacher))
@@ -153,11 +153,11 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
 
 
 def _session(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher) -> tuple[Images, Quantized]:
-    """From what the folder holds to the quantized network, and the images that it took."""
+    """Run one session; returns the quantized network and the images that it learned from."""
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("quantizing"):
             return images, _quantize_by_images(run, teacher, images)
@@ -186,7 +186,7 @@ def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: I
 
 
 def _measured(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher, images: Any) -> dict[str, Any]:
-    """What real data say of the quantized network's file, and of other calibration images; nothing without them."""
+    """Measure the quantized network's file, and other calibration images, on real data; empty without data."""
     config, real, path = run.config, checked.real, run.folder.path / QUANTIZED
     if real is None:
         return {}

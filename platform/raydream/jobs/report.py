@@ -8,7 +8,7 @@ from raydream.cli import run_tool
 
 
 def report(words: Sequence[str]) -> int:
-    """Run `raydream report` with these words; returns the exit status."""
+    """Run `raydream report` with these arguments; returns the exit status."""
     parser = argparse.ArgumentParser(prog="raydream report", description=__doc__, allow_abbrev=False)
     parser.add_argument("run", metavar="RUN", nargs="+", help="folder of a run, done or not, or its URL")
     out = "the page (default: comparison.html in the working directory)"
@@ -17,6 +17,8 @@ def report(words: Sequence[str]) -> int:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from raydream.reporting.comparison import write_comparison  # here: bad input is answered before torch is loaded
+    from raydream.reporting.comparison import (
+        write_comparison,
+    )  # here, so that bad input is reported before torch is loaded
 
     print(write_comparison(given.run, given.out))

@@ -53,14 +53,14 @@ from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 log = logging.getLogger(__name__)
 
 LIBRARY = "runs/library"
-"""where a machine of one's own keeps what its tables are made of"""
+"""library folder where a machine without a cluster keeps the parts of its tables"""
 KEPT_IN = "kept_in.txt"
-"""in a run's folder: where that was when it began"""
+"""file in a run's folder with the path of the library when the run began"""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What cells look at, in the object store.
+    """Data in the object store that cells need.
 
     Attributes:
         verifiers: weights.
@@ -76,16 +76,16 @@ class Shared:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """What a task needs to know. It fetches no more of it than it is for: sets of images need the teacher alone.
+    """Settings and data of a task. A task fetches only what it needs.
 
     Attributes:
         config: of the table.
         teacher: a list with the reference to its weights.
         shared: a list with the reference to `Shared`.
-        train: a list with the reference to the real data's training split, for cells of real images; None where there
-            is no such cell.
+        train: a list with the reference to the real data's training split, for cells of real images;
+            None if there is no such cell.
         images, cells: folders of sets, and of results by key.
-        reports: of `Tasks`.
+        reports: queue of `Tasks`.
     """
 
     config: ReproduceConfig
@@ -97,14 +97,14 @@ class TablePlan:
     reports: Queue
 
     def teacher_here(self) -> Teacher:
-        """The teacher on the device that this process computes on."""
+        """Return the teacher on the device that this process computes on."""
         config = self.config
         device = use_device(config.device, config.cpus, config.gpus)
         return teacher_from_arrays(config.teacher, ray.get(self.teacher[0])).to(device)
 
 
 def _given(plan: TablePlan, name: str, cell: Cell, basis: str) -> Given:
-    """What a cell has, on the device that it is computed on."""
+    """Return what a cell is given, on the device that it is computed on."""
     teacher, shared = plan.teacher_here(), ray.get(plan.shared[0])
     verifiers = [
         teacher_from_arrays(each, arrays).to(teacher.device)
@@ -122,10 +122,10 @@ def _split(split: Split | None) -> Split:
 
 
 def _make_images(plan: TablePlan, name: str, making: DistillConfig) -> str | None:
-    """Make a set of images; where its process is lost, Ray begins it again, and it goes on from its batches.
+    """Make a set of images; if its process is lost, Ray starts it again, and it resumes from its batches.
 
     Returns:
-        why it failed; None where it did not.
+        why it failed; None if it did not.
     """
     name_logs(f"images {making.synthesis.method}", making.seed)
     teacher, tell = plan.teacher_here(), Throttled(plan.reports, partial(TaskProgress, name))
@@ -145,14 +145,14 @@ def _make_images(plan: TablePlan, name: str, making: DistillConfig) -> str | Non
 
 
 def _fill(plan: TablePlan, name: str, key: str, cell: Cell, basis: str, images: str | None) -> str | None:
-    """Fill a cell, unless its images failed; where its process is lost, Ray begins it again.
+    """Fill a cell, unless its images failed; if its process is lost, Ray starts it again.
 
     Args:
         basis: see `Cell.key`.
-        images: why there are none; None where there are.
+        images: why there are none; None if there are.
 
     Returns:
-        why it failed; None where it did not.
+        why it failed; None if it did not.
     """
     if images is not None:
         return images
@@ -178,7 +178,7 @@ class _Checked:
 
 
 def reproduce(command: Command[ReproduceConfig]) -> ReproduceSummary | None:
-    """Make a table, or resume; see `carry_out`. None where only its cost was asked for."""
+    """Make a table, or resume; see `carry_out`. Returns None if only a cost estimate was requested."""
     config, say = command.config, printer(Console())
     if config.estimate or (config.scale == "paper" and command.resumed is None):
         for line in estimated(config, cells_of(config)).lines():
@@ -209,7 +209,7 @@ def _make(run: JobRun[ReproduceConfig], checked: _Checked) -> ReproduceSummary:
         for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.table.verifiers, strict=True))
     ]
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_room, config), [], run.folder.run))
         with run.stage("cells"):
             table = _Table(config, checked.cells, checked.table, teacher, verifiers, run.folder)
@@ -221,14 +221,14 @@ def _make(run: JobRun[ReproduceConfig], checked: _Checked) -> ReproduceSummary:
 
 
 def _training(config: ReproduceConfig, index: int) -> TrainingConfig:
-    """How a verifier is trained: as the teacher, from a seed of its own."""
+    """Return how a verifier is trained: as the teacher, from a different seed."""
     return replace(config.training, seed=config.training.seed + 1 + index)
 
 
 def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
-    """Where cells and sets of images are kept; raises InputError where there can be no such folder.
+    """Return the folder of cells and sets of images; raises InputError if there can be no such folder.
 
-    A run notes where its machine's library lies, as it may be resumed from another working directory.
+    A run notes the path of its machine's library, as it may be resumed from another working directory.
     """
     if config.library is not None:
         return folder_at(config.library, "library")
@@ -240,7 +240,7 @@ def library_of(config: ReproduceConfig, folder: RunFolder) -> Folder:
 
 
 class _Table:
-    """All cells, as the driver sees them: begun, told of, and waited for."""
+    """All cells as the driver sees them: starts, follows and awaits them."""
 
     def __init__(
         self,
@@ -268,10 +268,10 @@ class _Table:
         self._teacher = teacher
 
     def run(self, console: Console, journal: Journal) -> list[tuple[Cell, Filled]]:
-        """Fill what is missing; returns all that is filled, in the order of the cells.
+        """Fill the missing cells; returns all that are filled, in their order.
 
         Raises:
-            RaydreamError: a process failed for good, nothing was heard for too long, or no cell came to its end.
+            RaydreamError: a process failed for good, no report arrived for too long, or no cell ended.
         """
         say = printer(console)
         say(f"{len(self._cells) - len(self._missing)} of {len(self._cells)} cells are there already")
@@ -279,7 +279,7 @@ class _Table:
         keys = {str(cell): key for key, cell in self._missing.items()}
         for name, reason in self._tasks.ended(console):
             if name in keys and reason is not None:
-                journal.note(f"{name} failed, and is left out: {reason}")
+                journal.note(f"{name} failed and is left out: {reason}")
             elif name in keys:
                 say(self._told(keys[name]))
             self._folder.save()
@@ -290,7 +290,7 @@ class _Table:
         return filled
 
     def _begin(self) -> None:
-        """Start all tasks; Ray holds a cell back until its images are there."""
+        """Start all tasks; Ray delays a cell until its images are available."""
         options, made = actor_options(self._config.resources), {}
         for cell in self._missing.values():
             if isinstance(cell.images, DistillConfig) and (key := key_of(cell.images, self._teacher)) not in made:
@@ -335,7 +335,7 @@ def _rows(summary: ReproduceSummary) -> dict[str, str]:
 
 
 def _report(folder: RunFolder, config: ReproduceConfig, summary: ReproduceSummary) -> None:
-    """Show the table; its page was written with the cells."""
+    """Show the table; its page is written with the cells."""
     printer(Console())((folder.path / "table.md").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: curves and spans for its folder, the display, gauges for Prometheus."""
+"""Reports of a run in progress: curves and spans for its folder, the display, and gauges for Prometheus."""
 
 import time
 
@@ -17,17 +17,17 @@ from raydream.store.records import BatchId
 from raydream.synthesis.stages import learning_rate_at, updates_of
 
 TOLD_WHOLE = 8
-"""batches of each round of which curves and each layer's distance are kept: a run of a hundred thousand batches would
-have tens of millions of rows"""
+"""number of batches per round of which curves and layer distances are kept: a run of a hundred thousand batches
+would otherwise have tens of millions of rows"""
 STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
 
 def record_student(recorder: Recorder, report: StudentReport, part: int) -> None:
-    """The curves of what a student told, and when it worked.
+    """Record the curves of a student's report, and its busy spans.
 
     Args:
-        part: of the run that its steps belong to: the round, or the epoch.
+        part: the round or epoch that its steps belong to.
     """
     now = time.time()
     for start, seconds in report.busy:
@@ -43,13 +43,13 @@ def record_student(recorder: Recorder, report: StudentReport, part: int) -> None
 
 
 class RunLog:
-    """Keeps count of a run's batches and steps, and tells them to whoever looks on.
+    """Counts a run's batches and steps, and reports them to the display, the run's folder and Prometheus.
 
     Args:
-        run: that it is told of.
+        run: to report.
         schedule: of its batches.
-        committed: batches that were there when this session began.
-        display: where to show it.
+        committed: batches that existed when this session began.
+        display: shows the progress.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class RunLog:
         display.update(stage="starting processes")
 
     def batch_progressed(self, progress: BatchProgress) -> None:
-        """A generator is so far with a batch."""
+        """Report a generator's progress with a batch."""
         self._display.state.making[str(progress.batch)] = progress.share
 
     def batch_made(self, batch: BatchId, receipt: Receipt, shown: np.ndarray | None) -> None:
-        """A batch is committed.
+        """Report that a batch is committed.
 
         Args:
-            shown: its images, uint8 [N,C,H,W], where TensorBoard is to have them.
+            shown: its images, uint8 [N,C,H,W], if TensorBoard shows them.
         """
         made, recorder, now = receipt.provenance, self._recorder, time.time()
         self._committed += 1
@@ -103,13 +103,13 @@ class RunLog:
             recorder.grid("images", shown, batch.round)
 
     def student_reported(self, report: StudentReport) -> None:
-        """The student has got further, or was begun anew where it had been before."""
+        """Report that the student has advanced, or was restarted from an earlier step."""
         now, recorder, step = time.time(), self._recorder, report.snapshot.step
         self._student_restarts += self._step is not None and step <= self._step
         self._step = step
         record_student(recorder, report, self._schedule.round_of_step(report.first_step))
         beyond = self._images - self._schedule.initial_batches * self._schedule.batch_images
-        # The first round's steps are taken before anything joins beyond the minimum fill, the final ones after all.
+        # The first round's steps precede all batches beyond the minimum fill; the final ones follow all batches.
         before_final = min(step, self._schedule.round_steps) - self._schedule.steps_per_round
         ratio = {"buffer/samples_per_insert": before_final * self._schedule.draw / beyond} if beyond > 0 else {}
         for name, value in {
@@ -120,7 +120,7 @@ class RunLog:
             recorder.point(now, "buffer" if "buffer" in name else "student", name, value, step=step)
 
     def student_measured(self, step: int, accuracies: dict[str, float]) -> None:
-        """A snapshot's accuracies, in [0, 1], by what they were measured on."""
+        """Report a snapshot's accuracies, in [0, 1], by what they were measured on."""
         for name, value in accuracies.items():
             self._recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
             self._metrics.set("student_accuracy", value, split=name)
@@ -130,10 +130,10 @@ class RunLog:
             self._display.round_ended()
 
     def stands(self, progress: Progress, pool: GeneratorPool, making: bool) -> None:
-        """How the run stands now.
+        """Show the current state of the run.
 
         Args:
-            making: whether batches are in the making or still to be made.
+            making: whether batches are in progress or remain to be made.
         """
         if pool.in_flight and not self._making_since:
             self._making_since = time.time()

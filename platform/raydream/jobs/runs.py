@@ -16,7 +16,7 @@ from raydream.store.folders import Folder, folder_at
 from raydream.terminal import printable
 
 MOST_LETTERS = 100
-"""of what stands in a table, but for a run's path"""
+"""most characters of a table's cell, except a run's path"""
 HEADINGS = ["run", "job", "state", "begun", "main figure", "size"]
 
 
@@ -42,7 +42,7 @@ def _show(given: argparse.Namespace) -> None:
 def _prune(given: argparse.Namespace) -> None:
     if not given.unfinished and given.older_than is None:
         allowed = "given with --unfinished, --older-than DAYS or both"
-        raise InputError("runs prune", given.folder, allowed, "say which runs may go")
+        raise InputError("runs prune", given.folder, allowed, "choose the runs to delete")
     root = folder_at(given.folder, "FOLDER")
     going, kept = prunable(find_runs(root), root, time.time(), given.unfinished, given.older_than, given.referred)
     for run, reason in kept:
@@ -57,7 +57,7 @@ def _prune(given: argparse.Namespace) -> None:
 
 
 def _deleted(run: ListedRun, root: Folder) -> bool:
-    """Delete a run; where that fails, say why and go on with the others."""
+    """Delete a run; if that fails, print the reason and continue with the others."""
     try:
         delete(run, root)
     except (RaydreamError, OSError) as error:
@@ -96,7 +96,7 @@ def _days(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="raydream runs", description=__doc__, allow_abbrev=False)
     does = parser.add_subparsers(metavar="list | show | prune", required=True)
-    folder = "in which runs lie, or its URL (default: runs)"
+    folder = "folder of the runs, or its URL (default: runs)"
     lists = does.add_parser("list", help="a line for each run", allow_abbrev=False)
     lists.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help=folder)
     lists.set_defaults(does=_list)
@@ -105,10 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     shows.set_defaults(does=_show)
     prunes = does.add_parser("prune", help="show which runs would be deleted, or delete them", allow_abbrev=False)
     prunes.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help=folder)
-    prunes.add_argument(
-        "--unfinished", action="store_true", help="runs that are not done, and no process is at work on"
-    )
-    older = "runs begun longer ago than that; with --unfinished: only those of these"
+    prunes.add_argument("--unfinished", action="store_true", help="runs that are neither done nor in use by a process")
+    older = "runs begun longer ago than that; with --unfinished: unfinished runs begun longer ago"
     prunes.add_argument("--older-than", metavar="DAYS", type=_days, help=older)
     referred = "also runs that others in FOLDER name in their settings, as run:DIR or by a path"
     prunes.add_argument("--referred", action="store_true", help=referred)
@@ -118,5 +116,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def runs(words: Sequence[str]) -> int:
-    """Run `raydream runs` with these words; returns the exit status."""
+    """Run `raydream runs` with these arguments; returns the exit status."""
     return run_tool(_parser(), lambda given: given.does(given), words)

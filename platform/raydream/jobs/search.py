@@ -1,4 +1,4 @@
-"""The job that searches an experiment's settings; what comes out is a file that jobs/distill.py takes."""
+"""The job that searches an experiment's settings; the result is a file that jobs/distill.py takes."""
 
 import contextlib
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ BEST = "best.yaml"
 
 @dataclass(frozen=True)
 class CheckedTrials:
-    """What trials are to be run, and what the checks found out.
+    """The trials to run, and the findings of the checks.
 
     Attributes:
         config: of the trials.
-        split: of real data on which students are measured.
+        split: the split of real data that students are measured on.
         chooses: whether the best trial's settings are kept as best.yaml, on which `split` must not be test.
     """
 
@@ -59,7 +59,7 @@ def search(command: Command[SearchConfig]) -> SearchSummary:
 
 
 def check_trials(config: SearchConfig, resumed: RunFolder | None, say: Say, split: str, chooses: bool) -> CheckedTrials:
-    """See that trials can be run; see `CheckedTrials`. Raises InputError."""
+    """Check that trials can be run; see `CheckedTrials`. Raises InputError."""
     if is_local():
         nodes = machine_nodes([])
         check_trial_fits(config, nodes)
@@ -73,9 +73,9 @@ def run_all(run: JobRun[Any], checked: CheckedTrials) -> Trials:
     config, folder = checked.config, run.folder
     trials = trials_of(folder)
     teacher = run.teacher(checked.checked.teacher, device_of_driver(config.device, [config.trial.gpus]))
-    (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by who writes it, and its parent is not
+    (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by its writer, but its parent is not
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_trial_fits, config), [], folder.run))
         with run.stage("trials"):
             _run_missing(run, checked, teacher, trials)
@@ -84,7 +84,7 @@ def run_all(run: JobRun[Any], checked: CheckedTrials) -> Trials:
 
 
 def trials_of(folder: RunFolder) -> Trials:
-    """The trials of a search."""
+    """Return the trials of a search."""
     return Trials(folder.path / "trials.jsonl")
 
 
@@ -119,7 +119,7 @@ def _plan(
 
 
 class _Teller:
-    """Tells the user of trials as they report and end, and keeps best.yaml at what is best so far."""
+    """Shows the reports and ends of trials, and keeps best.yaml at the best trial so far."""
 
     def __init__(
         self, config: SearchConfig, folder: RunFolder, trials: Trials, counter: Counter, chooses: bool
@@ -154,7 +154,7 @@ class _Teller:
 
 
 def write_best(path: Path, config: SearchConfig, trials: Trials, best: int) -> None:
-    """Write the experiment, at its own scale, with the settings of a trial; raises OSError."""
+    """Write the experiment, at its original scale, with the settings of a trial; raises OSError."""
     write_yaml(path, experiment(full_scale(config, trials[best].point)))
 
 
@@ -168,14 +168,14 @@ def _write_tables(folder: RunFolder, table: pd.DataFrame) -> None:
 
 
 def spent(config: SearchConfig, trials: Trials) -> dict[str, Any]:
-    """How many trials there were, how they ended, and what they took; raises RaydreamError where none came to its end.
+    """Return the number of trials, how they ended, and their cost; raises RaydreamError if none ended.
 
     Returns:
-        figures for a summary; updates are of the pixels of a batch, over all trials.
+        figures for a summary; updates are pixel updates of batches, over all trials.
     """
     if not trials.count("done"):
         reasons = next((trial.reason for _, trial in trials.items() if trial.reason), "all were stopped")
-        raise RaydreamError(f"not one of {len(trials.items())} trials came to its end, the first because: {reasons}")
+        raise RaydreamError(f"none of {len(trials.items())} trials finished: {reasons}")
     last = [trial.reports[-1] for _, trial in trials.items() if trial.reports]
     return {
         "metric": metric_of(config),

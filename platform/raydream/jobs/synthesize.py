@@ -1,5 +1,6 @@
-"""The job that makes images and nothing else: all generators, one Parquet data set, and a card that describes it."""
+"""The job that only makes images: parallel generators, one Parquet data set, and a card that describes it."""
 
+import contextlib
 import heapq
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.progress import Counter
+from raydream.reporting.progress import Counter, waiting
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
@@ -39,16 +40,16 @@ POLL_S = 0.2
 
 
 def synthesize(command: Command[SynthesizeConfig]) -> SynthesizeSummary:
-    """Make a set of images, or what an earlier session has left to make; see `carry_out`."""
+    """Make a set of images, or resume; see `carry_out`."""
     return carry_out(JOB, command)
 
 
 @dataclass(frozen=True)
 class CheckedImages:
-    """What the checks found out.
+    """The findings of the checks.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
+        teacher: loaded from its checkpoint; None if it must be trained.
         tasks: all batches in order.
     """
 
@@ -80,10 +81,10 @@ def _make(run: JobRun[SynthesizeConfig], checked: CheckedImages) -> SynthesizeSu
 
 
 def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Task], teacher: Teacher) -> None:
-    """Make what a run's folder lacks of these batches, in one Ray session; does nothing where it lacks none.
+    """Make the batches that are missing in a run's folder, in one Ray session; does nothing if none are.
 
     Args:
-        config: how they are made: that of the run, or a part of it.
+        config: how they are made: the run's settings, or a part of them.
 
     Raises:
         RaydreamError: a generator failed for good.
@@ -96,10 +97,10 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
     if not pending:
         return
     plan = _plan(config, folder, len(tasks))
-    with (
-        ray_session(partial(check_cluster, config), [config.generators], folder.run),
-        Counter("images", made, images, run.console) as counter,
-    ):
+    with contextlib.ExitStack() as session:
+        with waiting("Ray to start", run.console):
+            session.enter_context(ray_session(partial(check_cluster, config), [config.generators], folder.run))
+        counter = session.enter_context(Counter("images", made, images, run.console))
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         arrays = ray.put(to_arrays(teacher.network))
@@ -107,7 +108,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
         shares: dict[BatchId, float] = {}
         metrics = RunMetrics(folder.run)
         while pending or pool.in_flight:
-            # What a batch learns on from is committed unless it is in the making, as batches are begun in order.
+            # The batch whose state a batch starts from is committed or in progress, as batches are begun in order.
             while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
                 task = tasks[heapq.heappop(pending)]
                 pool.start(task.order, arrays, None, task.source)
@@ -146,7 +147,7 @@ def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> Generato
 
 
 def _summarize(run: JobRun[SynthesizeConfig]) -> SynthesizeSummary:
-    """The final figures, counted on quantized pixels."""
+    """Return the final figures, computed on quantized pixels."""
     config, store = run.config, ShardStore(run.folder.images)
     made = figures_of(store, store.committed(), config.teacher.classes)
     return SynthesizeSummary(

@@ -14,7 +14,7 @@ from raydream.teachers.teacher import Teacher
 
 
 def with_kept_teacher(teacher: TeacherConfig, resumed: RunFolder | None) -> TeacherConfig:
-    """A resumed run takes the teacher from its own folder, wherever the first one's checkpoint has gone."""
+    """Return settings by which a resumed run takes the teacher from its own folder, wherever its checkpoint is."""
     return replace(teacher, checkpoint=str(resumed.teacher)) if resumed and resumed.teacher.exists() else teacher
 
 
@@ -25,12 +25,12 @@ def keep_teacher(
     say: Callable[[str], None],
     device: torch.device,
 ) -> Teacher:
-    """The run's teacher, with a copy of its weights in the run's folder.
+    """Return the run's teacher, and keep a copy of its weights in the run's folder.
 
     Args:
-        loaded: from its checkpoint; None where it is to be found in the library or trained by the recipe.
-        say: told where it came from.
-        device: to train on, where it is trained.
+        loaded: from its checkpoint; None if it must be found in the library or trained by the recipe.
+        say: called with a line about its origin.
+        device: to train on, if it is trained.
 
     Raises:
         InputError: it is not the one that the run was begun with.

@@ -28,7 +28,7 @@ from raydream.teachers.training import train_teacher
 def train(command: Command[TeacherJobConfig]) -> TrainSummary:
     """Train a teacher on real data, and keep it in the library, where the other jobs find it; see `carry_out`.
 
-    An interrupted training begins from scratch when it is resumed: it takes seconds to minutes, and gives the same
+    An interrupted training starts from scratch when it is resumed: it takes seconds to minutes, and gives the same
     weights.
     """
     return carry_out(JOB, command)

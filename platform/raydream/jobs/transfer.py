@@ -40,7 +40,7 @@ from raydream.teachers.teacher import Teacher, load_arrays, to_arrays
 
 
 def transfer(command: Command[TransferConfig]) -> TransferSummary:
-    """Train a student from scratch, or resume; see `carry_out`. What Ray's store holds is known once it is up."""
+    """Train a student from scratch, or resume; see `carry_out`. The size of Ray's store is known once Ray is up."""
     return carry_out(JOB, command)
 
 
@@ -54,7 +54,7 @@ def _make(run: JobRun[TransferConfig], checked: CheckedTransfer) -> TransferSumm
     teacher = run.teacher(checked.teacher, device_to_learn_on(config))
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
             shape, room = config.teacher.input_shape, object_store_bytes()
             feed = make_feed(config.feed, images, shape, checked.epochs, config.seed, room)
@@ -70,17 +70,17 @@ def _make(run: JobRun[TransferConfig], checked: CheckedTransfer) -> TransferSumm
 def _train_student(
     run: JobRun[TransferConfig], teacher: Teacher, epochs: Epochs, feed: Feed
 ) -> tuple[Snapshot, dict[str, Any]]:
-    """Train to the end; returns the student, and what it is beside the teacher. Raises RaydreamError."""
+    """Train to the end; returns the student, and its comparison with the teacher. Raises RaydreamError."""
     config, checkpoints = run.config, run.folder.checkpoints
     build = partial(build_student, config.student, config.teacher)
     gpus = share_of_gpu_left(config.device, [config.student.gpus] * config.student.workers)
     evaluator = start_evaluator(config, build, gpus)
     if damage := quarantine_damaged_checkpoints(checkpoints):
-        run.journal.note(f"{damage}, and the student starts anew")
+        run.journal.note(f"{damage}, and the student starts from scratch")
 
     def record(report: StudentReport) -> None:
         if followed.last is not None and report.snapshot.step <= followed.last.snapshot.step:
-            run.journal.note(f"the student was restarted and goes on from step {report.first_step}")
+            run.journal.note(f"the student was restarted and resumes from step {report.first_step}")
         record_student(run.recorder, report, report.first_step // epochs.steps)
 
     followed: FollowedTask[StudentReport] = FollowedTask(
@@ -102,7 +102,7 @@ def _train_student(
 
 
 def _examined(asked: ray.ObjectRef, timeout_s: float) -> dict[str, Any]:
-    """What the evaluator has found; raises RaydreamError."""
+    """Return the evaluator's findings; raises RaydreamError."""
     try:
         found: dict[str, Any] = ray.get(asked, timeout=timeout_s)
         return found
@@ -146,7 +146,7 @@ def _summarize(
 
 
 def _wait_share(recorder: Recorder) -> float:
-    """Share in [0, 1] of the student's time that it waited for images, its first epoch's with all that starts then."""
+    """Return the share in [0, 1] of the student's time spent waiting for images, first epoch's start included."""
     waited = sum(recorder.latest("student/waited_s").values())
     table = recorder.table()
     busy = float(table.loc[table["name"] == "span/train", "duration_s"].sum())

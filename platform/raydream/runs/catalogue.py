@@ -1,4 +1,4 @@
-"""Which job a run is of, by what it says or, in version 0.1, by its settings; and the figure that it is after."""
+"""The job of a run, by its marker or, in version 0.1, by its settings; and the job's main figure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from raydream.runs.summary import Figure, read
 
 @dataclass(frozen=True)
 class Signs:
-    """What the settings of a run of version 0.1 have, whose run.json names no job.
+    """Settings that identify the job of a version 0.1 run, whose run.json names none.
 
     Attributes:
-        settings: that those of the jobs after it in `SIGNS` do not all have.
+        settings: names that the jobs after it in `SIGNS` do not all have.
     """
 
     job: str
@@ -36,14 +36,14 @@ SIGNS = (
 
 
 def job_of(config: Mapping[str, Any], noted: str = "") -> str | None:
-    """The job that began a run.
+    """Return the job that began a run.
 
     Args:
         config: its settings.
-        noted: what run.json says; empty in version 0.1.
+        noted: the job in run.json; empty in version 0.1.
 
     Returns:
-        a name of `SUMMARIES`; None: none that is known.
+        a name of `SUMMARIES`; None if the job is unknown.
     """
     if noted:
         return noted if noted in SUMMARIES else None
@@ -51,10 +51,10 @@ def job_of(config: Mapping[str, Any], noted: str = "") -> str | None:
 
 
 def main_figure(job: str | None, summary: Mapping[str, Any] | None) -> Figure | None:
-    """The figure that a run's job is after; None: the run is not done, or had nothing to measure it on.
+    """Return the main figure of a run's job; None: the run is not done, or had no data to measure it on.
 
     Args:
-        job: as `job_of` tells.
+        job: as `job_of` returns it.
         summary: as it stands in the file.
     """
     if job is None or summary is None:

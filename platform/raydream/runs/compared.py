@@ -1,4 +1,4 @@
-"""Earlier runs beside this one: what they reached, and in which settings they differ."""
+"""Comparison with earlier runs: their results, and the settings in which they differ."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ from raydream.store.folders import folder_at
 
 FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
 PERMISSION = "download"
-"""a setting of `data` that decides nothing of what the data are, and that version 0.1 did not have"""
+"""a setting of `data` that does not affect the data, and that version 0.1 did not have"""
 UNLIKE = (
     *("experiment", "compare", "device", "feed", "reuse", "stall_timeout_s", "generators", "training"),
     f"data.{PERMISSION}",
 )
-"""settings that decide nothing of what is learned, or as much as the fingerprint of the teacher says"""
+"""settings that do not affect what is learned, or that the fingerprint of the teacher covers"""
 
 
 def compared(config: Mapping[str, Any], runs: Sequence[str]) -> list[dict[str, Any]]:
-    """What the summaries of finished transfer runs say, and where their configurations differ from this one.
+    """Return the figures of finished transfer runs, and where their configurations differ from this one.
 
     Args:
         config: of this run, in plain types.
@@ -48,13 +48,13 @@ def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide what a run was measured on."""
+    """Return the settings that decide what a run was measured on."""
     settings = config.get("data")
     return {name: value for name, value in settings.items() if name != PERMISSION} if isinstance(settings, dict) else {}
 
 
 def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict[str, Any]]:
-    """What `compared` found, which also differs where a student learned from a teacher of other weights."""
+    """Add to the differences that `compared` found that a student learned from a teacher of other weights."""
     other = {"teacher": "of other weights"}
     return [
         run if run["teacher_fingerprint"] == fingerprint else run | {"differs": run["differs"] | other} for run in runs
@@ -62,7 +62,7 @@ def with_teachers(runs: Sequence[dict[str, Any]], fingerprint: str) -> list[dict
 
 
 def _differs(config: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Their settings, by dotted name, where they are others than ours."""
+    """Return the settings of another run, by dotted name, that differ from this run's."""
     ours, others = leaves(config), leaves(theirs)
     return {
         name: others.get(name)

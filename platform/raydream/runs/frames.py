@@ -1,4 +1,4 @@
-"""Runs as pandas frames, to be looked at in a notebook or by a script."""
+"""Runs as pandas frames, for notebooks and scripts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,19 +12,19 @@ from raydream.runs.metrics_table import COLUMNS, has_metrics, read_metrics
 from raydream.runs.run_list import ListedRun, read_run
 
 SETTING = "config."
-"""begins the columns that are settings: some of them have the name of a final figure"""
+"""prefix of the columns that are settings, some of which share their name with a final figure"""
 
 
 def runs_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """A row for each run.
+    """Return a frame with a row for each run.
 
     Args:
         runs: their folders, or URLs.
 
     Returns:
-        `run` (the folder), `job`, `state` (done, unfinished, running or damaged), `date` (when it was begun, UTC),
+        columns `run` (the folder), `job`, `state` (done, unfinished, running or damaged), `date` (its start, UTC),
         `teacher` (fingerprint), `method`, the settings in which the runs differ (`config.` and their dotted name), and
-        the final figures that are numbers, by their name in summary.json; those within others have dotted names.
+        the final figures that are numbers, by their name in summary.json; nested ones have dotted names.
 
     Raises:
         InputError: one of them is no run.
@@ -41,7 +41,7 @@ def runs_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
-    """The runs' metrics in long form: `run` (the folder), and `metrics_table.COLUMNS`.
+    """Return the runs' metrics in long form: `run` (the folder), and `metrics_table.COLUMNS`.
 
     Args:
         runs: their folders, or URLs; those that have no metrics have no row.
@@ -59,7 +59,7 @@ def metrics_frame(runs: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The settings, by dotted name, of which not all configurations have the same value, and each one's value."""
+    """Return the settings, by dotted name, that differ among configurations, and their values in each."""
     flat = [leaves(config) for config in configs]
     names = dict.fromkeys(name for each in flat for name in each)
     values = {name: [each.get(name) for each in flat] for name in names}
@@ -67,12 +67,12 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def method_of(run: ListedRun) -> str:
-    """Name of the synthesizer; empty where the run has none."""
+    """Return the name of the synthesizer; empty if the run has none."""
     synthesis = run.config.get("synthesis")
     return str(synthesis.get("method", "")) if isinstance(synthesis, Mapping) else ""
 
 
 def final_figures(run: ListedRun) -> dict[str, float]:
-    """What is a number in a run's summary, by dotted name."""
+    """Return the numbers in a run's summary, by dotted name."""
     figures = leaves(run.summary or {})
     return {name: value for name, value in figures.items() if type(value) in (int, float)}

@@ -1,4 +1,4 @@
-"""The journal: what went wrong in a run and was mended, and whose images it took; a line each, kept in its folder."""
+"""The journal: failures and repairs of a run, and the runs whose images it reused; one line each, in its folder."""
 
 import time
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from raydream.store.json_lines import append_line, read_lines
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that happened.
+    """An entry of the journal.
 
     Attributes:
         moment: seconds since the epoch.
-        text: what, in a sentence.
+        text: what happened, in a sentence.
     """
 
     moment: float
@@ -23,23 +23,23 @@ class Entry:
 
 
 class Journal:
-    """Writes entries down as they come, and shows them.
+    """Writes and shows entries as they come.
 
     Args:
         path: of the file, JSON lines; entries of earlier sessions are kept.
-        say: where to show an entry as well.
+        say: called with each entry, to show it.
     """
 
     def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say
 
     def note(self, text: str) -> None:
-        """Show something, and write it down; raises OSError."""
+        """Show and write an entry; raises OSError."""
         self._say(text)
         append_line(self._path, {"moment": time.time(), "text": text})
 
 
 def read_journal(path: Path) -> list[Entry]:
-    """All entries in order; see `read_lines`."""
+    """Read all entries in order; see `read_lines`."""
     entries = (Entry(**line) for line in read_lines(path) if set(line) == {"moment", "text"})
     return [entry for entry in entries if is_moment(entry.moment) and isinstance(entry.text, str)]

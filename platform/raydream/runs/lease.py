@@ -1,7 +1,7 @@
-"""The lease: what keeps a folder in a store to one process, where there are no locks.
+"""The lease: reserves a folder in a store, where there are no locks, to one process.
 
-A file in the folder is written anew every few seconds by its holder. Whoever finds it watches it for a while: a holder
-that is alive shows itself, and one that was killed does not.
+Its holder rewrites a file in the folder every few seconds. A process that finds the file watches it for a while: a
+live holder changes it, and a killed one does not.
 """
 
 import _thread
@@ -17,12 +17,12 @@ from raydream.store.folders import Folder
 NAME = ".lease"
 RENEW_S = 5.0
 LAPSE_S = 20.0
-"""without a sign of its holder, after which a lease is anybody's"""
+"""seconds without a sign of its holder after which any process may take a lease"""
 
 
 @contextlib.contextmanager
 def leased(place: Folder) -> Iterator[None]:
-    """Hold a folder's lease for a `with` block; it is interrupted, as by Ctrl-C, if somebody else takes the lease.
+    """Hold a folder's lease for a `with` block; it is interrupted, as by Ctrl-C, if another process takes it.
 
     That happens only to a process that was stopped, or cut off from the store, for longer than `LAPSE_S`.
 
@@ -32,7 +32,7 @@ def leased(place: Folder) -> Iterator[None]:
     """
     if is_alive(place):
         remedy = "wait for its end, or stop it"
-        raise InputError("--resume", str(place), "a run that no other process is at work on", remedy)
+        raise InputError("--resume", str(place), "a run that no other process is using", remedy)
     own, ended = uuid.uuid4().hex, threading.Event()
     place.write(NAME, f"{own} 0".encode())
     holder = threading.Thread(target=_renew, args=(place, own, ended), daemon=True)
@@ -47,7 +47,7 @@ def leased(place: Folder) -> Iterator[None]:
 
 
 def is_alive(place: Folder) -> bool:
-    """Whether the lease's holder, if there is one, shows itself before it lapses."""
+    """Return whether the lease has a holder that shows itself before the lease lapses."""
     found, until = _content(place), time.monotonic() + LAPSE_S
     while found and time.monotonic() < until:
         time.sleep(1.0)

@@ -24,14 +24,14 @@ COLUMNS = {
     "batch": "string",
     "value": "float64",
 }
-"""of metrics.parquet, in long form: a row is a point (`value`) or a span (`duration_s`) of a named source, at
+"""columns of metrics.parquet, in long form: a row is a point (`value`) or a span (`duration_s`) of a named source, at
 `time_s` seconds since the run began; a gap between two sessions of a resumed run does not count"""
 ROWS_PER_PART = 10_000
 """number of rows from which on a part is full, and never written again; a flush writes the newest part whole"""
 MERGED = b"raydream_parts"
 """in the metadata of metrics.parquet: number of the last part whose rows are in it; 0 where absent (version 0.1)"""
 ATTEMPTS = 5
-"""at reading a table while its writer merges it"""
+"""attempts at reading a table while its writer merges it"""
 
 _SCHEMA = pa.Schema.from_pandas(pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), preserve_index=False)
 
@@ -40,15 +40,15 @@ class MetricsTable:
     """The rows of a run, to which one process appends.
 
     `flush` writes the new rows to the newest part, `metrics/<number>.parquet`; `merge` writes metrics.parquet, which
-    names the last part that it contains, and then deletes the parts. Readers pass over parts that metrics.parquet
+    names the last part that it contains, and then deletes the parts. Readers skip parts that metrics.parquet
     contains, so that a process may be killed between any two steps: each flushed row counts exactly once.
 
     Args:
         path: of metrics.parquet; rows of earlier sessions are kept.
 
     Attributes:
-        damage: a sentence about the files that could not be read, and were quarantined; None if all could be.
-        end_s: where the last of the earlier rows ends, in seconds since the run began; 0 if there is none.
+        damage: a sentence about the files that could not be read and were quarantined; None if there are none.
+        end_s: end of the last earlier row, in seconds since the run began; 0 if there is none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +75,11 @@ class MetricsTable:
         self.damage = "; ".join(damages) or None
 
     def append(self, row: tuple[Any, ...]) -> None:
-        """Add a row: a value of each of `COLUMNS`, None where it has none. It is on the disk after the next flush."""
+        """Add a row: a value for each of `COLUMNS`, None if missing. It is on the disk after the next flush."""
         self._rows.append(row)
 
     def frame(self) -> pd.DataFrame:
-        """All rows in their order, those of earlier sessions and those not yet flushed included; see `COLUMNS`.
+        """Return all rows in order, including those of earlier sessions and those not yet flushed; see `COLUMNS`.
 
         Raises:
             ShardError: a file has become unreadable since the table was opened.
@@ -88,7 +88,7 @@ class MetricsTable:
         return _frame(pa.concat_tables([stored, _table(self._rows[self._flushed :])]))
 
     def flush(self) -> None:
-        """Put the rows that are new on the disk; raises OSError, after which a later flush writes them."""
+        """Write the new rows to the disk; raises OSError, after which a later flush writes them."""
         if self._flushed == len(self._rows):
             return
         part, table = _part(self._path, self._number), _table(self._rows)
@@ -99,7 +99,7 @@ class MetricsTable:
             self._begin_part()
 
     def merge(self) -> None:
-        """Flush, and make one metrics.parquet of it and all parts, which are deleted.
+        """Flush, and merge metrics.parquet and all parts, which are deleted, into one metrics.parquet.
 
         Raises:
             ShardError: a file has become unreadable since the table was opened; nothing is lost.
@@ -126,25 +126,25 @@ class MetricsTable:
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
-    """The rows of a run in their order, be it in progress or done; see `COLUMNS`.
+    """Read the rows of a run, in progress or done, in their order; see `COLUMNS`.
 
     Args:
         path: of metrics.parquet; parts beside it are read, too.
 
     Raises:
-        ShardError: there are none, or a file is damaged or something else.
+        ShardError: there are no metrics, or a file is damaged or not a metrics file.
     """
     return _frame(_read_stored(path)[0])
 
 
 def has_metrics(path: Path) -> bool:
-    """Whether a run has metrics: a metrics.parquet of this path, or parts beside it."""
+    """Return whether a run has metrics: a metrics.parquet at this path, or parts beside it."""
     return path.exists() or bool(_parts(path))
 
 
 def _read_stored(path: Path) -> tuple[pa.Table, int]:
-    """All rows on the disk, and the number of the last part that they are from; raises ShardError."""
-    # Parts are listed before metrics.parquet is read: whatever is deleted in between is contained in that file, or is
+    """Read all rows on the disk, and the number of the last part that they contain; raises ShardError."""
+    # Parts are listed before metrics.parquet is read: a part deleted in between is contained in that file, or is
     # found missing, and the next attempt finds the file that contains it.
     for _ in range(ATTEMPTS):
         parts = _parts(path)
@@ -156,7 +156,7 @@ def _read_stored(path: Path) -> tuple[pa.Table, int]:
 
 
 def _read_merged(path: Path) -> tuple[pa.Table, int]:
-    """The rows of metrics.parquet, and the number of the last part that it contains; raises ShardError."""
+    """Read the rows of metrics.parquet, and the number of the last part that it contains; raises ShardError."""
     try:
         table = _read_file(path)
     except FileNotFoundError as error:
@@ -168,7 +168,7 @@ def _read_merged(path: Path) -> tuple[pa.Table, int]:
 
 
 def _read_file(path: Path) -> pa.Table:
-    """The rows of one file, with its own metadata; raises FileNotFoundError, or ShardError where it is damaged."""
+    """Read the rows of one file and its metadata; raises FileNotFoundError, or ShardError if it is damaged."""
     try:
         table = retry_transient(lambda: pq.read_table(path, page_checksum_verification=True))
         return table.select(list(COLUMNS)).cast(_SCHEMA.with_metadata(table.schema.metadata))
@@ -195,7 +195,7 @@ def _part(path: Path, number: int) -> Path:
 
 
 def _parts(path: Path) -> dict[int, Path]:
-    """The parts beside a metrics.parquet by their number, in order."""
+    """Return the parts beside a metrics.parquet by number, in order."""
     folder = _folder(path)
     names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
     numbers = sorted(int(name.partition(".")[0]) for name in names if re.fullmatch(r"[0-9]{6,}\.parquet", name))

@@ -1,4 +1,4 @@
-"""The recorder: each thing measured goes into the run's metrics table and its TensorBoard events at once."""
+"""The recorder: writes each measurement to both the run's metrics table and its TensorBoard events."""
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ from raydream.runs.metrics_table import MetricsTable
 
 @dataclass(frozen=True)
 class Place:
-    """What a row belongs to: a round, and a batch by its id; either may be left out."""
+    """The round, and the batch by its id, that a row belongs to; either may be left out."""
 
     round: int | None = None
     batch: str | None = None
@@ -36,7 +36,7 @@ class Recorder:
         began_at: seconds since the epoch when this session began.
 
     Attributes:
-        damage: what was wrong with the metrics of earlier sessions; see `MetricsTable`.
+        damage: of the metrics of earlier sessions; see `MetricsTable`.
     """
 
     def __init__(self, metrics: Path, tensorboard: Path, began_at: float) -> None:
@@ -46,7 +46,7 @@ class Recorder:
         self._events = SummaryWriter(str(tensorboard))
 
     def time_s(self, moment: float) -> float:
-        """Seconds since the run began, of a moment in seconds since the epoch."""
+        """Return the seconds since the run began at a moment in seconds since the epoch."""
         return moment - self._zero
 
     def point(
@@ -60,23 +60,23 @@ class Recorder:
         place: Place = NOWHERE,
         event_step: int | None = None,
     ) -> None:
-        """A value at a moment.
+        """Record a value at a moment.
 
         Args:
             step: distillation step, or update of the pixels for a loss term.
-            event_step: where it is drawn in TensorBoard; default: `step`.
+            event_step: its step in TensorBoard; default: `step`.
         """
         self._table.append((self.time_s(moment), None, source, name, place.round, step, place.batch, float(value)))
         self._events.add_scalar(name, value, step if event_step is None else event_step, moment)
 
     def span(self, start: float, seconds: float, source: str, name: str, place: Place = NOWHERE) -> None:
-        """What a source did for so long."""
+        """Record a span: what a source did, and its duration."""
         row = (self.time_s(start), seconds, source, f"span/{name}", place.round, None, place.batch, None)
         self._table.append(row)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The length of a `with` block as a span of the driver."""
+        """Record the duration of a `with` block as a span of the driver."""
         start = time.time()
         try:
             yield
@@ -84,14 +84,14 @@ class Recorder:
             self.span(start, time.time() - start, "driver", name)
 
     def grid(self, name: str, images: np.ndarray, step: int, most: int = 40) -> None:
-        """Images uint8 [N,C,H,W] side by side for TensorBoard; of other channel counts than 1 and 3, the first."""
-        from torchvision.utils import make_grid  # here, as it takes two seconds, which each process would pay
+        """Record images uint8 [N,C,H,W] side by side for TensorBoard; the first channel if there are not 1 or 3."""
+        from torchvision.utils import make_grid  # here, as it takes two seconds, in every process
 
         shown = images[:most] if images.shape[1] in (1, 3) else images[:most, :1]
         self._events.add_image(name, make_grid(torch.from_numpy(np.array(shown)), nrow=10, padding=1), step)
 
     def hyper_parameters(self, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-        """TensorBoard's HParams: the run's settings, nested or not, beside those final figures that are floats."""
+        """Record TensorBoard's HParams: the run's settings, nested or not, and the final figures that are floats."""
         flat = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in leaves(settings).items()
@@ -100,35 +100,35 @@ class Recorder:
         self._events.add_hparams(flat, figures, run_name=".")
 
     def latest(self, name: str) -> dict[int, float]:
-        """The last value of a name at each step, earlier sessions of the run included."""
+        """Return the last value of a name at each step, including earlier sessions of the run."""
         table = self.table()
         rows = table[table["name"] == name]
         return {int(step): float(value) for step, value in zip(rows["step"], rows["value"], strict=True)}
 
     def seconds_by_stage(self) -> dict[str, float]:
-        """Seconds of each of the driver's stages, in their order, earlier sessions of the run included."""
+        """Return the seconds of each of the driver's stages, in order, including earlier sessions of the run."""
         table = self.table()
         spans = table[table["name"].str.startswith("span/")]
         stages = spans[spans["source"] == "driver"].groupby("name", sort=False)["duration_s"].sum()
         return {str(name).removeprefix("span/"): float(seconds) for name, seconds in stages.items()}
 
     def table(self) -> pd.DataFrame:
-        """All rows so far; see `COLUMNS`. Raises ShardError as `MetricsTable.frame`."""
+        """Return all rows so far; see `COLUMNS`. Raises ShardError as `MetricsTable.frame`."""
         return self._table.frame()
 
     def flush(self) -> None:
-        """Put the rows that are new on the disk; raises OSError."""
+        """Write the new rows to the disk; raises OSError."""
         self._table.flush()
         self._events.flush()
 
     def close(self) -> None:
-        """Make one metrics.parquet of all rows, and close the events; raises as `MetricsTable.merge`."""
+        """Merge all rows into one metrics.parquet, and close the events; raises as `MetricsTable.merge`."""
         self._table.merge()
         self._events.close()
 
 
 def union_length(spans: Sequence[tuple[float, float]]) -> float:
-    """Seconds covered by at least one of the spans (start, end)."""
+    """Return the seconds covered by at least one of the spans (start, end)."""
     covered, reached = 0.0, float("-inf")
     for start, end in sorted(spans):
         covered += max(0.0, end - max(start, reached))
@@ -137,7 +137,7 @@ def union_length(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def overlap_share(metrics: pd.DataFrame) -> float:
-    """Share in [0, 1] of the student's training time during which at least one generator was making images.
+    """Return the share in [0, 1] of the student's training time during which a generator was making images.
 
     Args:
         metrics: rows of `COLUMNS`, with the spans "span/train" and "span/make".

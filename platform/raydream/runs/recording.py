@@ -1,4 +1,4 @@
-"""What every run keeps while it goes on: its figures, and its journal."""
+"""The records that every run keeps while in progress: its figures and its journal."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,11 +10,11 @@ from raydream.runs.run_folder import RunFolder
 
 @contextlib.contextmanager
 def recording(folder: RunFolder, began_at: float, say: Callable[[str], None]) -> Iterator[tuple[Recorder, Journal]]:
-    """The recorder and the journal of a run, which go on with those of its earlier sessions; closed at the end.
+    """Open the recorder and the journal of a run, which continue those of its earlier sessions; close them at the end.
 
     Args:
         began_at: seconds since the epoch when this session began.
-        say: where to show the journal's entries as well.
+        say: called with each entry of the journal, to show it.
 
     Raises:
         OSError: see `Recorder.flush`.

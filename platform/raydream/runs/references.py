@@ -1,4 +1,4 @@
-"""What settings name and do not hold: networks that earlier runs trained, and the file of a search's space."""
+"""References in settings: networks that earlier runs trained, and the file of a search's space."""
 
 import json
 from typing import Any
@@ -15,13 +15,13 @@ OF_IMAGES = "images"
 
 
 def resolve(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with what they name in its place, so that a run folder's configuration needs nothing else.
+    """Replace references in settings by what they name, so that a run folder's configuration stands alone.
 
     `teacher.network: run:DIR` becomes the network that the run in DIR trained: its student, or its teacher where it
     trained no student; `teacher.network: images` becomes the teacher of the run whose images are named, and
-    `data.name: images` what that run was measured on, or the digits where they are no run's. A verifier
-    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it is to classify. Runs that are
-    named with commas between them become a list. `space: PATH` becomes what that file holds.
+    `data.name: images` the data that run was measured on, or the digits if the images are no run's. A verifier
+    `NETWORK=CHECKPOINT` gets the input and the classes of the teacher whose images it classifies. Runs separated by
+    commas become a list. `space: PATH` becomes the content of that file.
 
     Raises:
         InputError: there is no such run, or it has not trained a network (yet); a file that cannot be read.
@@ -48,7 +48,7 @@ def resolve(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def teacher_of(run: str, field: str) -> dict[str, Any]:
-    """The teacher's description in a run's configuration; raises InputError."""
+    """Return the teacher's description in a run's configuration; raises InputError."""
     config = read(run, field)[1]
     if not isinstance(config.get("teacher"), dict):
         raise InputError(field, run, "the folder of a run that has a teacher", "name another run")
@@ -57,7 +57,7 @@ def teacher_of(run: str, field: str) -> dict[str, Any]:
 
 
 def _inverted(images: str) -> dict[str, Any]:
-    """The teacher that a run made images of."""
+    """Return the teacher that a run inverted."""
     place = folder_at(images, "images")
     if not is_begun(images):
         allowed = "the folder of a run where no teacher is named"
@@ -71,7 +71,7 @@ def _inverted(images: str) -> dict[str, Any]:
 
 
 def _measured_on(images: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """The data of the run that made images, but for what is said otherwise; every job's default for those of no run."""
+    """Return the data of the run that made the images, with the user's changes; the default if no run did."""
     if not isinstance(images, str):
         allowed = "digits, files, torchvision:NAME or none"
         raise InputError("data.name", OF_IMAGES, allowed, "this job is given no images of another run")

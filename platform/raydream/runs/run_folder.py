@@ -1,4 +1,4 @@
-"""The run folder: the place of one experiment on disk, and the rules by which it is begun and gone on with."""
+"""The run folder: the place of one experiment on disk, and the rules by which it is begun and resumed."""
 
 import contextlib
 import fcntl
@@ -26,9 +26,9 @@ from raydream.store.yaml_files import write_yaml
 Made = TypeVar("Made", bound=Summary)
 
 FORMAT_VERSION = 1
-"""of run folders; another is refused"""
+"""format of run folders; any other is rejected"""
 MARKER = "run.json"
-"""says that a folder is a run's, and which; written when its configuration is there"""
+"""marks the folder of a run, with its id; written after its configuration"""
 SUMMARY = "summary.json"
 """written when a run is done"""
 TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
@@ -36,29 +36,29 @@ TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 NETWORK = "network.json"
 """describes the student's network where the configuration does not: a pruned one, or one with new classes"""
 LOCK = ".lock"
-"""held by the process that is at work in a folder"""
+"""lock of the process that uses a folder"""
 TRIAL = ".writable-"
-"""begins the name of a folder that shows that a folder may be written"""
+"""prefix of a folder that tests whether a folder is writable"""
 BEGINNING = f".begin{TEMPORARY}"
-"""lies in a folder in which a run is being begun: without the marker beside it, nothing is lost by beginning again"""
+"""file in a folder in which a run is being begun: without the marker beside it, the run can be begun again"""
 
 
 class TakenError(InputError):
-    """A folder in which a run cannot be begun, as it holds one already, or something else."""
+    """Raised for a folder in which a run cannot be begun, as it holds one already, or other files."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What run.json says of a run.
+    """The content of a run's run.json.
 
     Attributes:
         run: its id.
-        begun: seconds since the epoch; 0 where that was not noted.
-        teacher: fingerprint of the teacher; empty where none was noted.
+        begun: seconds since the epoch; 0 if unknown.
+        teacher: fingerprint of the teacher; empty if unknown.
         working_directory: of the process that began the run, to which paths in its configuration are relative; empty
-            where that was not noted (version 0.1).
-        engine: version of the mathematics; 1 where that was not noted (version 0.1).
-        job: that began it; empty where that was not noted (version 0.1).
+            if unknown (version 0.1).
+        engine: version of the mathematics; 1 if unknown (version 0.1).
+        job: the job that began the run; empty if unknown (version 0.1).
     """
 
     run: str
@@ -71,15 +71,15 @@ class Marker:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where what a run folder holds is.
+    """The paths within a run folder.
 
-    What many processes write is in the folder itself, wherever that is; what the driver alone writes is in `path`.
+    Files of many processes are in the folder itself, wherever that is; files of the driver alone are in `path`.
 
     Attributes:
         place: the folder.
         run: id of the run, also its Ray namespace.
-        path: the folder's own path, absolute; where it is in a store: of a working copy on this machine.
-        copy: the working copy; None where there is no need of one.
+        path: the folder's absolute path; for a folder in a store, that of a working copy on this machine.
+        copy: the working copy; None if none is needed.
     """
 
     place: Folder
@@ -88,12 +88,12 @@ class RunFolder:
     copy: WorkingCopy | None = None
 
     def save(self) -> None:
-        """Put what the driver has written since the last time into the store; raises OSError."""
+        """Copy what the driver wrote since the last call into the store; raises OSError."""
         if self.copy is not None:
             self.copy.save()
 
     def shown(self, name: str = "") -> str:
-        """The folder, or something in it, as a user finds it: below the working directory, by its path from there."""
+        """Return the path of the folder, or of a file in it, for the user: relative if below the working directory."""
         return f"{self.place}/{name}".rstrip("/").removeprefix(f"{Path.cwd()}/")
 
     @property
@@ -102,7 +102,7 @@ class RunFolder:
 
     @property
     def images(self) -> Folder:
-        """Of the committed shards."""
+        """Return the folder of the committed shards."""
         return self.place / "images"
 
     @property
@@ -111,12 +111,12 @@ class RunFolder:
 
     @property
     def journal(self) -> Path:
-        """What went wrong and was repaired; see `runs/journal.py`."""
+        """Return the path of the journal of failures and repairs; see `runs/journal.py`."""
         return self.path / "journal.jsonl"
 
     @property
     def summary(self) -> Path:
-        """Written last but for the report: a run that has it is done."""
+        """Return the path of the summary, written last except for the report: a run that has it is done."""
         return self.path / SUMMARY
 
     @property
@@ -125,17 +125,17 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Folder:
-        """The student's checkpoints."""
+        """Return the folder of the student's checkpoints."""
         return self.place / "checkpoints"
 
     @property
     def snapshots(self) -> Folder:
-        """Of the students that batches were made against, where these must be repeatable to the bit."""
+        """Return the folder of the snapshots that batches competed with, kept if batches must be repeatable."""
         return self.place / "snapshots"
 
     @property
     def teacher(self) -> Path:
-        """A copy of the teacher's weights, so that a run can go on wherever its folder is."""
+        """Return the path of a copy of the teacher's weights, by which a run can be resumed wherever its folder is."""
         return self.path / TEACHER
 
     @property
@@ -152,14 +152,14 @@ class RunFolder:
 
 
 def default_path(experiment: str) -> str:
-    """runs/<experiment>/<timestamp>, and -2, -3, ... after it where that exists already."""
+    """Return runs/<experiment>/<timestamp>, with -2, -3, ... appended if that exists already."""
     first = Path("runs") / experiment / time.strftime("%Y%m%d-%H%M%S")
     later = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
     return str(next(path for path in itertools.chain([first], later) if not os.path.lexists(path)))
 
 
 def check_new(where: str) -> None:
-    """Refuse a path or URL where a run cannot be begun; nothing is left there.
+    """Reject a path or URL where a run cannot be begun; leaves nothing there.
 
     Raises:
         TakenError: it exists and is not an empty folder.
@@ -168,7 +168,7 @@ def check_new(where: str) -> None:
     place = folder_at(where, "--run-dir")
     try:
         _check_free(place, where)
-        # Access bits say nothing to root, nor on read-only or full file systems, nor in a store: try it.
+        # Access bits are no evidence for root, on read-only or full file systems, or in a store: try it.
         if isinstance(place, LocalFolder):
             _try_writing(place.path)
         else:
@@ -187,7 +187,7 @@ def _check_free(place: Folder, where: str) -> None:
 
 
 def _may_be_begun_again(place: Folder, there: list[str]) -> bool:
-    """Whether a folder holds no more than a process that was killed, or is at that very point, has left in it."""
+    """Return whether a folder holds only what a process that began a run, and may have been killed, has left in it."""
     if isinstance(place, LocalFolder):
         return BEGINNING in there or all(name == LOCK or name.startswith(TRIAL) for name in there)
     return set(there) <= {BEGINNING, "config.yaml"}
@@ -204,7 +204,7 @@ def _try_writing(path: Path) -> None:
 
 
 def is_begun(where: str) -> bool:
-    """Whether there is a run in this folder that can be gone on with, as far as its storage can be reached."""
+    """Return whether this folder holds a run that can be resumed, as far as its storage can be reached."""
     try:
         return folder_at(where).has(MARKER)
     except OSError:
@@ -232,7 +232,7 @@ def begin(where: str, config: dict[str, Any], job: str) -> RunFolder:
         folder = _opened(folder_at(where), noted["run"])
         folder.path.mkdir(parents=True, exist_ok=True)
         with _alone(folder.path, taken) if folder.copy is None else contextlib.nullcontext():
-            _check_free(folder.place, where)  # what another process has begun since
+            _check_free(folder.place, where)  # a run that another process began since
             (folder.path / BEGINNING).touch()
             write_yaml(folder.config, config)
             write_json(folder.path / MARKER, noted)
@@ -245,7 +245,7 @@ def begin(where: str, config: dict[str, Any], job: str) -> RunFolder:
 
 
 def resume(where: str, field: str = "--resume") -> tuple[RunFolder, dict[str, Any]]:
-    """Find the run in a folder again.
+    """Open the run in a folder, to resume it.
 
     Args:
         field: the option's name, for the error.
@@ -264,7 +264,7 @@ def resume(where: str, field: str = "--resume") -> tuple[RunFolder, dict[str, An
 
 
 def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
-    """What run is in a folder, which is left alone.
+    """Read which run is in a folder, without changing it.
 
     Args:
         field: the option's name, for the error.
@@ -280,13 +280,13 @@ def read(where: str | Folder, field: str) -> tuple[str, dict[str, Any]]:
     try:
         return read_marker(place).run, read_config(place)
     except FileNotFoundError as error:
-        raise InputError(field, str(where), allowed, "there is no run in it, or no such folder") from error
+        raise InputError(field, str(where), allowed, "the folder is missing or holds no run") from error
     except (OSError, DocumentError) as error:
         raise InputError(field, str(where), allowed, f"reading it failed: {first_line(error)}") from error
 
 
 def read_marker(place: Folder) -> Marker:
-    """What run.json in a folder says.
+    """Read run.json in a folder.
 
     Raises:
         DocumentError: it is damaged, or of another format.
@@ -308,7 +308,7 @@ def read_marker(place: Folder) -> Marker:
 
 
 def read_config(place: Folder) -> dict[str, Any]:
-    """The configuration that a run was begun with; raises as `read_marker`."""
+    """Read the configuration that a run was begun with; raises as `read_marker`."""
     config = read_yaml(place, "config.yaml")
     if not isinstance(config, dict):
         raise DocumentError("config.yaml holds no settings")
@@ -324,12 +324,12 @@ def _opened(place: Folder, run: str) -> RunFolder:
 
 @contextlib.contextmanager
 def held(folder: RunFolder) -> Iterator[None]:
-    """Keep a run folder to this process for a `with` block, and clear away what killed ones have left half-written.
+    """Reserve a run folder to this process for a `with` block, and delete temporary files of killed processes.
 
-    At the block's end, however it ends, all is in the folder that the driver has written.
+    At the block's end, however it ends, all files of the driver are in the folder.
 
     Raises:
-        InputError: another process is at work in it.
+        InputError: another process is using it.
     """
     with leased(folder.place) if folder.copy is not None else _locked(folder.path):
         try:
@@ -340,8 +340,8 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(path: Path, refused: InputError) -> Iterator[None]:
-    """Hold a folder's lock for a `with` block, or raise `refused` where another process holds it."""
-    # Neither what a link leads to is touched, nor a pipe waited for.
+    """Hold a folder's lock for a `with` block, or raise `refused` if another process holds it."""
+    # Neither follow a link nor wait for a pipe.
     lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
         try:
@@ -356,7 +356,7 @@ def _alone(path: Path, refused: InputError) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     remedy = "wait for its end, or stop it"
-    with _alone(path, InputError("--resume", str(path), "a run that no other process is at work on", remedy)):
+    with _alone(path, InputError("--resume", str(path), "a run that no other process is using", remedy)):
         remove_leftovers(path)
         try:
             yield
@@ -365,7 +365,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def is_held(place: Folder) -> bool:
-    """Whether a process is at work in a run's folder; in a store, a holder that was killed takes a while to tell.
+    """Return whether a process is using a run's folder; in a store, a killed holder takes a while to detect.
 
     Raises:
         OSError: its lock, or the store, cannot be read.
@@ -386,7 +386,7 @@ def is_held(place: Folder) -> bool:
 
 
 def check_engine(folder: RunFolder) -> None:
-    """Refuse to resume an unfinished run that another version of the mathematics began; a finished one is read.
+    """Reject resuming an unfinished run that another version of the mathematics began; a finished one can be read.
 
     Raises:
         InputError: the rest of its images would not fit those that it has.
@@ -398,7 +398,7 @@ def check_engine(folder: RunFolder) -> None:
 
 
 def check_teacher(folder: RunFolder, fingerprint: str) -> None:
-    """Note whose images these are, or refuse another teacher than the run was begun with.
+    """Note the teacher of the run's images, or reject a teacher other than the run was begun with.
 
     Raises:
         InputError: the weights are not those of the first session.
@@ -412,7 +412,7 @@ def check_teacher(folder: RunFolder, fingerprint: str) -> None:
 
 
 def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
-    """The first setting, as a dotted name, in which two configurations differ, and its two values."""
+    """Return the first setting, as a dotted name, in which two configurations differ, and its two values."""
     for key in [*one, *(key for key in other if key not in one)]:
         a, b = one.get(key), other.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
@@ -425,13 +425,13 @@ def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "
 
 
 def read_summary(folder: RunFolder, kind: type[Made]) -> Made | None:
-    """The final figures of a run that is done; None of one that is not.
+    """Read the final figures of a run; None if it is not done.
 
     Args:
         kind: the schema of its job.
 
     Raises:
-        RaydreamError: the file is there and damaged.
+        RaydreamError: the file is damaged.
     """
     try:
         summary = read_json(LocalFolder(folder.path), SUMMARY)

@@ -1,4 +1,4 @@
-"""The runs that lie in a folder: how they stand, which of them others refer to, and which may go."""
+"""The runs in a folder: their states, references between them, and which may be deleted."""
 
 import os
 import re
@@ -25,29 +25,29 @@ from raydream.store.folders import Folder, LocalFolder, folder_at
 Part = TypeVar("Part")
 
 DEPTH = 4
-"""folders within folders in which runs are looked for; a run's own folders are not"""
+"""levels of folders in which runs are searched; the folders within a run are not searched"""
 DONE, UNFINISHED, RUNNING, DAMAGED = "done", "unfinished", "running", "damaged"
 """states of a run; damaged: something in its folder cannot be read"""
 MOUNTS = Path("/proc/self/mountinfo")
-"""tells on Linux what is mounted where, folders of the same file system included"""
+"""lists the mounts on Linux, folders of the same file system included"""
 DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
 class ListedRun:
-    """A run as it lies in its folder.
+    """A run as found in its folder.
 
     Attributes:
         place: its folder.
-        run: its id; empty where it cannot be read.
-        begun: seconds since the epoch; 0 where that is not known.
-        teacher: fingerprint of the teacher; empty where none was noted.
+        run: its id; empty if it cannot be read.
+        begun: seconds since the epoch; 0 if unknown.
+        teacher: fingerprint of the teacher; empty if unknown.
         config: the settings that it was begun with.
-        summary: final figures; None where it is not done.
+        summary: final figures; None if it is not done.
         state: done, unfinished, running or damaged.
-        damage: what cannot be read, in a sentence; empty where nothing is damaged.
-        working_directory: to which paths in its settings are relative; empty where that was not noted.
-        noted_job: that began it, as run.json says.
+        damage: what cannot be read, in a sentence; empty if nothing is damaged.
+        working_directory: to which paths in its settings are relative; empty if unknown.
+        noted_job: the job that began it, by run.json.
     """
 
     place: Folder
@@ -63,24 +63,24 @@ class ListedRun:
 
     @property
     def where(self) -> str:
-        """Path, relative to the working directory where it lies below it, or URL."""
+        """Return the run's path, relative to the working directory if below it, or its URL."""
         text = str(self.place)
         below = isinstance(self.place, LocalFolder) and self.place.path.is_relative_to(Path.cwd())
         return str(Path(text).relative_to(Path.cwd())) if below else text
 
     @property
     def job(self) -> str:
-        """Name of the job that began it, or a question mark."""
+        """Return the name of the job that began it, or a question mark."""
         return job_of(self.config, self.noted_job) or "?"
 
     @property
     def figure(self) -> Figure | None:
-        """The figure that its job is after; see `catalogue.main_figure`."""
+        """Return the main figure of its job; see `catalogue.main_figure`."""
         return main_figure(job_of(self.config, self.noted_job), self.summary)
 
     @cached_property
     def bytes(self) -> int | None:
-        """Of all its files, those that it shares with other runs in full; None in a store."""
+        """Return the size of all its files in bytes, including those shared with other runs; None in a store."""
         if not isinstance(self.place, LocalFolder):
             return None
         sizes = (entry.stat(follow_symlinks=False) for entry in _entries(self.place.path) if _is_file(entry))
@@ -88,21 +88,21 @@ class ListedRun:
 
 
 def read_run(where: str | Path | Folder, field: str) -> ListedRun:
-    """How the run in a folder stands.
+    """Read the state of the run in a folder.
 
     Args:
         field: the option's name, for the error.
 
     Raises:
         InputError: there is no run in it.
-        OSError: the folder cannot be looked into.
+        OSError: the folder cannot be read.
     """
     place = folder_at(where, field)
     if not place.has(MARKER):
         raise InputError(field, str(where), "the folder of a run", f"there is no {MARKER} in it")
     damage: list[str] = []
     marker = _readable(lambda: run_folder.read_marker(place), Marker(""), damage)
-    # Each for itself: what a run refers to counts when others are pruned, whatever else of it is damaged.
+    # Each separately: a run's references count when others are pruned, whatever else of it is damaged.
     nothing: dict[str, Any] = {}
     config = _readable(lambda: run_folder.read_config(place), nothing, damage)
     summary = _readable(lambda: _summary(place), None, damage)
@@ -113,7 +113,7 @@ def read_run(where: str | Path | Folder, field: str) -> ListedRun:
 
 
 def _readable(read: Callable[[], Part], otherwise: Part, damage: list[str]) -> Part:
-    """A part of a run folder; where it cannot be read, the reason is added to `damage`."""
+    """Read a part of a run folder; if it cannot be read, add the reason to `damage`."""
     try:
         return read()
     except (OSError, DocumentError) as error:
@@ -132,9 +132,9 @@ def _summary(place: Folder) -> dict[str, Any] | None:
 
 
 def find_runs(where: str | Path | Folder, field: str = "FOLDER") -> list[ListedRun]:
-    """All runs in a folder (or the one that it is of), those begun first first; raises InputError, or OSError.
+    """Find all runs in a folder (or the run that it holds), in order of their start; raises InputError or OSError.
 
-    What lies in it and cannot be looked into is listed as damaged.
+    Folders in it that cannot be read are listed as damaged.
     """
     found = []
     for place in run_places(folder_at(where, field)):
@@ -146,13 +146,13 @@ def find_runs(where: str | Path | Folder, field: str = "FOLDER") -> list[ListedR
 
 
 def run_places(root: Folder, depth: int = DEPTH) -> Iterator[Folder]:
-    """The folders of all runs below a folder, itself included, and folders below it that cannot be looked into.
+    """Return the folders of all runs below a folder, itself included, and folders below it that cannot be read.
 
-    Links are followed, as who refers to a run counts wherever that lies. A folder that several paths lead to is looked
-    into once: by its own path where it lies below `root`, which is why links come last.
+    Links are followed, as a run that refers to another counts wherever it lies. A folder with several paths is read
+    once: by its own path if it lies below `root`, which is why links come last.
 
     Raises:
-        OSError: `root` cannot be looked into.
+        OSError: `root` cannot be read.
     """
     seen: set[str] = set()
     waiting, links = deque([(root, depth)]), deque[tuple[Folder, int]]()
@@ -193,15 +193,15 @@ def _is_link(place: Folder) -> bool:
 
 
 def _real(place: Folder) -> str:
-    """Path of a folder without links; for one in a store, what this makes of its URL, which is as good a key."""
+    """Return the path of a folder without links; for one in a store, a normalized URL, which is an equivalent key."""
     return os.path.realpath(str(place))
 
 
 def references(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
-    """Which runs others name in their settings, as `run:DIR`, or by the path or file:// URL of something in them.
+    """Find the runs that others name in their settings, as `run:DIR`, or by a path or file:// URL of something in them.
 
     Returns:
-        where a run lies, to where those lie that name it.
+        for each such run's place, the places of the runs that name it.
     """
     known = {_real(run.place): run.where for run in runs}
     found: dict[str, list[str]] = {}
@@ -224,7 +224,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _named_paths(text: str, run: ListedRun) -> set[str]:
-    """What a text in a run's settings may name, without links; nothing where it can name no file."""
+    """Return the paths, without links, that a text in a run's settings may name; none if it cannot name a file."""
     path = text.removeprefix(OF_RUN)
     if path.startswith("file://"):
         try:
@@ -232,7 +232,7 @@ def _named_paths(text: str, run: ListedRun) -> set[str]:
         except (OSError, ArrowException):
             return set()
     bases = [str(Path.cwd()), run.working_directory]
-    # A run of version 0.1 does not tell what its paths are relative to: somewhere above it, most likely. A single
+    # A run of version 0.1 does not record what its paths are relative to: a folder above it, most likely. A single
     # word is rather the name of a network or a method than a folder there.
     if not run.working_directory and isinstance(run.place, LocalFolder) and ("/" in path or path != text):
         bases += map(str, run.place.path.parents)
@@ -250,17 +250,17 @@ def prunable(
     older_than_days: float | None,
     referred: bool = False,
 ) -> tuple[list[ListedRun], list[tuple[ListedRun, str]]]:
-    """Which runs may be deleted.
+    """Decide which runs may be deleted.
 
     Args:
         runs: all that `find_runs` found below `root`.
         now: seconds since the epoch.
         unfinished: only those that are not done.
-        older_than_days: only those begun longer ago than that; None: whenever they were begun.
-        referred: also those that another one refers to.
+        older_than_days: only those begun longer ago than that; None: all.
+        referred: also those that another run refers to.
 
     Returns:
-        those that may, and those that are kept though they were asked for, with the reason.
+        the runs to delete, and those that match and are kept, with the reason.
     """
     named, going, kept = references(runs), [], []
     for run in runs:
@@ -281,7 +281,7 @@ def prunable(
 
 
 def obstacle(run: ListedRun, root: Folder) -> str:
-    """Why a run below `root` cannot be deleted without harm to something else; empty where it can."""
+    """Return why deleting a run below `root` would harm something else; empty if it would not."""
     if not isinstance(run.place, LocalFolder):
         return "it is in a store: delete it by the store's own tools"
     path, below = Path(_real(run.place)), Path(_real(root))
@@ -296,7 +296,7 @@ def obstacle(run: ListedRun, root: Folder) -> str:
 
 
 def mounts_below(path: Path, root: Path | None = None) -> list[str]:
-    """Where something is mounted in a folder, or at one of those that lead to it from `root` (default: itself).
+    """Return the mount points in a folder, or on the path to it from `root` (default: the folder itself).
 
     Args:
         path, root: absolute, without links.
@@ -315,7 +315,7 @@ def mounts_below(path: Path, root: Path | None = None) -> list[str]:
 
 
 def _entries(path: Path) -> Iterator[os.DirEntry[str]]:
-    """All that lies in a folder at any depth, links not followed; what vanishes meanwhile is left out."""
+    """Yield all entries of a folder at any depth, without following links; skips entries that vanish meanwhile."""
     waiting = [str(path)]
     while waiting:
         try:
@@ -332,7 +332,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def delete(run: ListedRun, root: Folder) -> None:
-    """Delete the folder of a run below `root`; readers see it whole, or not at all.
+    """Delete the folder of a run below `root`; readers see it whole or not at all.
 
     Raises:
         InputError: it is running, has ended since it was listed, or something else would be harmed; see `obstacle`.
@@ -345,8 +345,12 @@ def delete(run: ListedRun, root: Folder) -> None:
     try:
         with run_folder.held(RunFolder(LocalFolder(path), run.run, path)):
             if (path / SUMMARY).exists() != (run.summary is not None):
-                raise InputError("FOLDER", run.where, "as it was when it was listed", "it has ended since: ask again")
-            temporary = path.rename(path.with_name(temporary_name("pruned")))  # its own name may be of full length
+                raise InputError(
+                    "FOLDER", run.where, "as it was when it was listed", "it has ended since: list the runs again"
+                )
+            temporary = path.rename(
+                path.with_name(temporary_name("pruned"))
+            )  # its name may already have the maximum length
             try:
                 shutil.rmtree(temporary)
             except OSError as error:

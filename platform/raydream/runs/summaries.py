@@ -12,7 +12,7 @@ from raydream.runs.summary import Figure, Summary
 
 @dataclass(frozen=True, kw_only=True)
 class Measured(Summary):
-    """What real data say of a teacher and of a student that was trained; None without real data.
+    """Figures of a teacher and a trained student on real data; None without real data.
 
     Attributes:
         data: name of the real data.
@@ -20,9 +20,9 @@ class Measured(Summary):
         student_accuracy_best: on the test split, at the step that was best on the validation split.
         student_accuracy_best_step: that distillation step.
         student_accuracy_validation: at the last step.
-        test_images: that accuracies are of.
-        images: that the student learned from.
-        reused: batches that earlier runs had made, by the id of the run.
+        test_images: number of images that accuracies are measured on.
+        images: number of images that the student learned from.
+        reused: number of batches made by earlier runs, by the id of the run.
     """
 
     seed: int
@@ -44,11 +44,11 @@ class Measured(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSummary(Measured):
-    """Of `distill`.
+    """Final figures of `distill`.
 
     Attributes:
-        method: that made the images.
-        overlap_share: of the student's training time during which a generator made images.
+        method: the synthesizer of the images.
+        overlap_share: share of the student's training time during which a generator made images.
     """
 
     method: str
@@ -60,14 +60,14 @@ class DistillSummary(Measured):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferSummary(Measured):
-    """Of `transfer`.
+    """Final figures of `transfer`.
 
     Attributes:
-        images_of: where they came from.
-        share: of these images that was learned from.
-        feed: how they were fed: memory or stream.
-        student_wait_share: of the student's time that it waited for images.
-        agreement: test images that student and teacher name alike.
+        images_of: source of the images.
+        share: share of these images that was learned from.
+        feed: memory or stream.
+        student_wait_share: share of the student's time spent waiting for images.
+        agreement: share of test images that student and teacher classify alike.
         student_accuracy_by_class, teacher_accuracy_by_class: None for a class without test images.
         student_reliability, teacher_reliability: bins of confidence with answers, confidence and accuracy.
         compared: earlier runs beside this one; see `runs/compared.py`.
@@ -92,15 +92,15 @@ class TransferSummary(Measured):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneSummary(Summary):
-    """Of `prune`.
+    """Final figures of `prune`.
 
     Attributes:
         pruned_accuracy: on the test split; `_validation`: on the validation split.
         teacher_flops, pruned_flops: multiplications and additions for one image.
         latency_ratio: of medians, at `pruning.latency_batch_size`.
         latencies: of teacher and pruned network, for each batch size, in seconds.
-        images_added: that were made against the pruned network.
-        pruning_steps: removals.
+        images_added: number of images made against the pruned network.
+        pruning_steps: number of removals.
     """
 
     seed: int
@@ -135,25 +135,25 @@ class PruneSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeSummary(Summary):
-    """Of `quantize`; `student` is the quantized network, as its ONNX file answers.
+    """Final figures of `quantize`; `student` is the quantized network, run from its ONNX file.
 
     Attributes:
         method: post_training or distillation.
-        ranges: how they followed from what layers see.
+        ranges: the rule by which they follow from a layer's inputs.
         weight_bits, activation_bits: of all layers but the first, the last, and those that were kept.
         student_accuracy: on the test split; `_validation`: on the validation split.
-        agreement: test images that the quantized network and the teacher name alike.
+        agreement: share of test images that the quantized network and the teacher classify alike.
         student_accuracy_by_class, teacher_accuracy_by_class: None for a class without test images.
         student_reliability, teacher_reliability: bins of confidence with answers, confidence and accuracy.
         teacher_bytes, student_bytes: of the ONNX files.
         packed_bytes: of all weights, with no space between numbers of fewer than 8 bits.
         size_ratio, latency_ratio: quantized to teacher; the latter of medians, for batches of 32 images.
         latencies: of teacher and quantized network in ONNX Runtime, for each batch size, in seconds.
-        threads: that ONNX Runtime computed with.
+        threads: number of threads of ONNX Runtime.
         peak_memory_bytes: of a process that runs the file, by network and batch size.
         layers: how sensitive each is, the most sensitive first; see `quantization/sensitivity.py`.
-        sources: what post-training quantization comes to by calibration images.
-        images_added: that were made against the quantized network.
+        sources: results of post-training quantization by source of calibration images.
+        images_added: number of images made against the quantized network.
     """
 
     seed: int
@@ -196,7 +196,7 @@ class QuantizeSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendSummary(Summary):
-    """Of `extend`.
+    """Final figures of `extend`.
 
     Attributes:
         methods: figures of each, means over seeds with `_spread`, their standard deviation; see
@@ -204,9 +204,9 @@ class ExtendSummary(Summary):
         data: names of the teacher's data, and of each step's.
         classes_by_group: of the teacher, and of each step.
         teacher_accuracy: on its own classes, before it learned anything new.
-        new_images: real ones of new classes, by step.
-        images_per_class: made of each old class before each step.
-        student: of which method and seed student.safetensors is; None where it cannot be built from a description.
+        new_images: number of real images of new classes, by step.
+        images_per_class: number made of each old class before each step.
+        student: method and seed of student.safetensors; None if it cannot be built from a description.
     """
 
     methods: dict[str, dict[str, Any]]
@@ -229,14 +229,14 @@ class ExtendSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeSummary(Summary):
-    """Of `synthesize`.
+    """Final figures of `synthesize`.
 
     Attributes:
-        updates: of the pixels of each batch.
-        target_share: of the images, as they are stored, that the teacher classifies as their target.
+        updates: number of pixel updates of each batch.
+        target_share: share of the stored images that the teacher classifies as their target.
         losses: means over batches at the last update, before coefficients, by term.
-        restarts: inversions that diverged and were begun again.
-        reused: batches that earlier runs had made, by the id of the run.
+        restarts: number of inversions that diverged and were started again.
+        reused: number of batches made by earlier runs, by the id of the run.
     """
 
     method: str
@@ -257,12 +257,12 @@ class SynthesizeSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialsSummary(Summary):
-    """What a search and an ablation have in common.
+    """Final figures that a search and an ablation have in common.
 
     Attributes:
-        metric: what trials are judged by; `metric_is` says it in words.
-        split: of real data that it was measured on; None where it needs none.
-        updates: of the pixels of a batch, over all trials.
+        metric: the objective metric; `metric_is` describes it.
+        split: split of the real data that it was measured on; None if it needs none.
+        updates: number of pixel updates of batches, over all trials.
         trial_seconds: of all trials together.
     """
 
@@ -280,7 +280,7 @@ class TrialsSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSummary(TrialsSummary):
-    """Of `search`.
+    """Final figures of `search`.
 
     Attributes:
         best_settings: of the best trial, by dotted name.
@@ -299,7 +299,7 @@ class SearchSummary(TrialsSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class AblateSummary(TrialsSummary):
-    """Of `ablate`.
+    """Final figures of `ablate`.
 
     Attributes:
         rows: of each combination of terms, the best first: which are on, and `_mean` and `_spread` (standard
@@ -316,10 +316,10 @@ class AblateSummary(TrialsSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class ReproduceSummary(Summary):
-    """Of `reproduce`.
+    """Final figures of `reproduce`.
 
     Attributes:
-        headline: the figure that the table is after.
+        headline: the table's main figure.
         figures: mean, spread (half of the 95 % interval over seeds) and seeds, by figure and row.
         paper: the paper's own figures, by row.
         teacher: its network.
@@ -342,7 +342,7 @@ class ReproduceSummary(Summary):
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Version 0.1 had each figure beside the rest."""
+        """Convert the values of version 0.1, which had each figure beside the rest."""
         if "figures" in values:
             return values
         own = {each.name for each in fields(cls)}
@@ -357,12 +357,12 @@ class ReproduceSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSummary(Summary):
-    """Of `evaluate`.
+    """Final figures of `evaluate`.
 
     Attributes:
-        images: that were classified.
-        images_of: the run that they are of.
-        target_share: of images that each network classifies as their target.
+        images: number of classified images.
+        images_of: the run that made them.
+        target_share: share of images that each network classifies as their target.
         target_share_by_class: likewise; None for a class without images.
     """
 
@@ -378,7 +378,7 @@ class EvaluateSummary(Summary):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSummary(Summary):
-    """Of `train`.
+    """Final figures of `train`.
 
     Attributes:
         teacher_accuracy: on the test split; `_validation`: on the validation split.
@@ -408,4 +408,4 @@ SUMMARIES: Mapping[str, type[Summary]] = {
     "ablate": AblateSummary,
     "reproduce": ReproduceSummary,
 }
-"""by the name of the job, which run.json has"""
+"""schema of each job's summary, by the job's name in run.json"""

@@ -1,4 +1,4 @@
-"""The final figures of a run: what those of all jobs have in common, and how they are read.
+"""The final figures of a run: those common to all jobs, and how they are read.
 
 Names say their units: `_s` and `seconds` are seconds, `_hours` hours, `_ratio` is pruned to teacher; accuracies,
 agreements, shares and calibration errors are shares in [0, 1]; all that is named in the plural, such as `images`, is a
@@ -25,7 +25,7 @@ class Figure:
 
     Attributes:
         name: what it is.
-        value: as it stands in the summary; shares are in [0, 1].
+        value: as in the summary; shares are in [0, 1].
     """
 
     name: str
@@ -36,7 +36,7 @@ class Figure:
 
 
 def shown_figure(name: str, value: float) -> str:
-    """A figure in a table: shares in percent, counts whole, others with four digits."""
+    """Format a figure for a table: shares in percent, counts whole, others with four digits."""
     if any(part in name for part in SHARES) and abs(value) <= 1:
         return f"{100 * value:.1f} %"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
@@ -44,15 +44,15 @@ def shown_figure(name: str, value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What the summary of every job says.
+    """The figures that the summary of every job has.
 
     Attributes:
-        wall_s: the run's seconds, all its sessions together, without the time between them.
+        wall_s: seconds of all the run's sessions, without the time between them.
         seconds_by_stage: of the driver, by the stage's name.
-        cpu_hours, gpu_hours: that the run's processes reserved; None where a job starts none.
+        cpu_hours, gpu_hours: that the run's processes reserved; None if a job starts none.
         teacher_fingerprint: of the teacher's weights.
         versions: of Python and the libraries that computed.
-        machine: that the driver ran on.
+        machine: the driver's machine.
     """
 
     wall_s: float = 0.0
@@ -65,26 +65,26 @@ class Summary:
 
     @classmethod
     def upgraded(cls, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The values of an earlier version's file by the names that this one has."""
+        """Return the values of an earlier version's file by the names of this version."""
         return values
 
     @property
     def main(self) -> Figure | None:
-        """The one figure that the job is after; None where it was not measured."""
+        """Return the job's main figure; None if it was not measured."""
         return None
 
     def as_json(self) -> dict[str, Any]:
-        """What stands in summary.json."""
+        """Return the content of summary.json."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def _named(self, *names: str) -> Figure | None:
-        """The first of these figures that there is."""
+        """Return the first of these figures that exists."""
         found = ((name, getattr(self, name)) for name in names)
         return next((Figure(name, float(value)) for name, value in found if value is not None), None)
 
 
 def read(kind: type[Made], values: Mapping[str, Any]) -> Made:
-    """A summary from what stands in summary.json, of this version or an earlier one.
+    """Read a summary from the content of summary.json, of this version or an earlier one.
 
     Raises:
         DocumentError: a figure is missing, or of another type.

@@ -1,4 +1,4 @@
-"""The working copy of a run folder that is in a store: the driver's files on this machine, saved as the run goes on."""
+"""The working copy of a run folder that is in a store: the driver's files on this machine, saved during the run."""
 
 import contextlib
 import tempfile
@@ -11,9 +11,9 @@ PARTS = "metrics"
 
 
 class WorkingCopy:
-    """Files below a folder of this machine that lives as long as this process.
+    """Files below a temporary folder of this machine, deleted with this process.
 
-    The store has the truth: a copy is fetched from it once, and what was not saved when the process dies is lost (a
+    The store is authoritative: a copy is fetched from it once, and changes not saved when the process dies are lost (a
     round of curves at most, as in any run folder).
 
     Args:
@@ -30,7 +30,7 @@ class WorkingCopy:
         self._saved: dict[Path, tuple[int, int]] = {}
 
     def fetch(self) -> None:
-        """Copy all files that lie in the folder itself, and the parts of its metrics; raises OSError."""
+        """Copy all files of the folder itself, and the parts of its metrics; raises OSError."""
         (self.path / PARTS).mkdir(exist_ok=True)
         # Parts first: one that disappears meanwhile is contained in metrics.parquet, which is copied after it.
         for name in (self._place / PARTS).names():
@@ -40,10 +40,9 @@ class WorkingCopy:
             self._fetch(self._place, self.path, name)
 
     def save(self) -> None:
-        """Make the store as the files here are, in the order in which these were written; raises OSError.
+        """Update the store from the files here, in the order in which these were written; raises OSError.
 
-        What was deleted here is deleted last, so that a process that is killed meanwhile leaves too much, not too
-        little.
+        Deletions come last, so that a process that is killed meanwhile leaves too much, not too little.
         """
         files = {path: _state(path) for path in self.path.rglob("*") if path.is_file() and path.name[0] != "."}
         changed = {path: state for path, state in files.items() if self._saved.get(path) != state}
@@ -67,6 +66,6 @@ class WorkingCopy:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """When a file was written, in nanoseconds, and its bytes."""
+    """Return when a file was written, in nanoseconds, and its size in bytes."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size

@@ -1,8 +1,8 @@
-"""What a process of Ray's is made of: actors, Ray Train's function, session, pool and placement, all of them thin."""
+"""The Ray processes of a run: actors, Ray Train's function, session, pool and placement, each a thin shell."""
 
 import os
 
-# Ray reads these when it is imported and when its processes start, so they are set before any module here does.
+# Ray reads these when it is imported and when its processes start, so they are set before any module here imports it.
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report of the student waits for the next check
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process

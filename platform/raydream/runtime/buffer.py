@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BufferPlan:
-    """What the buffer needs to know of the run.
+    """Settings of the run that the buffer works by.
 
     Attributes:
         schedule, limiter: of the run.
@@ -41,10 +41,10 @@ class BufferPlan:
 
 
 class Buffer:
-    """Holds what the generators made, for the student to draw from.
+    """Holds the generators' batches, from which the student draws.
 
     A restarted buffer is rebuilt from the committed shards: it then knows no object references, and readers go to
-    the shards instead. All its methods may be repeated without harm.
+    the shards instead. Every method can be repeated safely.
     """
 
     def __init__(self, plan: BufferPlan) -> None:
@@ -59,7 +59,7 @@ class Buffer:
         self._changed = asyncio.Condition()
 
     async def insert(self, batch: BatchId, handle: list[Any]) -> bool:
-        """Take in a committed batch; True if it is new.
+        """Add a committed batch; returns True if it is new.
 
         Args:
             handle: a list with the reference to its `ImageBatch`; a bare reference would be fetched by Ray.
@@ -70,7 +70,7 @@ class Buffer:
         return new
 
     async def draw(self, first_step: int, rank: int, workers: int) -> Draw:
-        """The images that a worker needs for the block of steps that begins at `first_step`.
+        """Return the images that a worker needs for the block of steps that begins at `first_step`.
 
         Waits until the limiter allows it. All workers of one block get parts of the same draw, split evenly.
 
@@ -78,7 +78,7 @@ class Buffer:
             StallError: nothing has joined for the stall timeout; names what is missing.
         """
         end_step = self._plan.schedule.block_end(first_step, self._plan.block_steps)
-        self._drawn_steps = max(self._drawn_steps, first_step)  # a restarted buffer does not know it by itself
+        self._drawn_steps = max(self._drawn_steps, first_step)  # a restarted buffer learns it only from this call
         await self._wait_until_drawable(end_step)
         if first_step not in self._blocks:
             # The newest two are kept: workers are at most one block apart, as every gradient step joins them.
@@ -88,14 +88,14 @@ class Buffer:
         return self._blocks[first_step].part(rank, workers)
 
     async def handles(self, batches: list[BatchId]) -> list[Any]:
-        """References to `ImageBatch`es in the object store; None where the shard is to be read.
+        """Return references to `ImageBatch`es in the object store; None where the shard must be read.
 
-        Apart from `draw`, as it costs much more than ids: a worker asks once for what it keeps.
+        Separate from `draw`, as references cost much more than ids: a worker asks once for the batches that it keeps.
         """
         return self._index.handles(batches)
 
     async def status(self) -> Progress:
-        """What a limiter decides from, as far as the buffer knows it."""
+        """Return what the buffer knows of the `Progress` that a limiter decides from."""
         return Progress(
             held=self._index.count(), complete_rounds=self._complete_rounds(), drawn_steps=self._drawn_steps
         )
@@ -126,5 +126,5 @@ class Buffer:
         while self._rounds <= schedule.rounds and self._index.count(self._rounds) >= schedule.batches_before_round(
             self._rounds + 1
         ):
-            self._rounds += 1  # never less again, as a batch that is held stays
+            self._rounds += 1  # never fewer again, as a batch that is held stays
         return self._rounds

@@ -1,4 +1,4 @@
-"""The checkpoints of a student's training: files in the run's folder, each named by the steps behind it."""
+"""The checkpoints of a student's training: files in the run's folder, each named by the number of steps done."""
 
 import io
 import re
@@ -17,7 +17,7 @@ _NAME = re.compile(r"student-(\d{8,})\.pt")
 
 
 def steps_saved(storage: Folder) -> int:
-    """Distillation steps behind the newest checkpoint; 0 where there is none."""
+    """Return the number of distillation steps in the newest checkpoint; 0 if there is none."""
     return max(_steps(storage), default=0)
 
 
@@ -25,8 +25,8 @@ def write_checkpoint(storage: Folder, step: int, state: Mapping[str, Any]) -> No
     """Commit a checkpoint and delete those that are no longer needed.
 
     Args:
-        step: distillation steps behind it.
-        state: of tensors, numbers and what holds them.
+        step: number of distillation steps done.
+        state: tensors, numbers, and containers of these.
 
     Raises:
         DiskFullError: there is no space for it.
@@ -40,7 +40,7 @@ def write_checkpoint(storage: Folder, step: int, state: Mapping[str, Any]) -> No
 
 
 def read_checkpoint(storage: Folder, step: int) -> dict[str, Any]:
-    """The state of a checkpoint on the CPU. No pickle is executed; torch raises many kinds of errors for damage."""
+    """Read a checkpoint's state to the CPU. No pickle is executed; torch raises many kinds of errors for damage."""
     content = io.BytesIO(storage.read(_name(step)))
     state: dict[str, Any] = torch.load(content, weights_only=True, map_location="cpu")
     return state
@@ -50,7 +50,7 @@ def quarantine_damaged_checkpoints(storage: Folder) -> str | None:
     """Quarantine all checkpoints if one is damaged; the student then starts from scratch, on all images.
 
     Returns:
-        what was wrong; None if nothing was.
+        a sentence about the damage; None if there is none.
     """
     try:
         for step in _steps(storage):

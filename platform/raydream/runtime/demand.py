@@ -1,4 +1,4 @@
-"""What a run asks a cluster's autoscaler for: nodes for those of its processes that the cluster has no room for yet."""
+"""Requests to a cluster's autoscaler: nodes for the run's processes that the cluster has no room for yet."""
 
 from ray.util.placement_group import (
     PlacementGroup,
@@ -11,17 +11,17 @@ from raydream.runtime.placement import Wanted
 
 
 class Demand:
-    """Placement groups that wait for nodes, each for one process: Ray takes a group of several for all or nothing.
+    """Placement groups that wait for nodes, one per process: Ray places a group of several all or nothing.
 
-    None of them is ever used. Once its node is there, the run counts that node and starts its process, and the group
-    is taken back.
+    No group is ever used. Once its node is available, the run counts that node and starts its process, and the group is
+    removed.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[PlacementGroup]] = {}
 
     def ask(self, missing: dict[str, Wanted]) -> None:
-        """Ask for room for so many processes of each role, from now on and in place of what was asked for before."""
+        """Request room for a number of processes of each role; this replaces the previous request."""
         self.release()
         for role, wanted in missing.items():
             waiting = self._waiting.setdefault(role, [])
@@ -30,9 +30,9 @@ class Demand:
             waiting.extend(placement_group([wanted.resources]) for _ in range(wanted.count - len(waiting)))
 
     def release(self) -> None:
-        """Take back the groups that have a place, which the processes themselves are to have; to be called often.
+        """Remove the groups that have a place, which their processes need; the driver calls this often.
 
-        A process that finds its place taken asks for it, too, and one node too many comes.
+        A process that finds its place taken also requests one, and the autoscaler adds one node too many.
         """
         if not any(self._waiting.values()):
             return

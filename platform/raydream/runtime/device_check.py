@@ -37,7 +37,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """A student of a few steps on one batch of random images; see `TrainPlan`."""
+    """Plan of a student that takes a few steps on one batch of random images; see `TrainPlan`."""
 
     config: DistillConfig
     teacher: list[ray.ObjectRef]
@@ -46,20 +46,20 @@ class CheckPlan:
 
     @property
     def total_steps(self) -> int:
-        """Distillation steps in all."""
+        """Return the total number of distillation steps."""
         return STEPS
 
     @property
     def streams(self) -> bool:
-        """Nothing is streamed."""
+        """Return False: Ray Data streams nothing."""
         return False
 
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """One, which Ray places."""
+        """Return 1: Ray places the single worker."""
         return 1
 
     def datasets(self, step: int) -> dict[str, Any]:
-        """None."""
+        """Return no datasets."""
         return {}
 
     def work(self, seat: Seat) -> None:
@@ -73,7 +73,7 @@ class CheckPlan:
 
 
 def student(device: str) -> Figures:
-    """A student of one worker on a whole GPU, where there is one.
+    """Train a student with one worker, on a whole GPU if there is one.
 
     Raises:
         StepError: its losses are not finite, or its weights are not on the GPU.
@@ -104,10 +104,10 @@ def student(device: str) -> Figures:
 
 
 def generators(device: str) -> Figures:
-    """Two generators at once, each on half a GPU where there is one.
+    """Run two generators at once, each on half a GPU if there is one.
 
     Raises:
-        StepError: not both made a batch, or a batch was not made as asked.
+        StepError: one of the two made no batch, or a batch was not made as requested.
     """
     subject = replace(find_subject("resnet20", device), updates=UPDATES)
     gpus = 0.5 if subject.device.type == "cuda" else 0.0
@@ -147,7 +147,7 @@ def generators(device: str) -> Figures:
 
 
 def _made(pool: GeneratorPool, teacher: ray.ObjectRef, targets: np.ndarray) -> list[Finished]:
-    """A batch from each generator, begun when all of them are there."""
+    """Return a batch from each generator; the first is ordered when all generators are available."""
     while pool.at_hand < GENERATORS:
         pool.collect(POLL_S, more=True)
     for index in range(GENERATORS):
@@ -162,4 +162,4 @@ def _made(pool: GeneratorPool, teacher: ray.ObjectRef, targets: np.ndarray) -> l
 
 
 def _anything(nodes: Nodes) -> None:
-    """No check: Ray waits for what is missing, until the step's deadline."""
+    """Check nothing: Ray waits for missing resources until the step's deadline."""

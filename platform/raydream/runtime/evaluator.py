@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # it brings TensorBoard and pandas along, which the actor doe
 def final_accuracies(
     teacher: Teacher, real: Dataset | None, recorder: "Recorder", steps: int, device: torch.device
 ) -> dict[str, Any]:
-    """The figures of a summary that real data give; none where there are none. Accuracies are shares in [0, 1].
+    """Return the figures of a summary that are measured on real data; empty without data. Accuracies are in [0, 1].
 
     Args:
         real: data to measure on.
@@ -53,12 +53,12 @@ def final_accuracies(
 
 
 class Evaluator:
-    """Measures snapshots of a network that learns.
+    """Measures snapshots of a network while it learns.
 
     Args:
         data, teacher: the real data, and how pixels are normalized.
-        build: gives a network to load a snapshot into; is given what `measure` is given beside it.
-        gpus: that this process has reserved; 0: it measures on the CPU.
+        build: returns a network to load a snapshot into; called with the further arguments of `measure`.
+        gpus: reserved by this process; 0: it measures on the CPU.
         shards: folder of the committed shards; None: nothing is measured on synthetic images.
     """
 
@@ -77,10 +77,10 @@ class Evaluator:
         self._normalization = Normalization(teacher.mean, teacher.std).to(self._device)
 
     def measure(self, snapshot: Snapshot, *shape: str) -> tuple[int, dict[str, float]]:
-        """The snapshot's step, and its accuracy in [0, 1] on each held-out split of the real data; none without data.
+        """Return a snapshot's step and its accuracy in [0, 1] on each held-out split of the real data, if there is any.
 
         Args:
-            shape: of its network, where that changes: what `build` is given.
+            shape: of its network, where that changes; passed to `build`.
         """
         if self._data is None:
             return snapshot.step, {}
@@ -90,10 +90,10 @@ class Evaluator:
         return snapshot.step, measured
 
     def measure_synthetic(self, snapshot: Snapshot, newest: BatchId) -> tuple[int, dict[str, float]]:
-        """The same on images that it has not learned from yet; what the teacher says they show counts as right.
+        """Return the same on images that it has not learned from yet; the teacher's classes count as the labels.
 
         Args:
-            newest: a batch that has just been committed.
+            newest: the batch that was committed last.
         """
         assert self._shards is not None
         batch = ShardStore(self._shards).read(newest)
@@ -101,7 +101,7 @@ class Evaluator:
         return snapshot.step, {"synthetic": share}
 
     def examine(self, snapshot: Snapshot, teacher: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """The snapshot beside the teacher on the test split; nothing where there are no real data.
+        """Compare a snapshot with the teacher on the test split; returns nothing without real data.
 
         Args:
             teacher: its weights.
@@ -125,7 +125,7 @@ class Evaluator:
         return accuracy(network, self._normalization, images, labels)
 
 
-# A restarted actor is as good as new: every measurement may be repeated.
+# A restarted actor loses nothing: every measurement can be repeated.
 _Actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 
@@ -135,11 +135,11 @@ def start_evaluator(
     gpus: float,
     shards: Folder | None = None,
 ) -> Any:
-    """An evaluator beside the driver.
+    """Start an evaluator on the driver's node.
 
     Args:
         build, shards: see `Evaluator`.
-        gpus: that it may reserve; see `share_of_gpu_left`.
+        gpus: the share that it may reserve; see `share_of_gpu_left`.
     """
     placed = _Actor.options(name="evaluator", num_gpus=gpus, scheduling_strategy=beside_the_driver())
     return placed.remote(config.data, config.teacher, build, gpus, shards)

@@ -1,6 +1,6 @@
 """The exam: images that no trial's student learns from, the same for all trials of a search.
 
-They are made before the first trial, with settings drawn from the space itself: images of one setting would favour
+They are made before the first trial, with settings drawn from the space itself: images of one setting would favor
 students of that setting.
 """
 
@@ -26,17 +26,17 @@ from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 BATCHES = 8
-"""of the exam, each with settings of its own"""
+"""batches of the exam, each with its own settings"""
 
 
 def make_exam(config: SearchConfig, space: Space, teacher: Teacher, place: Folder) -> np.ndarray:
-    """The exam's images, uint8 [N,C,H,W]; those that are committed are not made again.
+    """Make the exam's images, uint8 [N,C,H,W]; committed batches are not made again.
 
     Args:
         place: of the committed shards.
 
     Raises:
-        RaydreamError: with none of the settings could images be made.
+        RaydreamError: no drawn setting could make images.
     """
     store = ShardStore(place)
     points = random_points(space, BATCHES, config.seed, "exam").points

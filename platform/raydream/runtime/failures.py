@@ -1,4 +1,4 @@
-"""What Ray's errors are about, in one sentence, and whether it is worth trying again."""
+"""Translates Ray's errors into one sentence, and decides whether to try again."""
 
 import re
 from dataclasses import dataclass
@@ -8,40 +8,40 @@ from ray.exceptions import RayTaskError
 from raydream.errors import DiskFullError, InputError, RaydreamError, ShardError, StallError, SynthesisError, first_line
 
 HOPELESS = (InputError, ShardError, SynthesisError, DiskFullError)
-"""errors that the same work would meet anywhere, and again"""
+"""errors that would recur anywhere, so that a retry is useless"""
 MAX_FAILURES = 3
-"""of Train jobs before the student is at its next checkpoint"""
+"""number of failed Train jobs before the student reaches its next checkpoint"""
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _OWN_NAME = re.compile(r"^raydream\.errors\.\w+: ")
 
 
 @dataclass
 class Attempts:
-    """Whether a student that failed is begun again: as often as it happens, as long as it gets further in between.
+    """Decides whether a failed student restarts: after every failure, as long as it gets further in between.
 
     Attributes:
-        reached: steps behind its last checkpoint when it last failed, or began.
-        failures: in a row without getting further.
+        reached: number of steps in its last checkpoint when it last failed or started.
+        failures: number in a row without progress.
     """
 
     reached: int
     failures: int = 0
 
     def again(self, error: BaseException, reached: int) -> bool:
-        """Whether to try again after this failure of Ray's, with the last checkpoint at `reached` steps."""
+        """Return whether to try again after this Ray failure, with the last checkpoint at `reached` steps."""
         self.reached, before = reached, self.reached
         self.failures = 1 if reached > before else self.failures + 1
         return self.failures <= MAX_FAILURES and not isinstance(own_error(error, ""), (*HOPELESS, StallError))
 
 
 def own_error(error: BaseException, what: str) -> RaydreamError:
-    """The error of raydream's own that one of Ray's carries, or else a RaydreamError of one sentence.
+    """Return the raydream error that a Ray error carries, or else a RaydreamError of one sentence.
 
     Ray raises what a task raised as an error that inherits from both `RayTaskError` and the task's error, and whose
-    text is the remote traceback. So the type alone does not say that an error is raydream's own.
+    text is the remote traceback. So the type alone does not show that an error is raydream's.
 
     Args:
-        what: failed, which begins the sentence about an error that is not raydream's own.
+        what: what failed; begins the sentence about an error that is not raydream's.
     """
     if found := _find_own(error):
         return found
@@ -53,7 +53,7 @@ def own_error(error: BaseException, what: str) -> RaydreamError:
 
 
 def last_line(text: str) -> str:
-    """The last line of a remote traceback, without color codes and without the name of a class of raydream's errors."""
+    """Return the last line of a remote traceback, without color codes and names of raydream's error classes."""
     lines = _COLOR.sub("", text).strip().splitlines()
     return _OWN_NAME.sub("", lines[-1].strip()) if lines else ""
 
@@ -69,7 +69,7 @@ def _find_own(error: BaseException) -> RaydreamError | None:
 
 
 def _carried(error: BaseException) -> list[BaseException]:
-    """What one of Ray's errors is about: a task's error, those of Train's workers or its controller, or its cause."""
+    """Return the errors within a Ray error: a task's, those of Train's workers or controller, or its cause."""
     names = ("cause", "controller_failure", "_base_exc", "__cause__")
     found = [getattr(error, name, None) for name in names] + [*getattr(error, "worker_failures", {}).values()]
     return [each for each in found if isinstance(each, BaseException)]

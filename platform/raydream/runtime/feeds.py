@@ -1,4 +1,4 @@
-"""How the images of a finished set get to a student's Train workers: from memory, or streamed from their files."""
+"""Feeds of a finished set of images to a student's Train workers: from memory, or streamed from files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from raydream.errors import InputError
 from raydream.schedule import Epochs
 
 MEMORY_SHARE = 0.5
-"""of the smallest node's object store that a set may fill"""
+"""share of the smallest node's object store that a set may fill"""
 
 
 class Feed(Protocol):
-    """Where the images come from."""
+    """Source of the images that a student's workers learn from."""
 
     name: str
     streams: bool
     """whether Ray Data streams the images"""
     read_cpus: float
-    """CPUs that must be left beside the workers"""
+    """CPUs that reading needs beside the workers"""
 
     def datasets(self, first_epoch: int) -> dict[str, Any]:
-        """What Ray Data streams to a Train job that goes on from an epoch; made in the process that starts the job."""
+        """Return Ray Data's datasets for a Train job that resumes at an epoch; called in the job's parent process."""
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
-        """uint8 [n,C,H,W] for each step of an epoch: a worker's part, which all other parts make whole."""
+        """Yield uint8 [n,C,H,W] for each step of an epoch: the worker's part of it, disjoint from the others'."""
 
 
 @dataclass(frozen=True)
 class MemoryFeed:
-    """All images lie in the object store; each epoch has an order of its own, which follows from the seed.
+    """Feeds images from the object store, in an order per epoch that follows from the seed.
 
     Attributes:
         images: a list with the reference to uint8 [N,C,H,W].
-        epochs: over them.
+        epochs: passes over the images.
         seed: of the run.
     """
 
@@ -53,7 +53,7 @@ class MemoryFeed:
 
     @classmethod
     def fill(cls, chosen: Images, shape: tuple[int, ...], epochs: Epochs, seed: int) -> "MemoryFeed":
-        """Read all images into the object store; raises RaydreamError where some cannot be read."""
+        """Read all images into the object store; raises RaydreamError if one cannot be read."""
         images, filled = np.empty((epochs.images, *shape), np.uint8), 0
         for rows in chosen.pieces():
             images[filled : filled + len(rows)] = chosen.source.read(rows)
@@ -70,15 +70,15 @@ class MemoryFeed:
 
 
 def choose_feed(asked: str, images_bytes: int, object_store: int) -> str:
-    """Whether images are held in memory or streamed.
+    """Decide whether images are held in memory or streamed.
 
     Args:
-        asked: memory, stream, or auto: memory where they fit into `MEMORY_SHARE` of the object store.
-        images_bytes: of all of them.
+        asked: memory, stream, or auto: memory if they fit into `MEMORY_SHARE` of the object store.
+        images_bytes: bytes of all images.
         object_store: bytes of the smallest node's.
 
     Raises:
-        InputError: memory is asked for, and all of the object store would not hold them.
+        InputError: memory is requested, and the whole object store could not hold them.
     """
     if asked == "memory" and images_bytes > object_store:
         allowed = f"stream for {images_bytes / 2**20:.0f} MiB of images"
@@ -90,7 +90,7 @@ def choose_feed(asked: str, images_bytes: int, object_store: int) -> str:
 
 
 def make_feed(asked: str, images: Images, shape: tuple[int, ...], epochs: Epochs, seed: int, object_store: int) -> Feed:
-    """The feed of a set of images, as `choose_feed` decides; raises as that, and as `MemoryFeed.fill`.
+    """Make the feed of a set of images that `choose_feed` decides on; raises as it does, and as `MemoryFeed.fill`.
 
     Args:
         shape: [C,H,W] of the images.

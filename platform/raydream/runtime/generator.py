@@ -1,4 +1,4 @@
-"""The generator actor: runs a synthesizer, commits what it made, and returns it."""
+"""The generator actor: runs a synthesizer, commits each batch, and returns it."""
 
 import logging
 import time
@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class GeneratorPlan:
-    """What a generator needs to know.
+    """Settings of the run that a generator works by.
 
     Attributes:
         run: id of the run.
         device: as the run's configuration names it.
-        student: the network that snapshots are of; None where nobody competes.
+        student: the network of the snapshots; None if no student competes.
         shards: folder to commit to.
         sources: folder of the shards to start from.
-        reuse: absolute path of a folder of earlier runs, whose images are taken where they are the same; empty: none.
-        batches: that the whole run makes.
+        reuse: absolute path of a folder of earlier runs, whose images are reused where they are the same; empty: none.
+        batches: number of batches of the whole run.
         lockstep: whether any batch can be made again to the bit: all that is learned is kept, and a GPU computes
             deterministically.
     """
@@ -74,7 +74,7 @@ class Generator:
 
     @ray.method(max_task_retries=-1)  # type: ignore[untyped-decorator]
     def ready(self) -> str:
-        """Answers with its node's id once the generator is there, however often its process has to be started."""
+        """Return the id of its node once the generator is available, however often its process has to be started."""
         node: str = ray.get_runtime_context().get_node_id()
         return node
 
@@ -91,16 +91,16 @@ class Generator:
         Declared with two returns: the small receipt, and the images that stay in the object store.
 
         Args:
-            teacher: its weights; looked at in the first call only. They are no argument of the constructor, which
-                Ray could not repeat for a restarted actor.
+            teacher: its weights; read in the first call only. The constructor does not take them, as Ray could not
+                repeat it for a restarted actor.
             snapshot: the student to compete with, or None.
             source: the committed batch to start from, or None for noise.
-            reports: where to tell progress; no argument of the constructor for the same reason.
+            reports: queue for progress reports; not an argument of the constructor for the same reason.
         """
         started_at, clock = time.time(), time.perf_counter()
 
         def kept() -> tuple[Receipt, ImageBatch]:
-            # An earlier run has made it, or somebody has committed it, but died or was cut off before the answer: what
+            # An earlier run made it, or a generator committed it but died or was cut off before its answer: what
             # is committed stays as it is.
             batch = self._store.read(order.batch)
             return Receipt(batch.provenance, started_at, time.perf_counter() - clock, {}), batch

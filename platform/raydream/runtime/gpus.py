@@ -1,4 +1,4 @@
-"""Which GPUs a run uses: how many generators share them, what is left to measure on, and which stand idle."""
+"""GPU use of a run: how many generators share the GPUs, what remains to measure on, and which stand idle."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from raydream.runtime.placement import Nodes
 Config = TypeVar("Config", bound=DistillConfig | SynthesizeConfig | FromImages)
 
 SMALLEST_SHARE = 0.01
-"""of a GPU, that is worth measuring on"""
+"""smallest share of a GPU that is worth measuring on"""
 
 
 def free_shares(gpus: int, processes: Sequence[float]) -> list[float]:
-    """What processes leave free of each GPU, placed as Ray places them: a fraction goes where it fits most tightly.
+    """Return the free share of each GPU with processes placed as by Ray: a fraction goes where it fits most tightly.
 
     Args:
-        processes: the GPUs that each reserves; one that finds no room is left out.
+        processes: GPUs that each one reserves; a process that finds no room is left out.
     """
     free = [1.0] * gpus
     for share in sorted(processes, reverse=True):
@@ -31,13 +31,13 @@ def free_shares(gpus: int, processes: Sequence[float]) -> list[float]:
 
 
 def with_generators(config: Config, making: DistillConfig | SynthesizeConfig, nodes: Nodes) -> Config:
-    """A run's settings with the number of its generators, where `generators.count` is auto and they reserve GPUs.
+    """Return a run's settings with its number of generators, where `generators.count` is auto and they reserve GPUs.
 
-    There are as many as all GPUs have room for beside the student, and as the method can keep at work.
+    The number is limited by the GPUs' room beside the student, and by how many the method can keep busy.
 
     Args:
         making: how the images are made: the run's settings, or a part of them.
-        nodes: that there are: this machine.
+        nodes: the available nodes, here this machine.
     """
     generators, student = making.generators, getattr(making, "student", None)
     if generators.count != "auto" or not generators.gpus:
@@ -56,10 +56,10 @@ def with_generators(config: Config, making: DistillConfig | SynthesizeConfig, no
 def on_machine(
     config: Config, making: DistillConfig | SynthesizeConfig | None, nodes: Nodes, say: Callable[[str], None]
 ) -> Config:
-    """A run's settings on this machine, see `with_generators`; says where its GPUs stand idle.
+    """Return a run's settings on this machine, see `with_generators`; reports GPUs that stand idle.
 
     Args:
-        making: how the images are made; None where they are there already.
+        making: how the images are made; None if they exist already.
     """
     roles = {"generators": making and making.generators, "student": getattr(config, "student", None)}
     shares = {f"{name}.gpus": role.gpus for name, role in roles.items() if role}
@@ -69,19 +69,20 @@ def on_machine(
 
 
 def uses_gpus(device: str, processes: Sequence[float]) -> bool:
-    """Whether any of a run's processes computes on GPUs, of which each reserves so much."""
+    """Return whether any of a run's processes, which reserve these shares, computes on GPUs."""
     return device in ("auto", "cuda") and any(processes)
 
 
 def share_to_measure_on(device: str, gpus: int, processes: Sequence[float]) -> float:
-    """The share of one GPU that a process may reserve to measure on: what a run's own processes leave, or 0.
+    """Return the share of one GPU that a process may reserve to measure on: what the run leaves free, or 0.
 
-    These still find their places in whatever order Ray starts them: one that reserves at most `each` fails to only
-    where every GPU holds as many as fit of that size. A run that computes on CPUs gets no GPU that stands idle.
+    The run's processes still find their places in any order in which Ray starts them: one that reserves at most `each`
+    finds none only where every GPU holds as many of that size as fit. A run that computes on CPUs
+    gets no idle GPU.
 
     Args:
         device: as the run's settings name it.
-        gpus: that are free before the run's processes start.
+        gpus: free before the run's processes start.
         processes: the GPUs that each of them reserves.
     """
     if not uses_gpus(device, processes) or not gpus:
@@ -93,11 +94,11 @@ def share_to_measure_on(device: str, gpus: int, processes: Sequence[float]) -> f
 
 
 def idle_gpus(device: str, processes: dict[str, float], nodes: Nodes) -> str | None:
-    """A notice that GPUs stand idle, where no process reserves any and no other device is asked for; else None.
+    """Return a notice that GPUs stand idle if no process reserves any and no other device is requested; else None.
 
     Args:
         processes: the GPUs that a process of each role reserves, by the setting's name.
-        nodes: that there are.
+        nodes: the available nodes.
     """
     there = int(sum(node.get("GPU", 0.0) for node in nodes))
     if device != "auto" or not there or any(processes.values()):

@@ -1,4 +1,4 @@
-"""The images of a committed batch: from Ray's object store while they are there, from its shard otherwise."""
+"""The images of a committed batch: from Ray's object store while it holds them, otherwise from its shard."""
 
 import numpy as np
 import ray
@@ -7,14 +7,14 @@ from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 
 FETCH_TIMEOUT_S = 60.0
-"""for a batch from the object store; after that its shard is read"""
+"""seconds to wait for a batch from the object store, after which its shard is read"""
 
 
 def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> np.ndarray:
-    """uint8 [N,C,H,W], pixel values 0 to 255; not to be written to.
+    """Return a batch's images, uint8 [N,C,H,W], pixel values 0 to 255; callers must not write to them.
 
     Args:
-        handle: reference to the `ImageBatch`; a cache, which may be lost with its node. None: there is none.
+        handle: reference to the `ImageBatch`; a cache that may be lost with its node. None: not cached.
         store: of the batch's shard, which is the truth.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every worker of a student does, wherever its images come from: begin, wait, report, save."""
+"""The part of a student's worker that does not depend on the source of its images: begin, wait, report, save."""
 
 import contextlib
 import logging
@@ -35,7 +35,7 @@ class Seat:
     """A worker's place among those that train a student together.
 
     Attributes:
-        rank, workers: its number from 0, and how many workers there are.
+        rank, workers: its number from 0, and the number of workers.
         checkpoints: folder of the checkpoints.
     """
 
@@ -44,7 +44,7 @@ class Seat:
     checkpoints: Folder
 
     def place(self, student: nn.Module, device: torch.device) -> nn.Module:
-        """The student on a device, by Ray Train where its gradients are averaged with those of other workers."""
+        """Put the student on a device, by Ray Train if its gradients are averaged with those of other workers."""
         if self.workers == 1:
             return student.to(device)
         from ray.train.torch import prepare_model  # here, as it takes a second, and one worker needs none of it
@@ -59,7 +59,7 @@ class Learner:
 
     Attributes:
         distiller: trains it.
-        step: distillation steps behind the checkpoint from which it resumes; 0 where there is none.
+        step: distillation steps in the checkpoint from which it resumes; 0 if there is none.
         seat: of the worker.
     """
 
@@ -71,11 +71,11 @@ class Learner:
     def begin(
         cls, config: DistillConfig | TransferConfig, teacher: ray.ObjectRef, total_steps: int, seat: Seat
     ) -> "Learner":
-        """The student as its last checkpoint has it, or with fresh weights.
+        """Load the student from its last checkpoint, or make one with fresh weights.
 
         Args:
             teacher: reference to its arrays.
-            total_steps: over which the learning rate decays.
+            total_steps: steps over which the learning rate decays.
             seat: of this worker.
         """
         name_logs("student", seat.rank)
@@ -90,23 +90,23 @@ class Learner:
 
     @property
     def rank(self) -> int:
-        """Of the worker."""
+        """Return this worker's rank."""
         return self.seat.rank
 
     @property
     def workers(self) -> int:
-        """How many train the student together."""
+        """Return the number of workers that train the student together."""
         return self.seat.workers
 
     def save(self, step: int) -> None:
-        """Commit a checkpoint; rank 0 alone does, whose BN statistics count."""
+        """Commit a checkpoint; only rank 0 does, as its BN statistics count."""
         if self.rank == 0:
             log.info("checkpoint of step %d", step)
             write_checkpoint(self.seat.checkpoints, step, self.distiller.state_dict())
 
 
 class Waits:
-    """A worker's time since its last report: how long it waited for images, and the stretches without a wait."""
+    """Measures a worker's time since its last report: seconds waited for images, and the stretches of work."""
 
     def __init__(self) -> None:
         self.waited_s = 0.0
@@ -115,7 +115,7 @@ class Waits:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """The length of a `with` block is a wait."""
+        """Count the duration of a `with` block as a wait."""
         began = time.time()
         yield
         ended = time.time()
@@ -125,7 +125,7 @@ class Waits:
             self._busy_since = ended
 
     def take(self) -> tuple[float, list[tuple[float, float]]]:
-        """Seconds waited, and (start, seconds) of each stretch of work; both begin anew."""
+        """Return the seconds waited, and (start, seconds) of each stretch of work; then reset both."""
         now = time.time()
         waited_s, busy = self.waited_s, [*self.busy, (self._busy_since, now - self._busy_since)]
         self.waited_s, self.busy, self._busy_since = 0.0, [], now
@@ -133,7 +133,7 @@ class Waits:
 
 
 class Reporter:
-    """Collects what each step says, and passes it on with the student's weights; rank 0 alone does.
+    """Collects the figures of each step and reports them with the student's weights; only rank 0 does.
 
     Args:
         reports: a queue, to the driver.
@@ -146,11 +146,11 @@ class Reporter:
         self.waits = Waits()
 
     def note(self, loss: torch.Tensor, agreement: torch.Tensor) -> None:
-        """What a step gave."""
+        """Take in a step's figures."""
         self._noted.append((loss, agreement))
 
     def report(self, step: int) -> None:
-        """Tell the driver of all steps since the last report.
+        """Report all steps since the last report to the driver.
 
         Args:
             step: distillation steps done.
@@ -173,7 +173,7 @@ class Reporter:
 
 
 def device_of(config: DistillConfig | TransferConfig) -> torch.device:
-    """What this worker computes on, set up as its run asks for."""
+    """Set up and return the device that this worker computes on, as its run's settings ask."""
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     if isinstance(config, DistillConfig) and config.rounds.lockstep:
         compute_deterministically(device)

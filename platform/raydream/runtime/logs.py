@@ -1,7 +1,7 @@
-"""The log of each of a run's processes, every line with the run, the role and the index of who says it.
+"""The log of each process of a run; every line names the run, the process's role and its index.
 
-Ray keeps them by process (`ray logs`, the dashboard, or the session's folder on each node); what a user has to know is
-in the run's journal instead.
+Ray keeps them by process (`ray logs`, the dashboard, or the session's folder on each node); what a user needs to know
+is in the run's journal instead.
 """
 
 import logging
@@ -11,10 +11,10 @@ import ray
 
 
 def name_logs(role: str, index: int | None = None) -> None:
-    """Have this process of Ray's log to its standard error from now on, as `run role index: message`.
+    """Make this Ray process log to its standard error as `run role index: message`.
 
     Args:
-        index: of the process among those of its role; None where there is one.
+        index: of the process among those of its role; None if it is the only one.
     """
     if not ray.is_initialized():
         return  # the buffer of a simulation

@@ -1,6 +1,6 @@
-"""What the processes of a run tell each other, beside image batches.
+"""The messages between the processes of a run, other than image batches.
 
-Kept apart from what makes these messages, so that a process that only passes them on need not import torch.
+Separate from the modules that make these messages, so that a process that only forwards them need not import torch.
 """
 
 import time
@@ -14,19 +14,19 @@ from ray.util.queue import Queue
 from raydream.store.records import BatchId, Provenance, Snapshot
 
 TELL_S = 1.0
-"""between two pieces of news of the same, at least"""
+"""least seconds between two reports of the same thing"""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a generator says of a batch that it has committed; small enough for any mailbox.
+    """A generator's report of a batch that it has committed; small enough for any queue.
 
     Attributes:
         provenance: of the batch.
         started_at: seconds since the epoch.
-        seconds: it took, the commit included.
+        seconds: duration, including the commit.
         curve: each loss term over the updates, as (update, value) pairs.
-        notes: what did not go as asked, in sentences.
+        notes: deviations from the settings, in sentences.
     """
 
     provenance: Provenance
@@ -38,10 +38,10 @@ class Receipt:
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a generator is with a batch.
+    """A generator's progress with a batch.
 
     Attributes:
-        share: of its updates, in [0, 1].
+        share: of its updates that are done, in [0, 1].
     """
 
     batch: BatchId
@@ -50,7 +50,7 @@ class BatchProgress:
 
 @dataclass(frozen=True)
 class StepsDone:
-    """How far the student is, between two of its reports.
+    """The student's progress, between two of its reports.
 
     Attributes:
         step: distillation steps done.
@@ -61,7 +61,7 @@ class StepsDone:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to be noted in the run's journal.
+    """An entry for the run's journal.
 
     Attributes:
         text: a sentence.
@@ -72,7 +72,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class StudentReport:
-    """What the student tells the driver every now and then.
+    """The student's periodic report to the driver.
 
     Attributes:
         snapshot: its weights now.
@@ -98,16 +98,16 @@ def _none() -> np.ndarray:
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """What a process that changes a network tells the driver after each stage of its work, and after each epoch.
+    """The report to the driver, after each stage and each epoch, of a process that changes a network.
 
     Attributes:
         stage: what was done, in one word, such as calibrate, remove, distill or add.
         index: of the stage among its kind, from 0.
-        snapshot: the network's weights now, and the steps behind them.
-        shape: all that the driver needs to build such a network, beside the teacher's description; empty: nothing.
+        snapshot: the network's current weights and number of steps.
+        shape: what the driver needs, beside the teacher's description, to build the network; empty: nothing.
         figures: to be recorded, by the metric's name.
         losses, agreements: as in `StudentReport`, of the last epoch; empty where nothing was learned.
-        note: what did not go as asked; empty otherwise.
+        note: a deviation from the settings, in a sentence; else empty.
     """
 
     stage: str
@@ -122,7 +122,7 @@ class NetworkReport:
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """How far one of many tasks is.
+    """The progress of one of many tasks.
 
     Attributes:
         name: of the task.
@@ -134,11 +134,11 @@ class TaskProgress:
 
 
 class Throttled:
-    """Tells the driver how far something is, now and then; not waited for, as whoever reads it may be slow.
+    """Reports progress to the driver at intervals, without waiting for the driver to read it.
 
     Args:
         reports: to the driver.
-        message: makes what is told, at most once in `TELL_S` seconds, from what this is called with.
+        message: makes the report from the arguments of the call, at most once in `TELL_S` seconds.
     """
 
     def __init__(self, reports: Queue, message: Callable[[Any], Any]) -> None:
@@ -151,7 +151,7 @@ class Throttled:
 
 
 def drain(reports: Queue) -> list[Any]:
-    """All that was told since the last time, in two calls however much it is; for a queue's only reader."""
+    """Return all reports since the last call, in two Ray calls whatever their number; for a queue's only reader."""
     waiting = reports.qsize()
     told: list[Any] = reports.get_nowait_batch(waiting) if waiting else []
     return told

@@ -1,4 +1,4 @@
-"""Do the processes of a run fit onto these nodes, and how many of them? Arithmetic; nothing here imports Ray."""
+"""Checks whether the processes of a run fit onto the nodes, and how many do. Arithmetic; nothing here imports Ray."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from raydream.config import (
 from raydream.errors import InputError
 
 READ_CPUS = 0.5
-"""that a task reserves which reads images; without room for one, workers would wait for ever"""
+"""CPUs reserved by a task that reads images; without room for one, workers would wait forever"""
 
 Nodes = Sequence[Mapping[str, float]]
-"""what each node of a machine or cluster offers, whoever holds it, by Ray's names: CPU, GPU, custom ones"""
+"""what each node of a machine or cluster offers, in use or not, by Ray's names: CPU, GPU, custom ones"""
 
 
 def check_device(config: DistillConfig | SynthesizeConfig) -> None:
-    """Raise InputError where processes would compute on a GPU that they have not reserved."""
+    """Raise InputError if processes would compute on a GPU that they have not reserved."""
     generators, student = config.generators, getattr(config, "student", None)
     if config.device == "cuda" and not (generators.gpus and (student is None or student.gpus)):
         remedy = "give generators.gpus (and student.gpus) a share, such as 0.5 each on one GPU"
@@ -30,13 +30,13 @@ def check_device(config: DistillConfig | SynthesizeConfig) -> None:
 
 
 def check_machine(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> None:
-    """See that the student and as many generators as are needed can be scheduled at once.
+    """Check that the student and the least number of generators can be scheduled at once.
 
     Args:
-        nodes: that there are.
+        nodes: the available nodes.
 
     Raises:
-        InputError: they would wait for each other for ever.
+        InputError: they would wait for each other forever.
     """
     generators, student = config.generators, getattr(config, "student", None)
     workers = student.worker_counts[-1] if student else 0
@@ -62,13 +62,13 @@ def check_machine(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> Non
 
 
 def check_cluster(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> None:
-    """The same for a cluster that is joined, unless it can grow: then nobody knows what there will be."""
+    """Run `check_machine` for a cluster that is joined, unless it can grow and its later size is unknown."""
     if not config.autoscaling:
         check_machine(config, nodes)
 
 
 def _share_nodes(config: DistillConfig | SynthesizeConfig) -> bool:
-    """Whether generators and a student take from each other; where they ask for different nodes, they do not."""
+    """Return whether generators and a student compete for resources; on different nodes they do not."""
     student = getattr(config, "student", None)
     return student is not None and student.node_resource == config.generators.node_resource
 
@@ -86,7 +86,7 @@ def _check_room(role: str, each: StudentConfig, workers: int, nodes: Nodes) -> N
 
 
 def _offered(role: StudentConfig | GeneratorsConfig, nodes: Nodes) -> dict[str, float]:
-    """CPUs and GPUs of the nodes on which a role's processes may be placed, by the settings' names."""
+    """Return the CPUs and GPUs of the nodes on which a role's processes may be placed, by the settings' names."""
     offering = [node for node in nodes if role.node_resource is None or node.get(role.node_resource, 0.0) > 0]
     return {kind: sum(node.get(name, 0.0) for node in offering) for kind, name in (("cpus", "CPU"), ("gpus", "GPU"))}
 
@@ -96,12 +96,12 @@ def _of_nodes(role: StudentConfig | GeneratorsConfig) -> str:
 
 
 def generators_that_fit(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> int:
-    """How many of the generators that are wanted can be scheduled beside the student.
+    """Return how many of the wanted generators can be scheduled beside the student.
 
-    More are not started: Ray might give them what the student waits for.
+    No more are started: Ray might give them what the student waits for.
 
     Args:
-        nodes: that there are.
+        nodes: the available nodes.
     """
     if isinstance(config, SynthesizeConfig):
         return _generators_beside(config, 0, nodes)
@@ -110,12 +110,12 @@ def generators_that_fit(config: DistillConfig | SynthesizeConfig, nodes: Nodes) 
 
 
 def student_workers_that_fit(config: DistillConfig, nodes: Nodes) -> int:
-    """With how many Train workers the student can be scheduled; 0 where there is no room for it.
+    """Return the number of Train workers with which the student can be scheduled; 0 if there is no room for it.
 
-    As many as leave room for the generators that are needed at least; if none do, the fewest.
+    The most that leave room for the least number of generators; if none do, the fewest.
 
     Args:
-        nodes: that there are.
+        nodes: the available nodes.
     """
     student, offered = config.student, _offered(config.student, nodes)
     fitting = [
@@ -131,11 +131,11 @@ def student_workers_that_fit(config: DistillConfig, nodes: Nodes) -> int:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Processes of one kind.
+    """Processes of one kind that a run wants.
 
     Attributes:
-        resources: that Ray reserves for each.
-        count: how many.
+        resources: reserved by Ray for each.
+        count: number of processes.
     """
 
     resources: dict[str, float]
@@ -143,10 +143,10 @@ class Wanted:
 
 
 def missing(config: DistillConfig | SynthesizeConfig, nodes: Nodes) -> dict[str, Wanted]:
-    """What a cluster that can grow is to be asked for: the processes of each role that it has no room for yet.
+    """Return the processes of each role that a cluster has no room for yet, to request from its autoscaler.
 
     Args:
-        nodes: that there are.
+        nodes: the available nodes.
     """
     generators = config.generators
     asked = {"generators": Wanted(generators.resources, generators.number - generators_that_fit(config, nodes))}
@@ -171,7 +171,7 @@ def _generators_beside(config: DistillConfig | SynthesizeConfig, workers: int, n
 
 
 def batches_that_fit(config: DistillConfig, object_store: int) -> int:
-    """How many batches' images are kept in memory, at least one.
+    """Return the number of batches whose images are kept in memory, at least one.
 
     Args:
         object_store: bytes of the smallest node's.
@@ -181,14 +181,14 @@ def batches_that_fit(config: DistillConfig, object_store: int) -> int:
 
 
 def check_workers(config: FromImages | ContinualConfig, read_cpus: float, nodes: Nodes) -> None:
-    """See that the fewest Train workers can be scheduled, and what reads their images beside them.
+    """Check that the fewest Train workers can be scheduled beside the tasks that read their images.
 
     Args:
-        read_cpus: that reading needs at least.
-        nodes: that there are.
+        read_cpus: CPUs that reading needs at least.
+        nodes: the available nodes.
 
     Raises:
-        InputError: they would wait for ever, or compute on a GPU that nobody reserves.
+        InputError: they would wait forever, or compute on a GPU that no process reserves.
     """
     student = config.student
     if config.device == "cuda" and not student.gpus:
@@ -212,11 +212,11 @@ def check_workers(config: FromImages | ContinualConfig, read_cpus: float, nodes:
 
 
 def workers_beside_reading(config: FromImages | ContinualConfig, read_cpus: float, nodes: Nodes) -> int:
-    """With how many Train workers a student can be scheduled beside what reads its images; 0: with none.
+    """Return the number of Train workers that can be scheduled beside the tasks that read their images; 0: none.
 
     Args:
-        read_cpus: that reading needs at least.
-        nodes: that there are.
+        read_cpus: CPUs that reading needs at least.
+        nodes: the available nodes.
     """
     student, (cpus, gpus) = config.student, _offered(config.student, nodes).values()
     fits = (

@@ -1,4 +1,4 @@
-"""The generators of a run: who makes which batch, and what happens when one of them dies."""
+"""The generators of a run: which one makes which batch, and what happens when one dies."""
 
 import time
 from collections.abc import Callable
@@ -23,9 +23,9 @@ _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
 
 LOOK_S = 5.0
-"""between two looks at how many generators there is room for"""
+"""seconds between two checks of how many generators there is room for"""
 NOBODY_S = 1800.0
-"""without any generator, after which a job gives up; an autoscaled cluster may need many minutes for its first"""
+"""seconds without any generator before a job gives up; an autoscaled cluster may need many minutes for its first"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Finished:
     """A batch that is committed.
 
     Attributes:
-        receipt: of its generator.
+        receipt: its generator's report.
         images: reference to the `ImageBatch`, which this process owns.
     """
 
@@ -43,13 +43,13 @@ class Finished:
 
 
 class GeneratorPool:
-    """Hands orders to idle generators and collects what they made.
+    """Gives orders to idle generators and collects their batches.
 
     Args:
         plan: of every generator.
-        reports: queue to which generators tell their progress.
-        note: where to tell of what went wrong and was mended.
-        config: of the run, by which generators are started as there is room for them.
+        reports: queue for the generators' progress reports.
+        note: called with a sentence about each failure and its repair.
+        config: of the run; generators are started by it as there is room for them.
     """
 
     def __init__(
@@ -71,25 +71,25 @@ class GeneratorPool:
         self._looked = -LOOK_S
         self._crowded = False
         self.lost = 0
-        """batches that were lost with their generator"""
+        """number of batches lost with their generator"""
 
     @property
     def in_flight(self) -> list[BatchId]:
-        """Batches in the making."""
+        """Return the batches in progress."""
         return self._roster.in_flight
 
     @property
     def at_hand(self) -> int:
-        """Generators that have joined and are there."""
+        """Return the number of generators that have joined and are available."""
         return self._roster.at_hand
 
     @property
     def absent(self) -> int:
-        """Generators that have been asked for and are not there yet, or not again."""
+        """Return the number of generators that were requested and have not joined, or not rejoined, yet."""
         return len(self._absent)
 
     def has_idle(self) -> bool:
-        """Whether a generator can be given an order."""
+        """Return whether a generator is idle and can take an order."""
         return self._roster.has_idle() and not self._crowded
 
     def start(
@@ -102,19 +102,19 @@ class GeneratorPool:
         self._making[receipt] = (order.batch, images)
 
     def heard(self, batch: BatchId) -> None:
-        """There is news of a batch in the making."""
+        """Take note of a progress report on a batch."""
         self._roster.heard(batch, time.time())
 
     def collect(self, timeout_s: float, more: bool) -> tuple[list[Finished], list[BatchId]]:
-        """What has been made, and what must be ordered again because its generator failed.
+        """Return the batches that were made, and those that must be ordered again because their generator failed.
 
         Args:
-            timeout_s: after which it returns with nothing.
-            more: whether there are batches still to be begun; if not, no further generator is started or asked for.
+            timeout_s: seconds after which it returns nothing.
+            more: whether batches remain to be ordered; if not, no further generator is started or requested.
 
         Raises:
-            RaydreamError: generators failed too often at one batch, or all of them were taken out.
-            StallError: there was no generator at all for too long.
+            RaydreamError: generators failed too often at one batch, or all of them were removed.
+            StallError: no generator was available for too long.
         """
         if self._demand:
             self._demand.release()
@@ -143,9 +143,9 @@ class GeneratorPool:
         return finished, lost
 
     def fit(self, more: bool) -> None:
-        """Start generators for which there is room by now, and let go of those for which there is none any more.
+        """Start generators for which there is room now, and release those for which there is none any more.
 
-        `collect` does so, too; called before, the generators start while there are no orders yet.
+        `collect` calls it, too; called earlier, it starts the generators before the first order.
 
         Args:
             more: see `collect`.
@@ -166,29 +166,29 @@ class GeneratorPool:
                 self._await(index)
         while len(self._actors) > room and (surplus := self._surplus()) is not None:
             ray.kill(self._actors.pop(surplus))
-        self._crowded = len(self._actors) > room  # by generators at work, which get no further orders
+        self._crowded = len(self._actors) > room  # by busy generators, which get no further orders
         if len(self._actors) != before and (before or len(self._actors) < wanted.number):
             self._note(f"there is room for {len(self._actors)} of {wanted.number} generators now")
 
     def _surplus(self) -> int | None:
-        """A generator that nothing is lost with: one that has not answered, else one that is idle."""
+        """Return a generator whose release loses nothing: one that has not answered, else an idle one; else None."""
         if self._absent:
             return self._absent.popitem()[1]
         return self._roster.dismiss()
 
     def _check_alive(self) -> None:
-        """Raise StallError where there was no generator for too long."""
+        """Raise StallError if no generator was available for too long."""
         if self.at_hand or self._alive_at is None:  # the first time is counted from the first look
             self._alive_at = time.monotonic()
         if time.monotonic() - self._alive_at > NOBODY_S:
             wanted = self._plan.generators
             raise StallError(
-                f"no generator was there for {NOBODY_S:g} s: {self.absent} of {wanted.number} have been asked for, "
+                f"no generator was available for {NOBODY_S:g} s: {self.absent} of {wanted.number} were requested, "
                 f"with {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
             )
 
     def _await(self, index: int) -> None:
-        """Let a generator join as soon as it answers; Ray repeats the question until it does."""
+        """Have a generator join as soon as it answers; Ray repeats the call until it does."""
         self._absent[self._actors[index].ready.remote()] = index
 
     def _answered(self, index: int, answer: ray.ObjectRef) -> None:
@@ -227,7 +227,7 @@ class GeneratorPool:
         self._await(index)
 
     def _node_lost(self, batch: BatchId) -> bool:
-        """Whether the node on which a batch was made is gone, for which neither it nor its generator can be blamed."""
+        """Return whether a batch's node was lost, for which neither the batch nor its generator is to blame."""
         node = self._nodes.get(self._roster.maker(batch))
         return node not in [each["NodeID"] for each in ray.nodes() if each["Alive"]]
 
@@ -241,4 +241,4 @@ class GeneratorPool:
         for note in receipt.notes:
             self._note(f"generator {index}, batch {batch}: {note}")
         if times := receipt.provenance.restarts:
-            self._note(f"batch {batch} diverged (NaN or infinity) and was started anew {times} times")
+            self._note(f"batch {batch} diverged (NaN or infinity) and was started again {times} times")

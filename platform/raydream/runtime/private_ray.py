@@ -1,4 +1,4 @@
-"""All that raydream uses of Ray's private modules: what to look at first where another version of Ray is tried."""
+"""All uses of Ray's private modules: check these first with another version of Ray."""
 
 import contextlib
 import signal
@@ -15,7 +15,7 @@ __all__ = ["available_resources_per_node", "started_as_here", "torch_backend"]
 
 
 def torch_backend() -> Any:
-    """The class by which Ray Train begins torch's process group; Ray Train takes a second to import."""
+    """Return the class by which Ray Train starts torch's process group; Ray Train takes a second to import."""
     from ray.train.torch.config import _TorchBackend
 
     return _TorchBackend
@@ -23,10 +23,10 @@ def torch_backend() -> Any:
 
 @contextlib.contextmanager
 def started_as_here(private: bool) -> Iterator[None]:
-    """Within a `with` block, Ray starts or is joined in a way for which it has no settings.
+    """Start or join Ray, within a `with` block, in ways for which Ray has no settings.
 
     Args:
-        private: whether it is started.
+        private: whether Ray is started, not joined.
     """
     changes: list[tuple[ModuleType, str, Any]] = []
     if private:

@@ -1,6 +1,6 @@
-"""Torch's process group of the student's workers, which listens no further than it has to.
+"""Torch's process group of the student's workers, which listens on no more addresses than necessary.
 
-Ray Train always begins one, and torch's listens on all addresses and asks nobody who they are.
+Ray Train always starts one, and torch's listens on all addresses without authentication.
 """
 
 import datetime
@@ -20,13 +20,13 @@ from raydream.runtime.session import on_loopback
 
 
 def backend_for(gpus: float) -> str:
-    """By what workers talk that reserve so many GPUs each: NCCL where each has one of its own, which it asks for."""
+    """Return the backend for workers that reserve this many GPUs each: NCCL, which needs a GPU per worker, or Gloo."""
     return "nccl" if gpus >= 1 else "gloo"
 
 
 @dataclass
 class StudentGroup(TorchConfig):  # type: ignore[misc]  # Ray has no types
-    """No group for one worker; on a private Ray one that meets in a file; on a cluster Ray Train's own."""
+    """Starts no group for one worker, one that meets in a file on a private Ray, and Ray Train's own on a cluster."""
 
     @property
     def backend_cls(self) -> type["_StudentBackend"]:

@@ -1,4 +1,4 @@
-"""A Ray session: started for this run alone, or joined where a cluster's address is given."""
+"""A Ray session: started for this run alone, or joined if a cluster's address is given."""
 
 import contextlib
 import ipaddress
@@ -32,19 +32,19 @@ Roles = Sequence[StudentConfig | GeneratorsConfig]
 
 @contextlib.contextmanager
 def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) -> Iterator[None]:
-    """Ray for the length of a `with` block; what was started here is stopped again.
+    """Run Ray within a `with` block; a Ray that was started here is stopped at its end.
 
-    A cluster is joined only where RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is
-    started, whoever else runs Ray on this machine. All its processes listen on 127.0.0.1 alone.
+    A cluster is joined only if RAY_ADDRESS names one, as `ray job submit` does; otherwise a private one is started,
+    even if another Ray runs on this machine. All its processes listen on 127.0.0.1 alone.
 
     Args:
-        check: given what the nodes offer, raises InputError where that is too little.
+        check: called with what the nodes offer; raises InputError if that is too little.
         roles: of the run's processes.
         namespace: of the run's actors, so that two runs can share a cluster.
 
     Raises:
         InputError: see `check`.
-        RaydreamError: Ray did not start; or what an error of Ray's in the block is about, see `own_error`.
+        RaydreamError: Ray did not start; or a Ray error in the block, translated by `own_error`.
     """
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
@@ -71,22 +71,22 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
 
 
 def _custom(roles: Roles) -> dict[str, float]:
-    """The custom resources that processes ask for; a machine of one's own offers them all."""
+    """Return the custom resources that processes request; a private Ray offers them all."""
     return {role.node_resource: 1.0 for role in roles if role.node_resource}
 
 
 def machine_nodes(roles: Roles) -> Nodes:
-    """What Ray will offer once it is started on this machine."""
+    """Return what Ray will offer once it is started on this machine."""
     return [{"CPU": machine_cpus(), "GPU": torch.cuda.device_count(), **_custom(roles)}]
 
 
 def cluster_nodes() -> Nodes:
-    """What each node that is there offers, whoever holds it."""
+    """Return what each available node offers, in use or not."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def can_be_placed(resources: dict[str, float], count: int, patience_s: float) -> bool:
-    """Whether so many processes, each with these resources, find a place within some seconds."""
+    """Return whether a number of processes, each with these resources, find a place within some seconds."""
     group = placement_group([resources] * count)
     try:
         return bool(group.wait(patience_s))
@@ -95,27 +95,27 @@ def can_be_placed(resources: dict[str, float], count: int, patience_s: float) ->
 
 
 def free_places(resources: dict[str, float]) -> int:
-    """How many more processes, each with these resources, nodes have free now. Tries nothing and waits for nothing."""
+    """Return how many more processes, each with these resources, nodes have room for now; does not wait."""
     asked = {name: amount for name, amount in resources.items() if amount}
     nodes = available_resources_per_node().values()
     return sum(min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
 
 
 def actor_options(resources: dict[str, float]) -> dict[str, Any]:
-    """Ray's options for an actor that is to have these resources."""
+    """Return Ray's options for an actor with these resources."""
     custom = {name: amount for name, amount in resources.items() if name not in ("CPU", "GPU")}
     return {"num_cpus": resources.get("CPU", 0.0), "num_gpus": resources.get("GPU", 0.0), "resources": custom}
 
 
 def beside_the_driver() -> NodeAffinitySchedulingStrategy:
-    """For what a run cannot do without: no other node's loss ends it."""
+    """Return Ray's options to place an essential process on the driver's node, so that no other node's loss ends it."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def share_of_gpu_left(device: str, processes: Sequence[float]) -> float:
-    """The share of a GPU to measure on, see `share_to_measure_on`; to be asked before the run's own processes start.
+    """Return the share of a GPU to measure on, see `share_to_measure_on`; call it before the run's processes start.
 
-    On a cluster of several nodes it is 0: which of them will have something left is not known.
+    On a cluster of several nodes it is 0, as the nodes that will have room are unknown.
 
     Args:
         device: as the run's settings name it.
@@ -126,7 +126,7 @@ def share_of_gpu_left(device: str, processes: Sequence[float]) -> float:
 
 
 def device_of_driver(device: str, processes: Sequence[float]) -> torch.device:
-    """What this process computes on while the run's own processes do not: a GPU of this machine, if these use GPUs.
+    """Return the driver's device while the run's other processes are idle: a GPU of this machine, if these use GPUs.
 
     Args:
         device: as the run's settings name it.
@@ -138,12 +138,12 @@ def device_of_driver(device: str, processes: Sequence[float]) -> torch.device:
 
 
 def object_store_bytes() -> int:
-    """Of the node whose object store is the smallest; whatever all processes share has to fit there."""
+    """Return the bytes of the smallest node's object store; what all processes share has to fit there."""
     return int(min(node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]))
 
 
 def machine_text() -> dict[str, Any]:
-    """What figures were measured on, for a summary."""
+    """Describe the machine that figures were measured on, for a summary."""
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
         "machine": f"{platform.machine()}, {machine_cpus()} CPUs, {torch.cuda.device_count()} GPUs",
@@ -151,20 +151,20 @@ def machine_text() -> dict[str, Any]:
 
 
 def on_loopback() -> bool:
-    """Whether this Ray is a private one that only this machine can reach."""
+    """Return whether this Ray is a private one that only this machine can reach."""
     return bool(ipaddress.ip_address(ray.util.get_node_ip_address()).is_loopback)
 
 
 def is_local() -> bool:
-    """Whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
+    """Return whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
     return not os.environ.get("RAY_ADDRESS")
 
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Signals for which the process has a handler, Ctrl-C's among them, are handled at the end of a `with` block.
+    """Delay the signals that the process handles, Ctrl-C included, to the end of a `with` block.
 
-    For Ray's start and end: interrupted, `ray.init` can hang, and both leave processes behind.
+    For Ray's start and end: if interrupted, `ray.init` can hang, and both leave processes behind.
     """
     if threading.current_thread() is not threading.main_thread():  # which gets no signals
         yield
@@ -184,7 +184,7 @@ def signals_held() -> Iterator[None]:
 
 
 def _tighten_token() -> None:
-    # Ray writes its authentication token readable by everybody on the machine.
+    # Ray writes its authentication token readable by all users of the machine.
     token = Path.home() / ".ray" / "auth_token"
     if token.exists() and stat.S_IMODE(token.stat().st_mode) & 0o077:
         token.chmod(0o600)

@@ -1,6 +1,6 @@
 """A set of images streamed by Ray Data from its files to the workers of a student.
 
-Apart from `feeds.py`, as Ray Data and Ray Train take a second to import and images from memory need neither.
+Separate from `feeds.py`, as Ray Data and Ray Train take a second to import and images from memory need neither.
 """
 
 from collections.abc import Iterator
@@ -22,25 +22,26 @@ from raydream.schedule import Epochs, even_sizes
 from raydream.seeds import derive_seed
 
 SHUFFLE_BYTES = 128 * 2**20
-"""of images that a worker keeps to draw from, where they are streamed"""
+"""bytes of streamed images that a worker keeps to draw from"""
 BLOCK_BYTES = 32 * 2**20
-"""of images that one task reads, and that travel together"""
+"""bytes of images that one task reads, and that travel together"""
 STREAMED = "images"
 
 
 @dataclass(frozen=True)
 class StreamFeed:
-    """Ray Data reads the files again in each epoch, in another order, and workers draw from what has come so far.
+    """Streams images by Ray Data, which reads the files again, in another order, in each epoch.
 
-    All workers get as many images: where these cannot be divided evenly, fewer than there are workers are left out of
-    an epoch. The order depends on which task was the quickest, and cannot be repeated.
+    Workers draw from the images that have arrived so far. All workers get the same number of images: if these cannot be
+    divided evenly, an epoch omits fewer images than there are workers. The order depends on which task is the quickest,
+    and is not reproducible.
 
     Attributes:
-        images: what there is to be seen.
+        images: the set to stream.
         shape: [C,H,W] of the images.
-        epochs: over them.
+        epochs: passes over the images.
         seed: of the run.
-        object_store: bytes of the smallest node's, which holds what is under way.
+        object_store: bytes of the smallest node's, which holds the images in flight.
     """
 
     images: Images
@@ -54,7 +55,7 @@ class StreamFeed:
 
     @property
     def block_bytes(self) -> int:
-        """Of images that travel together; many blocks are under way at once."""
+        """Return the bytes of images that travel together; many blocks are in flight at once."""
         return min(BLOCK_BYTES, self.object_store // 32)
 
     def datasets(self, first_epoch: int) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class StreamFeed:
 
     def epoch(self, epoch: int, rank: int, workers: int) -> Iterator[Tensor]:
         sizes = even_sizes(self.epochs.images // workers, self.epochs.steps)
-        # What is drawn from lies in the object store, where the blocks that are still to come need room as well.
+        # The images to draw from lie in the object store, where the next blocks need room as well.
         shuffled = min(SHUFFLE_BYTES, self.object_store // (8 * workers)) // int(np.prod(self.shape))
         batches = ray.train.get_dataset_shard(STREAMED).iter_torch_batches(
             batch_size=max(sizes),
@@ -77,10 +78,10 @@ class StreamFeed:
 
 
 class _Pieces(ray.data.Datasource):  # type: ignore[misc]
-    """The shards of a feed, or what else lies together, in a new order each time they are read.
+    """Reads the shards of a feed, or other groups of images, in a new order each time.
 
-    Read by our own code, which sees what is damaged: Ray's reader of Parquet files has no way to ask for checksums, and
-    hands on pixels in which bits have turned.
+    It uses raydream's reader, which detects damage: Ray's reader of Parquet files cannot verify checksums, and passes
+    on pixels with flipped bits.
     """
 
     def __init__(self, feed: StreamFeed, seed: int) -> None:
@@ -96,7 +97,7 @@ class _Pieces(ray.data.Datasource):  # type: ignore[misc]
         pieces = self._feed.images.pieces()
         tasks = max(1, min(len(pieces), self.estimate_inmemory_data_size() // self._feed.block_bytes))
         unknown = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None)
-        source = [ray.put(self._feed.images.source)]  # once, as the names of a million pictures are many
+        source = [ray.put(self._feed.images.source)]  # once, as a million file names take much memory
         return [
             ray.data.ReadTask(partial(_read, source, [pieces[index] for index in indices]), unknown)
             for indices in np.array_split(self._random.permutation(len(pieces)), tasks)
@@ -110,7 +111,7 @@ def _read(where: list[ray.ObjectRef], pieces: list[np.ndarray]) -> Iterator[Any]
 
 
 def resized(batches: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
-    """The same images in the same order, in batches of these sizes; raises ValueError where there are not as many."""
+    """Regroup images, in their order, into batches of these sizes; raises ValueError if their number differs."""
     held: list[Tensor] = []
     for size in sizes:
         while sum(map(len, held)) < size:

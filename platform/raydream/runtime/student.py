@@ -22,7 +22,7 @@ from raydream.store.shards import ShardStore
 
 @dataclass(frozen=True)
 class StudentPlan:
-    """What a worker of the student needs to know.
+    """Settings of the run that a worker of the student works by.
 
     Attributes:
         config, schedule: of the run.
@@ -30,7 +30,7 @@ class StudentPlan:
         buffer: the buffer actor.
         reports: a queue of `StudentReport`, to the driver.
         shards: folder of the committed shards.
-        most_batches: whose images a worker keeps at hand.
+        most_batches: number of batches whose images a worker keeps.
     """
 
     config: DistillConfig
@@ -43,35 +43,35 @@ class StudentPlan:
 
     @property
     def total_steps(self) -> int:
-        """Distillation steps of the whole run."""
+        """Return the number of distillation steps of the whole run."""
         return self.schedule.total_steps
 
     @property
     def streams(self) -> bool:
-        """Images come from the buffer."""
+        """Return False: images come from the buffer."""
         return False
 
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many workers the student can be scheduled on these nodes."""
+        """Return the number of workers with which the student can be scheduled on these nodes."""
         return student_workers_that_fit(self.config, nodes)
 
     def datasets(self, step: int) -> dict[str, Any]:
-        """None."""
+        """Return no datasets."""
         return {}
 
     def work(self, seat: Seat) -> None:
-        """What each worker does."""
+        """Return the function that each worker runs."""
         train_student(self, seat)
 
 
 class BufferFeed:
-    """The images of each step in turn, asked for one block ahead so that the student need not wait.
+    """Provides the images of each step in turn, requested one block ahead so that the student need not wait.
 
     Args:
         plan: of the student.
         first_step: the next step.
         rank, workers: of the student's workers.
-        waits: where to tell how long the student had to wait.
+        waits: measures how long the student waits.
     """
 
     def __init__(self, plan: StudentPlan, first_step: int, rank: int, workers: int, waits: Waits) -> None:
@@ -85,7 +85,7 @@ class BufferFeed:
         self._first = self._end = first_step
 
     def images(self, step: int) -> torch.Tensor:
-        """uint8 [n,C,H,W], this worker's images of a step; steps are asked for in order."""
+        """Return this worker's images of a step, uint8 [n,C,H,W]; steps are requested in order."""
         if step >= self._end:
             with self._waits.waiting():
                 self._next_block()
@@ -105,13 +105,13 @@ class BufferFeed:
         self._take(block.batches)
 
     def _take(self, batches: list[BatchId]) -> None:
-        """Have the images of these batches at hand, and let go of those not needed for longest."""
+        """Load the images of these batches, and drop those not used for longest."""
         new = [batch for batch in batches if batch not in self._images]
         handles = zip(new, self._handles(new), strict=True)
         fetched = {batch: images_of(batch, handle, self._store) for batch, handle in handles}
         for batch in batches:
             self._images[batch] = fetched[batch] if batch in fetched else self._images.pop(batch)  # now the newest
-        # What is looked at here cannot be spilled, so no more is kept than the buffer may fill, or this block needs.
+        # Images in use here cannot be spilled, so no more are kept than the buffer may fill, or this block needs.
         for batch in list(self._images)[: -max(self._plan.most_batches, len(batches))]:
             del self._images[batch]
         self._arrays = [self._images[batch] for batch in batches]
@@ -125,7 +125,7 @@ class BufferFeed:
         return handles
 
     def _wait_for_block(self) -> Draw:
-        """The buffer gives up where nothing joins, and says what is missing; if it is there, it is worth waiting."""
+        """Wait for the block without a timeout: the buffer gives up if nothing joins, and names what is missing."""
         timeout_s = self._plan.config.buffer.stall_timeout_s
         while True:
             try:
@@ -136,7 +136,7 @@ class BufferFeed:
 
 
 def train_student(plan: StudentPlan, seat: Seat) -> None:
-    """Distill the student, in each of its workers: from the last checkpoint on, or from the start."""
+    """Distill the student in one of its workers, from the last checkpoint if there is one."""
     schedule, learner = plan.schedule, Learner.begin(plan.config, plan.teacher[0], plan.total_steps, seat)
     reporter = Reporter(plan.reports, learner)
     feed = BufferFeed(plan, learner.step, learner.rank, learner.workers, reporter.waits)
@@ -150,11 +150,11 @@ def train_student(plan: StudentPlan, seat: Seat) -> None:
             reporter.report(step + 1)
             last = step + 1 == schedule.total_steps
             if schedule.ends_round(step + 1) and not last and _room_for_more(plan.config, learner.workers):
-                return  # and `train` goes on from this checkpoint with more workers
+                return  # and `train` resumes from this checkpoint with more workers
 
 
 def _room_for_more(config: DistillConfig, workers: int) -> bool:
-    """Whether the student could train with more workers by now; all of its workers get the same answer."""
+    """Return whether the student could now train with more workers; all of its workers get the same answer."""
     if workers == config.student.workers:
         return False
     from ray.train.collective import broadcast_from_rank_zero  # here, as one worker needs nothing of Ray Train

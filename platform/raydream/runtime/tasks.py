@@ -1,4 +1,4 @@
-"""Many tasks at once that tell how far they are: begun, heard, and waited for."""
+"""Concurrent tasks that report their progress: starting, following and awaiting them."""
 
 import time
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ POLL_S = 0.2
 
 
 class Tasks:
-    """Tasks by name, as the driver sees them. Each returns why it failed, or None where it did not.
+    """Tasks by name, as the driver sees them. Each returns why it failed, or None if it did not.
 
     Args:
-        what: they are, together.
-        stall_timeout_s: without any news, after which they count as stuck.
+        what: plural noun for the tasks.
+        stall_timeout_s: seconds without any report after which they count as stuck.
 
     Attributes:
-        reports: a queue of `TaskProgress`, for their tellers.
+        reports: a queue of `TaskProgress`, from the tasks.
     """
 
     def __init__(self, what: str, stall_timeout_s: float) -> None:
@@ -35,21 +35,21 @@ class Tasks:
         self._running: dict[ray.ObjectRef, str] = {}
 
     def add(self, name: str, share: float, task: ray.ObjectRef | None) -> None:
-        """Count a task among these.
+        """Add a task.
 
         Args:
             share: of it that is done, in [0, 1].
-            task: that has been begun; None where it came to its end in an earlier session.
+            task: reference to the task; None if it ended in an earlier session.
         """
         self._shares[name] = share
         if task is not None:
             self._running[task] = name
 
     def ended(self, console: Console) -> Iterator[tuple[str, str | None]]:
-        """Each task as it comes to its end: its name, and why it failed; meanwhile, shows how far all are.
+        """Yield each task as it ends: its name, and why it failed; meanwhile, show the progress of all.
 
         Raises:
-            RaydreamError: a process failed for good, or nothing was heard for too long.
+            RaydreamError: a process failed for good, or no report arrived for too long.
         """
         heard_at = time.time()
         with Counter(self._what, sum(self._shares.values()), len(self._shares), console) as counter:

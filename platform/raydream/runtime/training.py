@@ -1,4 +1,4 @@
-"""How the student is trained: one worker by a task of Ray's, several by Ray Train jobs that follow one another."""
+"""Training of the student: one worker as a Ray task, several by successive Ray Train jobs."""
 
 import logging
 import time
@@ -26,54 +26,54 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
-"""for Ray to find a place for a student, and between two looks where there was none"""
+"""seconds for Ray to find a place for a student, and between two attempts"""
 
 
 class TrainPlan(Protocol):
-    """What has to be known of a student to train it, of whatever job it is."""
+    """The plan of a student's training, the same protocol for all jobs."""
 
     @property
     def config(self) -> DistillConfig | TransferConfig: ...
 
     @property
     def reports(self) -> Queue:
-        """To the driver."""
+        """Return the queue of reports to the driver."""
 
     @property
     def total_steps(self) -> int:
-        """Distillation steps of the whole run."""
+        """Return the number of distillation steps of the whole run."""
 
     @property
     def streams(self) -> bool:
-        """Whether Ray Data streams the images."""
+        """Return whether Ray Data streams the images."""
 
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many workers the student can be scheduled on these nodes; 0: with none."""
+        """Return the number of workers with which the student can be scheduled on these nodes; 0: none."""
 
     def datasets(self, step: int) -> dict[str, Any]:
-        """Ray Data's datasets that are streamed to a Train job which resumes at a step, by name."""
+        """Return Ray Data's datasets to stream to a Train job that resumes at a step, by name."""
 
     def work(self, seat: Seat) -> None:
-        """What each worker does."""
+        """Return the function that each worker runs."""
 
 
 def needs_ray_train(workers: int, streams: bool) -> bool:
-    """Whether a student is trained by Ray Train, which joins several workers and splits streams among them.
+    """Return whether Ray Train trains a student, which joins several workers and splits streams among them.
 
     One worker that draws its images itself needs neither, and Ray Train would start seven processes for it.
 
     Args:
-        workers: that are wanted, not those that there is room for now.
+        workers: the number wanted, not the number that there is room for now.
         streams: whether Ray Data streams the images.
     """
     return workers > 1 or streams
 
 
 class StudentTraining:
-    """The training of a student as the driver sees it, from the last checkpoint on if the storage has one.
+    """The training of a student as the driver sees it, from the last checkpoint if there is one.
 
-    A lost worker is begun again from the last checkpoint: as often as it happens, as long as the student gets further
-    between two losses.
+    A lost worker restarts from the last checkpoint, any number of times, as long as the student gets further between
+    two losses.
 
     Args:
         plan: of the student.
@@ -90,7 +90,7 @@ class StudentTraining:
             self._begin()
 
     def done(self) -> bool:
-        """Whether the student is trained; to be called often, as a lost student is begun again here.
+        """Return whether the student is trained; the driver calls it often, as it also restarts a lost student.
 
         Raises:
             RaydreamError: the student failed more than `MAX_FAILURES` times at one checkpoint, or for a reason that
@@ -115,7 +115,7 @@ class StudentTraining:
         return True
 
     def _begin(self) -> None:
-        """Start the one worker as soon as there is a place for it."""
+        """Start the single worker as soon as there is a place for it."""
         resources = self._plan.config.student.resources
         self._place = placement_group([resources])
         there = PlacementGroupSchedulingStrategy(self._place)
@@ -125,7 +125,7 @@ class StudentTraining:
         self._placed, self._waits, self._begun_at = False, False, time.monotonic()
 
     def _tell_of_waiting(self) -> None:
-        """Note where the one worker has no place yet, and when it has one then."""
+        """Note that the single worker has no place yet, and later that it has one."""
         if self._by_ray_train or self._placed:
             return
         self._placed = self._place.wait(0)
@@ -137,15 +137,15 @@ class StudentTraining:
 
 
 def learn(plan: TrainPlan, storage: Folder) -> None:
-    """Train the student in this process alone, to its end, from its last checkpoint on if the storage has one."""
+    """Train the student to its end in this process alone, from its last checkpoint if there is one."""
     plan.work(Seat(0, 1, storage))
 
 
 def train(plan: TrainPlan, storage: Folder) -> None:
-    """Train the student to its end by Ray Train, from its last checkpoint on if the storage has one.
+    """Train the student to its end by Ray Train, from its last checkpoint if there is one.
 
-    That may take several Train jobs, each with as many workers as there is room for when it begins: one ends where
-    workers are lost, and where more can join. (Ray Train's own elastic policy would count what generators hold.)
+    That may take several Train jobs, each with the number of workers that there is room for when it starts: a job ends
+    if workers are lost, or if more can join. (Ray Train's own elastic policy would count what generators hold.)
 
     Raises:
         ray.train.TrainingFailedError: its workers failed more than `MAX_FAILURES` times at one checkpoint, or for a
@@ -157,7 +157,7 @@ def train(plan: TrainPlan, storage: Folder) -> None:
     attempts, workers = Attempts(steps_saved(storage)), plan.config.student.workers
     while True:
         workers = _wait_for_room(plan, workers)
-        log.info("a Train job of %d workers goes on from step %d", workers, steps_saved(storage))
+        log.info("a Train job of %d workers resumes from step %d", workers, steps_saved(storage))
         try:
             _trainer(plan, storage, workers).fit()
             if steps_saved(storage) >= plan.total_steps:
@@ -167,14 +167,14 @@ def train(plan: TrainPlan, storage: Folder) -> None:
                 raise
 
 
-# `StudentTraining` decides whether a lost student is begun again; a lost task that starts Train jobs, Ray begins again.
+# `StudentTraining` decides whether a lost student restarts; Ray itself restarts a lost task that starts Train jobs.
 _learn = ray.remote(max_retries=0)(learn)
 # A process of its own and no thread of the driver's: Ray crashes where a thread still waits when it is shut down.
 _train = ray.remote(num_cpus=0, max_retries=3)(train)
 
 
 def _wait_for_room(plan: TrainPlan, before: int) -> int:
-    """With how many workers the student goes on; tells what it waits for, and where their number changes."""
+    """Return the number of workers to resume with; notes what the student waits for, and changes of that number."""
     waits = False
     while not (workers := _workers_with_a_place(plan)):
         if not waits:
@@ -197,9 +197,10 @@ def _tell_workers(plan: TrainPlan, workers: int) -> None:
 
 
 def _workers_with_a_place(plan: TrainPlan) -> int:
-    """The most workers that there is room for, node by node; 0 where not even the fewest have a place.
+    """Return the most workers that there is room for, node by node; 0 if not even the fewest have a place.
 
-    Counted alone, a node is there for some seconds after its loss, and what others hold or is scattered counts, too.
+    A mere count of resources would include a node for some seconds after its loss, and resources that are scattered or
+    in use.
     """
     most, student = plan.workers_that_fit(cluster_nodes()), plan.config.student
     counts = [count for count in student.worker_counts if count <= most]
@@ -207,7 +208,7 @@ def _workers_with_a_place(plan: TrainPlan) -> int:
 
 
 def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> "ray.train.torch.TorchTrainer":
-    """A Train job that ends at its first failure."""
+    """Return a Train job that ends at its first failure."""
     import ray.train.torch
 
     from raydream.runtime.process_group import StudentGroup, backend_for

@@ -16,11 +16,11 @@ from raydream.schedule import Epochs
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """What a worker of the student needs to know.
+    """Settings of the run that a worker of the student works by.
 
     Attributes:
         teacher: a list with the reference to the teacher's arrays.
-        feed: where the images come from.
+        feed: source of the images.
         reports: a queue of `StudentReport`, to the driver.
     """
 
@@ -32,24 +32,24 @@ class TransferPlan:
 
     @property
     def total_steps(self) -> int:
-        """Distillation steps of the whole run."""
+        """Return the number of distillation steps of the whole run."""
         return self.epochs.total_steps
 
     @property
     def streams(self) -> bool:
-        """Whether Ray Data streams the images."""
+        """Return whether Ray Data streams the images."""
         return self.feed.streams
 
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """With how many workers the student can be scheduled on these nodes."""
+        """Return the number of workers with which the student can be scheduled on these nodes."""
         return workers_beside_reading(self.config, self.feed.read_cpus, nodes)
 
     def datasets(self, step: int) -> dict[str, Any]:
-        """What is streamed to a Train job that resumes at a step, where an epoch begins."""
+        """Return the datasets to stream to a Train job that resumes at a step, where an epoch begins."""
         return self.feed.datasets(step // self.epochs.steps)
 
     def work(self, seat: Seat) -> None:
-        """Distill the student, in each of its workers: from the last checkpoint on, or from the start."""
+        """Distill the student in one of its workers, from the last checkpoint if there is one."""
         epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps, seat)
         reporter, tell = Reporter(self.reports, learner), Throttled(self.reports, StepsDone)
         if learner.step:
@@ -62,6 +62,6 @@ class TransferPlan:
                 reporter.note(*learner.distiller.step(images, step))
                 if learner.rank == 0:
                     tell(step + 1)
-            next(batches, None)  # a stream has to come to its end before the next epoch's begins
+            next(batches, None)  # a stream must end before the next epoch's begins
             learner.save((epoch + 1) * epochs.steps)
             reporter.report((epoch + 1) * epochs.steps)

@@ -1,8 +1,8 @@
 """A trial: a run at small scale in one process of Ray Tune's, from which it reports after each round.
 
 Its student learns in the trial's own process: Ray Train would take a placement group beside the trial's, and two such
-trials can wait for each other for ever. So a trial holds what Tune reserved for it, makes no actor, puts nothing into
-the object store, and has given all back when its process ends.
+trials can wait for each other forever. So a trial holds what Tune reserved for it, makes no actor, puts nothing into
+the object store, and releases everything when its process ends.
 """
 
 import logging
@@ -43,23 +43,23 @@ from raydream.teachers.teacher import Teacher, teacher_from_arrays
 log = logging.getLogger(__name__)
 
 FAILED_SCORE = -1e9
-"""what Tune's schedulers are told of a trial that failed: worse than any other, and no NaN to stumble over"""
+"""score reported to Tune's schedulers for a failed trial: worse than any other, and not NaN, which breaks them"""
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What all trials of a search share.
+    """Settings and data that all trials of a search share.
 
     Attributes:
         teacher: its description and arrays.
         verifiers: the same for each verifier.
         place: the search's folder, in which images are committed in trials/<trial>.
-        exam: uint8 [N,C,H,W], images that students are examined on; None where no metric asks for them.
+        exam: uint8 [N,C,H,W], images that students are examined on; None if no metric needs them.
         measures: names of `search/metrics.py: MEASURES`.
-        metric: that scores are of.
-        real: held-out images that accuracy is measured on, and nothing else; None where there are none.
+        metric: the metric of the scores.
+        real: held-out images, used only to measure accuracy; None if there are none.
         images_only: whether no student is trained.
-        cpus, gpus: that each trial has reserved.
+        cpus, gpus: reserved for each trial.
     """
 
     teacher: tuple[TeacherConfig, Mapping[str, np.ndarray]]
@@ -77,8 +77,8 @@ class TrialPlan:
 class TrialRun(tune.Trainable):  # type: ignore[misc]
     """Ray Tune's view of a trial: one report a step.
 
-    What was reported in an earlier session is told again and not made again; a trial that has ended then ends at its
-    last report, so that Tune's schedulers and the sampler know all that was known.
+    Reports of an earlier session are repeated, not computed again; a trial that had ended ends at its last report, so
+    that Tune's schedulers and the sampler know all that was known.
     """
 
     def setup(self, config: dict[str, Any], plan: TrialPlan | None = None) -> None:
@@ -130,14 +130,14 @@ class TrialAtWork:
         self._own: np.ndarray | None = None
 
     def reports(self) -> Iterator[dict[str, float]]:
-        """What is measured after each round, or where no student is trained after each batch.
+        """Yield what is measured after each round, or after each batch if no student is trained.
 
-        The seconds are those since the report before: what a trial took is added up in the search's notes, which know
-        of the sessions before.
+        The seconds are those since the previous report: the search's notes, which include earlier sessions, add up a
+        trial's duration.
 
         Raises:
             SynthesisError: the inversion diverged.
-            ArithmeticError: what the trial is judged by is not a finite number.
+            ArithmeticError: the trial's metric is not a finite number.
         """
         began = time.perf_counter()
         for rounds in self._images_alone() if self._plan.images_only else self._rounds():
@@ -155,7 +155,7 @@ class TrialAtWork:
     def _rounds(self) -> Iterator[Rounds]:
         schedule = self._schedule
         for rounds in rounds_of(self._config, self._teacher, self._store):
-            # The final steps are reported once, at their end: however many there are, trials have equally many reports.
+            # The final steps are reported once, at their end, so that all trials have the same number of reports.
             if rounds.step <= schedule.round_steps or rounds.step == schedule.total_steps:
                 yield rounds
 
@@ -191,9 +191,9 @@ class TrialAtWork:
         return values
 
     def _held_out(self) -> np.ndarray:
-        """A batch made with the trial's settings and another seed, without a student to compete with.
+        """Make a batch with the trial's settings and another seed, without a student to compete with.
 
-        A generator network makes it as it was after the first round, on a copy.
+        A generator network is used in its state after the first round, as a copy.
         """
         if self._own is None:
             last = self._schedule.batches_of(0)[-1]

@@ -1,6 +1,6 @@
 """Trials run by Ray Tune: which is next, what it reports, and how it ends, all of it noted in the search's folder.
 
-Tune's own files (pickles among them) lie in a folder that goes with the session, and nothing is ever read from them.
+Tune's own files (pickles among them) lie in a folder that is deleted after the session, and are never read.
 """
 
 import logging
@@ -34,13 +34,13 @@ TUNE_SETTINGS = {
 
 @dataclass(frozen=True)
 class Search:
-    """A search at work.
+    """A search in progress.
 
     Attributes:
-        config, space: what is searched, and in which ranges.
-        count: trials there shall be.
+        config, space: the settings to search, and their ranges.
+        count: number of trials.
         sampler: proposes their settings.
-        trials: what is known of them.
+        trials: their records.
         ended: called with the number of each trial that has ended.
         reported: called with the number of each trial that has reported.
     """
@@ -55,11 +55,11 @@ class Search:
 
     @property
     def metric(self) -> str:
-        """By what trials are judged."""
+        """Return the name of the objective metric."""
         return metric_of(self.config)
 
     def tell(self, trial: int) -> None:
-        """Tell the sampler how a trial has ended."""
+        """Report to the sampler how a trial ended."""
         known = self.trials[trial]
         self.sampler.tell(trial, known.point, known.scores(self.metric), known.status == "done")
 
@@ -71,20 +71,20 @@ class Search:
 
 
 def reports_of(config: DistillConfig, images_only: bool) -> int:
-    """How often a trial reports: after each round, and after the final steps; or after each batch of images."""
+    """Return the number of a trial's reports: after each round and the final steps, or after each batch of images."""
     if images_only:
         return config.rounds.initial_batches
     return config.rounds.count + (config.rounds.final_steps > 0)
 
 
 def run_trials(search: Search, plan: TrialPlan) -> None:
-    """Run all trials that have not ended, as many at once as there is room for.
+    """Run all trials that have not ended, in parallel as far as there is room.
 
     Raises:
-        KeyboardInterrupt: what was reported is noted.
+        KeyboardInterrupt: after an interruption; all reports are noted.
     """
     os.environ.update(TUNE_SETTINGS)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what happens to trials is told by the search
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the search itself reports what happens to trials
     config = search.config.trial
     resources = {"cpu": config.cpus, "gpu": config.gpus}
     trainable = tune.with_resources(tune.with_parameters(TrialRun, plan=plan), resources)
@@ -106,7 +106,7 @@ def run_trials(search: Search, plan: TrialPlan) -> None:
                 storage_path=passing,
                 verbose=0,
                 callbacks=[_Notes(search)],
-                # A trial whose process dies (a node lost, memory) is given one more try; what it made is there.
+                # A trial whose process dies (a node lost, memory) gets one more try; the batches that it made are kept.
                 failure_config=tune.FailureConfig(max_failures=1),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -122,27 +122,27 @@ def _scheduler(search: Search) -> TrialScheduler:
         at_most = max(2, _most_reports(search))
         return ASHAScheduler(time_attr="report", grace_period=1, reduction_factor=3, max_t=at_most)
     if search.config.scheduler == "median":
-        # Trials are never paused for others: what is paused has to be kept where all nodes find it.
+        # Trials are never paused for others: a paused trial must be kept where all nodes find it.
         return MedianStoppingRule("report", grace_period=1, min_samples_required=3, min_time_slice=10**9)
     return FIFOScheduler()
 
 
 def _most_reports(search: Search) -> int:
-    """Of any trial, should the number of rounds itself be searched."""
+    """Return the most reports of any trial, as the number of rounds may itself be searched."""
     rounds = ("rounds.count", "rounds.initial_batches")
     most = [int(max(each.values)) + 1 for each in search.space.dimensions if each.name in rounds]
     return max([reports_of(config_at(search.config, search.space, {}), search.config.images_only), *most])
 
 
 class _Unpickled:
-    """Of Tune's pickles, which nobody reads, this is no part."""
+    """An object whose content is left out of Tune's pickles, which are never read."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _Candidates(_Unpickled, Searcher):  # type: ignore[misc]
-    """Hands trials to Tune in the order of their numbers, those of earlier sessions with what is known of them."""
+    """Gives trials to Tune in the order of their numbers, those of earlier sessions with their records."""
 
     def __init__(self, search: Search) -> None:
         super().__init__(metric="score", mode="max")
@@ -156,7 +156,7 @@ class _Candidates(_Unpickled, Searcher):  # type: ignore[misc]
                 search.trials.begin(number, search.sampler.ask(number))
             known = search.trials[number]
             if known.status == "failed" or (known.status != "running" and search.config.scheduler == "none"):
-                search.tell(number)  # schedulers that compare trials are told by a trial that tells its reports again
+                search.tell(number)  # a trial that repeats its reports informs the schedulers that compare trials
                 continue
             try:
                 return self._trial(number, known.point)
@@ -175,17 +175,17 @@ class _Candidates(_Unpickled, Searcher):  # type: ignore[misc]
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Trials are told to the sampler by `_Notes`."""
+        """Do nothing: `_Notes` reports trials to the sampler."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from its own notes."""
+        """Do nothing: a search resumes from its own notes."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
-    """Notes what trials report and how they end."""
+    """Notes the reports of trials and how they end."""
 
     def __init__(self, search: Search) -> None:
         self._search = search

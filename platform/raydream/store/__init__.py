@@ -1,1 +1,1 @@
-"""What is durable: files that are whole or absent, folders here and in stores, shards of images, learned states."""
+"""Durable storage: files that are whole or absent, folders here and in stores, shards of images, learned states."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written temporary, flushed to the disk, then renamed."""
+"""Files that are whole or absent: written to a temporary file, flushed to the disk, then renamed."""
 
 import errno
 import json
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 TEMPORARY = ".aside"
-"""ending of a file that is still being written; whoever finds one after a crash may delete it"""
+"""suffix of a file that is still being written; one left by a crash may be deleted"""
 
 
 TRANSIENT = frozenset(
@@ -27,21 +27,21 @@ TRANSIENT = frozenset(
         *(errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH),
     }
 )
-"""errors of storage, of network storage above all, after which the same may succeed"""
+"""errors of storage, mainly network storage, after which a retry may succeed"""
 NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
-"""errors of storage that knows no hard links; two who write a file there in the same moment are not told apart"""
+"""errors of storage without hard links, where two writers of a file at the same moment cannot be told apart"""
 WAITS_S = (0.1, 0.5, 2.0, 8.0)
-"""before it is tried again"""
+"""seconds before each retry"""
 
 
 def retry_transient(action: Callable[[], Result]) -> Result:
-    """Do something with storage, and again after a while where that may help.
+    """Run a storage operation, and retry it after a while if that may help.
 
     Args:
-        action: may be repeated without harm.
+        action: the operation, which must be safe to repeat.
 
     Raises:
-        OSError: of another kind than `TRANSIENT`, or still after all of `WAITS_S`.
+        OSError: of a kind other than `TRANSIENT`, or still after all of `WAITS_S`.
     """
     for wait_s in WAITS_S:
         try:
@@ -61,20 +61,20 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     `TEMPORARY`). Two writers of one path do not disturb each other; the later rename wins.
 
     Args:
-        write: is called again where storage failed in passing, see `retry_transient`.
+        write: called again after a transient storage error, see `retry_transient`.
 
     Raises:
         DiskFullError: there is no space for it; `path` is what it was, as with any other error.
-        OSError: the folder is gone or may not be written, or storage keeps failing.
+        OSError: the folder is missing or not writable, or storage keeps failing.
     """
     _write_patiently(path, write, Path.replace)
 
 
 def write_first(path: Path, write: Callable[[Path], object]) -> bool:
-    """As `write_atomically`, but a file that is there already stays: of any number of writers, the first one's.
+    """Write a file as `write_atomically`, unless it exists: of any number of writers, the first one wins.
 
     Returns:
-        whether it is this call's; False, too, where storage said that a rename failed which had gone through.
+        whether the file is this call's; also False if storage reported the failure of a rename that had succeeded.
     """
     try:
         _write_patiently(path, write, _put_first)
@@ -89,21 +89,21 @@ def _write_patiently(path: Path, write: Callable[[Path], object], put: Callable[
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFullError(f"no space is left for {path}: make some, and go on; all else is kept") from error
+        raise DiskFullError(f"no space is left for {path}: free some and resume; all else is kept") from error
 
 
 def temporary_name(name: str) -> str:
-    """The name of a file that is still being written, which no reader looks at."""
+    """Return the name of a temporary file, which no reader opens."""
     return f".{name}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
 
 
 def damaged_name(name: str) -> str:
-    """The name under which a damaged file is kept, which no reader looks at."""
+    """Return the name of a damaged file in quarantine, which no reader opens."""
     return f"_damaged-{time.time_ns()}-{name}"
 
 
 def _put_first(temporary: Path, path: Path) -> None:
-    """Rename a file where nobody has put one yet; raises FileExistsError."""
+    """Rename a file to a path that does not exist yet; raises FileExistsError."""
     try:
         os.link(temporary, path)  # which, unlike a rename, never replaces
     except OSError as error:
@@ -136,7 +136,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def link_or_copy(path: Path, to: Path) -> None:
-    """Give a file that nobody will change a second name, or where storage cannot, a copy; raises OSError."""
+    """Link a file that no process will change, or copy it if storage has no links; raises OSError."""
     try:
         os.link(path, to)
     except OSError:
@@ -144,7 +144,7 @@ def link_or_copy(path: Path, to: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed writer left behind in a folder that nobody else writes to."""
+    """Delete the temporary files of killed writers in a folder that no other process writes to."""
     for temporary in list(folder.rglob(f".*{TEMPORARY}")):
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -153,12 +153,12 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def quarantine(path: Path) -> Path:
-    """Move a damaged file out of the way, to be looked at; returns where it is now. Raises OSError."""
+    """Rename a damaged file so that no reader opens it; returns its new path. Raises OSError."""
     return path.replace(path.with_name(damaged_name(path.name)))
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may forget the rename, though the file's content is on the disk.
+    # Without this a power cut may undo the rename, though the file's content is on the disk.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

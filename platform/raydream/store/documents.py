@@ -1,6 +1,6 @@
-"""JSON and YAML that other people, or a failing disk, may have written: read within bounds, or refused in one sentence.
+"""JSON and YAML from untrusted users or failing disks: read within bounds, or rejected in one sentence.
 
-A small file can hold a value that exhausts the memory or the stack of a process that looks at it, or takes it minutes:
+A small file can hold a value that exhausts the memory or the stack of the process that reads it, or takes it minutes:
 thousands of brackets, numbers of thousands of digits, aliases of aliases. What these functions return holds none of it.
 """
 
@@ -16,19 +16,19 @@ from raydream.store.folders import Folder
 
 MOST_JSON_BYTES = 32 * 2**20
 MOST_YAML_BYTES = 2**19
-"""of a document; the largest that raydream writes are a tenth of these. YAML takes some 10 s for a mebibyte"""
+"""bytes of a document; raydream's largest have a tenth of these. YAML takes some 10 s for a mebibyte"""
 DEEPEST = 50
-"""lists and mappings within each other"""
+"""levels of nested lists and mappings"""
 MOST_BITS = 64
-"""of an integer"""
+"""bits of an integer"""
 MOST_VALUES = 100_000
-"""in a YAML document, each alias counted with all that it stands for"""
+"""values in a YAML document, each alias counted with all that it stands for"""
 END_OF_TIME = 2.0**33
 """seconds since the epoch, in the year 2242: the latest moment that dates and pandas agree on is in 2262"""
 
 
 def read_json(folder: Folder, name: str) -> Any:
-    """The value that a JSON file holds.
+    """Read the value that a JSON file holds.
 
     Raises:
         DocumentError: it is damaged, or exceeds a bound of this module.
@@ -38,12 +38,12 @@ def read_json(folder: Folder, name: str) -> Any:
 
 
 def read_yaml(folder: Folder, name: str) -> Any:
-    """The value that a YAML file holds, of the types that JSON has; raises as `read_json`."""
+    """Read the value that a YAML file holds, of the types that JSON has; raises as `read_json`."""
     return parse_yaml(_content(folder, name, MOST_YAML_BYTES), name)
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """The value that a JSON document holds.
+    """Parse the value that a JSON document holds.
 
     Args:
         name: of the document, for the error.
@@ -55,12 +55,12 @@ def parse_json(content: bytes | str, name: str) -> Any:
 
 
 def parse_yaml(content: bytes | str, name: str) -> Any:
-    """The value that a YAML document holds, of the types that JSON has; see `parse_json`."""
+    """Parse the value that a YAML document holds, of the types that JSON has; see `parse_json`."""
     return _parsed(yaml.safe_load, content, name, MOST_YAML_BYTES, MOST_VALUES)
 
 
 def is_moment(value: object) -> bool:
-    """Whether a value is a moment in seconds since the epoch, in [0, `END_OF_TIME`)."""
+    """Return whether a value is a moment in seconds since the epoch, in [0, `END_OF_TIME`)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < END_OF_TIME
 
 
@@ -78,7 +78,7 @@ def _parsed(
         value = parse(content)
     except RecursionError as error:
         raise DocumentError(f"{name} is nested more than {DEEPEST} deep") from error
-    # PyYAML lets through whatever Python raises at a value that is not of the type it is tagged with.
+    # PyYAML passes on any exception of Python at a value that is not of the type it is tagged with.
     except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise DocumentError(f"{name} cannot be read: {first_line(error)}") from error
     _check(value, name, most_values)
@@ -92,7 +92,7 @@ def _check(value: Any, name: str, most_values: int) -> None:
         if isinstance(each, dict | list):
             inner = [*each, *each.values()] if isinstance(each, dict) else each
             count += len(inner)
-            # Counted before they are looked at: aliases multiply at every level.
+            # Counted before they are traversed: aliases multiply at every level.
             if count > most_values:
                 raise DocumentError(f"{name} holds more than {most_values:,} values, aliases followed")
             if depth == DEEPEST:

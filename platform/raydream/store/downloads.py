@@ -1,8 +1,8 @@
 """Files from the web, downloaded once into a cache and used only where their checksum is the expected one.
 
-pooch speaks HTTP here. It is small, SciPy and scikit-image fetch their data with it, and it needs only what Ray brings
-already. It downloads by `requests`, which honors the proxies that the environment names, follows redirects to http and
-https alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and never
+pooch downloads files here. It is small, SciPy and scikit-image fetch their data with it, and it needs only Ray's
+dependencies. It downloads by `requests`, which honors the environment's proxies, follows redirects to http and https
+alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and never
 tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a download for a wrong
 checksum or a missing page, and report a full disk as a plain OSError. `write_atomically` places files here, as it does
 all others.
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 HOME = "RAYDREAM_HOME"
 """environment variable with the folder of the cache"""
 TIMEOUT_S = 30.0
-"""longest silence of a server"""
+"""longest silence of a server, in seconds"""
 SAY_EVERY_S = 10.0
 PIECE = 2**18
 """bytes that are written together"""
 BUSY = frozenset({408, 425, 429})
-"""answers of a server, beside all from 500 on, after which the same request may succeed"""
+"""statuses of a server, beside all from 500 on, after which a retry may succeed"""
 
 
 def home() -> Path:
-    """The folder of the cache: `$RAYDREAM_HOME`, by default ~/.cache/raydream."""
+    """Return the folder of the cache: `$RAYDREAM_HOME`, by default ~/.cache/raydream."""
     return Path(os.environ.get(HOME) or "~/.cache/raydream").expanduser().absolute()
 
 
 def cached_path(url: str, sha256: str) -> Path:
-    """Where the cache keeps a file: named by its checksum, and by its URL for people.
+    """Return the path of a file in the cache: named by its checksum, and by its URL for readers.
 
     Args:
         sha256: of the file, 64 hexadecimal digits.
@@ -49,7 +49,7 @@ def cached_path(url: str, sha256: str) -> Path:
 
 
 def downloaded(url: str, sha256: str, field: str) -> Path:
-    """The file that a URL names: from the cache where it is there and whole, else from the web.
+    """Return the path of the file that a URL names, downloaded unless the cache holds it whole.
 
     Processes that download the same file at once do not disturb each other. Nothing in the file is executed.
 
@@ -62,7 +62,7 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
         InputError: the file cannot be downloaded, has another checksum, or the cache cannot be used.
         DiskFullError: there is no space for it.
     """
-    import pooch  # here, as a run whose weights lie on the disk needs neither pooch nor requests
+    import pooch  # here, as a run with weights on the disk needs neither pooch nor requests
 
     path = cached_path(url, sha256)
     value, allowed = f"{url}#sha256={sha256}", "the URL of a file that can be downloaded"
@@ -91,7 +91,7 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
 
 
 class _DownloadError(OSError):
-    """A download that failed; `write_atomically` tries again where its number is one of a passing error."""
+    """Raised for a failed download; `write_atomically` retries if its errno is transient."""
 
 
 def _download(url: str, to: Path, path: Path) -> None:
@@ -111,7 +111,7 @@ def _download(url: str, to: Path, path: Path) -> None:
 
 
 def _passes(error: "requests.RequestException") -> bool:
-    """Whether the same request may succeed soon."""
+    """Return whether the same request may succeed soon."""
     import requests
 
     if isinstance(error, requests.HTTPError):
@@ -122,7 +122,7 @@ def _passes(error: "requests.RequestException") -> bool:
 
 
 class _Progress:
-    """Says on standard error what is downloaded, and every `SAY_EVERY_S` how far it is; called by pooch.
+    """Reports downloads and, every `SAY_EVERY_S`, their progress on standard error; called by pooch.
 
     Attributes:
         total: bytes of the file; 0 where the server does not say.
@@ -133,7 +133,7 @@ class _Progress:
         self._path, self._done, self._next_s = path, 0, 0.0
 
     def update(self, count: int) -> None:
-        """So many bytes more have arrived."""
+        """Count the bytes that have arrived."""
         self._done, now = self._done + count, time.monotonic()
         if now < self._next_s:
             return
@@ -145,8 +145,8 @@ class _Progress:
         self._next_s = now + SAY_EVERY_S
 
     def reset(self) -> None:
-        """The file is complete."""
+        """Mark the file as complete."""
         self._next_s = float("inf")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as nothing is held."""

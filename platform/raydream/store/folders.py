@@ -1,6 +1,6 @@
 """Folders on the disk, and in the stores that pyarrow's file systems reach (s3://, gs://, abfs://, hdfs://).
 
-What a run must not lose is written through these: a file is whole or absent in both.
+The durable files of a run are written through these: in both, a file is whole or absent.
 """
 
 import contextlib
@@ -23,67 +23,66 @@ from raydream.store.atomic import retry_transient, temporary_name, write_atomica
 Result = TypeVar("Result")
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
-"""where a file appears under its name when it is complete, and renaming would copy it"""
+"""stores where a file appears under its name when it is complete, and where renaming would copy it"""
 FINAL = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "UNRECOGNIZED")
-"""in what a store answers where trying again does not help"""
+"""parts of a store's errors for which a retry does not help"""
 
 
 class Folder(ABC):
-    """A folder of files, and of folders, that need not exist before something is written to it."""
+    """A folder of files and folders; it need not exist before it is written to."""
 
     @abstractmethod
     def __truediv__(self, name: str) -> "Folder":
-        """The folder of this name in it."""
+        """Return the folder of this name in it."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Of its files, in no order; none where it does not exist. Raises OSError."""
+        """Return the names of its files, unordered; none if it does not exist. Raises OSError."""
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """Names of the folders in it, in no order; raises OSError."""
+        """Return the names of the folders in it, unordered; raises OSError."""
 
     @abstractmethod
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name; raises OSError."""
+        """Return whether it has a file of this name; raises OSError."""
 
     @abstractmethod
     def open(self, name: str) -> pa.NativeFile:
-        """A file to read from; raises FileNotFoundError, or OSError."""
+        """Open a file to read from; raises FileNotFoundError, or OSError."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Put a file in place at once, replacing its namesake. Raises DiskFullError or OSError (`retry_transient`)."""
+        """Write a file at once, replacing one of the same name. Raises DiskFullError or OSError (`retry_transient`)."""
 
     @abstractmethod
     def write_first(self, name: str, content: bytes) -> bool:
-        """The same, unless there is a file of this name, which stays as it is; see `storage.write_first`.
+        """Write a file unless one of this name exists, which stays unchanged; see `atomic.write_first`.
 
-        Stores that pyarrow reaches cannot do this in one step: of two who write at the same moment there, the later
-        one stays.
+        Stores that pyarrow reaches cannot do this in one step: of two simultaneous writers there, the later one wins.
 
         Returns:
-            whether the file is there by this call.
+            whether this call wrote the file.
         """
 
     @abstractmethod
     def rename(self, name: str, to: str) -> None:
-        """Give a file another name; raises OSError."""
+        """Rename a file; raises OSError."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Delete a file that may be there; raises OSError."""
+        """Delete a file if it exists; raises OSError."""
 
     @abstractmethod
     def move(self, to: str) -> None:
-        """Give the folder another name, with all that is in it; raises OSError."""
+        """Rename the folder with all its content; raises OSError."""
 
     @abstractmethod
     def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
-        """File system (None: the local one) and path, as Arrow and Ray ask for them."""
+        """Return the file system (None: the local one) and the path, for Arrow and Ray."""
 
     def read(self, name: str) -> bytes:
-        """What is in a file; raises FileNotFoundError, or OSError as `retry_transient` or where memory is too small."""
+        """Read a file; raises FileNotFoundError, or OSError as `retry_transient` or if memory is too small."""
         content: bytes = retry_transient(lambda: self._content(name))
         return content
 
@@ -124,12 +123,12 @@ class LocalFolder(Folder):
 
     def open(self, name: str) -> pa.NativeFile:
         path = self.path / name
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return pa.OSFile(os.fsencode(path))
 
     def write(self, name: str, content: bytes) -> None:
-        self.path.mkdir(exist_ok=True)  # not the folder it lies in: where that is gone, so is the share or the run
+        self.path.mkdir(exist_ok=True)  # not its parent folder: if that is missing, so is the share or the run
         write_atomically(self.path / name, lambda temporary: temporary.write_bytes(content))
 
     def write_first(self, name: str, content: bytes) -> bool:
@@ -155,8 +154,8 @@ class RemoteFolder(Folder):
 
     Attributes:
         scheme: of its URL.
-        system: can be sent to other processes, with the endpoint and the credentials that its URL names.
-        path: in that file system.
+        system: the file system, which can be sent to other processes, with its URL's endpoint and credentials.
+        path: within that file system.
     """
 
     scheme: str
@@ -164,7 +163,7 @@ class RemoteFolder(Folder):
     path: str
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.path}"  # and nothing of a URL's credentials
+        return f"{self.scheme}://{self.path}"  # without a URL's credentials
 
     def __truediv__(self, name: str) -> "RemoteFolder":
         return RemoteFolder(self.scheme, self.system, f"{self.path}/{name}")
@@ -205,7 +204,7 @@ class RemoteFolder(Folder):
                 _remotely(lambda: self.system.delete_file(f"{self.path}/{name}"))
 
     def move(self, to: str) -> None:
-        # Object stores have no folders that could be renamed.
+        # Object stores have no folders to rename.
         other = f"{self.path.rpartition('/')[0]}/{to}"
         _remotely(lambda: fs.copy_files(self.path, other, self.system, self.system))
         _remotely(lambda: self.system.delete_dir(self.path))
@@ -225,7 +224,7 @@ class RemoteFolder(Folder):
 
 
 def folder_at(where: str | Path | Folder, field: str = "folder") -> Folder:
-    """The folder that a path or a URL names (or that it is).
+    """Return the folder that a path or a URL names; a folder is returned unchanged.
 
     Args:
         field: the option's name, for the error.
@@ -252,13 +251,13 @@ def folder_at(where: str | Path | Folder, field: str = "folder") -> Folder:
 
 
 def file_at(where: str) -> tuple[Folder, str]:
-    """The folder and the name of the file that a path or a URL names; raises InputError as `folder_at`."""
+    """Return the folder and the name of the file that a path or a URL names; raises InputError as `folder_at`."""
     folder, _, name = where.rpartition("/") if "://" in where else (str(Path(where).parent), "/", Path(where).name)
     return folder_at(folder, "file"), name
 
 
 def _remotely(action: Callable[[], Result]) -> Result:
-    """Do something with a store, and again where it failed in passing, which its errors say in words alone."""
+    """Run an operation of a store, and retry it after transient errors, which only their text identifies."""
 
     def attempt() -> Result:
         try:

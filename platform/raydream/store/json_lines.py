@@ -1,4 +1,4 @@
-"""Files of JSON lines that are only ever appended to, so that a kill costs at most the line in the making."""
+"""Files of JSON lines that are only appended to, so that a kill costs at most the line in progress."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from raydream.store.documents import parse_json
 
 
 def append_line(path: Path, entry: dict[str, Any]) -> None:
-    """Write an entry down; raises OSError."""
+    """Append an entry; raises OSError."""
     line = json.dumps(entry).encode() + b"\n"
     with path.open("a+b") as file:
         if file.tell() and (file.seek(-1, 2), file.read())[1] != b"\n":
@@ -18,7 +18,7 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All entries in order; a line that a killed process left half-written is passed over. None where no file is."""
+    """Return all entries in order, but for a line that a killed process left half-written; none if there is no file."""
     entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:

@@ -1,4 +1,4 @@
-"""What synthesizers learn from batch to batch, kept beside the batches that they learned it from."""
+"""The states that synthesizers learn from batch to batch, kept beside their batches."""
 
 import contextlib
 import hashlib
@@ -18,19 +18,19 @@ from raydream.store.safetensors_file import metadata_of
 log = logging.getLogger(__name__)
 
 START, ENDING = "_learned-", ".safetensors"
-"""of the files' names; no reader of data sets looks at one that begins with an underscore"""
+"""prefix of the files' names; readers of data sets skip names that begin with an underscore"""
 
 State = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class LearnedState:
-    """From where a batch sets out.
+    """The learned state that a batch starts from.
 
     Attributes:
         state: what has been learned; empty: nothing yet.
         after: the batch that it was learned with.
-        note: what did not go as it should, in a sentence; empty otherwise.
+        note: a sentence about a missing or damaged state; else empty.
     """
 
     state: State
@@ -39,11 +39,11 @@ class LearnedState:
 
 
 class LearnedStates:
-    """The states of a run, one a batch: committed before the batch's shard, so that a committed batch has one.
+    """The learned states of a run, one per batch, committed before the batch's shard: a committed batch has one.
 
     Args:
-        folder: of the run's shards; None: they are kept in memory, for a maker who makes all batches itself.
-        keep: how many of the newest are kept; None: all. `of` knows how many a run needs.
+        folder: of the run's shards; None: they are kept in memory, for a process that makes all batches itself.
+        keep: number of the newest states to keep; None: all. `of` derives the number that a run needs.
     """
 
     def __init__(self, folder: Folder | None, keep: int | None) -> None:
@@ -52,22 +52,22 @@ class LearnedStates:
 
     @classmethod
     def of(cls, folder: Folder | None, chains: int, *, all_kept: bool = False) -> "LearnedStates":
-        """The states of a run of so many chains, of each of which the newest two are kept.
+        """Open the states of a run, of which the newest two of each chain are kept.
 
         That is enough to resume after the death of any process, as batches are begun in order.
 
         Args:
             folder: see `LearnedStates`.
-            chains: generator networks that learn side by side, see `predecessor`.
-            all_kept: keep all of them, so that any batch can be made again to the bit (lockstep).
+            chains: number of generator networks that learn side by side, see `predecessor`.
+            all_kept: whether to keep all, so that any batch can be made again to the bit (lockstep).
         """
         return cls(folder, None if all_kept else 2 * chains)
 
     def before(self, after: BatchId | None) -> LearnedState:
-        """What a batch sets out from that is to learn on after another one.
+        """Return the state that a batch starts from, which is learned with its predecessor.
 
-        Where that state is gone or damaged it is the newest that can be read, which the note tells: such a batch can
-        be made, but not to the bit.
+        If that state is missing or damaged, it is the newest readable one, which the note reports: such a batch can be
+        made, but not to the bit.
         """
         if after is None:
             return LearnedState({})
@@ -77,11 +77,11 @@ class LearnedStates:
             damage = str(error)
         for batch in reversed(self.batches()):
             with contextlib.suppress(ShardError):
-                return LearnedState(self._read(batch), batch, f"{damage}; going on from that of batch {batch}")
-        return LearnedState({}, None, f"{damage}; beginning anew")
+                return LearnedState(self._read(batch), batch, f"{damage}; using that of batch {batch}")
+        return LearnedState({}, None, f"{damage}; starting from scratch")
 
     def commit(self, batch: BatchId, state: State) -> None:
-        """Keep what was learned with a batch, unless it is there; raises OSError, and DiskFullError."""
+        """Commit the state learned with a batch, unless one exists; raises OSError, and DiskFullError."""
         if self._folder is None:
             self._memory[batch] = state
         else:
@@ -92,7 +92,7 @@ class LearnedStates:
                 self._folder.delete(_name(old))
 
     def batches(self) -> list[BatchId]:
-        """The batches whose states are kept, in order."""
+        """Return the batches whose states are kept, in order."""
         if self._folder is None:
             return sorted(self._memory)
         found = []
@@ -103,10 +103,10 @@ class LearnedStates:
         return sorted(found)
 
     def _read(self, batch: BatchId) -> State:
-        """Raises ShardError where it is not there, or damaged."""
+        """Read a state; raises ShardError if it is missing or damaged."""
         if self._folder is None:
             if batch not in self._memory:
-                raise ShardError(f"what was learned with batch {batch} is gone")
+                raise ShardError(f"what was learned with batch {batch} is missing")
             return self._memory[batch]
         try:
             content = self._folder.read(_name(batch))

@@ -1,4 +1,4 @@
-"""What travels between the parts: batch ids, image batches and where they came from."""
+"""The records that processes exchange: batch ids, image batches and their provenance."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ import pyarrow as pa
 from raydream.errors import ShardError
 
 FORMAT_VERSION = 1
-"""of image shards; a reader refuses any other"""
+"""format version of image shards; a reader rejects any other"""
 BATCH_TYPES = (pa.string(), pa.dictionary(pa.int32(), pa.string()))
-"""of the column `batch`, as it is written, and as it is read so that equal text is kept once"""
+"""types of the column `batch`: as written, and as read so that equal text is kept once"""
 
 
 @dataclass(frozen=True, order=True)
 class BatchId:
-    """Names an image batch by its place in the run, never by who made it or when; ids sort in that order."""
+    """Names an image batch by its place in the run, never by its generator or time; ids sort in that order."""
 
     round: int
     index: int
@@ -30,7 +30,7 @@ class BatchId:
 
     @classmethod
     def parse(cls, text: str) -> "BatchId":
-        """The inverse of `str`. Raises ValueError for anything else."""
+        """Parse what `str` returns; raises ValueError for anything else."""
         round_text, _, index_text = text.partition("-b")
         batch_id = cls(int(round_text.removeprefix("r")), int(index_text))
         if str(batch_id) != text:
@@ -40,13 +40,13 @@ class BatchId:
 
 @dataclass(frozen=True)
 class Order:
-    """All that decides what a batch will be, beside the run's settings and its student.
+    """Everything that determines a batch, beside the run's settings and its student.
 
     Attributes:
         batch: its id.
         targets: int64 [N], the class that each image is to show.
         seed: of its random numbers.
-        after: the batch from whose learned state it sets out; None: nothing has been learned, or never is.
+        after: the batch from whose learned state it starts; None: nothing has been learned, or never is.
     """
 
     batch: BatchId
@@ -57,26 +57,26 @@ class Order:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image batch came from.
+    """The origin of an image batch.
 
     Attributes:
         run: id of the run.
         batch: the batch's id, as text.
         generator: index of the generator that made it.
-        seed: what its random numbers were derived from.
+        seed: of its random numbers.
         method: the synthesizer's name.
         teacher: fingerprint of the teacher's weights.
-        student_step: the snapshot that it competed with, in distillation steps; None where nobody competed.
-        source: id of the batch whose images it started from; None where it started from noise.
-        restarts: how often it diverged and was started anew from another seed.
+        student_step: the snapshot that it competed with, in distillation steps; None if no student competed.
+        source: id of the batch whose images it started from; None if it started from noise.
+        restarts: number of times that it diverged and was started again from another seed.
         coefficients: weight of each term.
         losses: each term at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update.
-        target_share: share in [0, 1] of quantized images that the teacher classifies as their target; 1 where the
-            method cannot be asked for classes, and targets are what the teacher sees.
-        after: id of the batch from whose learned state it set out; None where nothing had been learned.
-        recipe: what batches that are equal to the bit share, see `synthesis/recipe.py`; empty where a student or what
-            had been learned decides as well, or something did not go as asked.
+        target_share: share in [0, 1] of quantized images that the teacher classifies as their target; 1 if the
+            method cannot target classes, and targets are the teacher's own classes.
+        after: id of the batch from whose learned state it started; None if nothing had been learned.
+        recipe: a digest shared by batches that are equal to the bit, see `synthesis/recipe.py`; empty if a student or a
+            learned state decides as well, or the batch deviated from its settings.
     """
 
     run: str
@@ -98,14 +98,14 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """The unit that travels.
+    """A batch of images with targets and logits, the unit that processes exchange.
 
     Attributes:
         images: uint8 [N,C,H,W], pixel values 0 to 255.
         targets: int64 [N], in [0, K).
         teacher_logits: float32 [N,K], of the quantized images; a record and a check. A student's view may be
             shifted or mixed, so the teacher is run again on that view.
-        provenance: where it came from.
+        provenance: its origin.
     """
 
     images: np.ndarray
@@ -115,14 +115,14 @@ class ImageBatch:
 
     @property
     def id(self) -> BatchId:
-        """The batch's id."""
+        """Return the batch's id."""
         return BatchId.parse(self.provenance.batch)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to_table(self) -> pa.Table:
-        """One row an image: `batch`, `row`, `image` (C*H*W bytes), `target`, `teacher_logits`; see `from_table`."""
+        """Convert to a table of `batch`, `row`, `image` (C*H*W bytes), `target`, `teacher_logits`; see `from_table`."""
         shape, classes = self.images.shape[1:], self.teacher_logits.shape[1]
         pixels = pa.array(np.ascontiguousarray(self.images).reshape(-1), pa.uint8())
         logits = pa.array(np.ascontiguousarray(self.teacher_logits).reshape(-1), pa.float32())
@@ -144,10 +144,10 @@ class ImageBatch:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "ImageBatch":
-        """The inverse of `to_table`, to the bit; the arrays own their memory.
+        """Convert from what `to_table` returns, to the bit; the arrays own their memory.
 
         Raises:
-            ShardError: the table is not an image batch, or of another format version.
+            ShardError: the table is not an image batch, or has another format version.
         """
         shape, provenance = parse_description(table.schema.metadata)
         try:
@@ -170,11 +170,11 @@ class ImageBatch:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A student's weights at a step, to compete with and to measure.
+    """A student's weights at a step, for competition and measurement.
 
     Attributes:
-        step: distillation steps behind it.
-        state: the weights by name; their moving average where the student has one.
+        step: number of distillation steps done.
+        state: the weights by name; their moving average if the student has one.
     """
 
     step: int
@@ -182,7 +182,7 @@ class Snapshot:
 
 
 def parse_shape(text: str | bytes) -> tuple[int, int, int]:
-    """[C,H,W] as `to_table` describes it; raises ValueError for anything else."""
+    """Parse [C,H,W] as `to_table` writes it; raises ValueError for anything else."""
     found = _parsed(text, "image_shape")
     if not (isinstance(found, list) and len(found) == 3 and all(type(side) is int and side > 0 for side in found)):
         raise ValueError("its image_shape is not [C,H,W] in whole numbers above 0")
@@ -192,10 +192,10 @@ def parse_shape(text: str | bytes) -> tuple[int, int, int]:
 
 
 def parse_description(metadata: Mapping[bytes, bytes] | None) -> tuple[tuple[int, int, int], Provenance]:
-    """[C,H,W] of the images, and where they came from, by the metadata of a table; see `ImageBatch.to_table`.
+    """Parse the images' [C,H,W] and their provenance from the metadata of a table; see `ImageBatch.to_table`.
 
     Raises:
-        ShardError: it is none of an image batch, damaged, or of another format version.
+        ShardError: the metadata are not an image batch's, damaged, or of another format version.
     """
     try:
         described = {key.decode(): value.decode() for key, value in (metadata or {}).items()}
@@ -212,7 +212,7 @@ def parse_description(metadata: Mapping[bytes, bytes] | None) -> tuple[tuple[int
 
 
 def check_types(schema: pa.Schema, shape: tuple[int, int, int]) -> int:
-    """See that a table has the columns of an image batch.
+    """Check that a table has the columns of an image batch.
 
     Args:
         shape: [C,H,W] of its images.
@@ -221,7 +221,7 @@ def check_types(schema: pa.Schema, shape: tuple[int, int, int]) -> int:
         the number of classes.
 
     Raises:
-        ValueError: a column is missing, of another type, or one too many.
+        ValueError: a column is missing, superfluous, or of another type.
     """
     found = dict(zip(schema.names, schema.types, strict=True))
     classes = max(1, getattr(found.get("teacher_logits"), "list_size", 1))

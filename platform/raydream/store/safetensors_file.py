@@ -1,13 +1,13 @@
-"""The header of a safetensors file, of which the library reads the tensors alone from bytes."""
+"""Reads the header of a safetensors file, as the library reads only the tensors from bytes."""
 
 import json
 
 
 def metadata_of(content: bytes) -> dict[str, str]:
-    """Return what was written beside the tensors; empty where nothing was.
+    """Return the metadata of a safetensors file; empty if it has none.
 
     Args:
-        content: of a file that safetensors has loaded, which checks its header.
+        content: bytes of a file that safetensors has loaded, which checks its header.
     """
     # The file begins with the length of its header, eight bytes, and the header, JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

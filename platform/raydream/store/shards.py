@@ -1,4 +1,4 @@
-"""Shards: the durable copy of the image batches, one Parquet file each. They are the truth; all else is a cache."""
+"""Shards: the durable, authoritative copy of the image batches, one Parquet file each; all else is a cache."""
 
 import contextlib
 import io
@@ -17,14 +17,14 @@ from raydream.store.records import BatchId, ImageBatch, Provenance, check_types,
 
 ENDING = ".parquet"
 ROWS_TOGETHER = 256
-"""that are unpacked together"""
+"""number of rows that are unpacked together"""
 
 
 class ShardStore:
     """The folder of a run's shards.
 
     Args:
-        folder: or its path or URL; need not exist.
+        folder: the folder, its path or its URL; need not exist.
 
     Attributes:
         folder: of the shards.
@@ -34,17 +34,17 @@ class ShardStore:
         self.folder = folder_at(folder)
 
     def has(self, batch: BatchId) -> bool:
-        """Whether a batch is committed."""
+        """Return whether a batch is committed."""
         return self.folder.has(file_name(batch))
 
     def write(self, batch: ImageBatch) -> bool:
-        """Commit a batch, unless one of that id is committed; once this returns, one is that outlives any process.
+        """Commit a batch, unless one of its id is committed; after this call, the committed one outlives any process.
 
-        What is committed stays as it is, as somebody may have it: a generator that was cut off from the network, and
-        whose batch was made elsewhere meanwhile, comes late with other images.
+        A committed batch never changes, as it may be in use: a generator that was cut off from the network, and whose
+        batch was made elsewhere meanwhile, delivers other images late.
 
         Returns:
-            False where another one is committed, to be read instead; see `Folder.write_first`.
+            False if another one is committed, to be read instead; see `Folder.write_first`.
 
         Raises:
             DiskFullError, OSError: see `Folder.write_first`; nothing is left behind.
@@ -57,8 +57,8 @@ class ShardStore:
         """Read a committed batch.
 
         Raises:
-            ShardError: it is not there, is damaged, or is another batch's.
-            OSError: storage keeps failing, which says nothing of the shard.
+            ShardError: it is missing, damaged, or another batch's.
+            OSError: storage keeps failing; the shard may be intact.
         """
         try:
             content = self.folder.read(file_name(batch))
@@ -66,7 +66,7 @@ class ShardStore:
             raise self._unreadable(batch, error) from error
         try:
             rows, *_ = _extent(pq.read_metadata(io.BytesIO(content)))
-            # Some rows at a time, and text that they share once, so that no more is unpacked than a batch has.
+            # Some rows at a time, with shared text once, so that no more is unpacked than a batch has.
             file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True, read_dictionary=["batch"])
             table = pa.Table.from_batches(file.iter_batches(ROWS_TOGETHER), file.schema_arrow)
             if len(table) != rows:
@@ -75,27 +75,27 @@ class ShardStore:
         except (OSError, ValueError, pa.ArrowException, ShardError) as error:
             raise self._unreadable(batch, error) from error
         if found.id != batch:
-            raise ShardError(f"the shard {self._shown(batch)} holds batch {found.id}: somebody renamed it")
+            raise ShardError(f"the shard {self._shown(batch)} holds batch {found.id}: it was renamed")
         return found
 
     def share(self, other: "ShardStore", batch: BatchId) -> bool:
-        """Commit a batch that another store has; one file with two names, where storage knows these.
+        """Commit a batch of another store, as a hard link if storage has them.
 
         Args:
             other: like this one in a folder of this machine.
 
         Returns:
-            False where a batch of that id is committed already, which stays as it is.
+            False if a batch of that id is committed already, which stays unchanged.
 
         Raises:
-            DiskFullError, OSError: see `storage.write_first`; nothing is left behind.
+            DiskFullError, OSError: see `atomic.write_first`; nothing is left behind.
         """
         own, theirs = Path(str(self.folder)), Path(str(other.folder))
         own.mkdir(exist_ok=True)
         return write_first(own / file_name(batch), lambda temporary: link_or_copy(theirs / file_name(batch), temporary))
 
     def provenance(self, batch: BatchId) -> Provenance:
-        """Where a committed batch came from, without reading its images; raises ShardError as `read` does."""
+        """Return a committed batch's provenance, without reading its images; raises ShardError as `read` does."""
         try:
             with self.folder.open(file_name(batch)) as file:
                 return parse_description(pq.read_metadata(file).metadata)[1]
@@ -103,11 +103,11 @@ class ShardStore:
             raise self._unreadable(batch, error) from error
 
     def rows(self, batch: BatchId) -> int:
-        """Images of a committed batch, without reading them; raises ShardError as `read` does."""
+        """Return the number of images of a committed batch, without reading them; raises ShardError as `read` does."""
         return self.extent(batch)[0]
 
     def targets(self, batch: BatchId) -> np.ndarray:
-        """int64 [N], the class that each image of a committed batch was to show, in [0, K).
+        """Return the targets of a committed batch, int64 [N], each in [0, K).
 
         Its images are not read. Raises ShardError and OSError as `read` does.
         """
@@ -123,9 +123,9 @@ class ShardStore:
         return targets
 
     def extent(self, batch: BatchId) -> tuple[int, int, int, int]:
-        """[N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
+        """Return [N,C,H,W] of a committed batch, without reading its images; raises ShardError as `read` does.
 
-        Its columns are of the right types, and what they are said to hold fits into memory.
+        Checks that its columns have the right types, and that their stated content fits into memory.
         """
         try:
             with self.folder.open(file_name(batch)) as file:
@@ -134,12 +134,12 @@ class ShardStore:
             raise self._unreadable(batch, error) from error
 
     def quarantine_damaged(self) -> list[ShardError]:
-        """Read every shard, and move those that cannot be read out of the way, so that they can be made again.
+        """Read every shard, and quarantine those that cannot be read, so that they can be made again.
 
-        A damaged shard stays in the folder under a name that no reader of data sets looks at.
+        A damaged shard stays in the folder under a name that readers of data sets skip.
 
         Returns:
-            what was wrong with each.
+            a sentence about each damage.
         """
         damaged = []
         for batch in self.committed():
@@ -151,7 +151,7 @@ class ShardStore:
         return damaged
 
     def committed(self) -> list[BatchId]:
-        """The ids of all shards in order; a file that is no shard of ours is passed over."""
+        """Return the ids of all shards in order; skips files that are not raydream's shards."""
         found = []
         for name in self.folder.names():
             if name.endswith(ENDING):
@@ -167,12 +167,12 @@ class ShardStore:
 
 
 def file_name(batch: BatchId) -> str:
-    """Of a batch's shard."""
+    """Return the file name of a batch's shard."""
     return f"{batch}{ENDING}"
 
 
 def _extent(metadata: pq.FileMetaData) -> tuple[int, int, int, int]:
-    """[N,C,H,W] by a shard's description; raises ShardError, ValueError or ArrowException where it cannot be one."""
+    """Return [N,C,H,W] by a shard's description; raises ShardError, ValueError or ArrowException if it is not one."""
     shape, _ = parse_description(metadata.metadata)
     classes, rows = check_types(metadata.schema.to_arrow_schema(), shape), int(metadata.num_rows)
     check_fits(rows * (math.prod(shape) + classes * np.dtype(np.float32).itemsize + np.dtype(np.int64).itemsize))

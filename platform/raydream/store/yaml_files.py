@@ -10,10 +10,10 @@ from raydream.store.atomic import write_atomically
 
 
 def yaml_text(value: Any, flow: bool = False) -> str:
-    """YAML of plain values, keys in their given order.
+    """Return YAML of plain values, keys in their given order.
 
     Args:
-        flow: in brackets, as on a command line.
+        flow: whether to write in brackets, as on a command line.
     """
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=flow)
     return text
