@@ -129,7 +129,7 @@ class Pulse:
         self._last = self._clock()
 
     def due(self) -> bool:
-        """Whether a line is due, which counts as printed then."""
+        """Tell whether a line is due, and count it as printed."""
         if self._clock() - self._last < LINE_S:
             return False
         self.line()
