@@ -182,7 +182,7 @@ NETWORKS = [
         "synthesis.method",
         "batch normalization",
     ),
-    (["--buffer.error_bound", "10"], "buffer.error_bound", "wait for each other for ever"),
+    (["--buffer.error_bound", "10"], "buffer.error_bound", "wait for each other forever"),
     (
         ["--buffer.samples_per_insert", "10", "--rounds.lockstep", "true"],
         "buffer.samples_per_insert",
