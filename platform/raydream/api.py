@@ -1,8 +1,9 @@
 """The public Python API: the work of the jobs in one process, for notebooks and scripts.
 
 Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalization.
-A `Teacher` is a frozen network with a description of its input; each function here returns the network that it trains,
-prunes or extends as one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is the torch module.
+A `Teacher` is a frozen network with a description of its input; each function here returns the network that it
+trains, prunes or extends as one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is
+the torch module.
 
 Settings that a function has no argument for are given by the names and in the sections of the YAML files of the jobs
 (`synthesis={"iterations": 300}`): see `raydream.config`. The same seed on the same kind of machine gives the same

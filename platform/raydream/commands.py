@@ -23,7 +23,8 @@ class CommandEntry:
         name: what the user types after `raydream`.
         does: what the command does, in one sentence.
         target: its function, as `module:function`.
-        config: the class that describes its settings, as `module:class`. The function then takes a `raydream.cli.Command`. Empty: the function reads the words of the command line itself and returns the exit
+        config: the class that describes its settings, as `module:class`. The function then takes a
+            `raydream.cli.Command`. Empty: the function reads the words of the command line itself and returns the exit
             status.
         aliases: former names, which still work.
         given: words that come before those of the user.

@@ -9,8 +9,8 @@ from typing import Any
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """sent by systemd, Slurm, Kubernetes and `timeout`, and by a terminal that is closed"""
 ONCE_S = 1.0
-"""seconds in which further signals are ignored: `timeout` signals its child and its group, a closed terminal's shell and
-the kernel both signal a job"""
+"""seconds in which further signals are ignored: `timeout` signals its child and its group, a closed terminal's shell
+and the kernel both signal a job"""
 
 
 class Interruption:
