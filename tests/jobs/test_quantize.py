@@ -198,7 +198,7 @@ BAD = [
     # (options, the field that the sentence names, a part of what it says)
     (["--images", ""], "images", "where no teacher is named"),
     ([*DIGITS, "--images", "", "--new_images", "19"], "student.batch_size", "at most 19, the images to be made"),
-    (["--synthesis.method", "deepdream"], "synthesis.method", "adaptive or fast, with a competition"),
+    (["--synthesis.method", "deepdream"], "synthesis.method", "with a competition"),
     (["--images", "no_such_run"], "images", "the folder of a run"),
     (["--images", "{tmp}/unfinished"], "images", "a run that is done; resume it"),
     (["--images", "{tmp}/wide"], "images", "there are images (3, 4, 6)"),

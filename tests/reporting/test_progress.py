@@ -1,6 +1,7 @@
 """How far a job is, and how long it will take."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import Counter, Display, DisplayState, Pace, result_table, time_text
+from raydream.reporting.progress import Counter, Display, DisplayState, Pace, result_table, time_text, waiting
 from raydream.runs.run_folder import begin
 from raydream.runs.summary import Summary
 
@@ -75,6 +76,27 @@ def test_a_counter_of_nothing_tells_nothing():
         for _ in range(3):
             counter.update(0)
     assert out.getvalue() == ""
+
+
+def test_outside_a_terminal_a_line_is_printed_at_least_every_ten_seconds():
+    out, now = io.StringIO(), [100.0]
+    console = Console(file=out, width=200)
+    display = Display(DisplayState(4, 100, 1000, 2), console, clock=lambda: now[0])
+    with Counter("images", 0, 1000, console, clock=lambda: now[0]) as counter:
+        for now[0] in (105.0, 109.9, 110.0, 119.0, 120.1):
+            display.update(stage=f"at {now[0]}")
+            counter.update(1)
+    shown = out.getvalue().splitlines()
+    assert [line.rpartition("  ")[2] for line in shown if "round" in line] == ["at 110.0", "at 120.1"]
+    assert len([line for line in shown if "of 1000 images" in line]) == 2
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_waited_for_is_printed_outside_a_terminal(terminal):
+    out = io.StringIO()
+    with waiting("Ray to start", Console(file=out, force_terminal=terminal), every_s=0.01):
+        time.sleep(0.1)
+    assert ("waiting for Ray to start" in out.getvalue()) is not terminal
 
 
 def test_making_or_learning_whichever_takes_longer():

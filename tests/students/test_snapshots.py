@@ -27,7 +27,7 @@ def test_the_first_snapshot_of_a_step_stays(tmp_path):
 def test_a_missing_or_damaged_snapshot_is_one_sentence_with_a_remedy(tmp_path, content):
     if content is not None:
         (tmp_path / "0000003.safetensors").write_bytes(content)
-    with pytest.raises(RaydreamError, match=r"0000003\.safetensors cannot be read .* begin it anew"):
+    with pytest.raises(RaydreamError, match=r"0000003\.safetensors cannot be read .* start from scratch"):
         read_snapshot(LocalFolder(tmp_path), 3)
 
 

@@ -1,1 +1,1 @@
-"""What the images are for."""
+"""Applications of the images: distillation, pruning, quantization and continual learning."""

@@ -1,4 +1,4 @@
-"""Images to calibrate on, by where they come from: synthesized ones, and those that people use instead."""
+"""Images to calibrate on, by source: synthesized ones, and common substitutes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,11 +17,11 @@ from raydream.targets import choose_targets
 from raydream.teachers.teacher import Teacher
 
 Method = Literal["deep_inversion", "deepdream", "noise"]
-"""that neither compete nor learn"""
+"""methods that neither compete nor learn"""
 
 
 def noise_images(teacher: Teacher, count: int, seed: int) -> np.ndarray:
-    """uint8 [N,C,H,W] of N(0, 1) as the network sees it, each pixel and channel for itself; clipped to pixel values."""
+    """Draw uint8 [N,C,H,W] from N(0, 1) in the network's input units, independent values clipped to pixel values."""
     x = torch.randn(count, *teacher.config.input_shape, generator=generator(seed, "calibration noise"))
     return teacher.normalization.quantize(x.to(teacher.device)).cpu().numpy()
 
@@ -35,13 +35,13 @@ def synthesized_images(
     store: ShardStore | None = None,
     on_work: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Images that one method makes of a teacher, as `synthesis` says otherwise: uint8 [N,C,H,W].
+    """Make images of a teacher by one method, with all other settings of `synthesis`: uint8 [N,C,H,W].
 
     Args:
-        method: of making them; noise is what minimizes the class loss alone, not `noise_images`.
-        count: images, in batches as even as they can be, of at most synthesis.batch_size.
-        store: where batches are committed, and found where they are; None: nowhere.
-        on_work: called now and then while images are made.
+        method: the synthesis method; noise minimizes the class loss alone, and is not `noise_images`.
+        count: number of images, in batches as even as possible, of at most synthesis.batch_size.
+        store: the store in which batches are committed and looked up; None: no store.
+        on_work: called repeatedly while images are made.
 
     Raises:
         SynthesisError: see `Synthesizer.synthesize`.

@@ -1,4 +1,4 @@
-"""Data-free pruning (section 4.3): channels go step by step, and the network recovers by distillation on images."""
+"""Data-free pruning (section 4.3): remove channels step by step, and recover by distillation on images."""
 
 import copy
 import functools
@@ -57,7 +57,7 @@ CHECKPOINT = "pruned.safetensors"
 
 
 def stages_of(config: PruneConfig) -> list[RecoveryStage]:
-    """All stages in order; they follow from the configuration alone."""
+    """Return all stages in order; they depend only on the configuration."""
     pruning, additions, last = config.pruning, config.additions, config.student.decay
     stages: list[RecoveryStage] = []
     for step in range(pruning.steps):
@@ -70,12 +70,12 @@ def stages_of(config: PruneConfig) -> list[RecoveryStage]:
 
 
 def total_steps(config: PruneConfig, images: int) -> int:
-    """Distillation steps of the whole run on so many images, and on those that are added."""
+    """Return the number of distillation steps of the whole run, on the given and the added images."""
     return total_steps_of(config, stages_of(config), images)
 
 
 def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
-    """What is left of a teacher as a network that `build_network` builds; its weights are named by nothing."""
+    """Describe a pruned teacher as a network that `build_network` builds, without a source of weights."""
     arguments = dict(teacher.arguments)
     of = arguments.pop("of") if teacher.network == PRUNED else teacher.network
     arguments |= {"of": of, "widths": widths_text(widths_of(network))}
@@ -83,7 +83,7 @@ def described(teacher: TeacherConfig, network: nn.Module) -> TeacherConfig:
 
 
 def build_pruned(teacher: TeacherConfig, widths: str) -> nn.Module:
-    """A teacher's network with other widths of its layers, without its weights.
+    """Build a teacher's network with other layer widths, without its weights.
 
     Args:
         widths: as `widths_text` writes them.
@@ -92,11 +92,11 @@ def build_pruned(teacher: TeacherConfig, widths: str) -> nn.Module:
 
 
 class Pruning(Recovery[PruneConfig]):
-    """A run: the same network for the same arguments, however often it is stopped and resumed.
+    """A pruning run: the same arguments give the same network, however often the run is stopped and resumed.
 
     Args:
-        config: of the run; what it says of processes is not looked at.
-        teacher: on the device to compute on; is left alone.
+        config: the run's configuration; settings of processes are ignored.
+        teacher: on the device to compute on; stays unchanged.
         images: uint8 [N,C,H,W], all of them.
         folder, store, tell, on_work: see `Recovery`.
     """
@@ -155,7 +155,7 @@ class Pruning(Recovery[PruneConfig]):
         return Evidence(self._teacher, batches, self._config.student.temperature, seed)
 
     def _drawn(self, stage: RecoveryStage) -> list[np.ndarray]:
-        """Positions of the images in each batch that importance is measured on."""
+        """Draw the positions of the images in each batch that importance is measured on."""
         count, seed = self._config.pruning.batches, derive_seed(self._config.seed, "importance images", stage.index)
         return np.split(uniform_draw(seed, 0, len(self._images), count * self._config.student.batch_size), count)
 
@@ -172,24 +172,25 @@ def prune(
     student: Settings | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Teacher:
-    """Remove whole channels, and let the rest recover by distillation on images alone (section 4.3, eq. 10).
+    """Remove whole channels, and recover by distillation on images alone (section 4.3, eq. 10).
 
-    What `raydream prune` does, in one process.
+    This is `raydream prune` in one process.
 
     Args:
-        images: to measure importance and to recover on.
-        ratio: share of the filters (or FLOPs, by `pruning`) that goes, in (0, 1).
-        seed: of all that is random, at least 0.
+        images: the images to measure importance and to recover on.
+        ratio: share of the filters (or FLOPs, by `pruning`) to remove, in (0, 1).
+        seed: the seed of all random numbers, at least 0.
         pruning: criterion, steps and epochs, as in `PruningConfig`.
-        additions: rounds of images that compete with what is left, as in `AdditionsConfig`; none by default.
-        synthesis: of these images, as in `SynthesisConfig`.
+        additions: rounds of images that compete with the pruned network, as in `AdditionsConfig`; none by default.
+        synthesis: settings of these images, as in `SynthesisConfig`.
         student: how the network recovers, as in `StudentConfig`.
 
     Returns:
         the smaller network, dense as before.
 
     Raises:
-        InputError: a setting that cannot work, images that do not fit, or a network that cannot lose as many channels.
+        InputError: a setting that cannot work, images that do not fit, or a network that cannot lose that number of
+            channels.
         SynthesisError: the inversion of a round kept diverging.
     """
     pixels = pixels_of(images, teacher)

@@ -1,4 +1,4 @@
-"""The files of a quantized network, what they answer, and what other calibration images would have come to."""
+"""The files of a quantized network, their outputs, and the results of other calibration images."""
 
 import tempfile
 from collections.abc import Callable
@@ -29,7 +29,7 @@ FLOAT, QUANTIZED, PROGRAM = "teacher.onnx", "student.onnx", "student.pt2"
 
 
 def as_calibration(config: QuantizeConfig, images: np.ndarray) -> CalibrationImages:
-    """uint8 images [N,C,H,W] as the teacher's network sees them."""
+    """Wrap uint8 images [N,C,H,W], normalized as the teacher's input."""
     return CalibrationImages(images, config.teacher.mean, config.teacher.std)
 
 
@@ -45,9 +45,9 @@ def write_files(
 
     Args:
         teacher: on the CPU.
-        network: fake-quantized, that `Quantizing` has made.
+        network: fake-quantized, made by `Quantizing`.
         images: uint8 [N,C,H,W], of which some calibrate.
-        note: is given a sentence where torchao cannot be used.
+        note: called with a sentence where torchao cannot be used.
     """
     shape, wanted = config.teacher.input_shape, config.quantization
     export_onnx(teacher.network, shape, folder / FLOAT)
@@ -64,7 +64,7 @@ def write_files(
 
 
 def said_by_file(config: QuantizeConfig, path: Path, images: np.ndarray, threads: int) -> np.ndarray:
-    """float32 logits [N,K] of an ONNX file, for uint8 images [N,C,H,W]."""
+    """Return an ONNX file's logits, float32 [N,K], for uint8 images [N,C,H,W]."""
     return OnnxNetwork(path, threads).logits(as_calibration(config, images))
 
 
@@ -77,12 +77,12 @@ def by_source(
     threads: int = 1,
     on_work: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """What post-training quantization comes to on the test split, by calibration images; none is trained.
+    """Measure post-training quantization on the test split, by source of calibration images; nothing is trained.
 
     Args:
         teacher: on the CPU.
         images: uint8 [N,C,H,W] of the run.
-        folder: of the run, which has the teacher's ONNX file, and keeps the images that are made.
+        folder: the run's folder, which has the teacher's ONNX file and keeps the made images.
     """
     count = min(len(images), config.quantization.calibration_images)
     sources = {"these images": images[calibration_rows(len(images), count)]}
@@ -126,7 +126,7 @@ def _images_of(
 def _said(
     config: QuantizeConfig, teacher: Teacher, images: np.ndarray, split: Split, folder: Path, threads: int
 ) -> np.ndarray:
-    """Logits of the teacher after post-training quantization on these images, all of which calibrate."""
+    """Return the teacher's logits after post-training quantization calibrated on all of these images."""
     wanted = config.quantization
     if wanted.integer:
         with tempfile.TemporaryDirectory() as place:

@@ -1,4 +1,4 @@
-"""Data-free quantization: a network calibrates on images, and with few bits recovers by distillation on them."""
+"""Data-free quantization: calibrate a network on images, and recover its accuracy at few bits by distillation."""
 
 import copy
 import functools
@@ -38,7 +38,7 @@ CHUNK = 64
 
 
 def stages_of(config: QuantizeConfig) -> list[RecoveryStage]:
-    """All stages in order; they follow from the configuration alone."""
+    """Return all stages in order; they depend only on the configuration."""
     stages, additions, last = [RecoveryStage("calibrate", 0)], config.additions, config.student.decay
     if config.quantization.method == "distillation":
         stages.append(RecoveryStage("distill", 0, config.quantization.epochs, last))
@@ -48,49 +48,49 @@ def stages_of(config: QuantizeConfig) -> list[RecoveryStage]:
 
 
 def total_steps(config: QuantizeConfig, images: int) -> int:
-    """Distillation steps of the whole run on so many images, and on those that are added."""
+    """Return the number of distillation steps of the whole run, on the given and the added images."""
     return total_steps_of(config, stages_of(config), images)
 
 
 def described(teacher: TeacherConfig, bits: Mapping[str, tuple[int, int]]) -> TeacherConfig:
-    """A quantized teacher as a network that `build_network` builds; its weights are named by nothing."""
+    """Describe a quantized teacher as a network that `build_network` builds, without a source of weights."""
     arguments = {**teacher.arguments, "network": teacher.network, "bits": bits_text(bits)}
     return replace(teacher, network=QUANTIZED, arguments=arguments, checkpoint=None)
 
 
 def build_quantized(teacher: TeacherConfig, bits: str) -> nn.Module:
-    """A teacher's network that computes with few bits, without its weights.
+    """Build a teacher's network that computes with few bits, without its weights.
 
     Args:
-        bits: of its layers, as `bits_text` writes them.
+        bits: bits of its layers, as `bits_text` writes them.
     """
     return quantized(build_teacher(teacher), parse_bits(bits)).eval()
 
 
 def bits_of(config: QuantizeConfig, teacher: Teacher) -> Bits:
-    """The bits of each layer of a teacher that a configuration quantizes."""
+    """Return the bits of each layer of a teacher that a configuration quantizes."""
     wanted = config.quantization
     layers = layers_in_order(teacher.network, config.teacher.input_shape)
     return bits_by_layer(layers, wanted.weights, wanted.activations, wanted.edges, wanted.kept)
 
 
 def calibration_rows(count: int, most: int) -> np.ndarray:
-    """Rows of the images that calibrate: of `count`, `most` at most, evenly spread from the first to the last."""
+    """Return the rows that calibrate: at most `most` of `count`, evenly spread from the first to the last."""
     return np.array(evenly_spread(range(count), max(2, most)))[:most]
 
 
 def as_seen(teacher: Teacher, images: np.ndarray) -> Iterable[Tensor]:
-    """uint8 images [N,C,H,W] in batches as the teacher's network sees them."""
+    """Yield uint8 images [N,C,H,W] in batches, normalized as the teacher's input."""
     for first in range(0, len(images), CHUNK):
         yield teacher.normalization(torch.from_numpy(np.array(images[first : first + CHUNK])))
 
 
 class Quantizing(Recovery[QuantizeConfig]):
-    """A run: the same quantized network for the same arguments, however often it is stopped and resumed.
+    """A quantizing run: the same arguments give the same network, however often the run is stopped and resumed.
 
     Args:
-        config: of the run; what it says of processes is not looked at.
-        teacher: floating-point, on the device to compute on; is left alone.
+        config: the run's configuration; settings of processes are ignored.
+        teacher: floating-point, on the device to compute on; stays unchanged.
         images: uint8 [N,C,H,W], all of them.
         folder, store, tell, on_work: see `Recovery`.
     """

@@ -1,7 +1,7 @@
-"""Distillation of a changed network on images alone, in stages that can be stopped anywhere: for pruning, quantizing.
+"""Distillation of a changed network on images alone, in stages that can be stopped anywhere (pruning, quantizing).
 
-A run goes through stages that follow from its configuration. After each stage and each epoch the network, its
-optimizer and the place in the stages are one file, so that a killed run resumes to the same network to the bit.
+The configuration determines a run's stages. After each stage and each epoch the network, its optimizer and the position
+in the stages are written to one file, so that a killed run resumes to the same network to the bit.
 """
 
 import copy
@@ -39,13 +39,13 @@ Config = TypeVar("Config", bound=PruneConfig | QuantizeConfig)
 
 @dataclass(frozen=True)
 class RecoveryStage:
-    """What is done in one go.
+    """One stage of a run.
 
     Attributes:
         kind: remove channels, calibrate quantizers, distill, or add images.
-        index: of its kind, from 0; for add, the round.
-        epochs: of distillation.
-        decay: of the learning rate over them.
+        index: its index within its kind, from 0; for add, the round.
+        epochs: number of distillation epochs.
+        decay: decay of the learning rate over them.
     """
 
     kind: Literal["remove", "calibrate", "distill", "add"]
@@ -55,7 +55,7 @@ class RecoveryStage:
 
 
 def total_steps_of(config: Config, stages: Sequence[RecoveryStage], images: int) -> int:
-    """Distillation steps of a whole run on so many images, and on those that are added."""
+    """Return the number of distillation steps of a whole run, on the given and the added images."""
     steps = 0
     for stage in stages:
         if stage.kind == "add":
@@ -66,15 +66,15 @@ def total_steps_of(config: Config, stages: Sequence[RecoveryStage], images: int)
 
 @dataclass(frozen=True)
 class StageReport:
-    """What has just been done.
+    """The report of a stage or epoch that has just ended.
 
     Attributes:
-        stage: in which.
-        network: as it is now; changes as the run continues.
+        stage: the stage.
+        network: the current network, which changes as the run continues.
         step: distillation steps of the whole run so far.
         losses, agreements: of each step of an epoch; agreement is the share of views on which the network and the
-            teacher name the same class.
-        note: what did not go as asked; empty otherwise.
+            teacher predict the same class.
+        note: deviation from the configuration; empty without one.
     """
 
     stage: RecoveryStage
@@ -87,13 +87,13 @@ class StageReport:
 
 @dataclass
 class RecoveryState:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        network: as it was changed so far.
-        stage: number of the stage that comes, or is in progress.
-        epoch: that comes next in it.
-        step: distillation steps behind it.
+        network: the network with all changes so far.
+        stage: number of the stage that is next or in progress.
+        epoch: the next epoch in it.
+        step: number of distillation steps done.
         optimizer: its state within a stage, by parameter; empty at a stage's beginning.
     """
 
@@ -105,24 +105,23 @@ class RecoveryState:
 
 
 class Recovery(ABC, Generic[Config]):
-    """A run: the same network for the same arguments, however often it is stopped and resumed.
+    """A recovery run: the same arguments give the same network, however often the run is stopped and resumed.
 
-    A kind of run says what it does in the stages that are its own (`change`), and how its network is described and
-    built again (`describe`, `rebuild`).
+    A subclass defines its own stages (`change`), and how its network is described and rebuilt (`describe`, `rebuild`).
 
     Args:
-        config: of the run; what it says of processes is not looked at.
-        teacher: on the device to compute on; is left alone.
+        config: the run's configuration; settings of processes are ignored.
+        teacher: on the device to compute on; stays unchanged.
         images: uint8 [N,C,H,W], all of them.
-        stages: of the run, in order.
-        network: that the run begins with.
-        folder: of the checkpoints, one after each stage and each epoch; None: none are kept.
-        store: where images that are added are committed; None: nowhere.
+        stages: the run's stages, in order.
+        network: the network that the run starts with.
+        folder: the folder for checkpoints, one after each stage and each epoch; None: no checkpoints.
+        store: the store in which added images are committed; None: no store.
         tell: called after each stage and each epoch.
-        on_work: called now and then with the distillation steps of the whole run so far, which need not have grown.
+        on_work: called repeatedly with the whole run's distillation steps so far, which need not have grown.
 
     Attributes:
-        name: of the kind of run, for seeds and messages.
+        name: name of the kind of run, for seeds and messages.
         checkpoint: name of the file that a run is resumed from.
     """
 
@@ -149,23 +148,23 @@ class Recovery(ABC, Generic[Config]):
 
     @abstractmethod
     def change(self, stage: RecoveryStage) -> None:
-        """Do a stage that is neither distillation nor adding images: replace the network, and tell of it."""
+        """Do a stage that is neither distillation nor adding images: replace the network and report it."""
 
     @abstractmethod
     def describe(self, network: nn.Module) -> dict[str, str]:
-        """All that `rebuild` needs to know of a network beside its weights."""
+        """Return all that `rebuild` needs of a network besides its weights."""
 
     @abstractmethod
     def rebuild(self, description: Mapping[str, str]) -> nn.Module:
-        """A network as it was described, on the teacher's device, with any weights."""
+        """Build a network from its description, on the teacher's device, with any weights."""
 
     @property
     def step(self) -> int:
-        """Distillation steps so far."""
+        """Return the number of distillation steps so far."""
         return self._state.step
 
     def run(self) -> nn.Module:
-        """Do all that is left to do; returns the network, in eval mode."""
+        """Do all remaining stages; returns the network, in eval mode."""
         state = self._state = self._restored() or self._state
         act = {"distill": self._distil, "add": self._add}
         while state.stage < len(self._stages):
@@ -177,7 +176,7 @@ class Recovery(ABC, Generic[Config]):
         return state.network.eval()
 
     def distiller(self, stage: RecoveryStage, total_steps: int, seed: int) -> Distiller:
-        """What distils the network in a stage of so many steps."""
+        """Build the distiller of a stage with the given number of steps."""
         student = replace(self._config.student, decay=stage.decay)
         return Distiller(self._teacher, self._state.network, student, total_steps, seed)
 
@@ -214,7 +213,7 @@ class Recovery(ABC, Generic[Config]):
         return [BatchId(stage.index + 1, index) for index in range(self._config.additions.batches)]
 
     def _batch(self, batch: BatchId) -> ImageBatch:
-        """A batch that competes with the network as it is: made now, unless it has been made before."""
+        """Return a batch that competes with the current network: stored before, or made now."""
         if batch in self._added:
             return self._added[batch]
         if self._store is not None and self._store.has(batch):
@@ -239,7 +238,7 @@ class Recovery(ABC, Generic[Config]):
         return Order(batch, targets, derive_seed(config.seed, "synthesis", batch.index, batch.round), after)
 
     def _all_images(self) -> np.ndarray:
-        """Those that the run was given, and those of the rounds so far."""
+        """Return the run's given images and those of the rounds so far."""
         rounds = [stage for stage in self._stages[: self._state.stage] if stage.kind == "add"]
         added = [self._batch(batch).images for stage in rounds for batch in self._batches_of(stage)]
         return np.concatenate([self._images, *added]) if added else self._images
@@ -260,7 +259,7 @@ class Recovery(ABC, Generic[Config]):
         self._folder.write(self.checkpoint, safetensors.torch.save(content, metadata))
 
     def _restored(self) -> RecoveryState | None:
-        """As the last checkpoint has it; a damaged one is quarantined, and the run begins from scratch."""
+        """Restore the last checkpoint; a damaged one is quarantined, and the run starts from scratch."""
         if self._folder is None or not self._folder.has(self.checkpoint):
             return None
         try:
@@ -273,7 +272,7 @@ class Recovery(ABC, Generic[Config]):
             return None
 
     def _read(self, content: bytes) -> RecoveryState:
-        """A checkpoint; raises one of many errors where it is damaged."""
+        """Read a checkpoint; raises one of many errors where it is damaged."""
         tensors = safetensors.torch.load(content)
         metadata = metadata_of(content)
         if metadata["fingerprint"] != _fingerprint(tensors):

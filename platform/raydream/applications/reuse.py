@@ -1,4 +1,4 @@
-"""Images that an earlier run has made already: found by their recipe, and shared instead of made again."""
+"""Reuse of images from earlier runs: found by their recipe, and shared instead of made again."""
 
 import logging
 from collections import Counter
@@ -19,26 +19,26 @@ log = logging.getLogger(__name__)
 class EarlierImages:
     """The batches of runs in a folder of this machine.
 
-    A batch of one recipe has the same id in all runs, as its seed follows from its place. So there is no need of an
-    index: the shards of that name are looked at, and of these the description alone.
+    A batch of one recipe has the same id in all runs, as its position determines its seed. So no index is needed: only
+    the descriptions of shards of that name are read.
 
     Args:
-        runs: the folder, in which runs lie at any depth; empty, or one that does not exist: there are none.
-        own: the shards of the run that asks. In a store nothing is shared.
-        teacher: fingerprint of the teacher whose images are looked for.
+        runs: the folder, with runs at any depth; may be empty or missing.
+        own: the shards of the present run. In a store nothing is shared.
+        teacher: fingerprint of the teacher whose images are wanted.
     """
 
     def __init__(self, runs: str, own: ShardStore, teacher: str) -> None:
         self._runs, self._own, self._teacher = runs, own, teacher
 
     def take(self, batch: BatchId, recipe: str) -> bool:
-        """Commit a batch as another run's, where one of this recipe can be read to its last byte.
+        """Commit another run's batch of this recipe, where one can be read to its last byte.
 
         Args:
-            recipe: see `recipe.recipe_of`; of an empty one there is no other.
+            recipe: see `recipe.recipe_of`; an empty one matches nothing.
 
         Returns:
-            whether it is committed by now.
+            whether the batch is committed.
 
         Raises:
             DiskFullError, OSError: see `ShardStore.share`.
@@ -67,7 +67,7 @@ class EarlierImages:
 
     @cached_property
     def _stores(self) -> list[ShardStore]:
-        """Of all other runs that have images of the teacher, when first asked for."""
+        """Find, at first use, the shards of all other runs that have images of the teacher."""
         places = [place / "images" for place in run_places(LocalFolder(Path(self._runs))) if self._is_of_teacher(place)]
         return [ShardStore(place) for place in places if place != self._own.folder]
 
@@ -76,15 +76,15 @@ class EarlierImages:
 
 
 def note_reused(store: ShardStore, run: str, runs: str, note: Callable[[str], None]) -> dict[str, int]:
-    """How many of a run's batches were made by others.
+    """Count the batches of a run that other runs made, and note them.
 
     Args:
-        run: id of the run.
-        runs: the folder in which the others may lie.
-        note: is told, a sentence for each.
+        run: the run's id.
+        runs: the folder that may hold the other runs.
+        note: called with a sentence for each.
 
     Returns:
-        batches by the id of the run that made them; empty where it made all of them itself.
+        batches by the id of the run that made them; empty if it made all of them itself.
     """
     made = (store.provenance(batch) for batch in store.committed())
     counts = Counter(each.run for each in made if each.recipe)  # without one, a batch is never shared

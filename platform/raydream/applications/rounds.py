@@ -28,11 +28,11 @@ from raydream.teachers.teacher import Teacher, to_arrays
 
 @dataclass(frozen=True)
 class Rounds:
-    """A run at the end of a round's training; at the last one, what it leaves behind.
+    """A run at the end of a round's training; after the last round, the run's result.
 
     Attributes:
-        step: distillation steps done.
-        student: as it is now; it learns on where the run goes on.
+        step: number of distillation steps done.
+        student: the current student, which continues to learn with the run.
         batches: all images so far, in the order of their ids.
     """
 
@@ -44,7 +44,7 @@ class Rounds:
 def run_rounds(
     config: DistillConfig, teacher: Teacher, store: ShardStore | None = None, on_work: Callable[[], None] = lambda: None
 ) -> Rounds:
-    """A whole run; see `rounds_of`. The student is in eval mode."""
+    """Run all rounds, see `rounds_of`; the returned student is in eval mode."""
     (last,) = deque(rounds_of(config, teacher, store, on_work=on_work), maxlen=1)
     last.student.eval()
     return last
@@ -60,10 +60,11 @@ def rounds_of(
     """Make images and learn from them, alternating strictly; stops at the end of each round's training.
 
     Args:
-        config: of the run; what it says of processes is not looked at.
-        teacher: to invert, on the device to compute on.
-        store: where batches are committed; what it holds already is taken from it. It must be this configuration's.
-        build: makes the student's network; None: as the configuration describes it.
+        config: the run's configuration; settings of processes are ignored.
+        teacher: the network to invert, on the device to compute on.
+        store: the store in which batches are committed; those that it holds already are reused. It must belong to this
+            configuration.
+        build: builds the student's network; None: as the configuration describes it.
         on_work: called after each update of images and each distillation step.
 
     Raises:

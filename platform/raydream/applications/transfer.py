@@ -31,12 +31,12 @@ def run_epochs(
     """Distill a student on images; returns it in eval mode.
 
     Args:
-        config: of the student; what it says of processes is not looked at.
+        config: the student's configuration; settings of processes are ignored.
         images: uint8 [N,C,H,W], at least a batch.
-        epochs: passes over them.
-        seed: of the run.
+        epochs: number of passes over them.
+        seed: the run's seed.
         on_epoch: called with (epoch from 1, student) at the end of each.
-        build: makes the student's network; None: as the configuration describes it.
+        build: builds the student's network; None: as the configuration describes it.
     """
     over = Epochs(len(images), config.batch_size, epochs)
     torch.manual_seed(derive_seed(seed, "student weights"))

@@ -1,9 +1,8 @@
 """Every setting of a run: small frozen dataclasses, one per component, checked field by field.
 
 A field's type and `Field(...)` say what is allowed, its docstring says what it means and in which unit (and is its
-`--help`). Rules that tie fields of one component together live in that component's `__post_init__`; rules that need
-the network or the machine live in `jobs/checks/`. Nothing here imports torch or Ray, so that a typing
-mistake is answered at once.
+`--help`). Rules between fields of one component are in that component's `__post_init__`; rules that need the network or
+the machine are in `jobs/checks/`. Nothing here imports torch or Ray, so that a typo is reported at once.
 """
 
 from raydream.config.continual import ContinualConfig

@@ -1,4 +1,4 @@
-"""A network that learns new classes, step by step."""
+"""Settings of learning new classes step by step."""
 
 from typing import Annotated
 
@@ -26,18 +26,18 @@ ALL_METHODS = (
 
 @dataclass(frozen=True, config=STRICT)
 class ContinualConfig:
-    """Teach a network new classes from their real images, while images inverted from it stand for the old ones."""
+    """Teach a network new classes from their real images, and the old ones from images inverted from it."""
 
     experiment: Name = "continual"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     seeds: Count = 3
-    """runs of each method, with seeds from `seed` on; those of one seed begin alike"""
+    """number of runs of each method, with seeds from `seed` on; runs of one seed start alike"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where student.gpus reserves a GPU, else mps if available, else cpu"""
     methods: Annotated[tuple[str, ...], Field(min_length=1)] = ALL_METHODS
-    """which to compare; deep_inversion, adaptive, deepdream: eq. 11 with images by that synthesizer; balanced: eq. 11
+    """methods to compare; deep_inversion, adaptive, deepdream: eq. 11 with images by that synthesizer; balanced: eq. 11
     with a balanced softmax, the feature distance of "Always Be Dreaming" and DeepInversion's images; abd: these images
     with all of that paper's losses; lwf_mc: a binary cross-entropy for each class, without images of old ones;
     finetune: new images alone; oracle_distill, oracle_classify: real images of old classes, with the old network's
@@ -45,11 +45,11 @@ class ContinualConfig:
     steps: tuple[DataConfig, ...] = ()
     """the data of each step's new classes, in order; each as `data`, with `classes`; what it lacks is digits"""
     images_per_class: Count = 250
-    """images of each old class that are made before each step (the paper: 250); for oracles: real ones at most"""
+    """images of each old class to make before each step (the paper: 250); for oracles: most real ones"""
     epochs: Count = 40
-    """passes over the new images in each step, with as many old ones beside them"""
+    """passes over the new images in each step, with an equal number of old ones"""
     stall_timeout_s: Positive = 1800.0
-    """seconds without any news after which a run gives up"""
+    """seconds without progress after which a run gives up"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)

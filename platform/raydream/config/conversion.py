@@ -1,4 +1,4 @@
-"""Between configurations and the plain values of YAML, JSON and the command line."""
+"""Conversion between configurations and the plain values of YAML, JSON and the command line."""
 
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ Config = TypeVar("Config")
 
 
 def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
-    """Settings as nested dictionaries to a checked configuration; raises InputError for the first wrong field."""
+    """Convert nested dictionaries of settings to a checked configuration; raises InputError for its first error."""
     try:
         return TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
@@ -18,24 +18,24 @@ def validate(kind: type[Config], settings: dict[str, Any]) -> Config:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """The inverse of `validate`, in the plain types of YAML and JSON."""
+    """Convert a configuration to nested dictionaries in the plain types of YAML and JSON."""
     values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
     return values
 
 
 def field_path(place: tuple[int | str, ...]) -> list[str]:
-    """Where an error of pydantic's is, without what it says of the types of a union."""
+    """Return the dotted path of an error of pydantic's, without the types of a union."""
     return [str(part) for part in place if not ("[" in str(part) or str(part).startswith("constrained-"))]
 
 
 def first_error(
     error: ValidationError, path: tuple[str, ...] = (), remedy: str = "see --help for what it means"
 ) -> InputError:
-    """The first of pydantic's errors, in one sentence.
+    """Describe the first of pydantic's errors in one sentence.
 
     Args:
-        path: of the value that was checked.
-        remedy: what to do about it.
+        path: path of the checked value.
+        remedy: what the user can do about it.
     """
     errors = error.errors()
     # A union has an error for each of its types, of which one that was written for users says what is wrong.
@@ -53,7 +53,7 @@ def first_error(
 
 
 def _in_place(error: InputError, path: list[str]) -> InputError:
-    """An error of a component that is described in a list, by its place there: verifiers.0.mean for teacher.mean."""
+    """Rename the field of an error to its place in a list of components: verifiers.0.mean for teacher.mean."""
     usual, _, field = error.field.partition(".")
     place = path[:-1] if path and path[-1] == field else path
     if not field or not place or place[0] == usual:

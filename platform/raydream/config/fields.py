@@ -1,4 +1,4 @@
-"""The types that fields of several components have, with the ranges that they allow."""
+"""The types of fields that several components share, with their allowed ranges."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,7 +15,7 @@ Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
 SHARE_OF_NODE = 0.001
-"""of a node's custom resource that a process asks for: enough for it to be placed there, and for a thousand others"""
+"""share of a node's custom resource that a process reserves; room for a thousand processes per node"""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
@@ -25,7 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 def _on_this_machine(value: str) -> str:
     if "://" in value:
-        remedy = "images in a store are made anew"
+        remedy = "images in a store are made again"
         raise InputError("reuse", value, "a folder of this machine, or empty for none", remedy)
     return value
 
@@ -33,11 +33,11 @@ def _on_this_machine(value: str) -> str:
 Reuse = Annotated[str, AfterValidator(_on_this_machine)]
 
 DEEPEST = 20
-"""levels of lists and dictionaries in each other that an argument may have; one that contains itself has no end"""
+"""nesting levels that an argument may have; one that contains itself has no end"""
 
 
 def _plain(value: Any, name: str, depth: int = 0) -> Any:
-    """A value that YAML and JSON give back equal: tuples become lists."""
+    """Convert a value to one that YAML and JSON preserve: tuples become lists."""
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if depth == DEEPEST:
@@ -68,10 +68,10 @@ else:  # without the types of its content: a value is kept as it is written
     Arguments = Annotated[dict, BeforeValidator(_arguments)]
 
 STRICT = ConfigDict(extra="forbid", validate_default=True)
-"""of every component: a name that is none of its fields is refused"""
+"""pydantic settings of every component: unknown field names are rejected"""
 
 
 def reserved(cpus: float, gpus: float, node_resource: str | None) -> dict[str, float]:
-    """What Ray reserves for a process, by Ray's names."""
+    """Return the resources that Ray reserves for a process, by Ray's names."""
     wanted = {"CPU": cpus, "GPU": gpus, node_resource or "": SHARE_OF_NODE}
     return {name: amount for name, amount in wanted.items() if name and amount}

@@ -24,7 +24,7 @@ class TeacherJobConfig:
     experiment: Name = "teacher"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     device: Device = "auto"
-    """what the network computes on; auto: cuda or mps where there is one, else cpu"""
+    """device of the network; auto: cuda or mps if available, else cpu"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -44,12 +44,12 @@ class DistillConfig:
     experiment: Name = "experiment"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where a process reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where a process reserves a GPU, else mps if available, else cpu"""
     reuse: Reuse = "runs"
-    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
-    teacher, settings, seed, processor and threads); empty: all are made anew"""
+    """folder of earlier runs, whose images are reused where they equal, to the bit, those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made again"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
@@ -59,7 +59,7 @@ class DistillConfig:
     buffer: BufferConfig = Field(default_factory=BufferConfig)
     rounds: RoundsConfig = Field(default_factory=RoundsConfig)
     autoscaling: bool = False
-    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
+    """the joined cluster can grow: request missing resources, and wait half an hour for them"""
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
@@ -72,25 +72,25 @@ class SynthesizeConfig:
     experiment: Name = "images"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where a generator reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where a generator reserves a GPU, else mps if available, else cpu"""
     images: Count | None = None
-    """how many to make, in batches as even as they can be, of at most synthesis.batch_size; null: 256"""
+    """number of images to make, in batches as even as possible, of at most synthesis.batch_size; null: 256"""
     start_from: str | None = None
-    """folder of a run whose images to start from, instead of N(0, 1): batch by batch, with the targets they have"""
+    """folder of a run whose images initialize the new ones, instead of N(0, 1): batch by batch, with their targets"""
     png: bool = False
     """also write the images as png/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them"""
     reuse: Reuse = "runs"
-    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
-    teacher, settings, seed, processor and threads); empty: all are made anew"""
+    """folder of earlier runs, whose images are reused where they equal, to the bit, those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made again"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     synthesis: SynthesisConfig = Field(default_factory=lambda: SynthesisConfig(method="deep_inversion"))
     generators: GeneratorsConfig = Field(default_factory=GeneratorsConfig)
     autoscaling: bool = False
-    """the cluster that is joined can grow: ask it for what it has no room for, and wait for that half an hour"""
+    """the joined cluster can grow: request missing resources, and wait half an hour for them"""
 
     def __post_init__(self) -> None:
         _check_source(self.teacher, self.data)
@@ -110,7 +110,7 @@ class SynthesizeConfig:
 
 
 class FromImages(Protocol):
-    """The settings that each job has which is given images, or makes them first: transfer, and all applications."""
+    """The settings of jobs that take images, or make them first: transfer, and all applications."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
@@ -151,31 +151,31 @@ class TransferConfig:
     experiment: Name = "transfer"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where a worker reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where a worker reserves a GPU, else mps if available, else cpu"""
     images: str = ""
-    """what to learn from: the folder of a run that has made images, and is done; or other people's images (their labels
-    are not looked at): a .parquet file or a folder of these, an .npz file, or a folder of pictures, as data.train
-    describes them; empty: images are made first, as `synthesis` says"""
+    """training images: the folder of a completed run that made images; or any images (their labels are ignored): a
+    .parquet file or a folder of these, an .npz file, or a folder of pictures, as data.train describes them; empty:
+    images are made first, by `synthesis`"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """how much of the images named is learned from; which of them, follows from the seed"""
+    """share of these images to learn from, drawn by the seed"""
     new_images: Count = 1024
-    """how many to make where none are named"""
+    """number of images to make where none are named"""
     epochs: Count = 90
     """passes over all images (the paper's section 4.4: 90, or 250 with MixUp)"""
     compare: str | tuple[str, ...] = ()
-    """folders of earlier runs of this job, with commas between several, to stand beside this one in its report, such as
-    those of the same student on other images"""
+    """comma-separated folders of earlier runs of this job to compare with this one in its report, such as those of the
+    same student on other images"""
     feed: Literal["auto", "memory", "stream"] = "auto"
-    """how images get to the student; memory: all of them in Ray's object store, in an order that can be repeated;
+    """path of images to the student; memory: all of them in Ray's object store, in a reproducible order;
     stream: read from their shards again in each epoch, for sets that outgrow memory; auto: memory where they fit into
     half of the smallest node's object store"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any distillation step after which a run gives up"""
     reuse: Reuse = "runs"
-    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
-    teacher, settings, seed, processor and threads); empty: all are made anew"""
+    """folder of earlier runs, whose images are reused where they equal, to the bit, those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made again"""
     teacher: TeacherConfig = Field(default_factory=lambda: TeacherConfig(network="images"))
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=lambda: DataConfig(name="images"))
@@ -188,7 +188,7 @@ class TransferConfig:
 
     @property
     def making(self) -> SynthesizeConfig:
-        """Of the images that are made first; raises InputError where they cannot be."""
+        """The settings of the images that are made first; raises InputError where they cannot be made."""
         return making_of(self, self.synthesis)
 
 
@@ -199,22 +199,22 @@ class PruneConfig:
     experiment: Name = "prune"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where student.gpus reserves a GPU, else mps if available, else cpu"""
     images: str = ""
-    """what to prune with: folder of a run that has made images, and is done; or other people's images, as in
-    raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is no
-    pruned network yet to compete with)"""
+    """images to prune with: folder of a completed run that made images; or any images, as in raydream transfer; empty:
+    images are made first, by `synthesis` (adaptive: as deep_inversion, as there is no pruned network yet to compete
+    with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """of those images, drawn by the seed"""
+    """share of those images to use, drawn by the seed"""
     new_images: Count = 1024
-    """how many to make where none are named"""
+    """number of images to make where none are named"""
     stall_timeout_s: Positive = 1800.0
-    """seconds without any news of the pruning after which a run gives up"""
+    """seconds without progress of the pruning after which a run gives up"""
     reuse: Reuse = "runs"
-    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
-    teacher, settings, seed, processor and threads); empty: all are made anew"""
+    """folder of earlier runs, whose images are reused where they equal, to the bit, those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made again"""
     pruning: PruningConfig = Field(default_factory=PruningConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
@@ -230,38 +230,38 @@ class PruneConfig:
 
     @property
     def making(self) -> SynthesizeConfig:
-        """Of the images that are made first; raises InputError where they cannot be."""
+        """The settings of the images that are made first; raises InputError where they cannot be made."""
         method = METHODS[self.synthesis.method].without_student or self.synthesis.method
         return making_of(self, replace(self.synthesis, method=method))
 
 
 QUANTIZED_STUDENT: dict[str, Any] = {"learning_rate": 0.01, "weight_decay": 1e-4, "precision": "fp32"}
-"""settings of a quantized network that learns, where none are given; bf16 would blur the grid"""
+"""default settings of a quantized network that learns; bf16 would blur the grid"""
 
 
 @dataclass(frozen=True, config=STRICT)
 class QuantizeConfig:
-    """Have a teacher compute with few bits, with images alone, which are made first where none are named."""
+    """Quantize a teacher to few bits, with images alone, which are made first where none are named."""
 
     experiment: Name = "quantize"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where student.gpus reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where student.gpus reserves a GPU, else mps if available, else cpu"""
     images: str = ""
-    """what to calibrate on and learn from: folder of a run that has made images, and is done; or other people's images,
-    as in raydream transfer; empty: images are made first, as `synthesis` says (adaptive: as deep_inversion, as there is
-    no quantized network yet to compete with)"""
+    """images to calibrate on and learn from: folder of a completed run that made images; or any images, as in raydream
+    transfer; empty: images are made first, by `synthesis` (adaptive: as deep_inversion, as there is no quantized
+    network yet to compete with)"""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """of those images, drawn by the seed"""
+    """share of those images to use, drawn by the seed"""
     new_images: Count = 1024
-    """how many to make where none are named"""
+    """number of images to make where none are named"""
     stall_timeout_s: Positive = 1800.0
-    """seconds without any news of the quantization after which a run gives up"""
+    """seconds without progress of the quantization after which a run gives up"""
     reuse: Reuse = "runs"
-    """folder of earlier runs, whose images are taken where they are equal to the bit to those that would be made (same
-    teacher, settings, seed, processor and threads); empty: all are made"""
+    """folder of earlier runs, whose images are reused where they equal, to the bit, those that would be made (same
+    teacher, settings, seed, processor and threads); empty: all are made again"""
     quantization: QuantizationConfig = Field(default_factory=QuantizationConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
@@ -283,13 +283,13 @@ class QuantizeConfig:
 
     @property
     def making(self) -> SynthesizeConfig:
-        """Of the images that are made first; raises InputError where they cannot be."""
+        """The settings of the images that are made first; raises InputError where they cannot be made."""
         method = METHODS[self.synthesis.method].without_student or self.synthesis.method
         return making_of(self, replace(self.synthesis, method=method))
 
 
 def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
-    """What holds where a teacher is changed and learns from itself as it was; raises InputError."""
+    """Check a job that changes a teacher and distills from the original; raises InputError."""
     if config.additions.rounds and not config.synthesis.competes:
         remedy = f"rounds make images that compete with {changed}: set additions.rounds to 0 without them"
         competing = one_of([name for name, each in METHODS.items() if each.competes])
@@ -311,7 +311,7 @@ def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
 
 
 def check_images(config: FromImages) -> None:
-    """Where images and teacher come from; raises InputError where they cannot."""
+    """Check the sources of images and teacher; raises InputError where they do not fit."""
     if not config.images and config.teacher.network == "images":
         allowed = "the folder of a run that has images, or other images, where no teacher is named"
         raise InputError("images", config.images, allowed, "give it as --images DIR, or name a teacher to invert")
@@ -323,7 +323,7 @@ def check_images(config: FromImages) -> None:
 
 
 def making_of(config: FromImages, synthesis: SynthesisConfig) -> SynthesizeConfig:
-    """The settings by which a job's own images are made; raises InputError where they cannot be."""
+    """Return the settings by which a job's own images are made; raises InputError where they cannot be made."""
     return SynthesizeConfig(
         experiment=config.experiment,
         seed=config.seed,
@@ -345,12 +345,12 @@ class EvaluateConfig:
     experiment: Name = "evaluation"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     images: str = ""
-    """folder of a run that has images"""
+    """folder of a run with images"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
-    """independent networks, each described as a teacher is; or, between commas, NETWORK=CHECKPOINT for one with the
-    input and the classes of the run's teacher, and run:DIR for the network that a run trained"""
+    """independent networks, each described as a teacher; or, comma-separated, NETWORK=CHECKPOINT for one with the input
+    and the classes of the run's teacher, and run:DIR for the network that a run trained"""
     device: Device = "auto"
-    """what the networks compute on; auto: cuda or mps where there is one, else cpu"""
+    """device of the networks; auto: cuda or mps if available, else cpu"""
 
     def __post_init__(self) -> None:
         if not self.images:

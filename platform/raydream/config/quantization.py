@@ -1,4 +1,4 @@
-"""How a network is quantized."""
+"""Settings of quantization."""
 
 from typing import Annotated, Literal
 
@@ -14,35 +14,35 @@ SOURCES = ("noise", "deepdream", "real")
 
 @dataclass(frozen=True, config=STRICT)
 class QuantizationConfig:
-    """To how many bits a network is quantized, how, and which layers are left out."""
+    """The bits of a quantized network, the method, and the layers that stay in floating point."""
 
     weights: BitWidth = 8
-    """bits of the weights of convolutions and linear layers, each output channel with a step size of its own"""
+    """bits of the weights of convolutions and linear layers, with a step size per output channel"""
     activations: BitWidth = 8
     """bits of the inputs of these layers"""
     edges: BitWidth = 8
-    """bits that the weights and inputs of the first and the last layer have at least"""
+    """fewest bits of the weights and inputs of the first and the last layer"""
     keep: str | tuple[str, ...] = ()
-    """names of layers that stay in floating point, with commas between several, such as those that the table of
-    sensitivity puts first"""
+    """comma-separated names of layers that stay in floating point, such as the first ones in the table of
+    sensitivity"""
     method: Literal["post_training", "distillation"] = "post_training"
-    """post_training: ranges are measured on calibration images and nothing is trained, which suffices for 8 bits;
-    distillation: the quantized network then learns from the float one, with step sizes that learn (LSQ), which fewer
-    bits need"""
+    """post_training: ranges are measured on calibration images and nothing is trained, which is enough for 8 bits;
+    distillation: the quantized network then learns from the float one, with learned step sizes (LSQ), as fewer bits
+    require"""
     calibration_images: Count = 512
-    """images that ranges are measured on, evenly spread over those that there are"""
+    """number of images that ranges are measured on, evenly spread over all"""
     ranges: Literal["auto", "min_max", "entropy", "percentile", "mse"] = "auto"
-    """how ranges follow from what layers see. min_max: all of it; percentile: all but a small share; entropy, at 8 bits
-    alone: the least loss of information; mse, below 8 bits alone: the least squared error; auto: min_max at 8 bits,
-    mse below"""
+    """method of finding ranges from layers' inputs. min_max: all values; percentile: all but a small share; entropy,
+    only at 8 bits: the least loss of information; mse, only below 8 bits: the least squared error; auto: min_max at 8
+    bits, mse below"""
     epochs: NonNegativeInt = 30
     """passes over all images where method is distillation"""
     frozen: Annotated[float, Field(ge=0, le=1)] = 0.5
     """share of the distillation steps after which BN layers keep their running statistics and normalize by them; 0:
     from the first step on; 1: never"""
     compare: str | tuple[str, ...] = SOURCES
-    """other calibration images whose results stand beside those of the images: noise, deepdream, real (where the data
-    have a training split), with commas between several; none named: no comparison"""
+    """other calibration images to compare with, comma-separated: noise, deepdream, real (where the data have a training
+    split); empty: no comparison"""
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.compared if name not in SOURCES]:
@@ -58,12 +58,12 @@ class QuantizationConfig:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Names of the layers to keep, one by one."""
+        """The names of the layers to keep, as a list."""
         return _names(self.keep)
 
     @property
     def compared(self) -> tuple[str, ...]:
-        """Names of the calibration images to compare with, one by one."""
+        """The names of the calibration images to compare with, as a list."""
         return _names(self.compare)
 
     @property
@@ -80,12 +80,12 @@ class QuantizationConfig:
 
     @property
     def simulated_ranges(self) -> Literal["min_max", "percentile", "mse"]:
-        """The method for fake quantization, which knows no entropy."""
+        """The method for fake quantization, which has no entropy method."""
         return "mse" if self.chosen_ranges == "entropy" else self.chosen_ranges
 
     @property
     def label(self) -> str:
-        """The usual short name, such as W4A8."""
+        """The usual short name of the bits, such as W4A8."""
         return f"W{self.weights}A{self.activations}"
 
 

@@ -1,4 +1,4 @@
-"""A table of the paper, as an experiment."""
+"""Settings of an experiment that reproduces a table of the paper."""
 
 from typing import Annotated, Literal
 
@@ -19,62 +19,62 @@ Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass(frozen=True, config=STRICT)
 class ReproduceConfig:
-    """Make a table of the paper; table and scale decide what is not said of all the rest."""
+    """Make a table of the paper; table and scale determine all settings that are not given."""
 
     experiment: Name = "reproduce"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     table: int = 0
-    """of the paper, 1 to 7; 1: students by method; 2: images as other networks see them; 3: quality and diversity of
-    images; 4: pruning by images; 5: pruning by method; 6: transfer by images; 7: new classes"""
+    """table of the paper, 1 to 7; 1: students by method; 2: images as classified by other networks; 3: quality and
+    diversity of images; 4: pruning by images; 5: pruning by method; 6: transfer by images; 7: new classes"""
     scale: Literal["digits", "cifar", "paper"] = "digits"
-    """digits: scikit-learn's digits, minutes on two CPU cores; cifar: CIFAR-10 with a teacher and data of one's own;
+    """digits: scikit-learn's digits, minutes on two CPU cores; cifar: CIFAR-10 with the user's teacher and data;
     paper: its own numbers, for a cluster of GPUs"""
     rows: tuple[str, ...] = ()
-    """which rows of the table; none: all"""
+    """rows of the table; none: all"""
     seed: NonNegativeInt = 0
-    """run seed, from which all others are derived"""
+    """run seed, from which all other seeds are derived"""
     seeds: Count = 5
-    """runs for each figure, with seeds from `seed` on"""
+    """number of runs for each figure, with seeds from `seed` on"""
     estimate: bool = False
-    """say what it will take, from a step that is measured, and stop there"""
+    """only estimate time and storage, from a measured step"""
     library: str | None = None
-    """folder or URL where results and images are kept, to be found again by all that decides what they are, in other
-    runs, too; null: runs/library, or on a cluster that is joined the run's own folder"""
+    """folder or URL of the library of results and images, which runs of equal settings share; null: runs/library, or on
+    a joined cluster the run's own folder"""
     device: Device = "auto"
-    """what networks compute on; auto: cuda where `gpus` reserves a GPU, else mps where there is one, else cpu"""
+    """device of the networks; auto: cuda where `gpus` reserves a GPU, else mps if available, else cpu"""
     cpus: Positive = 1.0
     """CPUs that each cell of the table reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each cell reserves; fractions share one"""
     stall_timeout_s: Positive = 3600.0
-    """seconds without any news of a cell after which a run gives up"""
+    """seconds without progress of a cell after which a run gives up"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     synthesis: SynthesisConfig = Field(default_factory=SynthesisConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
     rounds: RoundsConfig = Field(default_factory=lambda: RoundsConfig(lockstep=True))
-    """of table 1"""
+    """table 1: rounds of images and learning"""
     buffer: BufferConfig = Field(default_factory=BufferConfig)
     new_images: Count = 1024
-    """tables 2 to 6: images of each source"""
+    """tables 2 to 6: number of images of each source"""
     sources: dict[str, str] = Field(default_factory=dict)
-    """tables 4 and 6: other people's real images by the names of their rows, each a path as raydream transfer --images
-    takes it"""
+    """tables 4 and 6: further real images by the names of their rows, each a path as raydream transfer --images takes
+    it"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
     """tables 2 and 3: independent networks, as in raydream evaluate; those without a checkpoint are trained on `data`,
-    each from a seed of its own; the first one's features are what table 3 measures in"""
+    each from a different seed; table 3 uses the first one's features"""
     ratios: tuple[Ratio, ...] = (0.5, 0.2)
-    """table 4: shares of filters that are removed; table 5: the first of them"""
+    """table 4: shares of filters to remove; table 5: the first of them"""
     epochs: Count = 90
     """tables 6 and 7: passes over the images"""
     pruning: PruningConfig = Field(default_factory=PruningConfig)
     additions: AdditionsConfig = Field(default_factory=AdditionsConfig)
-    """tables 4 and 5: rounds of images that compete with the pruned network; none: adaptive images are made before"""
+    """tables 4 and 5: rounds of images that compete with the pruned network; none: adaptive images come before"""
     steps: tuple[DataConfig, ...] = ()
     """table 7: as in raydream extend"""
     images_per_class: Count = 250
-    """table 7: images of each old class"""
+    """table 7: number of images of each old class"""
 
     def __post_init__(self) -> None:
         if self.table not in TABLES:
@@ -101,5 +101,5 @@ class ReproduceConfig:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray reserves for each cell."""
+        """The resources that Ray reserves for each cell."""
         return reserved(self.cpus, self.gpus, None)

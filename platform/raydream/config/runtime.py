@@ -1,4 +1,4 @@
-"""The processes of a run, and what ties them together."""
+"""Settings of a run's processes and their coupling."""
 
 from typing import Literal
 
@@ -13,18 +13,18 @@ class GeneratorsConfig:
     """The actors that run the synthesizer."""
 
     count: Count | Literal["auto"] = "auto"
-    """generator actors that are wanted; those for which there is no room yet join later; auto: where they reserve GPUs
-    of this machine, as many as there is room for beside the student; on CPUs, or on a cluster that is joined, 2"""
+    """number of generator actors; those without free resources join later; auto: where they reserve GPUs of this
+    machine, all that fit beside the student; on CPUs, or on a joined cluster, 2"""
     min: Count = 1
-    """how few of them are enough to begin"""
+    """smallest number of generators to start with"""
     cpus: Positive = 0.5
     """CPUs that each reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each reserves; fractions share one"""
     node_resource: Name | None = None
-    """a custom resource of Ray's that nodes for generators offer (spot ones, say); null: any node"""
+    """custom Ray resource of the nodes for generators (spot nodes, say); null: any node"""
     patience_s: Positive = 600.0
-    """seconds without any progress of a batch (an update, or compiling) after which its generator is taken for hung
+    """seconds without any progress of a batch (an update, or compiling) after which its generator is considered hung
     and replaced"""
 
     def __post_init__(self) -> None:
@@ -34,27 +34,28 @@ class GeneratorsConfig:
 
     @property
     def number(self) -> int:
-        """Generators that are wanted; of auto, what it is where nothing is known of GPUs."""
+        """The number of wanted generators; for auto, the number without known GPUs."""
         return max(2, self.min) if self.count == "auto" else self.count
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray reserves for each generator."""
+        """The resources that Ray reserves for each generator."""
         return reserved(self.cpus, self.gpus, self.node_resource)
 
 
 @dataclass(frozen=True, config=STRICT)
 class BufferConfig:
-    """What ties making images to learning from them."""
+    """The buffer between generators and student."""
 
     samples_per_insert: Positive = 50.0
-    """how often an image is drawn, on average, for each that joins (the paper: 50 steps of 256 per 256 made)"""
+    """average number of draws per image that joins (the paper: 50 steps of 256 per 256 made)"""
     error_bound: Positive | None = None
     """samples by which drawing may run ahead of or behind that ratio; null: one round's worth (ignored in lockstep)"""
     block_steps: Count = 5
-    """distillation steps whose images a worker asks for in one call"""
+    """number of distillation steps whose images a worker requests in one call"""
     memory_mb: Positive | None = None
-    """images kept in Ray's object store, in MiB; of the rest the shards are read; null: half of the smallest node's"""
+    """size of the images kept in Ray's object store, in MiB; the rest is read from shards; null: half of the smallest
+    node's store"""
     stall_timeout_s: Positive = 1800.0
     """seconds without any new image or snapshot after which a wait gives up"""
 
@@ -64,17 +65,17 @@ class RoundsConfig:
     """Rounds: the student trains on the buffer, generators make batches against its snapshot, the batches join."""
 
     initial_batches: Count = 4
-    """batches made before the student starts (DeepInversion where the method is adaptive)"""
+    """number of batches made before the student starts (DeepInversion where the method is adaptive)"""
     count: NonNegativeInt = 4
-    """rounds after that"""
+    """number of rounds after that"""
     batches: Count = 2
-    """batches made per round"""
+    """number of batches made per round"""
     final_steps: NonNegativeInt = 500
     """distillation steps after the last batch has joined"""
     snapshot_steps: Count | None = None
     """steps between two snapshots of the student; null: one a round"""
     lockstep: bool = False
-    """alternate strictly between making and learning: reproducible bit for bit, and slower"""
+    """alternate strictly between making images and learning: reproducible bit for bit, and slower"""
 
     def __post_init__(self) -> None:
         if self.count == 0 and self.final_steps == 0:

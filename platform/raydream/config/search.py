@@ -1,4 +1,4 @@
-"""A search over the settings of an experiment, and the ablation of its terms."""
+"""Settings of a search over an experiment's settings, and of the ablation of its terms."""
 
 from typing import Any, Literal
 
@@ -21,45 +21,44 @@ Metric = Literal[
     "feature_distance",
     "diversity",
 ]
-"""what a trial is judged by; `search/metrics.py` says of each what it is and needs"""
+"""objective metric of a trial; `search/metrics.py` describes each"""
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrialConfig:
-    """Where trials run: each in one process of its own, which gives back all it has reserved at its end."""
+    """The processes of trials: each trial runs in a separate process, which releases its resources at its end."""
 
     cpus: Positive = 1.0
     """CPUs that each trial reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each reserves; fractions share one"""
     concurrent: Count | None = None
-    """at most so many at once; null: as many as there is room for"""
+    """largest number of trials at once; null: all that fit the resources"""
 
 
 @dataclass(frozen=True, config=STRICT)
 class SearchConfig(DistillConfig):
-    """Search the settings of an experiment, which is described as raydream distill takes it."""
+    """Search the settings of an experiment, which is described as for raydream distill."""
 
     space: str | dict[str, Any] = Field(default_factory=dict)
-    """YAML file that says which settings are searched, and how much smaller than the experiment a trial is; see
-    tuning/spaces/"""
+    """YAML file with the searched settings and the reduced scale of a trial; see tuning/spaces/"""
     trials: Count | None = None
-    """how many; null: all points of a grid, else 32"""
+    """number of trials; null: all points of a grid, else 32"""
     searcher: Literal["grid", "random", "tpe"] = "tpe"
-    """where the next trial's settings come from; grid: all points of the space in turn; random: drawn apart; tpe:
-    Optuna's tree of Parzen estimators, which looks where earlier trials were good"""
+    """sampler of the trials' settings; grid: all points of the space in turn; random: independent draws; tpe: Optuna's
+    tree of Parzen estimators, which samples near good earlier trials"""
     scheduler: Literal["none", "asha", "median"] = "asha"
-    """which trials are stopped before their end; none; asha: after 1, 3, 9 ... reports all but the best third; median:
-    those below the median of the others at the same report"""
+    """early stopping of trials; none; asha: after 1, 3, 9 ... reports all but the best third; median: those below the
+    median of the others at the same report"""
     metric: Metric = "auto"
-    """by what trials are judged; accuracy: the student's on the validation split of real data; auto: accuracy where
-    there are real data, else the data-free one that predicts it best (docs/tuning.md)"""
+    """objective metric; accuracy: the student's on the validation split of real data; auto: accuracy where there are
+    real data, else the data-free metric that predicts it best (docs/tuning.md)"""
     also: tuple[Metric, ...] = ()
-    """further metrics to note of each trial"""
+    """further metrics to record for each trial"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
     """independent networks for verifier_agreement, as in raydream evaluate"""
     images_only: bool = False
-    """trials make images (as many batches as rounds.initial_batches) and train no student"""
+    """trials only make images (rounds.initial_batches batches) and train no student"""
     trial: TrialConfig = Field(default_factory=TrialConfig)
 
     def __post_init__(self) -> None:
@@ -78,7 +77,7 @@ class AblateConfig(DistillConfig):
     """Switch the terms of an experiment's objective on and off, in all combinations, over several seeds."""
 
     seeds: Count = 3
-    """runs of each combination, with seeds from `seed` on"""
+    """number of runs of each combination, with seeds from `seed` on"""
     verifiers: str | tuple[TeacherConfig, ...] = ()
     """independent networks to judge images by, as in raydream evaluate"""
     trial: TrialConfig = Field(default_factory=TrialConfig)

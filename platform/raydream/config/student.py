@@ -1,4 +1,4 @@
-"""The student, and what it sees of the images."""
+"""Settings of the student, and of its view of the images."""
 
 from typing import Annotated, Literal
 
@@ -21,22 +21,22 @@ from raydream.errors import InputError
 
 @dataclass(frozen=True, config=STRICT)
 class ViewConfig:
-    """The random view of the images that teacher and student both see in a step; drawn for each image apart."""
+    """The random view of the images that teacher and student both see in a step; drawn for each image separately."""
 
     shift: NonNegativeInt = 1
-    """up to so many pixels each way; black moves in"""
+    """largest shift in pixels, in each direction; the border is black"""
     flip: bool = False
-    """mirrored left to right half of the time; never for digits or text"""
+    """mirror half of the images left to right; never for digits or text"""
     zoom: Share = 0.0
-    """enlarged or reduced by up to this share of its size"""
+    """largest enlargement or reduction, as a share of the size"""
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """up to so many degrees each way"""
+    """largest rotation in degrees, in each direction"""
     brightness: NonNegative = 0.0
-    """up to so much added or taken away, in units of 0.225 of the pixels' range"""
+    """largest change of brightness, in units of 0.225 of the pixels' range"""
     contrast: Share = 0.0
-    """differences from the mean times 1 plus or minus up to this"""
+    """largest change of contrast: differences from the mean are scaled by up to 1 plus or minus this"""
     cutout: NonNegativeInt = 0
-    """side in pixels of a square somewhere that is replaced by the mean"""
+    """side in pixels of a randomly placed square that is replaced by the mean"""
     mixup: NonNegative = 0.0
     """alpha of MixUp's Beta distribution; 0: none"""
 
@@ -46,7 +46,7 @@ class StudentConfig:
     """The network that learns, and how it is distilled."""
 
     network: str = "digits"
-    """a network of this project by name, torchvision:NAME, timm:NAME, or `package.module:factory` for one's own"""
+    """a network of this project by name, torchvision:NAME, timm:NAME, or `package.module:factory` for a user's own"""
     arguments: Arguments = Field(default_factory=dict)
     """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
     {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
@@ -55,39 +55,39 @@ class StudentConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: momentum 0.9 with Nesterov; adamw"""
     learning_rate: Positive = 0.1
-    """at the start of the schedule"""
+    """learning rate at the start of the schedule"""
     weight_decay: NonNegative = 5e-4
-    """L2 for sgd, decoupled for adamw"""
+    """weight decay: L2 for sgd, decoupled for adamw"""
     warm_up: NonNegativeInt = 0
     """distillation steps over which the learning rate rises from 0"""
     decay: Literal["constant", "cosine", "step"] = "cosine"
-    """of the learning rate after that; cosine: to 0; step: times step_factor at each of the milestones"""
+    """decay of the learning rate after that; cosine: to 0; step: times step_factor at each of the milestones"""
     milestones: tuple[Share, ...] = (0.5, 0.75)
-    """for step: shares of all distillation steps"""
+    """for step: milestones as shares of all distillation steps"""
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """for step: what the learning rate is multiplied with"""
+    """for step: factor on the learning rate at each milestone"""
     clip_norm: Positive | None = 5.0
-    """the gradient of all weights together is scaled down to this norm where it is longer, which lets shallow networks
-    begin at the learning rate of deep ones; null: it is left alone (the paper)"""
+    """largest norm of the gradient of all weights; a longer one is scaled down, which lets shallow networks start at
+    the learning rate of deep ones; null: no limit (the paper)"""
     ema: Share = 0.0
-    """weight of what was before in an exponential moving average of the weights (and BN statistics), such as 0.999,
-    which is then what is measured, saved and competed with; less in the first steps, when all is new; 0: none"""
+    """weight of the past in an exponential moving average of the weights (and BN statistics), such as 0.999; this
+    average is then measured, saved and competed with; the weight is smaller in the first steps; 0: none"""
     temperature: Positive = 3.0
     """T of eq. 1 (the paper's section 4.4: 3)"""
     view: ViewConfig = Field(default_factory=ViewConfig)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
+    """precision of both networks' arithmetic (autocast), as in synthesis.precision; weights are always fp32"""
     workers: Count = 1
-    """processes that train it together: Ray Train workers (DDP), where there are several"""
+    """number of processes that train it together: Ray Train workers (DDP) where there are several"""
     min_workers: Count | None = None
-    """how few of them are enough: a student goes on with fewer where there is room for no more, and takes the others in
-    when a round ends (some 10 s each time); None: all of them"""
+    """smallest number of workers: a student continues with fewer where resources are short, and adds the others when a
+    round ends (about 10 s each time); null: all of them"""
     cpus: Positive = 0.5
     """CPUs that each worker reserves; it computes with max(1, cpus) threads"""
     gpus: NonNegative = 0.0
     """GPUs that each worker reserves; fractions share one"""
     node_resource: Name | None = None
-    """a custom resource of Ray's that nodes for the student offer (on-demand ones, say); null: any node"""
+    """custom Ray resource of the nodes for the student (on-demand nodes, say); null: any node"""
 
     def __post_init__(self) -> None:
         if self.batch_size % self.workers:
@@ -103,11 +103,11 @@ class StudentConfig:
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray reserves for each worker."""
+        """The resources that Ray reserves for each worker."""
         return reserved(self.cpus, self.gpus, self.node_resource)
 
     @property
     def worker_counts(self) -> list[int]:
-        """With how many workers a student may train, the most first: those that split its batch evenly."""
+        """The allowed numbers of workers, largest first: those that split the batch evenly."""
         fewest = self.workers if self.min_workers is None else self.min_workers
         return [count for count in range(self.workers, fewest - 1, -1) if self.batch_size % count == 0]

@@ -11,16 +11,16 @@ from raydream.errors import InputError
 
 
 class SynthesisMethod(NamedTuple):
-    """A synthesizer, as far as it is known without torch.
+    """The description of a synthesizer, without torch.
 
     Attributes:
         synthesizer: its class, as `module:name` in `raydream.synthesis`.
         terms: names of the terms of its objective, keys of `raydream.losses.objective.TERMS` and of
             `CoefficientsConfig`; those in `ADVERSARIES` are left out where a batch has no student.
         learns: whether something is learned from batch to batch, which makes a batch depend on the one before it.
-        without_student: the method that is this one without its competition, where that is a method of its own.
+        without_student: the equivalent method without competition, where it has a separate name.
         generator_betas: decay rates of Adam's two moments on its generator network, as its paper has them.
-        embeds: whether its generator network is told the class by an embedding.
+        embeds: whether an embedding conditions its generator network on the class.
     """
 
     synthesizer: str
@@ -32,7 +32,7 @@ class SynthesisMethod(NamedTuple):
 
     @property
     def competes(self) -> bool:
-        """Whether its objective compares the teacher with a student, unless that term's coefficient is 0."""
+        """Tell whether its objective compares the teacher with a student, unless that term's coefficient is 0."""
         return any(name in self.terms for name in ADVERSARIES)
 
 
@@ -42,7 +42,7 @@ ADVERSARIES = ("competition", "masked_kl")
 _PRIOR = ("tv", "tv_l1", "l2", "l2_per_image")
 
 METHODS: dict[str, SynthesisMethod] = {
-    # min over x of CE(x, y): the teacher is sure, and people see noise (the paper's baseline "L only")
+    # min over x of CE(x, y): the teacher is confident, but images look like noise (the paper's baseline "L only")
     "noise": SynthesisMethod("inversion:Inversion", ("classification",)),
     # CE(x, y) + R_prior(x) (section 3.1, eq. 2-3; Mordvintsev et al. 2015)
     "deepdream": SynthesisMethod("inversion:Inversion", ("classification", *_PRIOR)),
@@ -69,7 +69,8 @@ METHODS: dict[str, SynthesisMethod] = {
         embeds=True,
     ),
 }
-"""all synthesizers, by the names that `synthesis.method` takes: what else depends on one reads this table"""
+"""all synthesizers, by the names that `synthesis.method` takes; all other code that depends on a method reads this
+table"""
 
 if TYPE_CHECKING:
     MethodName = str
@@ -78,7 +79,7 @@ else:
 
 
 def one_of(methods: Sequence[str]) -> str:
-    """Name methods in a sentence: "a, b or c"."""
+    """Join the names of methods for a sentence: "a, b or c"."""
     return " or ".join(part for part in (", ".join(methods[:-1]), *methods[-1:]) if part)
 
 
@@ -101,26 +102,27 @@ class CoefficientsConfig:
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
     masked_kl: NonNegative = 1.33
-    """fast, noisy: weight of the KL divergence from a student that names the same class (FastDFKD: 1.1, NAYER: 1.33)"""
+    """fast, noisy: weight of the KL divergence from a student that predicts the same class (FastDFKD: 1.1, NAYER:
+    1.33)"""
     one_hot: NonNegative = 1.0
-    """dafl: weight of the cross-entropy with the teacher's own answers (its paper: 1)"""
+    """dafl: weight of the cross-entropy with the teacher's own predictions (its paper: 1)"""
     activation: NonNegative = 0.1
-    """dafl: weight of the mean size of what enters the teacher's last layer (its paper: 0.1)"""
+    """dafl: weight of the mean absolute input of the teacher's last layer (its paper: 0.1)"""
     information_entropy: NonNegative = 5.0
     """dafl: weight of the entropy of the mean prediction (its paper: 5)"""
 
 
 @dataclass(frozen=True, config=STRICT)
 class TargetsConfig:
-    """Which classes the images are to show."""
+    """The classes of the images."""
 
     rule: Literal["balanced", "random", "listed", "weighted"] = "balanced"
-    """balanced: all classes in turn; random: each as likely; listed: those of `classes` in turn; weighted: each as
-    likely as `weights` say"""
+    """balanced: all classes in turn; random: all equally likely; listed: those of `classes` in turn; weighted: likely
+    in proportion to `weights`"""
     classes: tuple[NonNegativeInt, ...] = ()
-    """for listed: class indices, gone through again and again"""
+    """for listed: class indices, repeated in turn"""
     weights: tuple[NonNegative, ...] = ()
-    """for weighted: one number per class, relative to each other"""
+    """for weighted: one relative weight per class"""
 
     def __post_init__(self) -> None:
         for name, rule in (("classes", "listed"), ("weights", "weighted")):
@@ -134,20 +136,20 @@ class TargetsConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class StageConfig:
-    """One stage of a multi-resolution inversion; what is null is as `synthesis` says."""
+    """One stage of a multi-resolution inversion; null settings are those of `synthesis`."""
 
     size: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
     """height and width of the images in this stage; null: the teacher's"""
     iterations: Count | None = None
-    """updates of the pixels"""
+    """number of updates of the pixels"""
     learning_rate: Positive | None = None
-    """of Adam, which starts afresh in each stage"""
+    """learning rate of Adam, which is fresh in each stage"""
     betas: Betas | None = None
     """decay rates of Adam's two moments"""
     jitter: NonNegativeInt | None = None
-    """pixels"""
+    """largest shift in pixels"""
     upsampling: Literal["nearest", "bilinear", "bicubic"] = "nearest"
-    """how the images of the stage before become this one's (the paper: nearest)"""
+    """interpolation of the previous stage's images to this size (the paper: nearest)"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -155,32 +157,32 @@ class GeneratorNetworkConfig:
     """The network that makes images from latent codes, where the method has one: dafl, fast, noisy."""
 
     latent: Count = 256
-    """numbers in a latent code (DAFL: 100 for digits, 1,000 for CIFAR-10; FastDFKD: 256), or in what noisy's layer
-    makes of an embedding (NAYER: 1,000)"""
+    """length of a latent code (DAFL: 100 for digits, 1,000 for CIFAR-10; FastDFKD: 256), or of noisy's layer's output
+    (NAYER: 1,000)"""
     width: Count = 64
-    """channels of its last stage; those before it have twice as many (all three papers: 64)"""
+    """channels of its last stage; earlier ones have twice that number (all three papers: 64)"""
     learning_rate: Positive = 2e-3
-    """of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3; NAYER: 4e-3)"""
+    """learning rate of Adam on its weights (FastDFKD with 10 updates a batch: 2e-3, with 2: 5e-3; NAYER: 4e-3)"""
     code_learning_rate: Positive = 0.01
-    """fast: of Adam on the latent codes (FastDFKD with 10 updates a batch: 0.01)"""
+    """fast: learning rate of Adam on the latent codes (FastDFKD with 10 updates a batch: 0.01)"""
     betas: Betas | None = None
-    """decay rates of Adam's two moments; null: as the method's paper has them (fast, noisy: 0.5 and 0.999, dafl: 0.9
+    """decay rates of Adam's two moments; null: those of the method's paper (fast, noisy: 0.5 and 0.999, dafl: 0.9
     and 0.999)"""
     statistics_momentum: Share = 0.9
     """fast, noisy: share of the moving average over earlier batches in the feature statistics that are compared (both
     papers: 0.9); the gradient of R_feature is scaled by the rest, so 0.9 makes alpha_f act like a tenth of it"""
     outer_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """fast: how far the weights from which each batch sets out go towards those at which it ends"""
+    """fast: share of the way that the initial weights of batches move to a batch's final ones"""
     embeddings: str = "classifier"
     """noisy: the vector of each class. classifier: the rows of the teacher's last layer; orthogonal: all classes
     equally far apart; otherwise the path of an .npy file with a row for each class (NAYER: of a text encoder), which
     every machine reads"""
     restart_batches: Count = 20
-    """noisy: batches of a chain after which its network starts from scratch (NAYER: 100 before there is a student, then
-    20)"""
+    """number of batches of a chain after which the network of noisy starts from scratch; NAYER has 100 before there is a
+    student, then 20"""
     chains: Count = 1
-    """networks that learn side by side, each on every so-manieth batch: a batch sets out from what was learned as many
-    batches before it, so no more generators than that can be at work"""
+    """number n of networks that learn side by side, each on every n-th batch: a batch starts from the state n batches
+    before it, so at most n generators work at once"""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -190,47 +192,48 @@ class SynthesisConfig:
     method: MethodName = "adaptive"
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
     adds competition with the student; dafl: a generator network, which learns from batch to batch and chooses the
-    classes itself; fast: a generator network that learns to set out well, and a few updates of it for each batch;
-    noisy: a generator network that maps an embedding of each class through a layer that is random in each batch"""
+    classes itself; fast: a generator network that learns its initialization, with a few updates for each batch;
+    noisy: a generator network that maps an embedding of each class through a random layer, fresh in each batch"""
     batch_size: Count = 256
-    """images made at once (the paper: 256); the total variation and the feature statistics are of the whole batch"""
+    """number of images made at once (the paper: 256); the total variation and the feature statistics are of the whole
+    batch"""
     chunk_size: Count | None = None
-    """images that pass through the networks at once, where a batch is larger than memory: the same result in two
-    passes; null: the batch, halved as often as memory runs out"""
+    """number of images per pass through the networks, where a batch is larger than memory: the same result in two
+    passes; null: the batch, halved each time that memory runs out"""
     targets: TargetsConfig = Field(default_factory=TargetsConfig)
     iterations: Count = 2000
-    """updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10; NAYER: 30
-    for CIFAR-10)"""
+    """number of updates of the pixels, or of the generator network, per batch (the paper: 2,000; FastDFKD: 2 to 10;
+    NAYER: 30 for CIFAR-10)"""
     learning_rate: Positive = 0.05
-    """of Adam on the pixels, in units of 0.225 of their range (the paper: 0.05)"""
+    """learning rate of Adam on the pixels, in units of 0.225 of their range (the paper: 0.05)"""
     betas: Betas = (0.9, 0.999)
     """decay rates of Adam's two moments, on the pixels"""
     generator: GeneratorNetworkConfig = Field(default_factory=GeneratorNetworkConfig)
     decay: Literal["constant", "cosine"] = "constant"
-    """of the pixels' learning rate over a stage's updates (the paper for CIFAR-10: constant); a generator network's is
-    always constant"""
+    """decay of the pixels' learning rate over a stage's updates (the paper for CIFAR-10: constant); a generator
+    network's is always constant"""
     warm_up: NonNegativeInt = 0
     """updates over which the pixels' learning rate rises from 0, in each stage (the published ImageNet code: 100)"""
     jitter: NonNegativeInt = 2
-    """each update sees the images rolled by up to so many pixels (the published code: 2); with fast and noisy each
-    image is moved by its own, with black at the edge (both papers for 32 x 32 pixels: 4)"""
+    """largest shift in pixels by which each update rolls the images (the published code: 2); with fast and noisy each
+    image is shifted separately, with black at the edge (both papers for 32 x 32 pixels: 4)"""
     flip: bool = False
-    """each update sees the images mirrored half of the time; never for digits or text"""
+    """mirror the images in half of the updates; never for digits or text"""
     clip: bool = True
     """keep pixels between black and white"""
     stages: tuple[StageConfig, ...] = ()
-    """resolutions to go through, each with what differs from the settings above; none: one stage at the teacher's"""
+    """resolutions in turn, each with its deviations from the settings above; none: one stage at the teacher's"""
     start: Literal["noise", "images"] = "noise"
-    """adaptive rounds start from N(0, 1), or from images already made"""
+    """initialization of adaptive rounds: N(0, 1), or images already made"""
     first_bn: NonNegative = 1.0
     """multiplier of the first BN layer's feature distance (the published code: 1 for CIFAR-10, 10 for ImageNet)"""
     competition_temperature: Positive = 3.0
     """temperature of both networks in the competition (the published code: 3)"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """of the networks' arithmetic (autocast); auto: bf16 where the hardware computes in it, fp32 elsewhere; pixels,
-    statistics and losses are always fp32, and with fp16 so is the generator network"""
+    """precision of the networks' arithmetic (autocast); auto: bf16 where the hardware supports it, fp32 elsewhere;
+    pixels, statistics and losses are always fp32, and with fp16 so is the generator network"""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: where the batches of the run take long enough to pay for compiling; without a compiler they
+    """use torch.compile; auto: where the run's batches take long enough to pay for compiling; without a compiler images
     are made uncompiled, and a note says so"""
     coefficients: CoefficientsConfig = Field(default_factory=CoefficientsConfig)
 
@@ -260,15 +263,15 @@ class SynthesisConfig:
 
     @property
     def generator_betas(self) -> tuple[float, float]:
-        """The decay rates of Adam's two moments on a generator network: its own, else those of the method's paper."""
+        """The decay rates of Adam's two moments on a generator network: as set, else those of the method's paper."""
         return self.generator.betas or METHODS[self.method].generator_betas
 
     @property
     def learns(self) -> bool:
-        """Whether something is learned from batch to batch, which makes a batch depend on the one before it."""
+        """Tell whether state is learned from batch to batch, which makes a batch depend on the previous one."""
         return METHODS[self.method].learns
 
     @property
     def competes(self) -> bool:
-        """Whether images are made against a snapshot of the student."""
+        """Tell whether images are made against a snapshot of the student."""
         return any(getattr(self.coefficients, name) > 0 for name in self.terms if name in ADVERSARIES)

@@ -1,4 +1,4 @@
-"""The teacher, how one is trained, and the real data that it takes."""
+"""Settings of the teacher, of its training, and of real data."""
 
 import re
 import shlex
@@ -11,11 +11,11 @@ from raydream.config.fields import STRICT, Arguments, Count, NonNegative, NonNeg
 from raydream.errors import InputError
 
 TORCHVISION = "torchvision:"
-"""before the name of one of torchvision's data sets"""
+"""prefix of the names of torchvision's data sets"""
 CHECKSUM = "#sha256="
-"""between the URL of a file and its checksum"""
+"""separator between the URL of a file and its checksum"""
 ON_THE_WEB = re.compile(r"https?://", re.IGNORECASE)
-"""the beginning of a URL that is downloaded; those of stores (s3://, ...) are read in place"""
+"""prefix of a URL that is downloaded; those of stores (s3://, ...) are read in place"""
 WITH_CHECKSUM = re.compile(rf"https?://[!-\"$-~]+{CHECKSUM}[0-9a-f]{{64}}", re.IGNORECASE)
 
 
@@ -24,9 +24,9 @@ class TeacherConfig:
     """The trained network that is inverted."""
 
     network: str = "digits"
-    """a network of this project by name, torchvision:NAME, timm:NAME, `package.module:factory` for one's own, or
-    run:DIR for the network that a run trained; where a student is trained on finished images: also images, for the
-    teacher that these are of"""
+    """a network of this project by name, torchvision:NAME, timm:NAME, `package.module:factory` for a user's own, or
+    run:DIR for the network that a run trained; where a student is trained on finished images: also the word images, for
+    their teacher"""
     arguments: Arguments = Field(default_factory=dict)
     """keyword arguments for the network's factory: text, numbers, lists, dictionaries, null, such as
     {width: 8, kernel: [5, 5]}; a list becomes a tuple where the factory declares one"""
@@ -37,9 +37,9 @@ class TeacherConfig:
     input_shape: tuple[Count, Count, Count] = (1, 8, 8)
     """channels, height, width (pixels)"""
     mean: tuple[float, ...] = (0.3,)
-    """per channel, of pixel values in [0, 1]; the network sees (pixels - mean) / std"""
+    """mean per channel, of pixel values in [0, 1]; the network sees (pixels - mean) / std"""
     std: tuple[Positive, ...] = (0.35,)
-    """per channel, of pixel values in [0, 1]"""
+    """standard deviation per channel, of pixel values in [0, 1]"""
     classes: Annotated[int, Field(ge=2)] = 10
     """number of classes"""
 
@@ -74,19 +74,19 @@ class TrainingConfig:
     """Supervised training of a teacher on real data."""
 
     epochs: Count = 30
-    """passes over the training split"""
+    """number of passes over the training split"""
     batch_size: Count = 64
-    """real images per step"""
+    """number of real images per step"""
     learning_rate: Positive = 0.01
-    """peak of a one-cycle schedule, AdamW"""
+    """peak learning rate of a one-cycle schedule, AdamW"""
     weight_decay: NonNegative = 0.01
     """decoupled weight decay"""
     shift: NonNegativeInt = 1
-    """random shift of each image, up to so many pixels"""
+    """largest random shift of each image, in pixels"""
     seed: NonNegativeInt = 0
-    """of the weights and the order; apart from the run's seed, so that runs of many seeds share a teacher"""
+    """seed of the weights and the order; separate from the run's seed, so that runs of many seeds share a teacher"""
     library: str = "runs/teachers"
-    """folder where trained teachers are kept, to be found again by the fingerprint of all that made them"""
+    """folder of trained teachers, reused by the fingerprint of their whole recipe"""
 
 
 def _known(name: str) -> str:
@@ -98,33 +98,32 @@ def _known(name: str) -> str:
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """Real data: for training a teacher, choosing, and measuring; no student learns from them."""
+    """Real data: for training a teacher, validation, and measuring; no student learns from them."""
 
     name: Annotated[str, AfterValidator(_known)] = "digits"
     """digits: scikit-learn's handwritten digits; files: those named below; torchvision:NAME: a data set of
-    torchvision's in `folder`, such as torchvision:CIFAR10; none: nothing to measure on; images: where another run's
-    images are named, what that run was measured on, else digits"""
+    torchvision's in `folder`, such as torchvision:CIFAR10; none: no real data; images: where another run's images are
+    named, the data that run was measured on, else digits"""
     train: str | None = None
     """for files: path or URL of the labeled images that a teacher is trained on: a .parquet file or a folder of these
     (a picture's bytes or pixel values in a column image, img, jpeg or png; the class in label), an .npz file (x: uint8
     [N,H,W,C], y: [N]), or a folder with a folder of pictures for each class; null: none are needed"""
     validation: str | None = None
-    """for files: the same, to choose by; null: a share of another set, which then lacks it"""
+    """for files: the same, for validation; null: a share of another set, which then lacks it"""
     test: str | None = None
-    """for files: the same, to report on and for nothing else"""
+    """for files: the same, only for the final test"""
     folder: str | None = None
-    """for torchvision:NAME: where it lies; null: in the cache, where `download` is set"""
+    """for torchvision:NAME: its folder; null: in the cache, where `download` is set"""
     download: bool = False
     """for torchvision:NAME: whether torchvision may download what is missing in `folder`"""
     validation_of: Literal["train", "test"] = "train"
-    """of which set the validation split is a share where no file of its own is named"""
+    """the set that the validation split is a share of where no file is named for it"""
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """how large a share; which images these are is the same in all runs"""
+    """size of that share; its images are the same in all runs"""
     classes: tuple[NonNegativeInt, ...] = ()
-    """which of its classes are taken, in the order of the network's outputs; none named: all, by their own numbers"""
+    """the classes to use, in the order of the network's outputs; none: all, by their own numbers"""
     resize: bool = False
-    """whether pictures of another size are scaled to the network's input, and gray and colored ones made what it
-    takes"""
+    """whether pictures of another size are scaled to the network's input, and gray and colored ones converted"""
 
     def __post_init__(self) -> None:
         if twice := [each for index, each in enumerate(self.classes) if each in self.classes[:index]]:
@@ -147,10 +146,10 @@ class DataConfig:
 
     @property
     def torchvision(self) -> str:
-        """Name of torchvision's data set; empty where it is another one."""
+        """The name of torchvision's data set; empty for another one."""
         return self.name.removeprefix(TORCHVISION) if self.name.startswith(TORCHVISION) else ""
 
     @property
     def has_own_validation(self) -> bool:
-        """Whether the validation split is no share of another set."""
+        """Tell whether the validation split is separate from the other sets."""
         return self.validation is not None

@@ -1,4 +1,4 @@
-"""Settings as the tree that they are: a mapping of mappings, whose leaves have dotted names."""
+"""Settings as a tree: nested mappings whose leaves have dotted names."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ def leaves(settings: Mapping[str, Any], whole: Collection[str] = (), prefix: str
 
     Args:
         whole: names of settings whose value is one leaf even if it is a mapping, such as a network's arguments.
-        prefix: of all names.
+        prefix: prefix of all names.
     """
     found: dict[str, Any] = {}
     for name, value in settings.items():

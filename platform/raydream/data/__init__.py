@@ -1,6 +1,6 @@
-"""Data sets: real ones, for training teachers and for measuring, and the images of a run, for whoever wants them.
+"""Data sets: real ones, for training teachers and for measuring, and the images of a run, for any user.
 
-Real images reach the training side of a run only where a user names them as what a student is to learn from.
+Real images reach the training side of a run only where a user names them as a student's training images.
 """
 
 from raydream.data.image_set import ImageSet, export_folder

@@ -1,4 +1,4 @@
-"""Images as other tools take them to calibrate a quantized network: ONNX Runtime, torchao's PT2E, OpenVINO's NNCF."""
+"""Calibration images in the forms of other quantization tools: ONNX Runtime, torchao's PT2E, OpenVINO's NNCF."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from raydream.store.atomic import write_atomically
 
 
 class CalibrationImages:
-    """Batches of images, normalized as a network takes them, in the forms that quantizers ask for.
+    """Batches of images, normalized as a network's input, in the forms that quantizers expect.
 
     Iterating gives float32 tensors [N,C,H,W], for torchao's PT2E and `nncf.Dataset`. `get_next` and `rewind` make it a
     CalibrationDataReader of ONNX Runtime. `save` writes the batches as .npy files.
@@ -20,8 +20,8 @@ class CalibrationImages:
     Args:
         images: uint8 [N,C,H,W], N >= 1.
         mean, std: one number per channel, of pixel values in [0, 1]; a network takes (pixels - mean) / std.
-        batch_size: images in a batch, >= 1; the last batch has what is left.
-        input_name: of the ONNX network's input.
+        batch_size: images in a batch, >= 1; the last batch has the remainder.
+        input_name: name of the ONNX network's input.
 
     Raises:
         InputError: an argument out of its range.
@@ -54,22 +54,22 @@ class CalibrationImages:
         return (torch.from_numpy(self._batch(index)) for index in range(len(self)))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch by the input's name, or None after the last, as ONNX Runtime asks for it."""
+        """Return the next batch by the input's name, or None after the last, as ONNX Runtime expects."""
         if self._at == len(self):
             return None
         self._at += 1
         return {self._input_name: self._batch(self._at - 1)}
 
     def rewind(self) -> None:
-        """Begin with the first batch again."""
+        """Start again with the first batch."""
         self._at = 0
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write each batch as float32 [N,C,H,W] into `folder`/00000.npy and so on; returns the paths.
 
         Raises:
-            InputError: the folder holds something already.
-            OSError: it cannot be written.
+            InputError: the folder is not empty.
+            OSError: the files cannot be written.
         """
         place = Path(folder)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):

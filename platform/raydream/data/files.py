@@ -1,4 +1,4 @@
-"""Images in files that others have made: Parquet, .npz, folders of pictures. Nothing in them is executed."""
+"""Reads images from users' files: Parquet, .npz, folders of pictures. Nothing in them is executed."""
 
 import io
 import math
@@ -23,12 +23,12 @@ LABEL_COLUMNS = ("label", "target")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
 KINDS = "a .parquet file or a folder of these, an .npz file, or a folder of pictures"
 SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
-"""with which pictures begin in tables, and pixels hardly ever; those of other kinds are too short to tell"""
+"""signatures of pictures in tables, rare in pixels; those of other formats are too short to be reliable"""
 WHOLE_NUMBERS = "labeled by whole numbers, without a gap"
 UNPACKED = 2**29
-"""bytes that are unpacked together, unless one image is larger"""
+"""bytes that are unpacked at once, unless one image is larger"""
 TOGETHER = 256
-"""pictures that are read together"""
+"""number of pictures that are read at once"""
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 """of arrays in files, by the version of NumPy's format"""
@@ -39,24 +39,24 @@ DAMAGE = (
     *(OSError, KeyError, ValueError, TypeError, SyntaxError, EOFError),
     *(pa.ArrowException, PIL.Image.DecompressionBombError),
 )
-"""what readers of files raise where these are damaged, or something else (Pillow: SyntaxError)"""
+"""errors of readers for damaged files, or for files of another kind (Pillow: SyntaxError)"""
 
 
 class LabeledSource(Source, Protocol):
     """A source that may have labels."""
 
     def labels(self) -> np.ndarray:
-        """int64 [N]; raises InputError where there are none."""
+        """Return the labels, int64 [N]; raises InputError where there are none."""
 
 
 @dataclass(frozen=True)
 class NamedPlace:
-    """Where files were named, for errors.
+    """The setting that names files, for errors.
 
     Attributes:
         field: the option's name.
-        where: path or URL, as it was given.
-        resize: whether pictures of another shape become what is asked for.
+        where: path or URL, as given.
+        resize: whether pictures of another shape are resized.
     """
 
     field: str
@@ -64,11 +64,11 @@ class NamedPlace:
     resize: bool = False
 
     def refused(self, allowed: str, reason: str) -> InputError:
-        """An error of one sentence."""
+        """Return an error of one sentence."""
         return InputError(self.field, self.where, allowed, reason)
 
     def unreadable(self, name: str, error: Exception) -> InputError:
-        """The same for a file that cannot be read."""
+        """Return an error for a file that cannot be read."""
         return self.refused("files that can be read", f"reading {name} failed: {first_line(error)}")
 
 
@@ -79,10 +79,10 @@ class ParquetImages:
     Attributes:
         shape: [C,H,W] that all images must have.
         groups: folder, file and index of each row group.
-        parts: rows of each.
-        column: of the images, by its path in the file.
-        label_column: None where there is none.
-        stored: [C,H,W] of images that are stored as pixels.
+        parts: number of rows of each.
+        column: the images' column, by its path in the file.
+        label_column: the labels' column; None where there is none.
+        stored: [C,H,W] of images stored as pixels.
     """
 
     place: NamedPlace
@@ -95,7 +95,7 @@ class ParquetImages:
 
     @classmethod
     def open(cls, place: NamedPlace, shape: Shape, folder: Folder, names: list[str]) -> "ParquetImages":
-        """Look at the files' descriptions; raises InputError."""
+        """Read the files' descriptions; raises InputError."""
         groups, columns, stored = [], set(), shape
         parts: list[int] = []
         for name in names:
@@ -164,9 +164,9 @@ class ParquetImages:
         return _whole_numbers(self.place, np.concatenate(labels))
 
     def _pieces(self, part: int, name: str) -> Iterator[tuple[int, pa.Array]]:
-        """A column some rows at a time, each with the number of its first row in the part; raises InputError.
+        """Yield a column in pieces of rows, each with the number of its first row in the part; raises InputError.
 
-        So few rows that they are not large even if each has all the bytes of the part, as rows can share a value.
+        A piece stays small even if each row has all the bytes of the part, as rows can share a value.
         """
         folder, file_name, index = self.groups[part]
         try:
@@ -202,7 +202,7 @@ class ArrayImages:
 
     Attributes:
         folder, name: of the file.
-        parts: one, as such a file is always read as a whole.
+        parts: one part, as such a file is always read whole.
     """
 
     place: NamedPlace
@@ -213,7 +213,7 @@ class ArrayImages:
 
     @classmethod
     def open(cls, place: NamedPlace, shape: Shape, folder: Folder, name: str) -> "ArrayImages":
-        """Look at the arrays' descriptions; raises InputError."""
+        """Read the arrays' descriptions; raises InputError."""
         opened = cls(place, shape, folder, name, [0])
         kind, sides = opened._described("x")
         if kind != np.uint8 or len(sides) not in (3, 4):
@@ -245,7 +245,7 @@ class ArrayImages:
         return _whole_numbers(self.place, labels)
 
     def _described(self, name: str) -> tuple[np.dtype[Any] | None, tuple[int, ...]]:
-        """Type and shape of an array by its header, before anything is unpacked; None where it is missing."""
+        """Read an array's type and shape from its header, before unpacking; None where it is missing."""
         try:
             content = io.BytesIO(self.folder.read(self.name))
             with zipfile.ZipFile(content) as file:
@@ -277,7 +277,7 @@ class PictureImages:
 
     Attributes:
         pictures: folder and name of each.
-        classes: of each; -1 where they do not lie in folders of classes.
+        classes: class of each; -1 where they do not lie in folders of classes.
     """
 
     place: NamedPlace
@@ -324,15 +324,15 @@ class PictureImages:
 
 
 def open_files(where: str, field: str, shape: Shape, resize: bool = False) -> LabeledSource:
-    """The images that a path or a URL names.
+    """Open the images that a path or a URL names.
 
     Args:
         field: the option's name, for the error.
         shape: [C,H,W] that they must have.
-        resize: whether pictures of another shape become that.
+        resize: whether pictures of another shape are resized.
 
     Raises:
-        InputError: there are none, of another shape, or they cannot be read; pictures are looked at when they are read.
+        InputError: images are missing, of another shape, or unreadable; pictures are checked when they are read.
     """
     place = NamedPlace(field, where, resize)
     folder, name = file_at(where)
@@ -365,14 +365,14 @@ def _open_file(place: NamedPlace, shape: Shape, folder: Folder, name: str) -> La
 
 
 def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
-    """uint8 [C,H,W] of a picture file, or of as many bytes as the image has values.
+    """Decode a picture file, or the image's raw bytes, to uint8 [C,H,W].
 
-    Colors that are stored in another way become red, green and blue; gray pictures become colored ones where three
-    channels are asked for, and never the other way round, unless pictures are resized.
+    Other color modes become red, green and blue. Gray pictures become colored ones where three channels are required;
+    the reverse happens only where pictures are resized.
 
     Raises:
-        ValueError: it is of another shape; the message goes on after a name.
-        OSError: it is no picture.
+        ValueError: it is of another shape; the message continues a sentence that starts with a name.
+        OSError: it is not a picture.
     """
     are_pixels = len(content) == int(np.prod(shape))
     if are_pixels and not content.startswith(SIGNATURES):
@@ -394,7 +394,7 @@ def decoded(content: bytes, shape: Shape, resize: bool = False) -> np.ndarray:
 
 
 def resized(images: np.ndarray, shape: Shape) -> np.ndarray:
-    """uint8 [N,C,H,W] of uint8 images of one or three channels: scaled bilinearly, channels made what is asked for."""
+    """Resize uint8 images of one or three channels bilinearly to [N,C,H,W], and convert their channels."""
     if images.shape[1:] == shape:
         return images
     rows = (each[0] if len(each) == 1 else each.transpose(1, 2, 0) for each in images)
@@ -421,7 +421,7 @@ def _first_of(wanted: tuple[str, ...], there: list[str]) -> str | None:
 
 
 def _path(name: str, kind: pa.DataType) -> str:
-    """Of a column of images in a Parquet file; raises ValueError for one of a type that images do not have."""
+    """Return the path of a Parquet file's image column; raises ValueError for a type that is not an image's."""
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         name, kind = f"{name}.bytes", kind.field("bytes").type
     values = kind.value_type if pa.types.is_dictionary(kind) else kind

@@ -21,7 +21,7 @@ from raydream.store.shards import ShardStore
 
 
 class Batches(Protocol):
-    """Where the batches of a set are read from."""
+    """The interface from which a set's batches are read."""
 
     def committed(self) -> list[BatchId]: ...
 
@@ -31,7 +31,7 @@ class Batches(Protocol):
 
 
 class InMemory:
-    """Batches that lie in memory, read as those of a `ShardStore` are."""
+    """Batches in memory, read like those of a `ShardStore`."""
 
     def __init__(self, batches: Iterable[ImageBatch]) -> None:
         self._batches = {batch.id: batch for batch in batches}
@@ -49,11 +49,11 @@ class InMemory:
 class ImageSet(Dataset[tuple[Tensor, int]]):
     """All images of a run, in the order of their batches.
 
-    An item is an image, uint8 [C,H,W] (float and normalized, say, after `transform`), and its target. Shards are read
-    when one of their images is first asked for, and kept.
+    An item is an image, uint8 [C,H,W] (float and normalized, say, after `transform`), and its target. A shard is read
+    at the first access to one of its images, and kept.
 
     Args:
-        path: or URL, of the folder of a run, or of shards; or batches in memory.
+        path: path or URL of a run's folder, or of a folder of shards; or batches in memory.
         transform: applied to each image.
 
     Raises:
@@ -84,22 +84,22 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return (self._transform(image) if self._transform else image), int(batch.targets[row])
 
     def batches(self) -> Iterator[ImageBatch]:
-        """All batches in order, read one at a time and not kept."""
+        """Yield all batches in order, read one at a time and not kept."""
         return (self._store.read(batch) for batch in self._ids)
 
     @property
     def images(self) -> np.ndarray:
-        """All of them: uint8 [N,C,H,W], pixel values 0 to 255; raises ShardError."""
+        """Return all images: uint8 [N,C,H,W], pixel values 0 to 255; raises ShardError."""
         return np.concatenate([batch.images for batch in self.batches()])
 
     @property
     def targets(self) -> np.ndarray:
-        """What each was to show: int64 [N], class indices in [0, K); raises ShardError."""
+        """Return the target of each image: int64 [N], class indices in [0, K); raises ShardError."""
         return np.concatenate([batch.targets for batch in self.batches()])
 
     @property
     def teacher_logits(self) -> np.ndarray:
-        """What the teacher says of each, as it is stored: float32 [N,K]; raises ShardError."""
+        """Return the teacher's logits for each stored image: float32 [N,K]; raises ShardError."""
         return np.concatenate([batch.teacher_logits for batch in self.batches()])
 
     def calibration(
@@ -110,16 +110,16 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         batch_size: int = 32,
         input_name: str = "images",
     ) -> CalibrationImages:
-        """Images for tools that quantize: ONNX Runtime's reader, batches for torchao and NNCF, and a folder of files.
+        """Return images for quantization tools: for ONNX Runtime, for torchao and NNCF, and as files.
 
         Args:
             mean, std: one number per channel, of pixel values in [0, 1]; the network takes (pixels - mean) / std.
-            count: how many images, evenly spread over the set; all of a smaller one.
+            count: number of images, evenly spread over the set; all of a smaller one.
             batch_size: images in a batch, >= 1.
-            input_name: of the ONNX network's input; "images" in the files that this project writes.
+            input_name: name of the ONNX network's input; "images" in the files that this project writes.
 
         Raises:
-            InputError: a number that is not possible, or not one of mean and std for each channel.
+            InputError: a number is out of range, or mean and std do not have one number per channel.
             ShardError: an image cannot be read.
         """
         if count < 1:
@@ -132,7 +132,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return CalibrationImages(np.concatenate(found), mean, std, batch_size, input_name)
 
     def save(self, path: str | Path) -> None:
-        """Write the batches as shards into a folder, which jobs take as `--images`; those that are there stay.
+        """Write the batches as shards into a folder, which jobs take as `--images`; existing ones stay.
 
         Raises:
             OSError: see `ShardStore.write`.
@@ -150,7 +150,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
 
 def open_shards(path: str | Path | Folder, field: str = "images") -> ShardStore:
-    """The shards of a run folder, or of a folder of shards; raises InputError where there are none."""
+    """Open the shards of a run folder, or of a folder of shards; raises InputError where there are none."""
     given = folder_at(path, field)
     try:
         store = ShardStore(given / "images" if "images" in given.folders() else given)
@@ -165,7 +165,7 @@ def open_shards(path: str | Path | Folder, field: str = "images") -> ShardStore:
 def export_folder(path: str | Path | Folder, to: Path) -> int:
     """Write a run's images as `to`/<target>/<batch>-<row>.png, as torchvision's ImageFolder reads them.
 
-    The folder appears under its name when it is complete; what a killed export left behind is begun anew.
+    The folder appears under its name when it is complete; the remains of a killed export are replaced.
 
     Returns:
         the number of images.

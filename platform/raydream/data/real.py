@@ -1,4 +1,4 @@
-"""Real data as the configuration names them, checked against the network that is to see them."""
+"""Loads the configuration's real data, and checks them against the network."""
 
 from functools import partial
 
@@ -15,15 +15,15 @@ from raydream.store.downloads import home
 
 
 def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = None) -> Dataset | None:
-    """A data set for a network; None for "none".
+    """Load a data set for a network; None for "none".
 
     Args:
-        classes: that its labels are of; None: the network's.
+        classes: number of classes of its labels; None: the network's.
 
-    Reading a split raises InputError where there is none, it cannot be read, is empty, or does not fit the network.
+    Reading a split raises InputError where it is missing, unreadable, empty, or does not fit the network.
 
     Raises:
-        InputError: a data set that there is not.
+        InputError: the data set does not exist.
     """
     if data.name == "none":
         return None
@@ -36,7 +36,7 @@ def load_data(data: DataConfig, network: TeacherConfig, classes: int | None = No
 
 
 def check_data(data: DataConfig, network: TeacherConfig, train: bool = False) -> Dataset | None:
-    """The data set, of which the splits have been read that are needed: to measure on, or to train on as well.
+    """Load a data set and read the splits that are needed: to measure on, or to train on as well.
 
     Raises:
         InputError: see `load_data`.
@@ -56,7 +56,7 @@ def _digits(data: DataConfig, shape: Shape, classes: int, name: str) -> Split:
 
 
 def _read(data: DataConfig, shape: Shape, classes: int, split: str) -> Split:
-    """A split of files; the validation split may be a share of another one, which then lacks it."""
+    """Read a split of files; the validation split may be a share of another one, which then lacks it."""
     of = data.validation_of if split == "validation" and not data.has_own_validation else split
     source = _source(data, shape, of)
     rows, labels = np.arange(sum(source.parts)), source.labels()
@@ -104,7 +104,7 @@ def _fitting(data: DataConfig, shape: Shape, classes: int, split: Split, name: s
 
 
 def _named(data: DataConfig, classes: int, labels: np.ndarray, split: str) -> np.ndarray:
-    """The rows of the classes that are named; to train on there must be some of each."""
+    """Select the rows of the named classes; a training split must have some of each."""
     if len(data.classes) != classes:
         allowed = f"{classes} classes, as teacher.classes says"
         raise InputError("data.classes", list(data.classes), allowed, "name one for each output of the network")

@@ -1,4 +1,4 @@
-"""Finished sets of images, wherever they come from, and what a student is to see of one."""
+"""Finished sets of images from any source, and the part of one that a student sees."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ Value = TypeVar("Value")
 
 
 class Source(Protocol):
-    """A set of images that is read row by row; small enough to be sent to other processes, as it holds no pixels."""
+    """A set of images that is read row by row; it holds no pixels, so it is small enough to send to other processes."""
 
     @property
     def parts(self) -> list[int]:
-        """How many images lie together, part by part, and are best read together."""
+        """Return the number of images in each part; images of one part are best read together."""
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """uint8 [n,C,H,W] of some rows, which rise; raises RaydreamError where one cannot be read."""
+        """Read some rows, in rising order: uint8 [n,C,H,W]; raises RaydreamError where one cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Shards:
     """The images of a run.
 
     Attributes:
-        store: of its shards.
-        batches: ids of those that count, in order.
-        parts: images of each.
+        store: the store of its shards.
+        batches: ids of the batches that belong to the set, in order.
+        parts: number of images in each.
     """
 
     store: ShardStore
@@ -40,7 +40,7 @@ class Shards:
 
     @classmethod
     def of(cls, store: ShardStore, batches: list[BatchId] | None = None) -> "Shards":
-        """These batches, or all that are committed now; raises ShardError."""
+        """Open these batches, or all that are committed now; raises ShardError."""
         batches = store.committed() if batches is None else batches
         return cls(store, batches, [store.rows(batch) for batch in batches])
 
@@ -52,10 +52,10 @@ class Shards:
 
 @dataclass(frozen=True)
 class Images:
-    """What is chosen of a source.
+    """The images that are chosen of a source.
 
     Attributes:
-        rows: int64, rising.
+        rows: the chosen rows, int64, rising.
     """
 
     source: Source
@@ -63,7 +63,7 @@ class Images:
 
     @classmethod
     def of(cls, source: Source, share: float = 1.0, seed: int = 0) -> "Images":
-        """A share in (0, 1] of the images, at least one, drawn by a seed; all of them by default."""
+        """Draw a share in (0, 1] of the images, at least one, by a seed; all of them by default."""
         images = sum(source.parts)
         random = np.random.default_rng(derive_seed(seed, "share of images"))
         chosen = random.permutation(images)[: max(1, round(share * images))]
@@ -73,14 +73,14 @@ class Images:
         return len(self.rows)
 
     def pieces(self) -> list[np.ndarray]:
-        """The rows, those of each part of the source together."""
+        """Yield the rows, grouped by the source's parts."""
         ends = np.cumsum(self.source.parts)
         pieces = np.split(self.rows, np.searchsorted(self.rows, ends[:-1]))
         return [piece for piece in pieces if len(piece)]
 
 
 def by_part(parts: list[int], rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Rising rows of a whole, as the index of each part that has some of them, and their rows in it."""
+    """Split rising rows by part: yield each part's index, and the rows within it."""
     ends = np.cumsum(parts)
     of_part = np.searchsorted(ends, rows, side="right")
     for part in np.unique(of_part):
@@ -88,7 +88,7 @@ def by_part(parts: list[int], rows: np.ndarray) -> Iterator[tuple[int, np.ndarra
 
 
 def evenly_spread(values: Sequence[Value], most: int) -> list[Value]:
-    """At most `most` (>= 2) of the values, evenly spread over their order; the first and the last are always in."""
+    """Return at most `most` (>= 2) of the values, evenly spread over their order, with the first and the last."""
     if len(values) <= most:
         return list(values)
     return [values[index] for index in np.linspace(0, len(values) - 1, most).round().astype(int)]

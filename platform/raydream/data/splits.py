@@ -1,4 +1,4 @@
-"""Labeled real images: what to learn from, what to choose by, and what to report on."""
+"""Labeled real images in splits: for training, for validation, and for the final test."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits without an image in common, each of which is read when it is first asked for.
+    """Three splits without an image in common, each of which is read at its first use.
 
     Attributes:
-        read_train, read_validation, read_test: give the split; raise InputError where it cannot be had.
+        read_train, read_validation, read_test: return the split; raise InputError where it is unavailable.
     """
 
     read_train: Callable[[], Split]
@@ -34,15 +34,15 @@ class Dataset:
 
     @cached_property
     def train(self) -> Split:
-        """To learn from."""
+        """The split for training."""
         return self.read_train()
 
     @cached_property
     def validation(self) -> Split:
-        """To choose by."""
+        """The split for validation: to choose by."""
         return self.read_validation()
 
     @cached_property
     def test(self) -> Split:
-        """To report on, and for nothing else."""
+        """The split for the final test: to report on, and for nothing else."""
         return self.read_test()

@@ -14,7 +14,7 @@ from raydream.data.files import NamedPlace, Shape, resized
 from raydream.errors import InputError, first_line
 
 LOCK = ".download.lock"
-"""file in a folder that a process holds while torchvision may download into it"""
+"""lock file in a folder, held by a process while torchvision may download into it"""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class TorchvisionImages:
     """One of torchvision's classification sets, by its name.
 
     Attributes:
-        place: the folder, as torchvision asks for it.
-        name: of the class in torchvision.datasets.
-        train: which of its two splits.
+        place: the folder, as torchvision expects it.
+        name: name of the class in torchvision.datasets.
+        train: whether the training split; else the test split.
         download: whether torchvision downloads what is missing.
     """
 
@@ -77,7 +77,7 @@ class TorchvisionImages:
 
 
 def _downloaded(kind: Any, folder: Path, which: dict[str, Any]) -> Any:
-    """A data set, downloaded where it is missing; by one process at a time, as torchvision writes files in place."""
+    """Load a data set, and download it where missing, one process at a time: torchvision writes files in place."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -94,7 +94,7 @@ def check_name(name: str, download: bool) -> None:
     """Raise InputError where torchvision has no data set of that name with a training and a test split.
 
     Args:
-        download: whether torchvision has to be able to download it.
+        download: whether torchvision must be able to download it.
     """
     import torchvision
 

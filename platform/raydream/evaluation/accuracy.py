@@ -14,10 +14,10 @@ from raydream.teachers.normalization import Normalization
 def accuracy(
     network: nn.Module, normalization: Normalization, images: np.ndarray, labels: np.ndarray, batch_size: int = 500
 ) -> float:
-    """Share in [0, 1] of images whose highest logit is their label.
+    """Return the share in [0, 1] of images whose highest logit is their label.
 
     Args:
-        network: is put in eval mode for the measurement and back afterwards.
+        network: the network, in eval mode during the measurement only.
         images: uint8 [N,C,H,W], N >= 1.
         labels: int [N].
     """
@@ -35,10 +35,10 @@ def accuracy(
 
 
 def best_step(validation: Mapping[int, float]) -> int:
-    """The step that validation images choose: that of the highest accuracy, and of equals the first.
+    """Return the step of the highest validation accuracy; the first of equals.
 
     Args:
-        validation: accuracy by step, one at least.
+        validation: accuracy by step, at least one.
     """
     return min(validation, key=lambda step: (-validation[step], step))
 
@@ -46,7 +46,7 @@ def best_step(validation: Mapping[int, float]) -> int:
 def accuracy_on(
     device: torch.device, network: nn.Module, normalization: Normalization, images: np.ndarray, labels: np.ndarray
 ) -> float:
-    """`accuracy` as a copy of the network measures it on a device; the network stays where it is."""
+    """Measure `accuracy` with a copy of the network on a device; the network itself is not moved."""
     return accuracy(copy.deepcopy(network).to(device), copy.deepcopy(normalization).to(device), images, labels)
 
 
@@ -54,7 +54,7 @@ def accuracy_on(
 def logits_of(
     network: nn.Module, normalization: Normalization, images: np.ndarray, batch_size: int = 500
 ) -> np.ndarray:
-    """What a network says of images: float32 [N,K]; arguments as those of `accuracy`."""
+    """Return a network's logits for images, float32 [N,K]; arguments as those of `accuracy`."""
     training = network.training
     network.eval()
     try:

@@ -1,4 +1,4 @@
-"""Do a network's probabilities mean what they say? (Guo et al. 2017)"""
+"""Calibration: agreement of a network's confidence with its accuracy (Guo et al. 2017)."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Reliability:
-    """Answers by confidence, the probability of the class that is named, in bins of equal width over (0, 1].
+    """Predictions by confidence, the probability of the predicted class, in bins of equal width over (0, 1].
 
     Attributes:
-        counts: int64 [B], answers in each bin.
+        counts: int64 [B], number of predictions in each bin.
         confidences, accuracies: float64 [B], their means in [0, 1]; NaN where a bin is empty.
     """
 
@@ -23,14 +23,14 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error in [0, 1]: the mean distance between confidence and accuracy, over all answers."""
+        """Expected calibration error in [0, 1]: the mean distance between confidence and accuracy, over predictions."""
         filled = self.counts > 0
         distances = np.abs(self.accuracies[filled] - self.confidences[filled])
         return float(np.average(distances, weights=self.counts[filled]))
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliability:
-    """How sure a network is, and how often it is right then.
+    """Compute accuracy by confidence.
 
     Args:
         logits: [N,K], N >= 1; probabilities are their softmax.

@@ -1,4 +1,4 @@
-"""A student beside its teacher, on the same images."""
+"""Comparison of a student with its teacher on the same images."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from raydream.evaluation.calibration import Reliability, reliability
 
 
 def beside(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Figures for a summary, in plain types; shares are in [0, 1].
+    """Compare student and teacher; returns figures for a summary in plain types, shares in [0, 1].
 
     Args:
-        student, teacher: their logits [N,K] of the same labeled images, N >= 1.
+        student, teacher: their logits [N,K] for the same labeled images, N >= 1.
         labels: int [N].
     """
     figures: dict[str, Any] = {"agreement": agreement(student, teacher)}
@@ -24,19 +24,19 @@ def beside(student: np.ndarray, teacher: np.ndarray, labels: np.ndarray) -> dict
 
 
 def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """Share in [0, 1] of images of which two networks name the same class; both are logits [N,K]."""
+    """Return the share in [0, 1] of images for which two networks predict the same class; both are logits [N,K]."""
     return float((one.argmax(1) == other.argmax(1)).mean())
 
 
 def accuracy_by_class(logits: np.ndarray, labels: np.ndarray) -> list[float | None]:
-    """[K], share in [0, 1] of each class's images that are named as it; None where there are no images of it."""
+    """Return each class's share in [0, 1] of correctly classified images, [K]; None for a class without images."""
     right = logits.argmax(1) == labels
     classes = range(logits.shape[1])
     return [float(right[labels == label].mean()) if (labels == label).any() else None for label in classes]
 
 
 def _plain(measured: Reliability) -> list[dict[str, float]]:
-    """The bins that hold answers."""
+    """Return the bins that hold predictions, in plain types."""
     return [
         {"answers": int(count), "confidence": float(confidence), "accuracy": float(accuracy)}
         for count, confidence, accuracy in zip(measured.counts, measured.confidences, measured.accuracies, strict=True)

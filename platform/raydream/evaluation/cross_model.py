@@ -1,4 +1,4 @@
-"""Do other networks see in the images what the teacher sees? (Table 2 of the paper)"""
+"""Cross-model check: the share of images that other networks classify as their targets (Table 2 of the paper)."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ from raydream.teachers.teacher import Teacher
 
 @torch.no_grad()
 def target_shares(batches: Iterable[ImageBatch], verifier: Teacher, chunk: int = 250) -> np.ndarray:
-    """How many of the images of each class a network classifies as their target.
+    """Count the images of each class that a network classifies as their target.
 
     Args:
         batches: quantized images; resized (bilinear, antialiased) where the verifier wants another size.
         verifier: an independent network, on its device.
 
     Returns:
-        int64 [K,2], hits and images of each class.
+        int64 [K,2], number of hits and of images of each class.
     """
     counts = np.zeros((verifier.config.classes, 2), np.int64)
     for batch in batches:
@@ -34,7 +34,7 @@ def target_shares(batches: Iterable[ImageBatch], verifier: Teacher, chunk: int =
 
 
 def sized(images: Tensor, verifier: Teacher) -> Tensor:
-    """uint8 images [N,C,H,W] as a network takes them: resized (bilinear, antialiased) where it wants another size."""
+    """Resize uint8 images [N,C,H,W] (bilinear, antialiased) where a network takes another size."""
     size = verifier.config.input_shape[1:]
     if images.shape[2:] == size:
         return images

@@ -1,4 +1,4 @@
-"""What can be said of images and of a student without any real image."""
+"""Measures of images and of a student that need no real images."""
 
 from collections.abc import Iterable
 
@@ -15,10 +15,10 @@ CHUNK = 500
 
 @torch.no_grad()
 def agreement(teacher: Teacher, student: nn.Module, images: np.ndarray) -> float:
-    """Share in [0, 1] of images on which student and teacher name the same class.
+    """Return the share in [0, 1] of images for which student and teacher predict the same class.
 
     Args:
-        student: on the teacher's device; is put in eval mode for the measurement and back afterwards.
+        student: on the teacher's device; in eval mode during the measurement only.
         images: uint8 [N,C,H,W], N >= 1.
     """
     training, same = student.training, 0
@@ -34,7 +34,7 @@ def agreement(teacher: Teacher, student: nn.Module, images: np.ndarray) -> float
 
 @torch.no_grad()
 def feature_distance(teacher: Teacher, batches: Iterable[np.ndarray], first_bn: float = 1.0) -> float:
-    """R_feature (eq. 4-5) of images as they are stored, neither jittered nor mirrored; the mean over batches.
+    """Compute R_feature (eq. 4-5) of stored images, neither jittered nor mirrored; the mean over batches.
 
     Args:
         batches: each uint8 [N,C,H,W]; the statistics are of a whole batch, so only sets of one batch size compare.
@@ -52,7 +52,7 @@ def feature_distance(teacher: Teacher, batches: Iterable[np.ndarray], first_bn: 
 
 
 def diversity(teacher: Teacher, images: np.ndarray, targets: np.ndarray) -> float:
-    """Mean distance of two images of one target, relative to that of two images of any; 0: all of a target are alike.
+    """Return the mean distance of two images of one target relative to that of any two; 0: a target's are alike.
 
     Distances are Euclidean, between the teacher's features (see `features`).
 
@@ -73,7 +73,7 @@ def diversity(teacher: Teacher, images: np.ndarray, targets: np.ndarray) -> floa
 
 @torch.no_grad()
 def features(teacher: Teacher, images: np.ndarray) -> Tensor:
-    """What enters the teacher's last layer, float32 [N,D]; the logits of a network without one (see `last_layer`).
+    """Return the teacher's last layer's inputs, float32 [N,D], or logits where it has none (see `last_layer`).
 
     Args:
         images: uint8 [N,C,H,W].

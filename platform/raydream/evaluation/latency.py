@@ -1,4 +1,4 @@
-"""How long a network takes, and how much it has to do: measured latency, FLOPs, parameters, filters."""
+"""The cost of a network: measured latency, FLOPs, parameters, filters."""
 
 import copy
 import itertools
@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 WARM_UP_S = 0.1
-"""that a network runs before it is timed: memory is taken, kernels are chosen, the clock goes up"""
+"""seconds that a network runs before timing: memory is allocated, kernels are chosen, the clock rises"""
 
 
 CPU = torch.device("cpu")
@@ -22,11 +22,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Latency:
-    """Of a forward pass without gradients.
+    """The latency of a forward pass without gradients.
 
     Attributes:
         median_s, low_s, high_s: seconds for a batch; the middle half of all passes lies between low and high.
-        passes: that were timed.
+        passes: number of timed passes.
         batch_size: images in a pass.
     """
 
@@ -44,14 +44,14 @@ def measure_latencies(
     passes: int = 50,
     warm_up_s: float = WARM_UP_S,
 ) -> list[Latency]:
-    """The latency of networks, whose passes take turns, so that whatever else the machine does is shared by all.
+    """Measure the latency of networks, alternating their passes so that other load on the machine affects all alike.
 
     Args:
         networks: in eval mode, on one device.
-        input_shape: of one of their inputs, [C,H,W] of images.
+        input_shape: shape of one input, [C,H,W] of images.
         batch_size: inputs in a pass.
-        passes: of each network, >= 1.
-        warm_up_s: seconds that each network runs before.
+        passes: number of passes of each network, >= 1.
+        warm_up_s: seconds that each network runs before timing.
     """
     held = itertools.chain(networks[0].parameters(), networks[0].buffers())
     device = next((tensor.device for tensor in held), torch.device("cpu"))
@@ -68,7 +68,7 @@ def measure_calls(
     warm_up_s: float = WARM_UP_S,
     device: torch.device = CPU,
 ) -> list[Latency]:
-    """The latency of calls, each a pass of `batch_size` inputs, which take turns; see `measure_latencies`."""
+    """Measure the latency of alternating calls, each a pass of `batch_size` inputs; see `measure_latencies`."""
     for call in calls:
         _warm_up(call, device, warm_up_s)
     taken = [[_time(call, device) for call in calls] for _ in range(passes)]
@@ -98,7 +98,7 @@ def _time(work: Callable[[], object], device: torch.device) -> float:
 
 
 def flops_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiplications and additions of a forward pass of one image [C,H,W], by torch's counter."""
+    """Count the multiplications and additions of a forward pass of one image [C,H,W], by torch's counter."""
     device, network = next(network.parameters()).device, copy.deepcopy(network).eval()  # statistics are left alone
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, *input_shape, device=device))
@@ -106,12 +106,12 @@ def flops_of(network: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 def filters_of(network: nn.Module) -> int:
-    """Channels that all convolutions make."""
+    """Count the output channels of all convolutions."""
     return sum(layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d))
 
 
 def device_name(device: torch.device) -> str:
-    """What latency depends on, beside versions and threads: the processor's model."""
+    """Return the processor's model, which latency depends on besides versions and threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

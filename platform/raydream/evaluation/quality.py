@@ -1,6 +1,6 @@
-"""How good and how varied a set of images is, as a stated network sees it (Table 3 of the paper).
+"""Quality and diversity of a set of images, measured with a stated network (Table 3 of the paper).
 
-N images, D features (what enters the network's output layer), K classes.
+N images, D features (inputs of the network's output layer), K classes.
 """
 
 import warnings
@@ -16,12 +16,12 @@ from raydream.seeds import derive_seed
 NEIGHBOURS = 3
 """k of precision and recall (their paper: 3)"""
 SPLIT_IMAGES, MOST_SPLITS = 500, 10
-"""of the Inception score: images of a split at least, and splits at most (the usual: 10 of 5,000)"""
+"""Inception score: fewest images per split, and most splits (usually 10 of 5,000)"""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a network says of images.
+    """A network's outputs for images.
 
     Attributes:
         logits: float32 [N,K].
@@ -33,14 +33,14 @@ class Seen:
 
 
 def inception_score(logits: np.ndarray, seed: int = 0) -> float:
-    """exp of the mean KL divergence of each image's class probabilities from their mean (Salimans et al. 2016).
+    """Return exp of the mean KL divergence of each image's class probabilities from their mean (Salimans et al. 2016).
 
     Args:
-        logits: [N,K] of the network that stands for Inception-v3.
-        seed: of the order in which images are split.
+        logits: [N,K] of the network used in place of Inception-v3.
+        seed: seed of the order in which images are split.
 
     Returns:
-        in [1, K]: higher where images are decided, and of all classes.
+        in [1, K]: higher where predictions are confident and cover all classes.
     """
     require("metrics", "the Inception score")
     from torchmetrics.image.inception import InceptionScore  # here, as it takes seconds, and one table needs it
@@ -55,7 +55,7 @@ def inception_score(logits: np.ndarray, seed: int = 0) -> float:
 
 
 def frechet_distance(features: np.ndarray, real: np.ndarray) -> float:
-    """Distance of two Gaussians with the sets' means and covariances (FID, Heusel et al. 2017), >= 0.
+    """Return the distance of two Gaussians with the sets' means and covariances (FID, Heusel et al. 2017), >= 0.
 
     Args:
         features, real: [N,D] and [M,D] of a stated network; figures of two networks cannot be compared.
@@ -83,7 +83,7 @@ class _Given(nn.Module):
 def precision_recall(features: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
     """Shares in [0, 1] of images among the real ones, and of real ones among the images (Kynkäänniemi et al. 2019).
 
-    An image is among a set where it lies no further from one of it than that one's k-th nearest neighbour in it.
+    An image is among a set where it lies no further from one of it than that one's k-th nearest neighbor in it.
 
     Args:
         features, real: [N,D] and [M,D], N and M > `neighbours`.
@@ -98,5 +98,5 @@ def precision_recall(features: np.ndarray, real: np.ndarray, neighbours: int = N
 
 
 def pairwise_distance(features: np.ndarray) -> float:
-    """Mean Euclidean distance of two different images [N,D], N >= 2: how far they lie apart."""
+    """Return the mean Euclidean distance of two different rows of features [N,D], N >= 2."""
     return float(torch.pdist(torch.from_numpy(features).double()).mean())

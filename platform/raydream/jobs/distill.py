@@ -92,7 +92,7 @@ def _session(
     """
     config, folder = run.config, run.folder
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             display.update(stage="starting Ray")
             check = partial(check_cluster, config)
             session.enter_context(ray_session(check, [config.student, config.generators], folder.run))

@@ -109,7 +109,7 @@ def _make(run: JobRun[ContinualConfig], checked: CheckedContinual) -> ExtendSumm
     config = run.config
     teacher = run.teacher(checked.teacher, device_of_driver(config.device, [config.student.gpus]))
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("courses"):
             before = _before(config, checked, teacher)

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ from raydream.cli import Command
 from raydream.config.conversion import as_dict
 from raydream.jobs.teacher import keep_teacher
 from raydream.reporting.cost import Reserves, cost_rows, hours
-from raydream.reporting.progress import printer, result_table
+from raydream.reporting.progress import printer, result_table, waiting
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal
 from raydream.runs.recorder import Recorder
@@ -67,14 +67,20 @@ class JobRun(Generic[Config]):
         """Print a line for the user."""
         printer(self.console)(text)
 
-    def stage(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Record a `with` block as a stage of the run."""
-        return self.recorder.stage(name)
+    @contextlib.contextmanager
+    def stage(self, name: str, waits_for: str = "") -> Iterator[None]:
+        """Record a `with` block as a stage of the run.
+
+        Args:
+            waits_for: what the block waits for without showing how far it is, which is printed now and then.
+        """
+        with self.recorder.stage(name), waiting(waits_for, self.console) if waits_for else contextlib.nullcontext():
+            yield
 
     def teacher(self, loaded: Teacher | None, device: torch.device) -> Teacher:
         """Return the run's teacher; see `keep_teacher`. The settings have the sections teacher, training and data."""
         config: Any = self.config
-        with self.stage("teacher"):
+        with self.stage("teacher", "the teacher, which is trained where no checkpoint is named"):
             return keep_teacher(loaded, (config.teacher, config.training, config.data), self.folder, self.say, device)
 
     def hours(self, *reserved: tuple[str, int, Reserves]) -> dict[str, Any]:

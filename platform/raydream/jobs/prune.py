@@ -130,7 +130,7 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
     teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
     session = partial(_session, run, checked, teacher)
     pruned = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
-    with run.stage("export"):
+    with run.stage("export", "the network to be exported"):
         network = build_pruned(run.config.teacher, pruned.widths)
         load_arrays(network, pruned.snapshot.state)
         save(run.config, network, run.folder, run.journal)
@@ -142,7 +142,7 @@ def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("pruning"):
             return _prune_by_images(run, teacher, images)

@@ -138,7 +138,7 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
     images, quantized = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
     config, teacher = run.config, teacher.to(torch.device("cpu"))
     pixels = images.source.read(images.rows)
-    with run.stage("export"):
+    with run.stage("export", "the network to be exported"):
         network = build_quantized(config.teacher, bits_text(bits_of(config, teacher)))
         load_arrays(network, quantized.snapshot.state)
         description = described(config.teacher, bits_of(config, teacher))
@@ -157,7 +157,7 @@ def _session(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teach
     config = run.config
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
         with run.stage("quantizing"):
             return images, _quantize_by_images(run, teacher, images)

@@ -209,7 +209,7 @@ def _make(run: JobRun[ReproduceConfig], checked: _Checked) -> ReproduceSummary:
         for index, (described, loaded) in enumerate(zip(verifiers_of(config), checked.table.verifiers, strict=True))
     ]
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_room, config), [], run.folder.run))
         with run.stage("cells"):
             table = _Table(config, checked.cells, checked.table, teacher, verifiers, run.folder)

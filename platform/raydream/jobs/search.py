@@ -75,7 +75,7 @@ def run_all(run: JobRun[Any], checked: CheckedTrials) -> Trials:
     teacher = run.teacher(checked.checked.teacher, device_of_driver(config.device, [config.trial.gpus]))
     (folder.path / "trials").mkdir(exist_ok=True)  # a shard's folder is made by its writer, but its parent is not
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_trial_fits, config), [], folder.run))
         with run.stage("trials"):
             _run_missing(run, checked, teacher, trials)

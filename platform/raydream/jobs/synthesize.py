@@ -1,5 +1,6 @@
 """The job that only makes images: parallel generators, one Parquet data set, and a card that describes it."""
 
+import contextlib
 import heapq
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
 from raydream.reporting.figures import save_image_grid
-from raydream.reporting.progress import Counter
+from raydream.reporting.progress import Counter, waiting
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
@@ -96,10 +97,10 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
     if not pending:
         return
     plan = _plan(config, folder, len(tasks))
-    with (
-        ray_session(partial(check_cluster, config), [config.generators], folder.run),
-        Counter("images", made, images, run.console) as counter,
-    ):
+    with contextlib.ExitStack() as session:
+        with waiting("Ray to start", run.console):
+            session.enter_context(ray_session(partial(check_cluster, config), [config.generators], folder.run))
+        counter = session.enter_context(Counter("images", made, images, run.console))
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         arrays = ray.put(to_arrays(teacher.network))

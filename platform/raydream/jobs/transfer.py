@@ -54,7 +54,7 @@ def _make(run: JobRun[TransferConfig], checked: CheckedTransfer) -> TransferSumm
     teacher = run.teacher(checked.teacher, device_to_learn_on(config))
     images = checked.images or images_made(run, config.making, teacher)
     with contextlib.ExitStack() as session:
-        with run.stage("start"):
+        with run.stage("start", "Ray to start"):
             session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
             shape, room = config.teacher.input_shape, object_store_bytes()
             feed = make_feed(config.feed, images, shape, checked.epochs, config.seed, room)

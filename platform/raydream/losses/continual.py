@@ -11,8 +11,8 @@ from torch.nn import functional
 def padded_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
     """Eq. 11's first term: KL(p_o padded with zeros || p_k), on images that stand for the old classes.
 
-    A class of probability 0 adds nothing, but p_k is normalized over all classes, so that whatever the learning network
-    gives to the new ones costs it.
+    A class of probability 0 adds nothing, but p_k is normalized over all classes, so probability that the learning
+    network assigns to new classes is penalized.
 
     Args:
         old_logits: [N,K0] of the old network.
@@ -36,7 +36,7 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
 def renormalized_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
     """Eq. 11's third term: KL(p_o || p_k renormalized over the old classes), on real images of the new ones.
 
-    What an old network says of an image that it has no class for is kept as it was, relative to each other.
+    The old network's relative answers to images of none of its classes are preserved.
 
     Args:
         old_logits: [N,K0] of the old network.
@@ -50,9 +50,9 @@ def renormalized_divergence(old_logits: Tensor, logits: Tensor) -> Tensor:
 def balanced_logits(logits: Tensor, old: int) -> Tensor:
     """Logits plus the log of how often their classes are in a batch half of which is of old classes, half of new ones.
 
-    For losses that minimize a cross-entropy or a divergence of these, the network's own logits then speak of classes
-    that are all as frequent: the balanced softmax (Ren et al., NeurIPS 2020, eq. 4), or logit adjustment (Menon et al.,
-    ICLR 2021). Weights of the loss would not do it: a network that names all images right follows no weights.
+    For losses that minimize a cross-entropy or a divergence of these, the network's own logits then treat all classes
+    as equally frequent: the balanced softmax (Ren et al., NeurIPS 2020, eq. 4), or logit adjustment (Menon et al., ICLR
+    2021). Loss weights would not do this: they have no effect on a network that classifies all images correctly.
 
     Args:
         logits: [N,K] of the learning network.
@@ -66,7 +66,8 @@ def balanced_logits(logits: Tensor, old: int) -> Tensor:
 def binary_distillation(old_logits: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """LwF.MC (Rebuffi et al., iCaRL, CVPR 2017, section 3.4 and its baseline): a binary cross-entropy for each class.
 
-    New classes are told by the labels, old ones by the sigmoids of the old network's outputs on the same images.
+    Targets of new classes are the labels, those of old ones by the sigmoids of the old network's outputs on the same
+    images.
 
     Args:
         old_logits: [N,K0] of the old network.
@@ -96,12 +97,12 @@ def local_classification(logits: Tensor, labels: Tensor, old: int) -> Tensor:
 
 
 def balanced_classification(logits: Tensor, labels: Tensor, share: float) -> Tensor:
-    """Cross-entropy over all classes, of old and new images together, as though all classes had as many.
+    """Cross-entropy over all classes, of old and new images together, as though all classes were equally frequent.
 
     Args:
         logits: [N,K], those of the images of old classes first.
-        labels: int64 [N], in [0, K); of old images what they were to show.
-        share: of all classes, how many are old, in (0, 1); half of the batch is of old classes, half of new ones.
+        labels: int64 [N], in [0, K); those of old images are their synthesis targets.
+        share: the share of old classes among all, in (0, 1); half of the batch is of old classes, half of new ones.
     """
     each = functional.cross_entropy(logits, labels, reduction="none")
     old, new = each.chunk(2)
@@ -109,10 +110,10 @@ def balanced_classification(logits: Tensor, labels: Tensor, share: float) -> Ten
 
 
 def head_distance(old_features: Tensor, features: Tensor, weight: Tensor) -> Tensor:
-    """How far the features have moved, along what the old output layer reads: ||W (phi_o - phi_k)||^2 / 2.
+    """Squared feature drift, as far as the old output layer reads it: ||W (phi_o - phi_k)||^2 / 2.
 
     The importance-weighted feature distillation of "Always Be Dreaming" (Smith et al., ICCV 2021). Directions that no
-    old class looks at are free for new ones.
+    old class uses are free for new ones.
 
     Args:
         old_features, features: [N,D] that enter the output layers of the old and of the learning network.

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 
 def one_hot(logits: Tensor) -> Tensor:
-    """How far the outputs are from one-hot ones: the cross-entropy with the network's own answers, mean over images.
+    """Distance of the outputs from one-hot: cross-entropy with the network's own predictions, mean over images.
 
     Args:
         logits: [N,K].
@@ -18,10 +18,10 @@ def one_hot(logits: Tensor) -> Tensor:
 
 
 def activation(activations: Tensor) -> Tensor:
-    """Minus the mean size of what enters the last layer: images that mean something excite it more.
+    """Minus the mean absolute input of the last layer: meaningful images activate it more.
 
-    The paper adds up the D values of an image; its published code, whose weight of 0.1 is everybody's, averages them,
-    and so does this.
+    The paper adds up the D values of an image; its published code, whose weight of 0.1 is in common use, averages them,
+    as does this function.
 
     Args:
         activations: [N,D].
@@ -33,7 +33,7 @@ def activation(activations: Tensor) -> Tensor:
 
 
 def information_entropy(prediction: Tensor) -> Tensor:
-    """Minus the entropy of the mean prediction: lowest where all classes are made equally often.
+    """Minus the entropy of the mean prediction: lowest where all classes appear equally often.
 
     Args:
         prediction: [K], the mean over all images of the network's probabilities.

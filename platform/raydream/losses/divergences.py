@@ -58,9 +58,8 @@ def competition(teacher_logits: Tensor, student_logits: Tensor, temperature: flo
 def masked_kl(teacher_logits: Tensor, student_logits: Tensor) -> Tensor:
     """Minus the mean of 1[argmax p_S = argmax p_T] KL(p_T || p_S) (FastDFKD, AAAI 2022; NAYER, CVPR 2024).
 
-    It is low where the student names the teacher's class and is otherwise far from the teacher's answer. Images about
-    which they disagree already are left alone, so that no image has to leave its class for the student's sake. It has
-    no lower bound.
+    It is low where the student predicts the teacher's class but otherwise differs from the teacher. Images on which
+    they already disagree do not contribute, so that no image is driven out of its class. It has no lower bound.
 
     Args:
         teacher_logits, student_logits: [N,K].

@@ -1,4 +1,4 @@
-"""What batch normalization remembers of the training data, compared with what the images make it see (eq. 4-5)."""
+"""Compares the running statistics of batch normalization with the statistics of the images (eq. 4-5)."""
 
 from typing import Any
 
@@ -39,13 +39,13 @@ def feature_statistics(distances: Tensor, first_bn: float) -> Tensor:
 
 
 class FeatureDistances(nn.Module):
-    """How far the statistics of a pass are from the running ones, BN layer by BN layer.
+    """The distances of a pass's statistics from the running ones, for each BN layer.
 
     A layer that is used several times in one pass is compared at each use.
 
     Args:
-        observed: the network whose BN layers are observed; the statistics are those of its last pass, or of as many
-            uses of each layer.
+        observed: the network whose BN layers are observed; the statistics come from its last pass, or from one with the
+            same number of uses of each layer.
     """
 
     def __init__(self, observed: ObservedNetwork) -> None:
@@ -72,17 +72,17 @@ class SmoothedDistances(FeatureDistances):
     """The distances of a moving average of the statistics, over batches, from the running ones.
 
     What is compared is m * average + (1 - m) * batch, with the momentum m (FastDFKD, AAAI 2022, as its code has it).
-    The norms of eq. 5 are not squared, so the gradient of the batch is 1 - m of what it would be, whatever the
-    distance: a momentum of 0.9 weighs R_feature like a tenth of alpha_f, and lets batches make up for each other.
+    The norms of eq. 5 are not squared, so smoothing scales the batch's gradient by 1 - m at any distance: a momentum of
+    0.9 weighs R_feature like a tenth of alpha_f, and lets batches compensate for each other.
 
     Args:
         observed: see `FeatureDistances`.
         momentum: m, in [0, 1).
-        example: images [N,C,H,W] that the network takes, from which the number of statistics is known.
+        example: images [N,C,H,W] that the network accepts; they determine the number of statistics.
 
     Attributes:
-        compared: [2, C of all layers and uses], means and variances that were last compared: what the average is once
-            it has taken in that batch.
+        compared: [2, C of all layers and uses], means and variances that were last compared: the average including that
+            batch.
     """
 
     average: Tensor
@@ -100,7 +100,7 @@ class SmoothedDistances(FeatureDistances):
         self.register_buffer("weight", torch.zeros_like(self.compared[0, 0]))
 
     def begin(self, average: Tensor | None) -> None:
-        """Set the average, [2, C of all layers and uses], that the next passes are smoothed by; None: there is none."""
+        """Set the average, [2, C of all layers and uses], that smooths the next passes; None: no average."""
         self.weight.fill_(0.0 if average is None else self._momentum)
         if average is not None:
             self.average.copy_(average)

@@ -1,4 +1,4 @@
-"""What natural images have in common: neighbouring pixels are alike, and values are small (eq. 3)."""
+"""Image priors: neighboring pixels of natural images are alike, and values are small (eq. 3)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def _differences(images: Tensor) -> tuple[Tensor, ...]:
-    """The difference images to the right, down and along both diagonals."""
+    """Return the difference images to the right, down and along both diagonals."""
     return (
         images[..., :, 1:] - images[..., :, :-1],
         images[..., 1:, :] - images[..., :-1, :],
@@ -41,8 +41,8 @@ def _norms(differences: Iterable[Tensor]) -> Tensor:
 class _TotalVariation(torch.autograd.Function):
     """R_TV with its gradient written out.
 
-    Autograd would make a whole image of zeros for each of eight slices, and add these up: three times the work for a
-    batch of CIFAR's size.
+    Autograd would allocate an image of zeros for each of eight slices and sum these: three times the work for a batch
+    of CIFAR's size.
     """
 
     @staticmethod

@@ -16,7 +16,7 @@ from raydream.losses.image_prior import image_norm, mean_image_norm, total_varia
 
 @dataclass(frozen=True)
 class Observation:
-    """All that terms may look at after one forward pass; what no term of the objective asks for may be None.
+    """The values that terms may use after one forward pass; those that no term of the objective uses may be None.
 
     Attributes:
         images: [N,C,H,W] on the canvas, as the networks saw them (jittered, mirrored).
@@ -45,11 +45,11 @@ class Term:
     """One loss term.
 
     Attributes:
-        of: what it is a function of, which says how a batch larger than memory is worked through. images: all pixels
+        of: what it is a function of, which decides how a batch larger than memory is processed. images: all pixels
             at once; outputs: a mean over images of what the networks say of each; features: the statistics of all
             images together; prediction: the mean probabilities of all images together.
         value: the term itself, a scalar.
-        activations: whether it looks at what entered the teacher's last layer, which is observed for such terms alone.
+        activations: whether it uses the input of the teacher's last layer, which is observed only for such terms.
     """
 
     of: Source
@@ -118,7 +118,7 @@ class Objective:
 
     Args:
         names: keys of `TERMS`.
-        config: the coefficients, and what the terms themselves are set by.
+        config: the coefficients, and the terms' own settings.
     """
 
     def __init__(self, names: Iterable[str], config: SynthesisConfig) -> None:
@@ -127,7 +127,7 @@ class Objective:
         self._config = config
 
     def __call__(self, seen: Observation, *sources: Source) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total to minimize (a scalar), and each term's value before its coefficient.
+        """Return the total to minimize (a scalar), and each term's value before its coefficient.
 
         Args:
             sources: only terms of these; none given: all terms.
@@ -141,9 +141,9 @@ class Objective:
         return sum(weighted[1:], start=weighted[0]), values
 
     def has(self, source: Source) -> bool:
-        """Whether any term is of this source."""
+        """Tell whether any term is of this source."""
         return any(TERMS[name].of == source for name in self.weights)
 
     def of_activations(self) -> list[str]:
-        """Names of the terms that look at what entered the teacher's last layer."""
+        """Return the names of the terms that use the input of the teacher's last layer."""
         return [name for name in self.weights if TERMS[name].activations]

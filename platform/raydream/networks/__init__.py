@@ -1,6 +1,6 @@
-"""Networks by name: the project's own, torchvision's and timm's, and anybody's as `package.module:factory`.
+"""Networks by name: the project's own, torchvision's and timm's, and users' own as `package.module:factory`.
 
-A factory of the project's takes `input_channels` and `classes` (and its own keyword arguments) and returns a network
+A factory of this project takes `input_channels` and `classes` (and its own keyword arguments) and returns a network
 that maps images [N,C,H,W] to logits [N,K].
 """
 
@@ -33,23 +33,23 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
 PRUNED = "pruned"
-"""what is left of another network: `of` which, its layers' `widths`, and its other arguments"""
+"""a pruned network: the one it is left `of`, its layers' `widths`, and its other arguments"""
 QUANTIZED = "quantized"
-"""another `network` that computes with few bits: its layers' `bits`, and its other arguments"""
+"""a quantized `network`: its layers' `bits`, and its other arguments"""
 
 
 def build_teacher(config: TeacherConfig, field: str = "teacher") -> nn.Module:
-    """The teacher's network with fresh weights; raises as `build_network` does."""
+    """Build the teacher's network with fresh weights; raises as `build_network` does."""
     return build_network(config.network, config.arguments, config.input_shape[0], config.classes, field)
 
 
 def build_student(student: StudentConfig, teacher: TeacherConfig) -> nn.Module:
-    """The student's network with fresh weights, for the teacher's images; raises as `build_network` does."""
+    """Build the student's network with fresh weights, for the teacher's images; raises as `build_network` does."""
     return build_network(student.network, student.arguments, teacher.input_shape[0], teacher.classes, "student")
 
 
 def parameters_of(network: nn.Module) -> int:
-    """How many numbers a network learns; what it only keeps (BN statistics) does not count."""
+    """Count the numbers that a network learns; buffers such as BN statistics do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -105,17 +105,17 @@ def check_python(network: nn.Module, field: str, name: str) -> None:
 
 
 def _pruned(input_channels: int, classes: int, *, of: str, widths: str, **arguments: Any) -> nn.Module:
-    """What is left of a network `of` these arguments where its layers have these widths (`networks/pruned.py`)."""
+    """Build a network `of` these arguments and reduce its layers to these widths (`networks/pruned.py`)."""
     return resized(build_network(of, arguments, input_channels, classes), parse_widths(widths))
 
 
 def _quantized(input_channels: int, classes: int, *, network: str, bits: str, **arguments: Any) -> nn.Module:
-    """A `network` of these arguments whose layers compute with these bits (`networks/quantized.py`)."""
+    """Build a `network` of these arguments whose layers compute with these bits (`networks/quantized.py`)."""
     return quantized(build_network(network, arguments, input_channels, classes), parse_bits(bits))
 
 
 DERIVED: dict[str, Callable[..., nn.Module]] = {PRUNED: _pruned, QUANTIZED: _quantized}
-"""networks that are described by what was done to another one"""
+"""networks that are described by a change to another one"""
 
 
 def _torchvision_factory(name: str, field: str) -> Callable[..., nn.Module]:

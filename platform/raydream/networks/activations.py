@@ -8,10 +8,10 @@ from torch.func import functional_call
 
 
 def activation_width(layer: object) -> int | None:
-    """How many channels a learned activation has parameters for; None for any other layer.
+    """Count the channels that a learned activation has parameters for; None for any other layer.
 
     A learned activation is a module without submodules and buffers that changes each value apart, by parameters that
-    all channels share or that each channel has for itself. It is known by what it does to random values.
+    all channels share or that each channel has for itself. It is recognized by its effect on random values.
 
     Returns:
         1 where all channels share its parameters.
@@ -28,7 +28,7 @@ def activation_width(layer: object) -> int | None:
 
 
 def _changes_values_apart(layer: nn.Module, shapes: Mapping[str, torch.Size], width: int) -> bool:
-    """Whether a change of one value, or of one channel's parameter, changes nothing else."""
+    """Tell whether a change of one value, or of one channel's parameter, changes nothing else."""
     random = torch.Generator().manual_seed(0)
     weights = {name: torch.rand(shape, generator=random) + 0.5 for name, shape in shapes.items()}
     x = torch.randn(2, width if width > 1 else 3, 5, 7, generator=random)

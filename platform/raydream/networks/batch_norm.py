@@ -9,14 +9,14 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Seen = tuple[Tensor, Tensor]
-"""what entered a BN layer: its mean and biased variance, [2,C], and itself, [N,C] or [N,C,...]"""
+"""input of a BN layer: its mean and biased variance, [2,C], and itself, [N,C] or [N,C,...]"""
 
 
 def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """The network's BN layers by name, in the order of their definition; each has `running_mean`, `running_var`.
+    """Return a network's BN layers by name, in order of definition; each has `running_mean`, `running_var`.
 
-    Those of torch (1d, 2d, 3d, sync) and what derives from them, and detection's FrozenBatchNorm, which keeps the
-    statistics of its training just as well.
+    These are torch's layers (1d, 2d, 3d, sync) with their subclasses, and detection's FrozenBatchNorm, which also keeps
+    the statistics of its training.
     """
 
     def is_one(layer: nn.Module) -> bool:
@@ -26,19 +26,19 @@ def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def keeps_statistics(network: nn.Module) -> bool:
-    """Whether any of a network's BN layers has running statistics to compare with."""
+    """Tell whether any of a network's BN layers has running statistics to compare with."""
     return any(layer.running_mean is not None for layer in batch_norm_layers(network).values())
 
 
 class FrozenBatchNorm(nn.Module):
-    """A batch normalization in eval mode whose weights take no gradient, for networks that are only looked through.
+    """A batch normalization in eval mode whose weights take no gradient, for networks that do not train.
 
     It computes what `nn.BatchNorm2d` computes in eval mode. In fp32 outside of compiled code that is one product and
     one sum: torch's own backward pass (2.15, CPU) would also add up the gradients of the weights, which are not asked
     for, and takes four times as long.
 
     Args:
-        layer: of torch, with running statistics, which it takes over.
+        layer: torch's layer, whose running statistics it takes over.
     """
 
     running_mean: Tensor
@@ -76,7 +76,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 def freeze_batch_norm(network: nn.Module) -> None:
-    """Put a `FrozenBatchNorm` in the place of each of torch's own BN layers that keeps running statistics.
+    """Replace each of torch's own BN layers that keeps running statistics by a `FrozenBatchNorm`.
 
     Layers with hooks, and of classes that derive from torch's, stay as they are: they may compute something else.
     """
@@ -128,13 +128,13 @@ def joined(seen: Sequence[Seen]) -> Tensor:
 
 
 def one_pass_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, each [C], by two sums.
+    """Compute mean and biased variance, each [C], by two sums.
 
     The compiler makes one loop of them; its own var_mean takes twice as long.
 
     The variance is a difference: the mean of (x - around)^2 less the square of the mean of (x - around). With fp32 sums
     of 262,144 values its relative error is below 1e-4 for means within 2 standard deviations of `around`, and below
-    1e-2 within 20. An inversion brings them ever closer to the running means.
+    1e-2 within 20. An inversion moves the means towards the running ones.
     """
     over = [0, *range(2, x.dim())]
     centered = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))

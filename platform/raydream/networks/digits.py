@@ -6,12 +6,12 @@ from raydream.networks.resnet import ResidualBlock
 
 
 def digits_network(input_channels: int = 1, classes: int = 10, width: int = 32) -> nn.Module:
-    """The digits network: a stem and three residual blocks, about 150,000 weights at width 32.
+    """Build the digits network: a stem and three residual blocks, about 150,000 weights at width 32.
 
     Args:
         input_channels: C of the images [N,C,H,W].
         classes: K of the logits [N,K].
-        width: channels of the first stage; the second and third have twice as many.
+        width: channels of the first stage; the second and third have twice that number.
     """
     return nn.Sequential(
         nn.Conv2d(input_channels, width, 3, 1, 1, bias=False),

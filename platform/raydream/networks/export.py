@@ -21,8 +21,8 @@ def export_onnx(network: nn.Module, input_shape: tuple[int, ...], path: Path) ->
 
     Raises:
         MistakeError: the packages for ONNX are not installed.
-        torch.onnx.errors.OnnxExporterError: it does what ONNX cannot say.
-        OSError: it cannot be written.
+        torch.onnx.errors.OnnxExporterError: it uses operations that ONNX cannot express.
+        OSError: the file cannot be written.
     """
     require("onnx", path.name)
     noisy = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")

@@ -1,8 +1,8 @@
-"""What passes through a network: the statistics at its BN layers, and what enters its last layer.
+"""Observe a network's activations: the statistics at its BN layers, and the input of its last layer.
 
-There is one rule for which layer that is (`last_layer`), and two ways to look: `ObservedNetwork` copies the network and
-keeps its hooks, for synthesizers that run the same code thousands of times; `WithFeatures` leaves a network as it is,
-which may learn on, and removes its hook after each pass.
+One rule names that layer (`last_layer`), and two classes observe it: `ObservedNetwork` copies the network and keeps its
+hooks, for synthesizers that run the same code thousands of times; `WithFeatures` uses the network itself, which may
+continue to learn, and removes its hook after each pass.
 """
 
 import copy
@@ -19,8 +19,8 @@ def last_layer(network: nn.Module, classes: int) -> str:
     """Return the name of the layer that makes the logits.
 
     That is the last one in the order of definition that is linear, or a 2d convolution of any kernel, with one output
-    per class. Grouped convolutions do not count: a depthwise one over as many channels as there are classes pools
-    logits and does not make them.
+    per class. Grouped convolutions do not count: a depthwise one with one channel per class pools logits and does not
+    make them.
 
     Args:
         classes: K.
@@ -41,7 +41,7 @@ def _outputs(layer: nn.Module) -> int | None:
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
-    """A copy in eval mode without gradients for its weights, which lie channels-last where they are images'."""
+    """Copy a network in eval mode without gradients for its weights; weights of image layers lie channels-last."""
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     freeze_batch_norm(copied)
     for weight in copied.parameters():
@@ -57,7 +57,7 @@ class Observed(NamedTuple):
         logits: [N,K].
         statistics: mean and biased variance of what entered the BN layers, [2, C of all layers and uses], in the order
             of the layers' definition; None where they are not observed.
-        activations: [N,D], what entered the layer that is observed; None where none is.
+        activations: [N,D], the input of the observed layer; None where no layer is observed.
     """
 
     logits: Tensor
@@ -68,21 +68,22 @@ class Observed(NamedTuple):
 class ObservedNetwork(nn.Module):
     """A frozen copy of a network that also returns what passed through it.
 
-    A copy, because its hooks stay for good (torch.compile would compile again for each new hook), and because its
-    weights are laid out for speed; the network it was made from is left as it is. BN statistics are returned for each
-    use of a layer that is used several times in one pass.
+    It is a copy because its hooks are permanent (torch.compile would compile again for each new hook) and its weights
+    are laid out for speed; the original network stays unchanged. BN statistics are returned for each use of a layer
+    that is used several times in one pass.
 
     Args:
-        network: is copied, frozen and put in eval mode, so that BN layers compare statistics and do not use them.
+        network: the original, which is copied; the copy is frozen and in eval mode, so that BN layers compare
+            statistics and do not use them.
         statistics: whether to observe its BN layers, those with running statistics.
-        before: name of a layer whose input is observed, see `last_layer`; of several uses the last one; None: of none.
+        before: name of a layer whose input is observed, see `last_layer`; of several uses the last one; None: no layer.
 
     Raises:
-        ValueError: BN layers are to be observed, and none keeps running statistics.
+        ValueError: statistics are requested, but no BN layer keeps running statistics.
 
     Attributes:
         layers: the BN layers that are observed, by name, in the order of their definition.
-        uses: how often each of them was used in the last pass.
+        uses: number of uses of each of them in the last pass.
     """
 
     def __init__(self, network: nn.Module, *, statistics: bool = False, before: str | None = None) -> None:
@@ -135,10 +136,10 @@ class ObservedNetwork(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """A network that also returns what enters one of its layers; it is used as it is, in whichever mode.
+    """A network that also returns the input of one of its layers; it stays unchanged, in any mode.
 
     Args:
-        network: is not copied, and has no hook between two passes.
+        network: the network itself, not a copy; it has no hook between two passes.
         before: name of the layer, see `last_layer`.
 
     Attributes:
@@ -151,7 +152,7 @@ class WithFeatures(nn.Module):
         self.head = network.get_submodule(before)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [N,C,H,W] to logits [N,K] and what entered the layer, [N,D]; of several uses the last one."""
+        """Map images [N,C,H,W] to logits [N,K] and the layer's input, [N,D]; of several uses the last one."""
         entered: list[Tensor] = []
         hook = self.head.register_forward_pre_hook(
             lambda layer, inputs, named: entered.append(_entering(inputs, named)), with_kwargs=True
@@ -164,6 +165,6 @@ class WithFeatures(nn.Module):
 
 
 def _entering(inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
-    """The first argument of a layer, given by place or by name."""
+    """Return the first argument of a layer, given by position or by name."""
     x: Tensor = inputs[0] if inputs else next(iter(named.values()))
     return x

@@ -1,4 +1,4 @@
-"""Networks some of whose channels are gone: what is left of each layer describes them, and builds them anew."""
+"""Pruned networks: the widths of the remaining layers describe them, and are enough to rebuild them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from raydream.networks.activations import activation_width
 from raydream.networks.resnet import PaddedShortcut
 
 Widths = dict[str, tuple[int, int]]
-"""channels in and out of each layer by name; a layer that treats each channel apart has as many of both"""
+"""channels in and out of each layer by name; a layer that treats each channel separately has equal numbers"""
 
 
 class SelectedShortcut(nn.Module):
-    """He et al.'s option A in any widths: each output channel is one of the input's, or zero.
+    """He et al.'s option A for any widths: each output channel is one of the input's, or zero.
 
     It takes the place of a `PaddedShortcut` (whose channels are in a fixed order) where channels of its two ends are
     removed independently of each other. Nothing in it is learned or multiplied.
@@ -36,16 +36,16 @@ class SelectedShortcut(nn.Module):
 
     @classmethod
     def like(cls, shortcut: PaddedShortcut) -> "SelectedShortcut":
-        """The one that does what a `PaddedShortcut` does."""
+        """Build the equivalent of a `PaddedShortcut`."""
         return cls(shortcut.channels_in, _padded(shortcut.channels_in, shortcut.channels_out), shortcut.stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,channels_in,H,W] to [N,C,H/stride,W/stride]."""
+        """Map [N,channels_in,H,W] to [N,C,H/stride,W/stride]."""
         kept = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, 1))
         return kept.index_select(1, self.sources)
 
     def reset_parameters(self) -> None:
-        """As padding evenly on both sides would choose them."""
+        """Set the sources to those of even padding on both sides."""
         self.sources = _padded(self.channels_in, len(self.sources)).to(self.sources.device)
 
 
@@ -55,12 +55,12 @@ def _padded(channels_in: int, channels_out: int) -> Tensor:
 
 
 def is_depthwise(layer: nn.Module) -> bool:
-    """Whether it is a convolution that treats each channel apart."""
+    """Tell whether a layer is a convolution that treats each channel separately."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 
 def width_of(layer: nn.Module) -> tuple[int, int] | None:
-    """Channels in and out of a layer; None for one that has none of its own."""
+    """Return a layer's channels in and out; None for one without channels of its own."""
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels, layer.out_channels
     if isinstance(layer, nn.Linear):
@@ -74,16 +74,16 @@ def width_of(layer: nn.Module) -> tuple[int, int] | None:
 
 
 def widths_of(network: nn.Module) -> Widths:
-    """Of all layers that have channels of their own."""
+    """Return the widths of all layers that have channels of their own."""
     found = {name: width_of(layer) for name, layer in network.named_modules()}
     return {name: width for name, width in found.items() if width is not None}
 
 
 def resize(layer: nn.Module, channels_in: int, channels_out: int) -> None:
-    """Give a layer other numbers of channels, and fresh weights.
+    """Change a layer's numbers of channels, with fresh weights.
 
     Raises:
-        ValueError: the layer has no such channels, or cannot have as many.
+        ValueError: the layer has no such channels, or cannot have this number of them.
     """
     if min(channels_in, channels_out) < 1:
         raise ValueError(f"a layer of {channels_in} to {channels_out} channels")
@@ -113,7 +113,7 @@ def resize(layer: nn.Module, channels_in: int, channels_out: int) -> None:
 
 
 def _resize_activation(layer: nn.Module, before: int, channels: int) -> None:
-    """Give each channel the parameters of the first, as most activations begin; they need no way to be reset."""
+    """Give each channel the first one's parameters; activations need not have a reset method."""
     for name, old in list(layer.named_parameters()):
         if old.numel() == before > 1:
             axis = old.shape.index(before)
@@ -132,7 +132,7 @@ def _renew(layer: nn.Module, name: str, shape: tuple[int, ...]) -> None:
 
 
 def resized(network: nn.Module, widths: Mapping[str, tuple[int, int]]) -> nn.Module:
-    """A network whose layers have these widths, with fresh weights where they differ; changes and returns it.
+    """Resize a network's layers to these widths, with fresh weights where they differ; changes and returns it.
 
     Raises:
         ValueError: it has no such layer, or a layer cannot be so wide.
@@ -147,7 +147,7 @@ def resized(network: nn.Module, widths: Mapping[str, tuple[int, int]]) -> nn.Mod
 
 
 def with_selected_shortcuts(network: nn.Module) -> nn.Module:
-    """The same network with every `PaddedShortcut` replaced by its `SelectedShortcut`; changes and returns it."""
+    """Replace every `PaddedShortcut` of a network by its `SelectedShortcut`; changes and returns it."""
     device = next((parameter.device for parameter in network.parameters()), None)
     for name, layer in list(network.named_modules()):
         if isinstance(layer, PaddedShortcut):
@@ -156,12 +156,12 @@ def with_selected_shortcuts(network: nn.Module) -> nn.Module:
 
 
 def widths_text(widths: Mapping[str, tuple[int, int]]) -> str:
-    """Widths as JSON, for a configuration's arguments."""
+    """Write widths as JSON, for a configuration's arguments."""
     return json.dumps({name: list(width) for name, width in widths.items()}, separators=(",", ":"))
 
 
 def parse_widths(text: str) -> Widths:
-    """The inverse of `widths_text`. Raises ValueError for anything else."""
+    """Parse the JSON of `widths_text`. Raises ValueError for anything else."""
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("widths are a JSON object: {layer: [channels in, channels out]}")

@@ -20,9 +20,9 @@ Bits = dict[str, tuple[int, int]]
 FEWEST, MOST = 2, 8
 """bits that a weight or an input can have"""
 SMALLEST_STEP = 1e-8
-"""below which no step size falls"""
+"""lower bound of step sizes"""
 FURTHEST = 4.0
-"""factor by which a step size moves away from the calibrated one at most, however it is trained"""
+"""largest factor between a trained step size and the calibrated one"""
 
 
 class _OnGrid(torch.autograd.Function):
@@ -48,14 +48,14 @@ class Quantizer(nn.Module):
     """Rounds a tensor to integer multiples of a step size.
 
     Args:
-        bits: of the integers, `FEWEST` to `MOST`.
+        bits: bits of the integers, `FEWEST` to `MOST`.
         channels: C of a weight [C,...], which has a step size for each; None for an input, which has one.
 
     Attributes:
         step: the learned step sizes, float32 [C] or [1], > 0; 1 until `calibrate` sets them.
         start: the calibrated step sizes, likewise. Training holds `step` within a factor of `FURTHEST` of them. LSQ's
-            gradient grows with the grid's ends, and would now and then carry the step of an 8-bit input below zero in
-            a single update, after which a network is dead.
+            gradient grows with the grid's ends, and would occasionally move the step of an 8-bit input below zero in a
+            single update, which ruins the network.
         low, high: the lowest and highest integer, float32 scalars with high - low = 2^bits - 1 and low <= 0 <= high.
     """
 
@@ -75,7 +75,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, step: Tensor, low: int | None = None) -> None:
-        """Set the step sizes, [C] or [1], and the lowest integer where it is not the signed one."""
+        """Set the step sizes, [C] or [1], and the lowest integer unless it is the signed one."""
         self.step.copy_(step.clamp_min(SMALLEST_STEP))
         self.start.copy_(self.step)
         if low is not None:
@@ -84,7 +84,7 @@ class Quantizer(nn.Module):
             self.high.fill_(low + levels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The nearest values of the grid, in float32, of the shape of x."""
+        """Return the nearest grid values, float32, in the shape of x."""
         if self.training:
             with torch.no_grad():
                 self.step.copy_(self.step.clamp(self.start / FURTHEST, self.start * FURTHEST))
@@ -108,10 +108,10 @@ INPUT = "input_quantizer"
 
 
 def quantized(network: nn.Module, bits: Mapping[str, tuple[int, int]]) -> nn.Module:
-    """Have layers of a network quantize their weights and inputs; changes and returns it.
+    """Make layers of a network quantize their weights and inputs; changes and returns the network.
 
     Args:
-        bits: by the name of a Conv2d or Linear layer.
+        bits: bits by the name of a Conv2d or Linear layer.
 
     Raises:
         ValueError: it has no such layer, the layer is quantized already, or a number of bits is out of range.
@@ -132,12 +132,12 @@ def quantized(network: nn.Module, bits: Mapping[str, tuple[int, int]]) -> nn.Mod
 
 
 def is_quantized(layer: nn.Module) -> bool:
-    """Whether a layer quantizes its weights and its input."""
+    """Tell whether a layer quantizes its weights and its input."""
     return isinstance(getattr(layer, INPUT, None), Quantizer)
 
 
 def quantizers_of(network: nn.Module) -> dict[str, tuple[Quantizer, Quantizer]]:
-    """The quantizers of the weights and of the input of each quantized layer, by its name."""
+    """Return the weight and input quantizers of each quantized layer, by its name."""
     return {
         name: (layer.parametrizations["weight"][0], layer.get_submodule(INPUT))
         for name, layer in network.named_modules()
@@ -146,18 +146,18 @@ def quantizers_of(network: nn.Module) -> dict[str, tuple[Quantizer, Quantizer]]:
 
 
 def float_weight(layer: nn.Module) -> Tensor:
-    """The weight of a quantized layer before it is rounded."""
+    """Return the weight of a quantized layer before rounding."""
     weight: Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
     return weight
 
 
 def bits_text(bits: Mapping[str, tuple[int, int]]) -> str:
-    """Bits as JSON, for a configuration's arguments."""
+    """Write bits as JSON, for a configuration's arguments."""
     return json.dumps({name: list(each) for name, each in bits.items()}, separators=(",", ":"))
 
 
 def parse_bits(text: str) -> Bits:
-    """The inverse of `bits_text`. Raises ValueError for anything else."""
+    """Parse the JSON of `bits_text`. Raises ValueError for anything else."""
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("bits are a JSON object: {layer: [bits of weights, bits of inputs]}")

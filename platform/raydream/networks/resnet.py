@@ -21,7 +21,7 @@ class PaddedShortcut(nn.Module):
         self.channels_in, self.channels_out, self.stride = channels_in, channels_out, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
+        """Map [N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
         kept, zeros = x[:, :, :: self.stride, :: self.stride], (self.channels_out - self.channels_in) // 2
         return functional.pad(kept, (0, 0, 0, 0, zeros, zeros))
 
@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
+        """Map [N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
         out = torch.relu(self.bn1(self.conv1(x)))
         return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
 
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
 
     Args:
         blocks: residual blocks of each stage; every stage but the first halves height and width.
-        width: channels of the first stage; each further stage has twice as many.
+        width: channels of the first stage; each further stage has twice the previous number.
         padded: the blocks' shortcut, see `ResidualBlock`.
         input_channels, classes: C of the images and K of the logits.
     """
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] to [N,K]."""
+        """Map images [N,C,H,W] to logits [N,K]."""
         x = torch.relu(self.bn1(self.conv1(x)))
         for stage in range(self.stages):
             x = self.get_submodule(f"layer{stage + 1}")(x)

@@ -1,4 +1,4 @@
-"""Calls of other people's code: modules that are imported, factories of networks, and networks themselves."""
+"""Calls of users' code: imported modules, factories of networks, and networks themselves."""
 
 import contextlib
 import copy
@@ -28,14 +28,14 @@ STATE: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
     "the working directory": (os.getcwd, os.chdir),
 }
-"""what a process has once, and every computation in it depends on: how it is read and set"""
+"""process-wide state that every computation depends on: how it is read and set"""
 
 
 @contextlib.contextmanager
 def contained() -> Iterator[None]:
-    """Run other people's code, which may raise whatever it likes, and neither end the process nor change its state.
+    """Run a user's code, which may raise any error but neither end the process nor change its state.
 
-    `STATE` is as it was when the block ends, however that is.
+    `STATE` is restored when the block ends, also by an error.
 
     Raises:
         RuntimeError: the code called `sys.exit`, or left the state changed.
@@ -54,7 +54,7 @@ def contained() -> Iterator[None]:
 
 
 def as_declared(factory: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a factory's keyword arguments, with tuples for lists where its signature says tuple.
+    """Copy a factory's keyword arguments, with tuples for lists where its signature says tuple.
 
     YAML and JSON have no tuples. A signature says tuple by the default value of a parameter, or by its annotation.
     """

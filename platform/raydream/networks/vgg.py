@@ -34,7 +34,7 @@ class VGG(nn.Module):
         self.classifier = nn.Linear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,C,H,W] to [N,K]."""
+        """Map images [N,C,H,W] to logits [N,K]."""
         logits: Tensor = self.classifier(self.features(x).mean(dim=(2, 3)))
         return logits
 

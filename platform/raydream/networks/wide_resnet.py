@@ -26,7 +26,7 @@ class PreActivationBlock(nn.Module):
             self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
+        """Map [N,channels_in,H,W] to [N,channels_out,H/stride,W/stride]."""
         active = torch.relu(self.bn1(x))
         out: Tensor = self.conv2(torch.relu(self.bn2(self.conv1(active))))
         # Where the shape changes, the shortcut starts behind the activation, as in the authors' network.

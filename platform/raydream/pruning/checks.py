@@ -1,4 +1,4 @@
-"""Can this network lose as many channels? Asked before anything starts."""
+"""Checks, before anything starts, that a network can lose the configured number of channels."""
 
 import copy
 from collections.abc import Mapping
@@ -14,23 +14,23 @@ from raydream.pruning.ranking import Rule, most_removable
 from raydream.pruning.streams import follow, masked, remove
 
 MOST_NAMED = 3
-"""streams that a sentence lists by name"""
+"""number of streams that a sentence names"""
 
 
 def cost_of(of: str, network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """What `pruning.of` counts."""
+    """Return the cost that `pruning.of` counts."""
     return flops(network, input_shape) if of == "flops" else filters(network)
 
 
 def check_prunable(network: nn.Module, config: PruneConfig) -> str:
-    """See that channels can be removed from a teacher, as many as are asked for; it is left alone.
+    """Check that the configured number of channels can be removed from a teacher, which stays unchanged.
 
     Returns:
-        which layers keep all their channels, and why, in a sentence; empty where all can lose some.
+        a sentence on which layers keep all their channels, and why; empty where all can lose some.
 
     Raises:
-        InputError: torch-pruning cannot follow it, it has no channels that can go alone, it answers differently without
-            a channel than with a silent one, or too many channels are to go.
+        InputError: torch-pruning cannot follow it, no channels can be removed by themselves, it answers differently
+            without a channel than with a silent one, or too many channels would be removed.
     """
     shape, pruning, name = config.teacher.input_shape, config.pruning, config.teacher.network
     allowed = "a network whose channels can be removed"
@@ -62,7 +62,7 @@ def check_prunable(network: nn.Module, config: PruneConfig) -> str:
 
 
 def _listed(left_out: Mapping[str, str]) -> str:
-    """The streams that are left out, with the reasons; the first few of many."""
+    """List the streams that are left out, with the reasons; the first few of many."""
     shown = [f"{name} runs through {reasons}" for name, reasons in list(left_out.items())[:MOST_NAMED]]
     more = [f"and {len(left_out) - MOST_NAMED} more"] if len(left_out) > MOST_NAMED else []
     return "; ".join(shown + more)

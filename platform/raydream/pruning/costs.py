@@ -1,4 +1,4 @@
-"""What a network costs, layer by layer, at any widths of its layers: filters, FLOPs, or measured time."""
+"""The cost of a network at any widths of its layers: filters, FLOPs, or measured time."""
 
 import copy
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch import nn
 from raydream.networks.pruned import Widths, is_depthwise, width_of, with_selected_shortcuts
 
 Cost = Callable[[str, int, int], float]
-"""of a layer by its name, with so many channels in and out"""
+"""cost of a layer by its name, with the given channels in and out"""
 
 
 def total(cost: Cost, widths: Widths) -> float:
-    """The cost of all layers."""
+    """Sum the cost of all layers."""
     return sum(cost(name, *width) for name, width in widths.items())
 
 
@@ -25,7 +25,7 @@ def filters(network: nn.Module) -> Cost:
 
 
 def flops(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
-    """Multiplications and additions of convolutions and linear layers for one image, as torch's counter has them."""
+    """Count multiplications and additions of convolutions and linear layers for one image, as torch's counter does."""
     layers, shapes = dict(network.named_modules()), output_shapes(network, input_shape)
 
     def cost(name: str, channels_in: int, channels_out: int) -> float:
@@ -43,12 +43,12 @@ def flops(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
 
 
 def output_shapes(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, torch.Size]:
-    """The shape of each layer's output for one image, by the layer's name; of layers that run and have channels."""
+    """Return the shape of each layer's output for one image, by name, for layers that run and have channels."""
     return {name: shapes[1] for name, shapes in _shapes(network, input_shape).items()}
 
 
 def input_shapes(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, torch.Size]:
-    """The shape of each layer's input for one image, as `output_shapes`."""
+    """Return the shape of each layer's input for one image, as `output_shapes` does."""
     return {name: shapes[0] for name, shapes in _shapes(network, input_shape).items()}
 
 

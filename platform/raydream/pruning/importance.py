@@ -1,4 +1,4 @@
-"""How much a channel matters: criteria that share one signature, listed in a dict."""
+"""The importance of channels: criteria that share one signature, listed in a dict."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from raydream.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class Evidence:
-    """What importance is measured on.
+    """The evidence that importance is measured on.
 
     Attributes:
-        teacher: whose outputs the pruned network should keep.
-        batches: of images, uint8 [N,C,H,W] each.
-        temperature: of both networks' outputs, > 0.
-        seed: for criteria that draw.
+        teacher: the network whose outputs the pruned network should keep.
+        batches: batches of images, uint8 [N,C,H,W] each.
+        temperature: temperature of both networks' outputs, > 0.
+        seed: the seed of criteria that draw random numbers.
     """
 
     teacher: Teacher
@@ -63,13 +63,13 @@ def taylor(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) ->
 
 
 def draw_classes(logits: Tensor, temperature: float, random: torch.Generator) -> Tensor:
-    """int64 [N], for each image a class as likely as softened logits [N,K] say; on their device."""
+    """Draw a class for each image, int64 [N], from the softened logits' [N,K] probabilities; on their device."""
     likely = functional.softmax(logits / temperature, dim=1).cpu()
     return torch.multinomial(likely, 1, generator=random).squeeze(1).to(logits.device)
 
 
 def magnitude(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) -> Importance:
-    """Norm of the weights that make a channel, relative to its layer's mean, averaged over its layers (Li 2017)."""
+    """Return the norm of the weights that make a channel, relative to its layer's mean, mean over its layers (Li 2017)."""
     norms: dict[str, Tensor] = {}
     for layer in {layer for stream in streams for layer in stream.layers("out")}:
         if (weight := getattr(network.get_submodule(layer), "weight", None)) is not None:
@@ -82,7 +82,7 @@ def magnitude(network: nn.Module, streams: Sequence[Stream], evidence: Evidence)
 
 
 def random(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) -> Importance:
-    """Drawn evenly from [0, 1)."""
+    """Draw importance uniformly from [0, 1)."""
     drawn = generator(evidence.seed, "random importance")
     return {stream.name: torch.rand(stream.channels, generator=drawn, dtype=torch.float64) for stream in streams}
 
@@ -91,7 +91,7 @@ CRITERIA: dict[str, Criterion] = {"taylor": taylor, "magnitude": magnitude, "ran
 
 
 def _summed(stream: Stream, of_layers: Mapping[str, Tensor]) -> Tensor:
-    """[channels], what its layers say of each channel, added up."""
+    """Sum each channel's values over the stream's layers, [channels]."""
     total = torch.zeros(stream.channels, dtype=torch.float64)
     for part in stream.parts:
         if part.side != "in" and part.layer in of_layers:

@@ -1,4 +1,4 @@
-"""What each layer takes at any number of channels, measured on the machine at hand and kept (I_lat of eq. 10)."""
+"""The latency of each layer at any number of channels, measured on this machine and kept (I_lat of eq. 10)."""
 
 import copy
 import hashlib
@@ -19,19 +19,19 @@ from raydream.store.atomic import write_json
 PASSES = 21
 """of which a layer's time is the median"""
 WARM_UP_S = 0.02
-"""that a layer runs before it is timed; there are thousands of them"""
+"""seconds that a layer runs before timing; there are thousands of layers to time"""
 SAVE_S = 10.0
-"""between two times that the table is written while it grows, at least"""
+"""least seconds between two writes of the growing table"""
 
 
 class LatencyTable:
-    """The latency of each layer alone, forwards, in eval mode. What is not in the table yet is measured.
+    """The latency of each layer alone, forwards, in eval mode. Missing entries are measured.
 
     Args:
-        network: whose layers are asked for; on the device that is measured.
+        network: the network whose layers are looked up, on the device that is measured.
         input_shape: [C,H,W] of its images.
         batch_size: images in a pass, >= 1.
-        folder: where tables are kept, one for each device, versions, number of threads and batch size; None: nowhere.
+        folder: the folder for tables, one per device, versions, number of threads and batch size; None: no file.
         on_measured: called after each measurement.
     """
 
@@ -56,7 +56,7 @@ class LatencyTable:
         self._saved, self._saved_at = len(self._known), time.monotonic()
 
     def __call__(self, name: str, channels_in: int, channels_out: int) -> Latency:
-        """Of a layer with so many channels; 0 s for one that does not run."""
+        """Return the latency of a layer with the given channels; 0 s for one that does not run."""
         if name not in self._shapes or min(channels_in, channels_out) < 1:
             return Latency(0.0, 0.0, 0.0, 0, self._batch_size)
         layer, (_, *shape) = self._layers[name], self._shapes[name]
@@ -70,7 +70,7 @@ class LatencyTable:
         return self._known[key]
 
     def save(self) -> None:
-        """Keep what was measured since the last time; raises OSError."""
+        """Write the measurements since the last save; raises OSError."""
         self._saved_at = time.monotonic()
         if self._path is not None and len(self._known) > self._saved:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class LatencyTable:
 
 
 def conditions(device: torch.device, batch_size: int) -> dict[str, str | int]:
-    """What a latency was measured on and with; another machine's or version's says nothing here."""
+    """Return the machine and versions of a measurement; those of others are not comparable."""
     return {
         "device": device_name(device),
         "torch": torch.__version__,
@@ -95,7 +95,7 @@ def conditions(device: torch.device, batch_size: int) -> dict[str, str | int]:
 
 
 def _kind(layer: nn.Module) -> str:
-    """All that tells layers apart, beside sizes and numbers of channels."""
+    """Return all that distinguishes layers besides sizes and numbers of channels."""
     if isinstance(layer, nn.Conv2d):
         depthwise = layer.groups == layer.in_channels > 1
         groups = "depthwise" if depthwise else layer.groups

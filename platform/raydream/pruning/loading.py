@@ -1,4 +1,4 @@
-"""The network that a pruning left, by one call."""
+"""Loads a pruned network by one call."""
 
 from raydream.config import TeacherConfig
 from raydream.config.conversion import validate
@@ -8,13 +8,13 @@ from raydream.teachers.teacher import Teacher
 
 
 def load_pruned(run: str) -> Teacher:
-    """The network that a run of `raydream prune` has left, frozen and in eval mode, with what normalizes its images.
+    """Load the network of a `raydream prune` run, frozen and in eval mode, with its input normalization.
 
     Args:
         run: path or URL of the run's folder.
 
     Raises:
-        InputError: there is no run in it that is done.
+        InputError: the folder holds no completed run.
     """
     settings = runs.resolve({"teacher": {"network": f"{runs.OF_RUN}{run}"}})["teacher"]
     return load_teacher(validate(TeacherConfig, settings))

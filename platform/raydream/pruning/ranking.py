@@ -1,4 +1,4 @@
-"""Which channels go next: those of the lowest importance in the whole network."""
+"""Chooses the next channels to remove: those of the lowest importance in the whole network."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from raydream.pruning.costs import Cost, total
 from raydream.pruning.streams import Stream
 
 Timing = Callable[[str, int, int], Latency]
-"""of a layer by its name, with so many channels in and out"""
+"""value of a layer by its name, with the given channels in and out"""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How channels are chosen.
+    """The rule by which channels are chosen.
 
     Attributes:
-        least: channels that stay in each stream, >= 1.
-        block: channels of a stream that go together, >= 1.
-        by_cost: compare importance by what a removal saves, and not by channel: the least is lost for an amount saved.
-        latency: of a layer, for hardware-aware importance; None: it does not count. A removal makes the network
-            faster where the middle halves of the times before and after lie apart, and not by chance.
+        least: smallest number of channels that stay in each stream, >= 1.
+        block: number of channels of a stream that are removed together, >= 1.
+        by_cost: compare importance per saved cost and not per channel, which loses the least for an amount saved.
+        latency: latency of a layer, for hardware-aware importance; None: latency does not count. A removal makes the
+            network faster where the middle halves of the times before and after lie apart, and not by chance.
         eta: weight of latency in eq. 10, >= 0: at 1, a share of the network's latency counts as much as the same
             share of the network's importance.
     """
@@ -44,19 +44,19 @@ def choose_channels(
     amount: float,
     rule: Rule,
 ) -> dict[str, list[int]]:
-    """The channels whose removal saves an amount, one block after the other, the least important first.
+    """Choose channels whose removal saves an amount, block by block, the least important first.
 
     Channels whose removal saves nothing stay. Hardware-aware (eq. 10), a block is the smallest multiple of `rule.block`
     whose removal makes the network faster, and where there is no such multiple the stream stays as it is. Blocks are
     compared by importance per channel, or per cost that goes with them (`Rule.by_cost`).
 
     Args:
-        importance: by stream, [channels] each.
-        widths: of the network's layers.
-        cost: what is to be saved, and `amount` how much of it.
+        importance: importance by stream, [channels] each.
+        widths: widths of the network's layers.
+        cost: the cost to save, and `amount` its amount.
 
     Returns:
-        by stream; they save less than `amount` where no more blocks can go.
+        channels by stream; they save less than `amount` where no more blocks can be removed.
     """
     order = {stream.name: torch.argsort(importance[stream.name], stable=True).tolist() for stream in streams}
     removed = {stream.name: 0 for stream in streams}
@@ -75,7 +75,7 @@ def choose_channels(
 
 
 def most_removable(streams: Sequence[Stream], widths: Widths, cost: Cost, rule: Rule) -> float:
-    """The share in [0, 1) of a cost that goes where all channels go that a rule allows, however long it takes."""
+    """Return the share in [0, 1) of a cost saved by removing all channels that a rule allows, at any latency."""
     before = total(cost, widths)
     for stream in streams:
         blocks = max(0, stream.channels - rule.least) // rule.block
@@ -99,7 +99,7 @@ class _Chooser:
         self._latency = sum(timing(name, *width).median_s for name, width in widths.items()) if timing else 0.0
 
     def block(self, stream: Stream, order: list[int], removed: int) -> _Block | None:
-        """The next channels of a stream that may go, and how much they matter."""
+        """Return the next removable channels of a stream, and their importance."""
         rule, most = self._rule, stream.channels - removed - self._rule.least
         for channels in range(rule.block, most + 1, rule.block):
             error = sum(self._importance[stream.name][place] for place in order[removed : removed + channels])
@@ -116,7 +116,7 @@ class _Chooser:
 
 
 def _narrowed(widths: Widths, stream: Stream, channels: int) -> Widths:
-    """Widths after so many channels of a stream have gone."""
+    """Return the widths after a number of a stream's channels is removed."""
     after = dict(widths)
     for part in stream.parts:
         channels_in, channels_out = after[part.layer]
@@ -136,7 +136,7 @@ def _saved(cost: Cost, widths: Widths, stream: Stream, channels: int) -> float:
 
 
 def _gain(timing: Timing, widths: Widths, stream: Stream, channels: int) -> float | None:
-    """Seconds that a removal makes the network faster; None where its times do not lie apart."""
+    """Return the seconds that a removal saves; None where the times before and after overlap."""
     after = _narrowed(widths, stream, channels)
     layers = {part.layer for part in stream.parts}
     before_s, after_s = ([timing(layer, *of[layer]) for layer in layers] for of in (widths, after))

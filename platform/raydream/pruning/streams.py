@@ -26,10 +26,10 @@ Side = Literal["out", "in", "through"]
 
 @dataclass(frozen=True)
 class Part:
-    """What one layer has of a stream.
+    """One layer's part of a stream.
 
     Attributes:
-        layer: its name.
+        layer: the layer's name.
         side: out where it makes the channels, in where it mixes them into others, through where it treats each of
             them apart (normalization, depthwise convolutions, activations with parameters for each channel).
         places: for each channel of the stream, its indices on that side of the layer.
@@ -42,12 +42,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Stream:
-    """Channels that run through several layers.
+    """A set of channels that run through several layers.
 
     Attributes:
-        name: of the layer that they were found from.
-        channels: how many.
-        parts: of all layers that they run through.
+        name: name of the layer that they were found from.
+        channels: number of channels.
+        parts: parts of all layers that they run through.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Stream:
     parts: tuple[Part, ...]
 
     def layers(self, *sides: str) -> list[str]:
-        """Names of the layers that have the stream on one of these sides."""
+        """Return the names of the layers that have the stream on one of these sides."""
         return [part.layer for part in self.parts if part.side in sides]
 
 
@@ -64,7 +64,7 @@ class FoundStreams:
     """The streams of a network.
 
     Attributes:
-        streams: whose channels can be removed.
+        streams: streams whose channels can be removed.
         left_out: by the name of the layer that each other stream was found from, the layers or parameters that cannot
             lose single channels, and why.
     """
@@ -74,22 +74,22 @@ class FoundStreams:
 
 
 Removed = Mapping[str, Sequence[int]]
-"""by the name of a stream: which of its channels are to go"""
+"""channels to remove, by the name of a stream"""
 
 
 def find_streams(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stream]:
-    """The streams of a network whose channels can be removed; see `follow`."""
+    """Find the streams of a network whose channels can be removed; see `follow`."""
     return follow(network, input_shape).streams
 
 
 def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> FoundStreams:
     """Find the streams of a network.
 
-    The channels of the input and of the output are in none. Those that run through a layer which cannot lose single
+    No stream holds the channels of the input or of the output. Those that run through a layer which cannot lose single
     channels (grouped convolutions, attention, parameters outside of any layer) are left out.
 
     Args:
-        network: is left alone.
+        network: the network, which stays unchanged.
         input_shape: [C,H,W] of its images.
     """
     require("prune", "pruning")
@@ -131,7 +131,7 @@ def _put_layers_that_can_be_followed(network: nn.Module) -> None:
 def _stream(
     graph: "torch_pruning.DependencyGraph", group: "torch_pruning.Group", names: Mapping[object, str]
 ) -> tuple[Stream, list[str]]:
-    """One of torch-pruning's groups as a stream, and what of it cannot lose single channels, in words."""
+    """Convert one of torch-pruning's groups to a stream, and name its parts that cannot lose single channels."""
     root = group[0].dep.target.module
     channels = width_of(root)[1]  # type: ignore[index]
     parts: list[Part] = []
@@ -152,7 +152,7 @@ def _stream(
 
 
 def _keeps_channels(layer: object) -> str:
-    """What a layer or a parameter is that cannot lose single channels; empty where it can."""
+    """Describe a layer or a parameter that cannot lose single channels; empty where it can."""
     if isinstance(layer, nn.Parameter):
         return "a parameter outside of any layer"
     if isinstance(layer, nn.Conv2d):
@@ -166,9 +166,9 @@ def _is_through(layer: nn.Module) -> bool:
 
 
 def masked(network: nn.Module, streams: Sequence[Stream], removed: Removed) -> nn.Module:
-    """A copy of a network in which no layer takes anything in of some channels.
+    """Copy a network so that no layer takes in anything of some channels.
 
-    It answers as the network without these channels does, for what is compared with it.
+    The copy answers like the network without these channels, for comparison with it.
     """
     copied = with_selected_shortcuts(copy.deepcopy(network))
     for stream in streams:
@@ -193,11 +193,11 @@ class _Silence:
 
 
 def remove(network: nn.Module, streams: Sequence[Stream], removed: Removed) -> nn.Module:
-    """A copy of a network without some channels: smaller and dense.
+    """Copy a network without some channels: smaller and dense.
 
     Args:
-        streams: of the network.
-        removed: channels that are to go; at least one of each stream stays.
+        streams: the network's streams.
+        removed: channels to remove; at least one of each stream stays.
 
     Raises:
         ValueError: a stream would lose all its channels.

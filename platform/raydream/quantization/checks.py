@@ -1,4 +1,4 @@
-"""Can this network be quantized as asked? Asked before anything starts."""
+"""Checks, before anything starts, that a network can be quantized as configured."""
 
 import difflib
 from collections.abc import Collection
@@ -12,11 +12,11 @@ from raydream.networks.quantized import is_quantized
 from raydream.quantization.layers import layers_in_order
 
 MOST_NAMED = 3
-"""layers that a sentence lists by name"""
+"""number of layers that a sentence names"""
 
 
 def check_quantizable(network: nn.Module, config: QuantizeConfig) -> list[str]:
-    """See that a teacher's layers can be quantized, and that it can be exported where a file is to be written.
+    """Check that a teacher's layers can be quantized, and that it can be exported where a file is required.
 
     Returns:
         names of its convolutions and linear layers, in the order in which they run.
@@ -43,7 +43,7 @@ def check_quantizable(network: nn.Module, config: QuantizeConfig) -> list[str]:
 
 
 def check_layers(kept: Collection[str], layers: list[str]) -> None:
-    """See that layers to keep are among those of a network; raises InputError, which names the nearest."""
+    """Check that layers to keep are among a network's layers; raises InputError, which names the nearest."""
     for each in kept:
         if each not in layers:
             near = difflib.get_close_matches(each, layers, MOST_NAMED, 0.0)

@@ -1,4 +1,4 @@
-"""A fake-quantized network with its weights as integers, for ONNX: what any number of bits becomes in a file."""
+"""A fake-quantized network with its weights as integers, which stores any number of bits in an ONNX file."""
 
 import copy
 
@@ -12,7 +12,7 @@ OPS = torch.ops.quantized_decomposed
 
 
 class _Weight(nn.Module):
-    """In the place of a weight's quantizer: its integers, which are dequantized where they are used."""
+    """Replaces a weight's quantizer by its integers, which are dequantized at use."""
 
     def __init__(self, quantizer: Quantizer, weight: Tensor) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Weight(nn.Module):
 
 
 class _Input(nn.Module):
-    """In the place of an input's quantizer: clipped to its grid, and a byte for each value."""
+    """Replaces an input's quantizer: clips to its grid, with a byte for each value."""
 
     def __init__(self, quantizer: Quantizer) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class _Input(nn.Module):
 
 
 def integer_form(network: nn.Module) -> nn.Module:
-    """A copy of a quantized network that `export_onnx` writes with a byte for each weight, as QDQ; it cannot learn.
+    """Copy a quantized network for `export_onnx` to write with a byte per weight, as QDQ; the copy cannot learn.
 
-    It answers as the network does. Weights and inputs of fewer than 8 bits use some of a byte's values: a file knows no
-    smaller numbers that ONNX Runtime's convolutions take.
+    It answers as the network does. Weights and inputs of fewer than 8 bits use some of a byte's values: ONNX Runtime's
+    convolutions take no smaller type.
     """
     copied = copy.deepcopy(network).cpu().eval()
     for name, (weights, inputs) in quantizers_of(copied).items():

@@ -1,4 +1,4 @@
-"""Which layers of a network are quantized, and to how many bits."""
+"""Chooses the quantized layers of a network, and their bits."""
 
 import copy
 from collections.abc import Callable, Collection, Mapping
@@ -10,11 +10,11 @@ from torch import nn
 from raydream.networks.quantized import Bits
 
 FLOAT_BITS = 32
-"""bits of a number that is not quantized"""
+"""bits of a floating-point number"""
 
 
 def layers_in_order(network: nn.Module, input_shape: tuple[int, int, int]) -> list[str]:
-    """Names of the convolutions and linear layers that run, in the order in which they first do; it is left alone.
+    """Return the names of the convolutions and linear layers that run, in order of first use; changes nothing.
 
     Args:
         input_shape: [C,H,W] of its images.
@@ -38,12 +38,12 @@ def layers_in_order(network: nn.Module, input_shape: tuple[int, int, int]) -> li
 
 
 def bits_by_layer(layers: list[str], weights: int, activations: int, edges: int, keep: Collection[str] = ()) -> Bits:
-    """The bits of each layer that is quantized.
+    """Return the bits of each layer that is quantized.
 
     Args:
         layers: all of a network's in order, from `layers_in_order`.
         weights, activations: bits of the weights and inputs of all layers but the first and the last.
-        edges: bits that the first and the last have instead; never fewer than the others.
+        edges: bits of the first and the last layer instead, never fewer than the others'.
         keep: names of layers that are not quantized.
     """
     bits = {}
@@ -58,8 +58,8 @@ def packed_bytes(network: nn.Module, bits: Mapping[str, tuple[int, int]]) -> int
     """Bytes of a network's weights, biases, and BN statistics, with no space between numbers of fewer than 8 bits.
 
     Args:
-        network: before it is quantized.
-        bits: of the layers that are; all else counts 32 bits a number, as does a step size for each channel.
+        network: the network before quantization.
+        bits: bits of the quantized layers; all else, and a step size per channel, counts 32 bits a number.
     """
     held = 0
     counters = ("num_batches_tracked",)

@@ -1,4 +1,4 @@
-"""What an ONNX file costs: size, latency beside another file, and memory."""
+"""The cost of an ONNX file: size, latency beside another file, and memory."""
 
 import subprocess
 import sys
@@ -16,13 +16,13 @@ PASSES = 50
 
 @dataclass(frozen=True)
 class FileCost:
-    """Of one ONNX file in ONNX Runtime on this machine's CPU.
+    """The cost of one ONNX file in ONNX Runtime on this machine's CPU.
 
     Attributes:
-        size_bytes: of the file.
-        latencies: by the number of images in a pass.
-        peak_memory_bytes: that a process takes beyond what it has before it opens the file, by the same.
-        threads: that an operation computes with.
+        size_bytes: size of the file.
+        latencies: latencies by the number of images in a pass.
+        peak_memory_bytes: memory that a process takes beyond its use before opening the file, by the same.
+        threads: number of threads of an operation.
     """
 
     size_bytes: int
@@ -38,11 +38,11 @@ def file_costs(
     threads: int = 1,
     passes: int = PASSES,
 ) -> list[FileCost]:
-    """The costs of several files, whose passes take turns, so that whatever else the machine does is shared by all.
+    """Measure the costs of several files, alternating their passes so that other load on the machine affects all alike.
 
     Args:
         input_shape: [C,H,W] of their images.
-        passes: of each file that are timed, for each batch size, after a warm-up.
+        passes: number of timed passes of each file, for each batch size, after a warm-up.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -95,7 +95,7 @@ print(peak() - before)
 
 
 def peak_memory(path: Path, shape: tuple[int, ...], threads: int) -> int:
-    """Bytes that a fresh process takes to open an ONNX file and pass a batch of this shape [N,C,H,W] through it."""
+    """Measure the bytes that a fresh process takes to open an ONNX file and run a batch of shape [N,C,H,W]."""
     command = [sys.executable, "-c", _MEASURE, str(path), str(threads), *map(str, shape)]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(told.stdout) * 1024

@@ -13,7 +13,7 @@ from raydream.data.calibration import CalibrationImages
 from raydream.store.atomic import write_atomically
 
 RANGES = {"min_max": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-"""how ONNX Runtime calls the methods that find the ranges of activations"""
+"""ONNX Runtime's names of the methods that find the ranges of activations"""
 
 
 def quantize_onnx(source: Path, to: Path, images: CalibrationImages, ranges: str, keep: Collection[str] = ()) -> None:
@@ -22,8 +22,8 @@ def quantize_onnx(source: Path, to: Path, images: CalibrationImages, ranges: str
     Args:
         source: written by `export_onnx`, whose weights have the names of the network's layers.
         to: the file to write.
-        images: to calibrate on; with entropy and percentile, ONNX Runtime holds what all layers make of all of them
-            in memory at once.
+        images: images to calibrate on; with entropy and percentile, ONNX Runtime holds the outputs of all layers for
+            all of them in memory at once.
         ranges: a key of `RANGES`.
         keep: names of layers that stay in floating point.
 
@@ -56,7 +56,7 @@ def quantize_onnx(source: Path, to: Path, images: CalibrationImages, ranges: str
 
 
 def _nodes_of(path: Path, layers: Collection[str]) -> list[str]:
-    """Names of the nodes that compute with the weights of some layers."""
+    """Return the names of the nodes that compute with the weights of some layers."""
     import onnx
 
     nodes = {name: node.name for node in onnx.load(path).graph.node for name in node.input}
@@ -68,7 +68,7 @@ def _nodes_of(path: Path, layers: Collection[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the quantizer prints, and its advice to preprocess what has just been preprocessed."""
+    """Suppress the quantizer's output and its advice to preprocess a file that has just been preprocessed."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
@@ -83,8 +83,8 @@ class OnnxNetwork:
     """A session of ONNX Runtime on the CPU.
 
     Args:
-        path: of a file that maps `images`, float32 [N,C,H,W] after normalization, to `logits` [N,K].
-        threads: that an operation computes with, >= 1.
+        path: path of a file that maps `images`, float32 [N,C,H,W] after normalization, to `logits` [N,K].
+        threads: number of threads of an operation, >= 1.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -95,10 +95,10 @@ class OnnxNetwork:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 logits [N,K] of normalized images [N,C,H,W]."""
+        """Return float32 logits [N,K] of normalized images [N,C,H,W]."""
         (logits,) = self._session.run(["logits"], {"images": images})
         return np.asarray(logits)
 
     def logits(self, images: CalibrationImages) -> np.ndarray:
-        """float32 logits [N,K] of all images, batch by batch."""
+        """Return float32 logits [N,K] of all images, computed batch by batch."""
         return np.concatenate([self(batch.numpy()) for batch in images])

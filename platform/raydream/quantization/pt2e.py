@@ -33,9 +33,9 @@ def quantize_program(
     """Quantize a network to 8 bits: weights int8 per channel, activations uint8, by torchao's X86 quantizer.
 
     Args:
-        network: floating-point, on the CPU; is left alone.
+        network: floating-point, on the CPU; stays unchanged.
         input_shape: [C,H,W] of its images.
-        batches: to calibrate on, float32 [N,C,H,W] as the network sees them.
+        batches: batches to calibrate on, float32 [N,C,H,W], normalized.
         keep: names of layers that stay in floating point.
 
     Returns:
@@ -64,7 +64,7 @@ def quantize_program(
 
 
 def save_program(quantized: nn.Module, input_shape: tuple[int, int, int], path: Path) -> None:
-    """Write a quantized program, to be read by `torch.export.load`; raises OSError."""
+    """Write a quantized program for `torch.export.load`; raises OSError."""
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Step sizes of quantizers from images: what the inputs of layers look like, and the grid that fits them."""
+"""Step sizes of quantizers from images: histograms of layers' inputs, and the grids that fit them."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
@@ -24,10 +24,10 @@ LEAST_STEP = 1e-12
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often values came.
+    """A histogram of values.
 
     Attributes:
-        counts: float64 [B], values in each bin.
+        counts: float64 [B], number of values in each bin.
         low, high: the lowest and highest value; the bins between them are equally wide.
     """
 
@@ -37,7 +37,7 @@ class Histogram:
 
     @property
     def centers(self) -> np.ndarray:
-        """float64 [B], the middle of each bin."""
+        """Return the middle of each bin, float64 [B]."""
         edges = np.linspace(self.low, self.high, len(self.counts) + 1)
         return 0.5 * (edges[1:] + edges[:-1])
 
@@ -56,13 +56,13 @@ class Grid:
     high: int
 
     def error(self, values: np.ndarray, counts: np.ndarray) -> float:
-        """Mean squared distance of values, each of which came `counts` times, from the nearest of the grid."""
+        """Return the mean squared distance of values, each counted `counts` times, from their nearest grid values."""
         nearest = np.clip(np.round(values / self.step), self.low, self.high) * self.step
         return float(np.average((values - nearest) ** 2, weights=counts))
 
 
 def grid_between(low: float, high: float, bits: int) -> Grid:
-    """The grid of 2^bits values that covers an interval and holds 0, whose ends are moved so that it does."""
+    """Return the grid of 2^bits values that covers an interval, moving the ends so that it holds 0."""
     low, high, levels = min(low, 0.0), max(high, 0.0), 2**bits - 1
     step = max((high - low) / levels, LEAST_STEP)
     lowest = -round(-low / step)
@@ -70,12 +70,12 @@ def grid_between(low: float, high: float, bits: int) -> Grid:
 
 
 def input_grid(seen: Histogram, bits: int, method: Method) -> Grid:
-    """The grid for a layer's input.
+    """Return the grid for a layer's input.
 
     Args:
-        seen: its values.
-        method: min_max: all values lie inside; percentile: `PERCENTILE` percent of them do, as many of the rest
-            below as above; mse: the mean squared error is the least of `CANDIDATES` intervals of one shape.
+        seen: histogram of its values.
+        method: min_max: all values lie inside; percentile: `PERCENTILE` percent of them do, with half of the rest on
+            either side; mse: the mean squared error is the least of `CANDIDATES` intervals of one shape.
     """
     if method == "min_max":
         return grid_between(seen.low, seen.high, bits)
@@ -94,7 +94,7 @@ def input_grid(seen: Histogram, bits: int, method: Method) -> Grid:
 
 
 def weight_steps(weight: Tensor, bits: int) -> Tensor:
-    """Step sizes [C] of a weight [C,...]: for each channel, the least mean squared error of `CANDIDATES` steps."""
+    """Return the step sizes [C] of a weight [C,...]: the least mean squared error of `CANDIDATES` per channel."""
     rows = weight.detach().float().flatten(1)
     most, low, high = rows.abs().amax(1), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     best, error = most / high, torch.full_like(most, torch.inf)
@@ -108,11 +108,11 @@ def weight_steps(weight: Tensor, bits: int) -> Tensor:
 
 @torch.no_grad()
 def observe(network: nn.Module, layers: Iterable[str], batches: Callable[[], Iterable[Tensor]]) -> dict[str, Histogram]:
-    """Histograms of what enters layers; those of layers that no batch reaches are missing.
+    """Collect histograms of layers' inputs; those of layers that no batch reaches are missing.
 
     Args:
-        network: floating-point, in eval mode; is left alone.
-        batches: called twice (for the extremes, then to count), gives [N,C,H,W] as the network sees it, N >= 1.
+        network: floating-point, in eval mode; stays unchanged.
+        batches: called twice (for the extremes, then to count), returns normalized [N,C,H,W], N >= 1.
     """
     layers = list(layers)
     extremes: dict[str, tuple[float, float]] = {}
@@ -157,13 +157,13 @@ def _watch(
 def calibrated(
     network: nn.Module, bits: Mapping[str, tuple[int, int]], seen: Mapping[str, Histogram], method: Method
 ) -> nn.Module:
-    """A quantized copy of a network whose grids fit its weights and what its layers have seen.
+    """Copy and quantize a network, with grids that fit its weights and its layers' inputs.
 
     Weights always have the grids of least squared error, as they are known exactly and need no images.
 
     Args:
-        bits: of the weights and the input of each layer that is quantized.
-        seen: of `observe`, for each of them.
+        bits: bits of the weights and the input of each quantized layer.
+        seen: histograms of `observe`, for each of them.
     """
     copied = quantized(copy.deepcopy(network), bits)
     for name, (weights, inputs) in quantizers_of(copied).items():

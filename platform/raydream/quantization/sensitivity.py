@@ -1,4 +1,4 @@
-"""What each layer loses when it alone is quantized: which layers to keep in floating point."""
+"""The loss from quantizing each layer alone, which suggests the layers to keep in floating point."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from raydream.quantization.ranges import Histogram, Method, calibrated
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What a network says when one of its layers is quantized, beside what it says when none is.
+    """The change of a network's outputs when one of its layers is quantized.
 
     Attributes:
         layer: name of the layer.
-        weights: how many numbers its weight has.
-        weight_bits, input_bits: to which it is quantized.
+        weights: number of values of its weight.
+        weight_bits, input_bits: bits of its weight and input.
         divergence: KL(float || quantized) of the outputs, mean over the images, in nats, >= 0.
-        agreement: share in [0, 1] of the images of which both name the same class.
+        agreement: share in [0, 1] of the images for which both predict the same class.
     """
 
     layer: str
@@ -39,13 +39,13 @@ def sensitivities(
     batches: Callable[[], Iterable[Tensor]],
     on_layer: Callable[[int], None] = lambda done: None,
 ) -> list[Sensitivity]:
-    """The sensitivity of each layer, the most sensitive first.
+    """Measure the sensitivity of each layer; returns the most sensitive first.
 
     Args:
-        network: floating-point, in eval mode; is left alone.
-        bits: of each layer that would be quantized.
-        seen: of `observe`, for each of them.
-        batches: called for each layer, gives [N,C,H,W] as the network sees them.
+        network: floating-point, in eval mode; stays unchanged.
+        bits: bits of each layer that would be quantized.
+        seen: histograms of `observe`, for each of them.
+        batches: called for each layer, returns normalized [N,C,H,W].
         on_layer: called after each layer with the number of layers that are done.
     """
     expected = [network(batch).float() for batch in batches()]

@@ -1,7 +1,9 @@
 """Progress: a live display in a terminal, one plain line per round elsewhere."""
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -16,6 +18,9 @@ from rich.text import Text
 
 from raydream.runs.summaries import Measured
 from raydream.terminal import printable
+
+LINE_S = 10.0
+"""seconds without a line after which one is printed where there is no terminal"""
 
 
 def printer(console: Console) -> Callable[[str], None]:
@@ -109,11 +114,64 @@ class DisplayState:
         )
 
 
-class Display:
-    """Shows a `DisplayState` as it changes; a context manager."""
+class Pulse:
+    """Says when a line is due where there is no terminal: whenever `LINE_S` seconds have passed without one.
 
-    def __init__(self, state: DisplayState, console: Console | None = None) -> None:
-        self.state = state
+    Args:
+        clock: gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last = clock, clock()
+
+    def line(self) -> None:
+        """Note that a line has been printed."""
+        self._last = self._clock()
+
+    def due(self) -> bool:
+        """Whether a line is due, which counts as printed then."""
+        if self._clock() - self._last < LINE_S:
+            return False
+        self.line()
+        return True
+
+
+@contextlib.contextmanager
+def waiting(what: str, console: Console, every_s: float = LINE_S) -> Iterator[None]:
+    """Outside a terminal, print every now and then what a `with` block waits for, and since when.
+
+    Args:
+        what: is waited for, such as "Ray to start".
+        every_s: seconds between two lines.
+    """
+    ended, began = threading.Event(), time.monotonic()
+
+    def print_lines() -> None:
+        while not ended.wait(every_s):
+            printer(console)(f"[{time.monotonic() - began:5.0f} s] waiting for {what}")
+
+    thread = None if console.is_terminal else threading.Thread(target=print_lines, daemon=True)
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread:
+            thread.join()
+
+
+class Display:
+    """Shows a `DisplayState` as it changes; a context manager.
+
+    Args:
+        clock: see `Pulse`.
+    """
+
+    def __init__(
+        self, state: DisplayState, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.state, self._pulse = state, Pulse(clock)
         self._console = console or Console()
         self._live = Live(console=self._console, refresh_per_second=4) if self._console.is_terminal else None
         self._paces = Pace(state.steps), Pace(state.all_images)
@@ -138,11 +196,14 @@ class Display:
         self.state.left_s = max(known, default=None)
         if self._live:
             self._live.update(self._table())
+        elif self._pulse.due():
+            self.say(self.state.line())
 
     def round_ended(self) -> None:
-        """Outside a terminal: one line for the round."""
+        """Outside a terminal, print a line for the round."""
         if not self._live:
-            print(self.state.line(), flush=True)
+            self._pulse.line()
+            self.say(self.state.line())
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -172,9 +233,12 @@ class Counter:
     Args:
         what: is counted.
         done, of: how many there are already, and shall be.
+        clock: see `Pulse`.
     """
 
-    def __init__(self, what: str, done: float, of: int, console: Console) -> None:
+    def __init__(
+        self, what: str, done: float, of: int, console: Console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console, self._what, self._of = console, what, of
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -188,7 +252,7 @@ class Counter:
         )
         self._task = self._bar.add_task(what, total=of, left="?")
         self._bar.update(self._task, completed=done)
-        self._told, self._began, self._pace = done, time.monotonic(), Pace(of)
+        self._told, self._began, self._pace, self._pulse = done, time.monotonic(), Pace(of), Pulse(clock)
 
     def __enter__(self) -> "Counter":
         self._bar.start()
@@ -200,11 +264,15 @@ class Counter:
         self._bar.stop()
 
     def update(self, done: float) -> None:
-        """Show it; outside a terminal, a line for each tenth."""
+        """Show it; outside a terminal, print a line for each tenth, and after `LINE_S` seconds without one."""
         left = time_text(self._pace.left_s(done))
         self._bar.update(self._task, completed=done, left=left)
-        if not self._console.is_terminal and done > self._told and done - self._told >= self._of / 10:
+        if self._console.is_terminal:
+            return
+        tenth = done > self._told and done - self._told >= self._of / 10
+        if tenth or self._pulse.due():
             self._told = done
+            self._pulse.line()
             self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}, left: {left}")
 
     def say(self, text: str) -> None:

@@ -20,7 +20,7 @@ from raydream.teachers.teacher import Teacher
 
 
 def check_finite(student: nn.Module) -> None:
-    """Raises DivergenceError where a student has none but broken weights."""
+    """Raise DivergenceError where a student has none but broken weights."""
     if not all(value.isfinite().all() for value in student.state_dict().values()):
         raise DivergenceError("the student diverged: lower student.learning_rate")
 
@@ -29,16 +29,16 @@ class Distiller:
     """A student with its optimizer; `step` depends on nothing but its arguments and the state.
 
     Args:
-        teacher: whose outputs are learned.
-        student: in whatever device and wrapper it trains in (DDP, say).
-        config: of the student.
-        total_steps: over which the learning rate decays.
-        run_seed: from which each step's random view is derived.
-        rank: of this worker; ranks see different views.
+        teacher: the network whose outputs are learned.
+        student: on its training device and in its training wrapper (DDP, say).
+        config: the student's configuration.
+        total_steps: number of steps over which the learning rate decays.
+        run_seed: the seed from which each step's random view is derived.
+        rank: this worker's rank; ranks see different views.
 
     Attributes:
-        learned: the network to measure, to save and to compete with: the student itself, without what wraps it in
-            training, or the moving average of its weights where there is one.
+        learned: the network to measure, to save and to compete with: the student itself without its training wrapper,
+            or the moving average of its weights if configured.
         frozen_from: the step from which BN layers normalize by their running statistics, and keep them; None: never.
     """
 
@@ -62,7 +62,7 @@ class Distiller:
         self.learned = copy.deepcopy(self._network).eval().requires_grad_(False) if config.ema else self._network
 
     def step(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """One update.
+        """Make one update.
 
         Args:
             images: uint8 [N,C,H,W].
@@ -95,16 +95,16 @@ class Distiller:
         return loss.detach(), agreement
 
     def learning_rate(self, step: int) -> float:
-        """At a step; see the function of this name."""
+        """Return the learning rate at a step; see the function of this name."""
         return learning_rate(self._config, step, self._total_steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a step depends on beside its arguments, for a checkpoint."""
+        """Return all that a step depends on besides its arguments, for a checkpoint."""
         state = {"student": self._network.state_dict(), "optimizer": self.optimizer.state_dict()}
         return state | ({"average": self.learned.state_dict()} if self._config.ema else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint; the inverse of `state_dict`."""
+        """Resume from a checkpoint that `state_dict` returned."""
         self._network.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self._config.ema:
@@ -119,7 +119,7 @@ def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
 
     Args:
         average: a copy of the network.
-        kept: weight in [0, 1) of what the average was.
+        kept: weight in [0, 1) of the previous average.
     """
     averaged, values = [], []
     for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
@@ -132,7 +132,7 @@ def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
 
 
 def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
-    """At a step, of so many: a linear warm-up, then constant, falling at milestones, or half a cosine to 0."""
+    """Return a step's learning rate: a linear warm-up, then constant, falling at milestones, or half a cosine to 0."""
     if step < config.warm_up:
         return config.learning_rate * (step + 1) / config.warm_up
     if config.decay == "constant":
@@ -146,7 +146,7 @@ def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
 
 
 def make_optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:
-    """Make the optimizer of a student's weights, which updates all of them in one call; each step sets its rate."""
+    """Make a student's optimizer, which updates all weights in one call; each step sets its learning rate."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(student.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay, fused=True)
@@ -158,7 +158,7 @@ def steps_to_settle(student: nn.Module, left: float = 0.01) -> int:
 
     After n updates with momentum m the initial value still weighs (1 - m)^n; this is the n at which at most `left`
     of it remains for the slowest layer (44 for torch's momentum 0.1 and one percent). Before that a student in eval
-    mode normalizes by numbers that are not its own, and a competition with it teaches nothing.
+    mode normalizes by wrong statistics, and competing with it teaches nothing.
     """
     momenta = [
         float(layer.momentum)

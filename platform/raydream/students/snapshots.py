@@ -1,4 +1,4 @@
-"""Snapshots on the disk: what a batch was made against, so that it can be made again to the bit."""
+"""Snapshots on disk: the students that batches competed with, so that a batch can be made again to the bit."""
 
 import safetensors
 import safetensors.numpy
@@ -11,17 +11,17 @@ from raydream.teachers.teacher import fingerprint
 
 
 def write_snapshot(folder: Folder, snapshot: Snapshot) -> None:
-    """Write a snapshot, whole or not at all; one that is there already stays as it is. Raises OSError."""
+    """Write a snapshot, whole or not at all; an existing one stays unchanged. Raises OSError."""
     name = _name(snapshot.step)
     if not folder.has(name):
         folder.write(name, safetensors.numpy.save(dict(snapshot.state), {"fingerprint": fingerprint(snapshot.state)}))
 
 
 def read_snapshot(folder: Folder, step: int) -> Snapshot:
-    """The snapshot of a step.
+    """Read the snapshot of a step.
 
     Raises:
-        RaydreamError: it is not there, or is damaged.
+        RaydreamError: it is missing or damaged.
     """
     try:
         content = folder.read(_name(step))
@@ -32,7 +32,7 @@ def read_snapshot(folder: Folder, step: int) -> Snapshot:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RaydreamError(
             f"{folder}/{_name(step)} cannot be read ({error}), and a batch that competed with it has to be made again: "
-            "delete the run and begin it anew, or set rounds.lockstep to false in its config.yaml"
+            "delete the run and start from scratch, or set rounds.lockstep to false in its config.yaml"
         ) from error
 
 

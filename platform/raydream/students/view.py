@@ -14,8 +14,8 @@ class StudentView:
     Images are augmented on the canvas (see `Normalization.canvas`), so that brightness means the same for all teachers.
 
     Args:
-        config: which augmentations, and how much of each.
-        normalization: the teacher's.
+        config: the augmentations and their strengths.
+        normalization: the teacher's normalization.
     """
 
     def __init__(self, config: ViewConfig, normalization: Normalization) -> None:
@@ -23,7 +23,7 @@ class StudentView:
         self._black, self._from_canvas = self._canvas.valid_range()[0], normalization.from_canvas()
 
     def __call__(self, images: Tensor, random: torch.Generator) -> Tensor:
-        """A view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""
+        """Draw a view of uint8 images [N,C,H,W] as the networks see it, float32 [N,C,H,W]."""
         config = self._config
         x = random_shift(self._canvas(images), config.shift, self._black, random)
         if config.flip:

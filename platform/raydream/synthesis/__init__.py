@@ -20,6 +20,6 @@ def _class_at(place: str) -> type[Synthesizer]:
 
 
 SYNTHESIZERS = {name: _class_at(method.synthesizer) for name, method in METHODS.items()}
-"""the class that makes a configuration's images, by its method"""
+"""the synthesizer class of each method"""
 
 __all__ = ["SYNTHESIZERS", "OnProgress", "Request", "Synthesis", "Synthesizer"]

@@ -1,4 +1,4 @@
-"""One image batch of a run, from its order to its record: what every generator does, wherever it runs."""
+"""One image batch of a run, from its order to its record: what every generator does, on any machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,9 +20,9 @@ class Made:
     """A finished batch.
 
     Attributes:
-        batch: with its images on the CPU.
+        batch: the batch, with its images on the CPU.
         curve: each loss term over the updates, as (update, value) pairs.
-        notes: what did not go as asked, in sentences.
+        notes: deviations from the request, one sentence each.
     """
 
     batch: ImageBatch
@@ -31,16 +31,16 @@ class Made:
 
 
 class BatchMaker:
-    """Makes batches: the same pixels, targets and logits for an order, whoever makes it.
+    """Makes batches: any maker gives the same pixels, targets and logits for an order.
 
     Args:
-        run: id of the run.
+        run: the run's id.
         teacher: on the device to compute on.
-        config: of the synthesis.
-        build_student: builds the student that snapshots are of; None where nobody competes.
+        config: the synthesis configuration.
+        build_student: builds the student whose snapshots are loaded; None without competition.
         generator: index of this maker, for the record only.
-        states: where what is learned from batch to batch is kept; None: in memory, for a maker of all batches.
-        batches: that the whole run makes, see `Synthesizer`.
+        states: storage of the state learned from batch to batch; None: in memory, for a maker of all batches.
+        batches: number of batches in the whole run, see `Synthesizer`.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class BatchMaker:
         source: ImageBatch | None,
         on_progress: OnProgress = lambda share: None,
     ) -> Made:
-        """Make one batch, and commit what was learned with it.
+        """Make one batch, and commit the state learned with it.
 
         Args:
-            snapshot: the student to compete with; not looked at by a method that does not compete.
+            snapshot: the student to compete with; ignored by a method without competition.
             source: images to start from (their targets are kept), or None for noise.
             on_progress: see `Request`.
 
@@ -107,10 +107,10 @@ class BatchMaker:
         return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
 
     def recipe(self, order: Order, snapshot: Snapshot | None, source: ImageBatch | None) -> str:
-        """What all batches share that are equal to what `make` would make of this, to the bit.
+        """Return the recipe of all batches that equal, to the bit, what `make` would produce here.
 
         Returns:
-            see `recipe_of`; empty where a student, or what was learned with other batches, decides as well.
+            see `recipe_of`; empty where the batch also depends on a student or on state learned with other batches.
         """
         if self._config.learns or (self._config.competes and snapshot is not None):
             return ""

@@ -1,4 +1,4 @@
-"""Can a teacher be inverted as asked? Asked before anything starts."""
+"""Checks, before anything starts, that a teacher can be inverted as configured."""
 
 import functools
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from raydream.teachers.checks import answer_of, check_shapes, frozen, noise, pro
 
 
 def check_network(network: nn.Module, config: TeacherConfig, synthesis: SynthesisConfig, trained: bool) -> None:
-    """See that a network can be this teacher and be inverted like this; restores its mode.
+    """Check that a network can serve as this teacher and be inverted with this configuration; restores its mode.
 
     Args:
         trained: whether its weights are loaded; fresh ones have fresh BN statistics.
@@ -44,10 +44,10 @@ def check_network(network: nn.Module, config: TeacherConfig, synthesis: Synthesi
 
 
 def _check_gradient(network: nn.Module, config: TeacherConfig, trained: bool) -> None:
-    """See that noise can be moved by what a network says of it.
+    """Check that a network's output has a usable gradient at images of noise.
 
     Args:
-        trained: whether there has to be a gradient; fresh networks may begin with a last layer of zeros.
+        trained: whether a gradient is required; fresh networks may start with a last layer of zeros.
 
     Raises:
         InputError: the answer is detached from the images, or its gradient there is not finite, or zero.

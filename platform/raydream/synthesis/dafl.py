@@ -11,10 +11,10 @@ from raydream.synthesis.view import View, draw_view
 class DAFL(LearningSynthesizer):
     """min over the network G of CE(T(G(z)), argmax T(G(z))) - alpha_a mean |features| - alpha_e H(mean prediction).
 
-    Each batch trains G on from where the last one left it, with Adam's moments, on new latent codes at each update, and
-    is then made from codes of its own. G chooses what it shows: the classes that a request asks for cannot be had, so
-    the targets are what the teacher sees in the images as they are stored. That all classes come up is the matter of
-    the entropy. A student does not enter, as in the paper.
+    Each batch continues to train G, with Adam's moments, from the previous batch's state on new latent codes at each
+    update, and is then made from codes of its own. G chooses which classes it shows, so a request's classes are ignored
+    and the targets are the classes that the teacher sees in the stored images. The entropy term makes all classes
+    appear. No student takes part, as in the paper.
     """
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
@@ -34,7 +34,7 @@ class DAFL(LearningSynthesizer):
         return draw_view(self._stage.jitter, self._config.flip, random)
 
     def _restore(self, optimizer: torch.optim.Adam) -> None:
-        """Put the moments back; the settings are the configuration's."""
+        """Restore the moments; the settings are the configuration's."""
         found = optimizer.state_dict()
         for name, value in self._state.items():
             kind, _, rest = name.partition(".")

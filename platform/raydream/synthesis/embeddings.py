@@ -1,4 +1,4 @@
-"""What tells a generator network which class to show: a fixed vector for each."""
+"""Class embeddings: a fixed vector per class that conditions a generator network."""
 
 from pathlib import Path
 

@@ -18,13 +18,13 @@ from raydream.teachers.teacher import Teacher
 
 
 class Engine:
-    """Keeps what was compiled, and the chunk sizes that memory allowed, from request to request.
+    """Computes gradients and logits; keeps compiled code and working chunk sizes from request to request.
 
     Args:
-        teacher: frozen and in eval mode; is left as it is.
-        config: of the synthesis; `coefficients` are read for the terms.
+        teacher: frozen and in eval mode; stays unchanged.
+        config: the synthesis configuration; `coefficients` are read for the terms.
         terms: keys of `TERMS`; those in `ADVERSARIES` are left out where a request has no student.
-        batches: that the whole run makes, by which is decided whether compiling pays.
+        batches: number of batches in the whole run, which decides whether compiling pays off.
     """
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, terms: tuple[str, ...], batches: int) -> None:
@@ -36,7 +36,7 @@ class Engine:
         self._distances = self._compared()
 
     def gradient(self, student: nn.Module | None) -> PixelGradient:
-        """Of the objective; the same for all students, and for all requests without one.
+        """Return the objective's gradient; one object serves all students, another all requests without a student.
 
         Args:
             student: to compete with; its weights are copied.
@@ -51,7 +51,7 @@ class Engine:
         return self._gradient(competes=True)
 
     def logits(self, images: Tensor) -> Tensor:
-        """What the teacher says of finished images, float32 [N,K]; in chunks where memory does not hold all of them.
+        """Return the teacher's logits for finished images, float32 [N,K], in chunks where memory is short.
 
         Args:
             images: uint8 [N,C,H,W].
@@ -67,11 +67,11 @@ class Engine:
         return torch.cat(said)
 
     def take_notes(self) -> tuple[str, ...]:
-        """What did not go as asked in `logits` since this was last called, in sentences."""
+        """Return the deviations in `logits` since the last call, one sentence each."""
         return self._finished.take_notes()
 
     def way(self) -> dict[str, object]:
-        """How this process computes images without a competing student: all that it decides itself, for a recipe."""
+        """Describe for a recipe how this process computes images without a competing student."""
         gradient = self._gradient(competes=False)
         return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size]}
 
@@ -81,12 +81,12 @@ class Engine:
         return self._gradients[competes]
 
     def begin(self, average: Tensor | None) -> None:
-        """Set the moving average of the statistics that the next gradients compare; None: there is none yet."""
+        """Set the moving average of statistics that the next gradients compare; None: no average yet."""
         if isinstance(self._distances, SmoothedDistances):
             self._distances.begin(average)
 
     def compared(self) -> Tensor | None:
-        """The moving average with the statistics of the last gradient in it; None where no statistics are smoothed."""
+        """Return the moving average including the last gradient's statistics; None where no statistics are smoothed."""
         return self._distances.compared.clone() if isinstance(self._distances, SmoothedDistances) else None
 
     def _build(self, competes: bool) -> PixelGradient:
@@ -102,8 +102,8 @@ class Engine:
     def _saved_by_compiling_s(self, gradient: Callable[[Tensor, Tensor], object]) -> float:
         """Seconds that compiling saves in all updates of the run, each stage at the size of its images.
 
-        Of the whole run and not of this process's share of it: in lockstep the number of generators must not decide
-        which bits come out.
+        They count for the whole run, not for this process's share: in lockstep the number of generators must not affect
+        the resulting bits.
         """
         device, (channels, *size) = self._teacher.device, self._teacher.config.input_shape
         target, seconds = torch.zeros(1, dtype=torch.long, device=device), 0.0

@@ -11,11 +11,11 @@ from raydream.synthesis.request import Request, Synthesis
 class Fast(LearningSynthesizer):
     """min over a copy of the network G and codes z of CE(T(G(z)), y) + alpha_f R_feature + alpha R_masked_kl.
 
-    Each batch takes a copy of G and new codes, trains both by a few updates with a fresh Adam, and is what the copy
-    then makes of the codes. G itself, from which all batches set out, is what is learned: it goes a share of the way to
-    the copy (Reptile, Nichol et al. 2018), so that few updates are enough. R_feature compares a moving average of the
-    statistics over batches, which is learned, too, and takes in each batch's last update. A batch without a student is
-    made without the last term. Every image has a crop of its own in each update.
+    Each batch takes a copy of G and new codes, trains both by a few updates with a fresh Adam, and consists of the
+    copy's images of the codes. G, which initializes every batch, is itself learned: after each batch it moves a share
+    of the way to the copy (Reptile, Nichol et al. 2018), so that few updates are enough. R_feature compares a moving
+    average of the statistics over batches, which is also part of the state and takes in each batch's last update. A
+    batch without a student omits the last term. Each update crops every image separately.
     """
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:

@@ -1,4 +1,4 @@
-"""The figures of a set of images, read shard by shard and without its pixels: it may be larger than memory."""
+"""Figures of a set of images, read shard by shard without pixels, so the set may be larger than memory."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from raydream.store.shards import ShardStore
 
 @dataclass(frozen=True)
 class SetFigures:
-    """What a set of images is.
+    """The figures that describe a set of images.
 
     Attributes:
         images, batches: number of each.
         images_per_class: int64 [K], number of images made for each class.
         target_share: share in [0, 1] of the images that the teacher classifies as their target, as they are stored.
         losses: each term before its coefficient at the batches' last updates, mean over all images.
-        restarts: how often batches diverged and were started from another seed.
+        restarts: number of times that batches diverged and were started from another seed.
         teacher: fingerprint of the weights of the first batch's teacher.
     """
 
@@ -31,7 +31,7 @@ class SetFigures:
 
 
 def figures_of(store: ShardStore, batches: list[BatchId], classes: int) -> SetFigures:
-    """The figures of committed batches, of which only targets and descriptions are read.
+    """Compute the figures of committed batches, reading only their targets and descriptions.
 
     Args:
         batches: one or more, of one method.

@@ -11,19 +11,19 @@ from raydream.config import GeneratorNetworkConfig
 from raydream.teachers.teacher import Teacher
 
 LARGEST_BASE = 8
-"""pixels a side at most of what the linear layer makes, as in the published networks for 32 x 32 pixels"""
+"""maximum side, in pixels, of the linear layer's output, as in the published networks for 32 x 32 pixels"""
 
 
 class GeneratorNetwork(nn.Module):
-    """Latent codes [N,Z] to images [N,C,H,W] on the canvas, whose pixels are those of real ones.
+    """Maps latent codes [N,Z] to images [N,C,H,W] on the canvas, within the range of real pixels.
 
     As DAFL and FastDFKD have it: BN after the linear layer and after each convolution, a leaky ReLU of slope 0.2, and a
     sigmoid that makes pixel values in [0, 1]. BN uses the batch's own statistics at all times, as images are made in
     training mode there too, so it keeps no running ones.
 
     Args:
-        config: its sizes.
-        teacher: for whose images.
+        config: the network's sizes.
+        teacher: the teacher whose input the images fit.
     """
 
     low: Tensor
@@ -57,7 +57,7 @@ class GeneratorNetwork(nn.Module):
 
 
 def fresh_network(config: GeneratorNetworkConfig, teacher: Teacher, seed: int) -> GeneratorNetwork:
-    """A network with weights that follow from a seed, on the teacher's device."""
+    """Build a network on the teacher's device, with weights determined by a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return GeneratorNetwork(config, teacher).to(teacher.device)

@@ -1,4 +1,4 @@
-"""One update's worth of mathematics: the objective's value at the images and its gradient with respect to them."""
+"""The mathematics of one update: the objective's value at the images and its gradient with respect to them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ BACKEND: str | Callable[..., Any] = "inductor"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The objective at some images.
+    """The objective's value and gradient at some images.
 
     Attributes:
         gradient: of the weighted total, of the images' shape.
@@ -48,17 +48,17 @@ class PixelGradient:
             where it has one of activations.
         distances: compares those statistics with the running ones; None where no term is of features.
         student: a frozen network, where the objective has a competition.
-        from_canvas: [1,C,1,1], what images are multiplied by before the networks see them; the image prior looks at the
+        from_canvas: [1,C,1,1], factor on the images before the networks see them; the image prior looks at the
             images themselves (see `Normalization.canvas`).
-        dtype: of the networks' arithmetic.
-        compiled: whether to use torch.compile. If that fails, for whichever shape, the networks run uncompiled from
-            then on, and a note says so.
+        dtype: type of the networks' arithmetic.
+        compiled: whether to use torch.compile. If compiling fails for any shape, the networks run uncompiled from then
+            on, and a note says so.
         chunk_size: images that pass through the networks at once; None: all.
 
     Attributes:
         compiled: whether torch.compile is used; False once that has failed.
-        chunks: how many images pass through the networks at once, as memory has allowed.
-        layers: names of the BN layers whose feature distances are told; none where the objective has no such term.
+        chunks: the number of images per pass through the networks that memory has allowed.
+        layers: names of the BN layers whose feature distances are reported; none where the objective has no such term.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PixelGradient:
         self._tried: set[tuple[torch.Size, int]] = set()
 
     def __call__(self, images: Tensor, targets: Tensor) -> Evaluation:
-        """Evaluate; if memory runs out, again in chunks of half the size.
+        """Evaluate the objective; if memory runs out, evaluate again in chunks of half the size.
 
         Args:
             images: float [N,C,H,W], on the canvas.
@@ -93,7 +93,7 @@ class PixelGradient:
         return self.chunks.fitting(lambda size: self._evaluate(images, targets, size), len(images), images.device)
 
     def take_notes(self) -> tuple[str, ...]:
-        """What did not go as asked since this was last called, in sentences."""
+        """Return the deviations since the last call, one sentence each."""
         return self.chunks.take_notes()
 
     def _evaluate(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
@@ -133,7 +133,7 @@ class PixelGradient:
         return self._code[key]
 
     def _scale(self, count: int) -> float:
-        """What keeps fp16 gradients from vanishing: a power of two, for the 1/N that the mean over images brings."""
+        """Return the power of two that keeps fp16 gradients from vanishing under the mean's factor 1/N."""
         return 2.0 ** count.bit_length() if self._dtype == torch.float16 else 1.0
 
     def _run(self, images: Tensor) -> tuple[Observation, Tensor | None]:
@@ -218,7 +218,7 @@ class PixelGradient:
 
     @torch.no_grad()
     def _statistics(self, images: Tensor, size: int) -> Tensor:
-        """Of all images, gathered chunk by chunk (the parallel form of the variance, Chan et al. 1979)."""
+        """Gather the statistics of all images chunk by chunk (the parallel form of the variance, Chan et al. 1979)."""
         counts, parts = [], []
         for first in range(0, len(images), size):
             chunk = images[first : first + size]
@@ -233,7 +233,7 @@ class PixelGradient:
 
     @torch.no_grad()
     def _prediction(self, images: Tensor, size: int) -> Tensor:
-        """The mean probabilities of all images, [K], gathered chunk by chunk."""
+        """Gather the mean probabilities of all images, [K], chunk by chunk."""
         found = torch.zeros((), device=images.device)
         for first in range(0, len(images), size):
             chunk = images[first : first + size]
@@ -244,10 +244,10 @@ class PixelGradient:
 
 
 def _own_code(method: Any) -> Any:
-    """The same method, with a code object of its own.
+    """Copy a method, with a separate code object.
 
-    Dynamo counts by code object what it has compiled. All engines of a process share a method's, and after eight
-    shapes the ninth would run uncompiled.
+    Dynamo counts its compilations per code object. All engines of a process would share a method's, and the ninth shape
+    would run uncompiled.
     """
     function = method.__func__
     copied = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
@@ -255,7 +255,7 @@ def _own_code(method: Any) -> Any:
 
 
 def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:
-    """What was seen, with what the objective is to compare it with (not by `replace`, which does not compile)."""
+    """Add the objective's reference values to an observation (not by `replace`, which does not compile)."""
     return Observation(
         seen.images,
         targets,

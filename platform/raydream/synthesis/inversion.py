@@ -1,4 +1,4 @@
-"""Inversion: gradient descent on pixels until the teacher sees in them what the objective asks for."""
+"""Inversion: gradient descent on pixels, driven by the teacher and the objective."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from raydream.teachers.teacher import Teacher
 
 
 class Inversion:
-    """All synthesizers that optimize the pixels themselves; they differ in the terms of their objective alone.
+    """A synthesizer that optimizes the pixels themselves; its variants differ only in their objective's terms.
 
     See `Synthesizer`.
     """
@@ -26,18 +26,18 @@ class Inversion:
         self.engine = Engine(teacher, config, config.terms, batches)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the synthesizer has learned from batch to batch: nothing."""
+        """Return an empty state: an inversion learns nothing from batch to batch."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Accept the empty state of `state_dict`."""
 
     def synthesize(self, request: Request) -> Synthesis:
         """Make one batch; see `Synthesizer.synthesize`."""
         return with_restarts(self._invert, request, "synthesis.learning_rate", self._config.learning_rate)
 
     def _invert(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
-        """One attempt; None where it diverged."""
+        """Make one attempt; None where it diverged."""
         gradient = self.engine.gradient(request.student)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)

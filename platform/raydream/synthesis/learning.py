@@ -1,4 +1,4 @@
-"""What the synthesizers with a generator network share: where it begins, and the loop that trains it."""
+"""The base of synthesizers with a generator network: its initialization and training loop."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from raydream.teachers.teacher import Teacher
 
 
 class LearningSynthesizer:
-    """A synthesizer that trains a generator network against the teacher; a subclass says how.
+    """A synthesizer that trains a generator network against the teacher; a subclass defines how.
 
     See `Synthesizer`. An attempt that diverges leaves the state as it was.
     """
@@ -35,11 +35,11 @@ class LearningSynthesizer:
         self._state: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What has been learned from batch to batch; empty before the first."""
+        """Return the state learned from batch to batch; empty before the first."""
         return dict(self._state)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore a state that `state_dict` returned."""
         self._state = dict(state)
 
     def synthesize(self, request: Request) -> Synthesis:
@@ -48,11 +48,11 @@ class LearningSynthesizer:
         return with_restarts(self._attempt, request, setting, rate)
 
     def _attempt(self, request: Request, random: torch.Generator, restarts: int) -> Synthesis | None:
-        """Learn, and make the images; None where it diverged, with the state as it was."""
+        """Train the network and make the images; None, with the state unchanged, where training diverged."""
         raise NotImplementedError
 
     def _network(self, request: Request) -> GeneratorNetwork:
-        """As it was left, or with the first weights that follow from the request's seed."""
+        """Return the network with its learned weights, or with initial ones from the request's seed."""
         seed = derive_seed(request.seed, "generator network")
         network = fresh_network(self._config.generator, self._teacher, seed)
         names = {name: f"network.{name}" for name in network.state_dict()}
@@ -61,11 +61,11 @@ class LearningSynthesizer:
         return network
 
     def _view(self, count: int, random: torch.Generator) -> View | CroppedView:
-        """How so many images look to the networks in one update: each is cropped for itself."""
+        """Draw the views of a number of images in one update: each image is cropped separately."""
         return draw_crops((count, *self._stage.size), self._stage.jitter, self._config.flip, self._black, random)
 
     def _codes(self, request: Request, random: torch.Generator) -> Tensor:
-        """New latent codes [N,Z] from N(0, 1)."""
+        """Draw latent codes [N,Z] from N(0, 1)."""
         codes = torch.randn(len(request.targets), self._config.generator.latent, generator=random)
         return codes.to(self._teacher.device)
 
@@ -77,10 +77,10 @@ class LearningSynthesizer:
         request: Request,
         random: torch.Generator,
     ) -> tuple[Recorded, Tensor] | None:
-        """Update what the optimizer holds.
+        """Train the optimizer's parameters.
 
         Args:
-            codes: the latent codes of an update.
+            codes: returns the latent codes of an update.
 
         Returns:
             the losses, and the images [N,C,H,W] on the canvas of the update with the lowest total; None where it
@@ -110,7 +110,7 @@ class LearningSynthesizer:
 
     @torch.no_grad()
     def _images(self, network: GeneratorNetwork, codes: Tensor) -> Tensor:
-        """What the network makes of latent codes, uint8 [N,C,H,W]."""
+        """Return the network's images of latent codes, uint8 [N,C,H,W]."""
         with autocast(self._dtype, self._teacher.device):
             images = network(codes)
         return self._teacher.normalization.canvas().quantize(images)
@@ -118,11 +118,11 @@ class LearningSynthesizer:
     def _made(
         self, images: Tensor, request: Request, recorded: Recorded, restarts: int, targets: Tensor | None = None
     ) -> Synthesis:
-        """What is told of the images."""
+        """Assemble the synthesis that reports the images."""
         gradient = self.engine.gradient(request.student)
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes(), targets)
 
 
 def weights_of(network: GeneratorNetwork) -> dict[str, Tensor]:
-    """A network's weights by the names that they have in a synthesizer's state; a copy."""
+    """Copy a network's weights, by their names in a synthesizer's state."""
     return {f"network.{name}": value.detach().clone() for name, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""How many images pass through the networks at once: fewer whenever memory runs out."""
+"""Chunks: the number of images per pass through the networks, reduced whenever memory runs out."""
 
 import logging
 from collections.abc import Callable
@@ -14,17 +14,17 @@ Result = TypeVar("Result")
 
 LIBRARIES = ("cublas_status_", "cudnn_status_")
 SAID_BY_LIBRARIES = ("alloc_failed", "not_initialized", "allocation_failed")
-"""how cuBLAS and cuDNN end where they find no memory, for a workspace or for themselves"""
+"""errors of cuBLAS and cuDNN that find no memory, for a workspace or for themselves"""
 
 
 class Chunks:
-    """The number of images that are worked on at once.
+    """The number of images that are processed at once.
 
     Args:
-        size: to begin with; None: all images of a batch.
+        size: the initial number; None: all images of a batch.
 
     Attributes:
-        size: as memory has allowed so far.
+        size: the number that memory has allowed so far.
     """
 
     def __init__(self, size: int | None) -> None:
@@ -32,12 +32,12 @@ class Chunks:
         self._notes: list[str] = []
 
     def fitting(self, work: Callable[[int], Result], count: int, device: torch.device) -> Result:
-        """Do some work; if memory runs out, again in chunks of half the size.
+        """Do some work; if memory runs out, repeat it in chunks of half the size.
 
         Args:
-            work: with so many images at once; it is called with at most `count`.
-            count: images in all.
-            device: that the work is done on.
+            work: processes the given number of images at once, at most `count`.
+            count: total number of images.
+            device: the device that does the work.
 
         Raises:
             SynthesisError: a single image does not fit into memory.
@@ -60,18 +60,18 @@ class Chunks:
                 torch.get_device_module(device).empty_cache()
 
     def note(self, text: str) -> None:
-        """Keep a sentence on what did not go as asked."""
+        """Keep a sentence about a deviation."""
         log.warning("%s", text)
         self._notes.append(text)
 
     def take_notes(self) -> tuple[str, ...]:
-        """What did not go as asked since this was last called, in sentences."""
+        """Return the deviations since the last call, one sentence each."""
         notes, self._notes = tuple(self._notes), []
         return notes
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; each device and library has its own way to."""
+    """Tell whether an error means that memory ran out; each device and library words it differently."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     told = str(error).lower()

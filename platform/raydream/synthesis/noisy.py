@@ -22,7 +22,7 @@ class NoisyLayer(nn.Module):
         embeddings: [K,D].
         targets: int64 [N], the class of each row.
         latent: Z.
-        random: of the weights.
+        random: generator of the weights.
     """
 
     def __init__(self, embeddings: Tensor, targets: Tensor, latent: int, random: torch.Generator) -> None:
@@ -37,13 +37,13 @@ class NoisyLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self._maps * latent, device=embeddings.device))
 
     def forward(self) -> Tensor:
-        """Return the codes."""
+        """Return the codes [N,Z]."""
         codes = functional.linear(self._embeddings, self.weight, self.bias)
         return codes.view(len(self._embeddings), self._maps, -1)[self._rows, self._earlier]
 
 
 def _earlier(targets: Tensor) -> Tensor:
-    """How many earlier rows have the class of each row, int64 [N]."""
+    """Count, for each row, the earlier rows of the same class, int64 [N]."""
     alike = targets[:, None] == targets[None, :]
     return alike.tril(diagonal=-1).sum(dim=1)
 
@@ -52,10 +52,10 @@ class Noisy(LearningSynthesizer):
     """min over the network G and a fresh noisy layer M of CE(T(x), y) + alpha_f R_feature + alpha R_masked_kl.
 
     x = G(M(E[y])), with a fixed embedding E[y] of each class, which is standardized over the classes. Each batch draws
-    M and trains it together with G by a fresh Adam; every image has a crop of its own in each update, as NAYER does.
-    The images are those of the update with the lowest loss, before they are cropped. G is handed on from batch to
-    batch, and starts from scratch after every `restart_batches`; R_feature compares a moving average of the statistics
-    over batches (see `SmoothedDistances`), which survives such a restart. A batch without a student is made without
+    M and trains it together with G by a fresh Adam; each update crops every image separately, as in NAYER.
+    The images are those of the update with the lowest loss, before they are cropped. G is passed on from batch to
+    batch, and restarts from scratch after every `restart_batches`; R_feature compares a moving average of the
+    statistics over batches (see `SmoothedDistances`), which survives such a restart. A batch without a student omits
     the last term.
     """
 

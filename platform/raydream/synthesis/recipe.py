@@ -16,25 +16,25 @@ ELSEWHERE = (
     *("method", "coefficients", "targets", "generator", "start", "competition_temperature"),
     *("precision", "compile", "chunk_size"),
 )
-"""settings that are in a recipe by what they come to, or decide nothing where nobody competes and nothing is learned"""
+"""settings that enter a recipe by their effect, or that have none without competition and learned state"""
 
 
 def recipe_of(
     teacher: Teacher, config: SynthesisConfig, order: Order, source: ImageBatch | None, way: Mapping[str, object]
 ) -> str:
-    """16 hexadecimal digits over all that decides a batch for which nobody competes and nothing was learned.
+    """Return 16 hexadecimal digits over all that determines a batch without competition and learned state.
 
-    That is: the teacher's weights, network, input and normalization; the terms of the objective with their
+    They cover the teacher's weights, network, input and normalization; the terms of the objective with their
     coefficients, and all other settings of an inversion; targets, seed, and the images that it starts from; and the
     arithmetic: versions of the engine and of torch, kind of processor, type of numbers, threads, on a GPU also its
-    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and how many images pass through them at
-    once. DeepInversion and an adaptive batch without a student have one recipe. Which run it is of, and who makes it,
-    are not in it.
+    driver, cuDNN, TF32 and determinism; whether the networks are compiled, and the number of images per pass.
+    DeepInversion and an adaptive batch without a student have the same recipe. The recipe names neither the run nor the
+    generator.
 
     Args:
-        teacher: on the device that is computed on.
+        teacher: the teacher, on the device that computes.
         source: images to start from, or None for noise.
-        way: what the process decides itself, see `Engine.way`.
+        way: the decisions of this process, see `Engine.way`.
     """
     device, described = teacher.device, teacher.config
     arguments = json.dumps(described.arguments)  # text, as the order of a nested dictionary can make a difference

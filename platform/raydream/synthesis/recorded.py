@@ -1,4 +1,4 @@
-"""What is told of one attempt at a batch, update by update."""
+"""The record of one attempt at a batch, update by update."""
 
 import math
 
@@ -21,15 +21,15 @@ class Recorded:
 
     @property
     def share(self) -> float:
-        """Of the updates, done."""
+        """Return the share of updates that are done, in [0, 1]."""
         return (self.update + 1) / (self._last + 1)
 
     def is_due(self) -> bool:
-        """Whether this update's values are noted."""
+        """Tell whether this update's values are recorded."""
         return self.update == self._last or self.update % self._every == 0
 
     def record(self, evaluation: Evaluation, x: Tensor) -> bool:
-        """Note the values of an update; False where they are no longer finite."""
+        """Record the values of an update; returns False where they are no longer finite."""
         if not math.isfinite(evaluation.total.item()) or not bool(x.isfinite().all()):
             return False
         for name, value in evaluation.values.items():
@@ -41,7 +41,7 @@ class Recorded:
     def synthesis(
         self, images: Tensor, names: list[str], restarts: int, notes: tuple[str, ...], targets: Tensor | None = None
     ) -> Synthesis:
-        """What the attempt came to; see `Synthesis`. The names are those of the BN layers."""
+        """Return the attempt's result, see `Synthesis`; the names are those of the BN layers."""
         losses = {name: points[-1][1] for name, points in self._curve.items()}
         distances = dict(zip(names, self._distances, strict=True))
         return Synthesis(images, losses, distances, self._curve, restarts, notes, targets)

@@ -1,4 +1,4 @@
-"""What a synthesizer is asked for, and what it returns."""
+"""The request to a synthesizer, and its result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ class Request:
 
     Attributes:
         targets: int64 [N], the class that each image is to show.
-        seed: of the first pixels or the latent codes, the jitter and the flips.
+        seed: the seed of the first pixels or the latent codes, the jitter and the flips.
         student: a network to compete with, or None; its weights are copied.
         start: uint8 [N,C,H,W] to start from, or None for N(0, 1).
-        on_progress: told after each update which share of them is done, in [0, 1].
+        on_progress: called after each update with the share of updates done, in [0, 1].
     """
 
     targets: Tensor
@@ -36,10 +36,10 @@ class Synthesis:
         losses: each term's value at the last update, before its coefficient.
         distances: feature distance of each BN layer at the last update; empty where it is not measured.
         curve: each term over the updates of all stages, as (update, value) pairs.
-        restarts: how often the batch diverged and was started again from another seed.
-        notes: what did not go as asked (out of memory, no compiler), in sentences.
-        targets: int64 [N], the class that the teacher sees in each image, where the classes that were asked for could
-            not be; None: those of the request.
+        restarts: number of times that the batch diverged and was started again from another seed.
+        notes: deviations from the request (out of memory, no compiler), one sentence each.
+        targets: int64 [N], the class that the teacher sees in each image, where the method ignores the requested
+            classes; None: those of the request.
     """
 
     images: Tensor

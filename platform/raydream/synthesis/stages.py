@@ -1,4 +1,4 @@
-"""Stages: the resolutions that an inversion goes through, and the learning rate along the way."""
+"""Stages: the resolutions of an inversion, and the learning rate during each."""
 
 import math
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ class Stage:
 
     Attributes:
         size: height and width of the images, pixels.
-        iterations: updates.
-        learning_rate: its peak; the generator network's, where the method has one.
-        betas: of Adam, which starts afresh in each stage.
-        jitter: pixels.
-        upsampling: how the images of the stage before become this one's.
+        iterations: number of updates.
+        learning_rate: the peak learning rate; the generator network's, where the method has one.
+        betas: Adam's; each stage starts with a fresh Adam.
+        jitter: largest shift, in pixels.
+        upsampling: how the previous stage's images are enlarged to this stage's size.
     """
 
     size: tuple[int, int]
@@ -28,7 +28,7 @@ class Stage:
 
 
 def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
-    """The stages of a synthesis; what a stage leaves open is as the synthesis says.
+    """Return the stages of a synthesis; settings that a stage omits are taken from the synthesis.
 
     Args:
         size: height and width of the teacher's images.
@@ -51,14 +51,14 @@ def stages_of(config: SynthesisConfig, size: tuple[int, int]) -> list[Stage]:
 
 
 def updates_of(config: SynthesisConfig) -> int:
-    """Updates of the pixels, or of the generator network, per batch, over all stages."""
+    """Return the number of updates of the pixels, or of the generator network, per batch over all stages."""
     return sum(stage.iterations for stage in stages_of(config, (1, 1)))
 
 
 def learning_rate(config: SynthesisConfig, stage: Stage, iteration: int) -> float:
-    """Of a stage at one of its updates: a linear warm-up, then constant or half a cosine towards 0.
+    """Return a stage's learning rate at one of its updates: a linear warm-up, then constant or half a cosine to 0.
 
-    That is of pixels: a generator network's is constant.
+    This schedule is for pixels; a generator network's learning rate is constant.
     """
     if config.learns:
         return stage.learning_rate
@@ -72,7 +72,7 @@ def learning_rate(config: SynthesisConfig, stage: Stage, iteration: int) -> floa
 
 
 def learning_rate_at(config: SynthesisConfig, update: int) -> float:
-    """The learning rate at an update counted over all stages."""
+    """Return the learning rate at an update counted over all stages."""
     for stage in stages_of(config, (1, 1)):
         if update < stage.iterations:
             return learning_rate(config, stage, update)

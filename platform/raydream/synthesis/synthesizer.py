@@ -1,4 +1,4 @@
-"""What all synthesizers share: their interface, and when they give up."""
+"""The interface of all synthesizers, and their restarts after divergence."""
 
 import logging
 from collections.abc import Callable
@@ -22,16 +22,16 @@ MAX_RESTARTS = 3
 class Synthesizer(Protocol):
     """An algorithm that makes images.
 
-    Keep one for all batches of a process: it keeps what was compiled, and the chunk size that memory allowed. What it
-    learns from batch to batch is in its `state_dict` and nowhere else.
+    Use one object for all batches of a process: it keeps compiled code and the chunk size that memory allowed. All that
+    it learns from batch to batch is in its `state_dict`.
 
     Args:
-        teacher: frozen and in eval mode; is left as it is.
-        config: of the synthesis; its method says what is minimized.
-        batches: that the run makes, by which is decided whether compiling pays.
+        teacher: frozen and in eval mode; stays unchanged.
+        config: the synthesis configuration; its method defines the objective.
+        batches: number of batches in the run, which decides whether compiling pays off.
 
     Attributes:
-        engine: what it computes with.
+        engine: computes gradients and logits.
     """
 
     engine: Engine
@@ -39,17 +39,17 @@ class Synthesizer(Protocol):
     def __init__(self, teacher: Teacher, config: SynthesisConfig, batches: int = 1) -> None: ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What has been learned from batch to batch; empty where nothing is."""
+        """Return the state learned from batch to batch; empty for a method that learns nothing."""
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`; an empty one: nothing has been learned yet."""
+        """Restore a state that `state_dict` returned; an empty one means that nothing has been learned yet."""
 
     def synthesize(self, request: Request) -> Synthesis:
         """Make one batch.
 
         Raises:
-            SynthesisError: NaN or infinity again after `MAX_RESTARTS` fresh starts, or a single image that does not
-                fit into memory; the state is what it was.
+            SynthesisError: NaN or infinity again after `MAX_RESTARTS` fresh starts, or a single image that does not fit
+                into memory; the state is unchanged.
         """
 
 
@@ -59,11 +59,11 @@ def with_restarts(
     setting: str,
     learning_rate: float,
 ) -> Synthesis:
-    """Make a batch, and anew from another seed where it diverges.
+    """Make a batch, and start again from another seed where it diverges.
 
     Args:
-        attempt: makes it from a random generator; None where it diverged. It is also told how often that has happened.
-        setting, learning_rate: its name and value, for the error.
+        attempt: makes the batch, given a random generator and the number of divergences so far; None where it diverged.
+        setting, learning_rate: name and value of the learning rate, for the error.
 
     Raises:
         SynthesisError: it diverged again after `MAX_RESTARTS` fresh starts.
@@ -73,7 +73,7 @@ def with_restarts(
         result = attempt(request, torch.Generator().manual_seed(seed), restart)
         if result is not None:
             return result
-        log.warning("a batch from seed %d diverged (NaN or infinity); starting it anew", seed)
+        log.warning("a batch from seed %d diverged (NaN or infinity); starting again from another seed", seed)
     raise SynthesisError(
         f"the synthesis diverged {MAX_RESTARTS + 1} times from different seeds: "
         f"lower {setting} ({learning_rate}) or the largest coefficient"

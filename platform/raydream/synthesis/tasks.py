@@ -1,4 +1,4 @@
-"""The batches of a set of images, as its configuration orders them, whoever makes them."""
+"""The batches that a configuration orders for a set of images, whichever generator makes them."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ DEFAULT_IMAGES = 256
 
 @dataclass(frozen=True)
 class Task:
-    """A batch to make.
+    """A batch for a generator to make.
 
     Attributes:
         source: the batch of the run named in `start_from` that it starts from; None: noise.
@@ -27,7 +27,7 @@ class Task:
 
 
 def tasks_of(config: SynthesizeConfig) -> dict[BatchId, Task]:
-    """All batches in order; they follow from the configuration alone (and from the images that are started from).
+    """Return all batches in order; they depend only on the configuration and on the images to start from.
 
     Raises:
         InputError: there are no images to start from, or of another shape than the teacher's.

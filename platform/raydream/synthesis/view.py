@@ -1,4 +1,4 @@
-"""Views: how the images look to the networks in one update, and the way back for the gradient.
+"""Views: what the networks see of the images in one update, and the inverse for the gradient.
 
 A view of an inversion moves pixels and computes nothing, so it is a single gather by an index of places. Images lie
 channels-last before and after it: rolling and mirroring would copy them twice, and leave them in another order.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """One update's view; the whole batch gets the same, as in the published code.
+    """One update's view, the same for the whole batch, as in the published code.
 
     Attributes:
         down, right: pixels that the images are rolled by.
@@ -38,7 +38,7 @@ class View:
 
 
 def _gathered(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pixels at these rows and columns of images [N,C,H,W], all of which go round."""
+    """Gather the pixels at these rows and columns of images [N,C,H,W]; both wrap around."""
     count, channels, height, width = x.shape
     places = (rows % height).unsqueeze(1) * width + columns % width
     pixels = x.permute(0, 2, 3, 1).reshape(count, height * width, channels)
@@ -47,10 +47,10 @@ def _gathered(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CroppedView:
-    """One update's view, another one for each image, as FastDFKD and NAYER have it.
+    """One update's view, different for each image, as in FastDFKD and NAYER.
 
     Attributes:
-        rows: int64 [N,H], the row of the image that is seen in each row; outside of it there is nothing.
+        rows: int64 [N,H], the image's row seen in each row of the view; rows outside the image show the background.
         columns: int64 [N,W], likewise; in descending order where the image is mirrored.
         background: [1,C,1,1], what is seen outside of an image.
     """
@@ -60,7 +60,7 @@ class CroppedView:
     background: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] as they are seen."""
+        """Return images [N,C,H,W] as they are seen."""
         _, channels, height, width = x.shape
         rows, columns = self.rows[:, None, :, None], self.columns[:, None, None, :]
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -73,7 +73,7 @@ class CroppedView:
 def draw_crops(
     size: tuple[int, int, int], padding: int, flip: bool, background: Tensor, random: torch.Generator
 ) -> CroppedView:
-    """Views that are moved by up to `padding` pixels each way, and mirrored half of the time if `flip`.
+    """Draw views that are shifted by up to `padding` pixels each way, and mirrored half of the time if `flip`.
 
     Args:
         size: number of images, height and width.
@@ -89,7 +89,7 @@ def draw_crops(
 
 
 def draw_view(jitter: int, flip: bool, random: torch.Generator) -> View:
-    """A view rolled by up to `jitter` pixels each way, and mirrored half of the time if `flip`."""
+    """Draw a view rolled by up to `jitter` pixels each way, and mirrored half of the time if `flip`."""
     # Drawn on the CPU, so that the loop never waits for a GPU to tell a number.
     down, right = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist() if jitter else (0, 0)
     return View(down, right, flip and bool(torch.rand((), generator=random) < 0.5))

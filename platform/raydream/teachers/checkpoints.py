@@ -1,4 +1,4 @@
-"""Weights from files, in the forms that people have them, never executing a pickle; and back."""
+"""Reads weights from files in common formats without executing pickles, and writes them."""
 
 import io
 import re
@@ -19,9 +19,9 @@ from raydream.store.downloads import downloaded
 from raydream.store.folders import file_at
 
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "module", "ema")
-"""under which a state dict may lie in a checkpoint; the first that is there counts"""
+"""keys that may hold the state dict in a checkpoint; the first one present counts"""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""that wrappers put before every name: DataParallel, torch.compile, training frameworks"""
+"""prefixes that wrappers put before every name: DataParallel, torch.compile, training frameworks"""
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """what only training needs"""
 STATISTICS = ("running_mean", "running_var")
@@ -29,17 +29,17 @@ STATISTICS = ("running_mean", "running_var")
 COMPRESSED = 2**26
 """bytes that a zip file may be larger unpacked: code in it is compressed, weights never are"""
 AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
-"""heads of Inception and GoogLeNet that only training runs, and that torchvision's checkpoints hold"""
+"""training-only heads of Inception and GoogLeNet that torchvision's checkpoints hold"""
 
 
 def load_weights(network: nn.Module, path: str | Path, field: str, name: str) -> None:
     """Load a checkpoint into a network.
 
     Args:
-        path: or URL, of safetensors, or of what `torch.save` wrote of a state dict, bare or nested, with or without
+        path: path or URL of safetensors, or of a state dict written by `torch.save`, bare or nested, with or without
             prefixes; https://...#sha256=CHECKSUM is downloaded first, see `downloaded`.
         field: the option's name, for the error.
-        name: of the network, for the error.
+        name: the network's name, for the error.
 
     Raises:
         InputError: no such file, not a state dict of plain tensors, one of another network, or one of values that
@@ -77,13 +77,13 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
 
 
 def check_values(network: nn.Module, state: Mapping[str, Any], field: str, value: str) -> None:
-    """See that the values of a network's state dict, its own or others, are ones that it can compute with.
+    """Check that a network can compute with the values of a state dict, its own or loaded.
 
     Args:
-        field, value: what to blame.
+        field, value: the setting that the error names.
 
     Raises:
-        InputError: there are NaN or infinity among weights or statistics (other buffers, such as masks, may hold
+        InputError: there is NaN or infinity among weights or statistics (other buffers, such as masks, may hold
             infinity), negative variances, complex or quantized numbers, or nothing but zeros.
     """
     learned = {name for name, _ in network.named_parameters(remove_duplicate=False)}
@@ -106,7 +106,7 @@ def _wrong(key: str, value: Any, learned: Container[str]) -> str:
 
 
 def _fits(value: Tensor, own: Tensor) -> bool:
-    """Whether numbers of one type stand for those of another: reals for reals, whole numbers for whole numbers."""
+    """Tell whether numbers of one type can replace those of another: reals for reals, integers for integers."""
     if value.is_complex() != own.is_complex() or value.is_floating_point() != own.is_floating_point():
         return False
     try:
@@ -121,7 +121,7 @@ def _kind(value: Tensor) -> str:
 
 
 def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
-    """The state dict in a file, nothing of which is executed; raises InputError, and errors of `downloaded`."""
+    """Read the state dict in a file, executing nothing; raises InputError, and errors of `downloaded`."""
     allowed = "a file with a state dict (.safetensors, or torch.save's)"
     where = path
     if ON_THE_WEB.match(str(path)):
@@ -169,7 +169,7 @@ def save_network(network: nn.Module, path: Path) -> None:
 
 
 def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str, Tensor]:
-    """Names without what wrappers put before all of them, unless the network's own names begin like that."""
+    """Strip prefixes that wrappers put before all names, unless the network's own names begin like that."""
     while not own & set(state):
         names = [name for name in state if name not in COUNTERS]
         prefix = next((p for p in PREFIXES if names and all(name.startswith(p) for name in names)), None)
@@ -180,7 +180,7 @@ def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str
 
 
 def _check_unpacked(content: bytes) -> None:
-    """Raise ValueError for a zip file that is far larger unpacked, which none is that torch.save has written."""
+    """Raise ValueError for a zip file that is far larger unpacked, as none by torch.save is."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return
     with zipfile.ZipFile(io.BytesIO(content)) as file:
@@ -193,7 +193,7 @@ def _check_unpacked(content: bytes) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is a tensor with all its values, one by one."""
+    """Tell whether an object is a dense tensor with all its values."""
     return isinstance(value, Tensor) and not _peculiarity(value)
 
 
@@ -215,7 +215,7 @@ def _called(value: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What a library says of a file that it cannot read; torch's advice is to execute it, which is left out."""
+    """Return a library's reason for not reading a file, without torch's advice to execute it."""
     said = first_line(error)
     return "it is no checkpoint, or a damaged one" if "weights_only" in said else said
 

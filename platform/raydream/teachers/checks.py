@@ -1,4 +1,4 @@
-"""Can this network be this teacher, or its student? Asked before anything starts."""
+"""Checks, before anything starts, that a network can serve as this teacher or as its student."""
 
 import contextlib
 import copy
@@ -14,7 +14,7 @@ from raydream.networks.user_code import contained
 
 
 def check_shapes(network: nn.Module, config: TeacherConfig, field: str = "teacher") -> None:
-    """See that a network maps images of the stated shape to logits of as many classes; raises InputError.
+    """Check that a network maps images of the stated shape to logits of the stated classes; raises InputError.
 
     Args:
         field: name of the option that describes the network, for the error.
@@ -26,10 +26,10 @@ def check_shapes(network: nn.Module, config: TeacherConfig, field: str = "teache
 
 
 def check_pupil(student: nn.Module, teacher: TeacherConfig, name: str) -> None:
-    """See that a student takes the teacher's images and has its classes, as it learns and after; raises InputError.
+    """Check that a student fits the teacher's images and classes, in training and in eval mode; raises InputError.
 
     Args:
-        name: of the student's network, for the error.
+        name: the student's network, for the error.
     """
     for training in (False, True):
         shape = probe(student, teacher, "student.network", name, training)
@@ -46,16 +46,16 @@ def probe(
     training: bool,
     size: tuple[int, int] | None = None,
 ) -> tuple[int, ...]:
-    """The shape of a network's answer to two images of noise; leaves no trace in the network.
+    """Return the shape of a network's answer to two images of noise; restores the network's state.
 
     Args:
-        field, value: what to blame.
-        training: in which mode; in eval mode it is given one image as well, and answers as for two.
+        field, value: the setting that the error names.
+        training: whether in training mode; in eval mode it also gets one image, and must answer as for two.
         size: height and width of the images; None: the teacher's.
 
     Raises:
-        InputError: it raised, ended the process or changed its state (`user_code.contained`), or answered with
-            something else than a tensor of finite real numbers, which its weights have a part in while it trains.
+        InputError: it raised, ended the process or changed its state (`user_code.contained`), or its answer is not a
+            tensor of finite real numbers that, in training, depends on its weights.
     """
     shape = (config.input_shape[0], *(size or config.input_shape[1:]))
     refused = functools.partial(InputError, field, value, f"of a network that maps images {shape} to logits")
@@ -75,7 +75,7 @@ def probe(
 
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients of weights for a `with` block: what a network keeps of its weights has no graph."""
+    """Put a network in eval mode without weight gradients for a `with` block, so that its caches have no graph."""
     modes = [(module, module.training) for module in network.modules()]
     asked = [(weight, weight.requires_grad) for weight in network.parameters()]
     try:
@@ -89,12 +89,12 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def noise(count: int, shape: tuple[int, ...]) -> Tensor:
-    """[N,C,H,W] of N(0, 1), which inversions start from; the same at each call."""
+    """Return [N,C,H,W] from N(0, 1), as inversions start from; the same at each call."""
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def answer_of(network: nn.Module, images: Tensor, what: str, refused: Callable[[str], InputError]) -> Tensor:
-    """What a network answers to images, with a graph for gradients; raises InputError as `probe` does."""
+    """Return a network's answer to images, with a graph for gradients; raises InputError as `probe` does."""
     try:
         with torch.enable_grad(), contained():
             answer = network(images)

@@ -1,4 +1,4 @@
-"""Teachers by their description: from a checkpoint, from published weights, or trained here and found again."""
+"""Teachers by their description: from a checkpoint, from published weights, or from training here, which is reused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from raydream.teachers.training import CPU, OnEpoch, train_teacher
 
 
 def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
-    """The teacher that a description names.
+    """Load the teacher that a description names.
 
     Args:
         config: `checkpoint` is the path or URL of a file; or, for torchvision:NAME, the name of published weights
@@ -24,7 +24,7 @@ def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
         field: the option's name, for the error.
 
     Raises:
-        InputError: see `load_weights`; or published weights that there are not, or that cannot be had from here.
+        InputError: see `load_weights`; or published weights that do not exist, or cannot be downloaded from here.
     """
     if config.checkpoint is None:
         raise ValueError("there is no checkpoint to load: train the teacher instead")
@@ -70,7 +70,7 @@ def trained_teacher(
     on_epoch: OnEpoch = lambda *_: None,
     device: torch.device = CPU,
 ) -> tuple[Teacher, bool]:
-    """The teacher that this recipe makes: from the library where it was trained before, else trained now.
+    """Return the teacher of a recipe: from the library if it was trained before, else trained now.
 
     Args:
         on_epoch, device: see `train_teacher`.
@@ -91,7 +91,7 @@ def trained_teacher(
 
 
 def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConfig) -> Path:
-    """Where the library keeps the teacher of a recipe: named by a fingerprint of all that made it."""
+    """Return the library's path of a recipe's teacher, named by a fingerprint of the whole recipe."""
     recipe = (config.network, config.arguments, config.input_shape, config.mean, config.std, config.classes)
     how = (training.epochs, training.batch_size, training.learning_rate, training.weight_decay, training.shift)
     of = (data.name, *([data.classes] if data.classes else []))
@@ -100,6 +100,6 @@ def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConf
 
 
 def _content(config: TeacherConfig, data: DataConfig) -> list[bytes]:
-    """What a teacher is trained on, where a name does not say it; raises InputError."""
+    """Identify the training data where a name is not enough; raises InputError."""
     real = load_data(data, config) if data.name != "digits" else None
     return [] if real is None else [real.train.images.tobytes(), real.train.labels.tobytes()]

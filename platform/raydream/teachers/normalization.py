@@ -1,4 +1,4 @@
-"""Between pixels and what a network sees: (pixels / 255 - mean) / std per channel, and back."""
+"""Conversion between pixels and a network's input: (pixels / 255 - mean) / std per channel, and back."""
 
 from collections.abc import Sequence
 
@@ -26,28 +26,28 @@ class Normalization(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 [N,C,H,W] to float32 [N,C,H,W] after normalization."""
+        """Normalize uint8 [N,C,H,W] to float32 [N,C,H,W]."""
         # Moved before they are converted: a quarter of the bytes.
         return (images.to(self.mean.device).float() / 255.0 - self.mean) / self.std
 
     def quantize(self, x: Tensor) -> Tensor:
-        """The inverse: float [N,C,H,W] after normalization to the nearest of uint8 0..255."""
+        """Map normalized float [N,C,H,W] to the nearest uint8 in 0..255."""
         pixels = (x.detach().float() * self.std + self.mean) * 255.0
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
     def valid_range(self) -> tuple[Tensor, Tensor]:
-        """What pixel values 0 and 1 become: lowest and highest, each [1,C,1,1] (the paper's image clipping)."""
+        """Return the normalized pixel values 0 and 1, each [1,C,1,1]: lowest and highest (the image clipping)."""
         return -self.mean / self.std, (1.0 - self.mean) / self.std
 
     def canvas(self) -> "Normalization":
-        """The normalization in which pixels are optimized and augmented: this mean, and `CANVAS_STD`.
+        """Return the normalization in which pixels are optimized and augmented: this mean, and `CANVAS_STD`.
 
         Start, learning rate, image prior and brightness are in its units. They therefore mean the same for all
-        teachers, whichever std those were trained with. What a network sees is the canvas times `from_canvas`.
+        teachers, whatever their std. A network's input is the canvas times `from_canvas`.
         """
         std = [CANVAS_STD] * self.mean.numel()
         return Normalization(self.mean.flatten().tolist(), std).to(self.mean.device)
 
     def from_canvas(self) -> Tensor:
-        """What values of the canvas are multiplied by to be what the network sees, [1,C,1,1]."""
+        """Return the factor from the canvas to the network's input, [1,C,1,1]."""
         return CANVAS_STD / self.std

@@ -1,4 +1,4 @@
-"""The teacher: a trained, frozen network with what is needed to feed it."""
+"""The teacher: a trained, frozen network with its input normalization."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ class Teacher:
 
     Attributes:
         network: images [N,C,H,W] after normalization to logits [N,K]; no parameter asks for a gradient.
-        normalization: from uint8 pixels to what the network sees, and back.
-        config: how it was described.
-        fingerprint: of its weights; equal weights have equal fingerprints, wherever they were loaded from.
+        normalization: from uint8 pixels to the network's input, and back.
+        config: its description.
+        fingerprint: fingerprint of its weights; equal weights have equal fingerprints, from any source.
     """
 
     network: nn.Module
@@ -31,22 +31,22 @@ class Teacher:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Return the device that the network computes on."""
         return self.normalization.mean.device
 
     def to(self, device: torch.device) -> "Teacher":
-        """The same teacher on another device (its network is moved, not copied)."""
+        """Return the same teacher on another device (its network is moved, not copied)."""
         return replace(self, network=self.network.to(device), normalization=self.normalization.to(device))
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """float32 [N,K] of uint8 images [N,C,H,W]."""
+        """Return the logits, float32 [N,K], of uint8 images [N,C,H,W]."""
         logits: Tensor = self.network(self.normalization(images))
         return logits.float()
 
 
 def freeze(network: nn.Module) -> nn.Module:
-    """Eval mode, and no gradients for the weights; gradients still reach the input."""
+    """Put a network in eval mode without gradients for its weights; gradients still reach the input."""
     return network.eval().requires_grad_(False)
 
 
@@ -57,24 +57,24 @@ def make_teacher(network: nn.Module, config: TeacherConfig) -> Teacher:
 
 
 def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:
-    """The network's state as plain arrays, which travel through the object store without torch; a copy."""
+    """Copy a network's state to plain arrays, which pass through the object store without torch."""
     return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
 
 
 def load_arrays(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """The inverse of `to_arrays`; copies, because arrays from the object store are read-only."""
+    """Load a state from `to_arrays`; copies, because arrays from the object store are read-only."""
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
 
 
 def teacher_from_arrays(config: TeacherConfig, arrays: Mapping[str, np.ndarray]) -> Teacher:
-    """Rebuild a teacher on a machine that has no checkpoint: its description and its weights suffice."""
+    """Rebuild a teacher from its description and weights, on a machine without the checkpoint."""
     network = build_teacher(config)
     load_arrays(network, arrays)
     return make_teacher(network, config)
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
-    """16 hexadecimal digits over names, shapes, types and values."""
+    """Return 16 hexadecimal digits over names, shapes, types and values."""
     parts: list[bytes] = []
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])
@@ -83,7 +83,7 @@ def fingerprint(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def fingerprint_of(parts: Iterable[bytes]) -> str:
-    """16 hexadecimal digits over all parts in turn."""
+    """Return 16 hexadecimal digits over all parts in turn."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         digest.update(part)

@@ -30,7 +30,7 @@ def train_teacher(
     Args:
         train: labeled real images.
         on_epoch: called with (epoch from 1, mean loss, network on the device) after each.
-        device: to train on; all images lie in its memory.
+        device: the device to train on; all images lie in its memory.
 
     Returns:
         the network in eval mode, on the CPU.

@@ -1,4 +1,4 @@
-"""Verifiers: independent networks that are asked what they see in images."""
+"""Verifiers: independent networks that classify the images."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from raydream.teachers.teacher import Teacher
 
 
 def load_verifiers(descriptions: str | Sequence[TeacherConfig]) -> list[Teacher]:
-    """Networks by their descriptions, each probed; raises InputError as `load_teacher` and `check_shapes` do.
+    """Load networks by their descriptions and probe each; raises InputError as `load_teacher` and `check_shapes` do.
 
     Args:
-        descriptions: as the command line has resolved them.
+        descriptions: the descriptions, as the command line resolved them.
     """
     verifiers = []
     for index, description in enumerate(descriptions):

@@ -1,4 +1,4 @@
-"""A whole sequence of steps in one process, without Ray: each begins with the network that the last one left."""
+"""A whole sequence of steps in one process, without Ray; each is initialized from the previous step's network."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Group:
     """Real images of classes that join together, labeled by the network's outputs.
 
     Attributes:
-        train: empty where nobody learns from them: the teacher's classes, where there is no oracle.
+        train: empty where no method learns from them: the teacher's classes, where there is no oracle.
     """
 
     train: Split
@@ -33,12 +33,12 @@ class Group:
 
 
 def load_groups(config: ContinualConfig) -> list[Group]:
-    """The data of the teacher's classes and of each step's.
+    """Load the data of the teacher's classes and of each step's classes.
 
-    The old classes' training images are read for the oracles alone.
+    The old classes' training images are read only for the oracles.
 
     Raises:
-        InputError: data that cannot be had, or do not fit the network.
+        InputError: data are missing, or do not fit the network.
     """
     groups, first = [], 0
     oracles = any(METHODS[method].images == "real" for method in config.methods)
@@ -69,12 +69,12 @@ def _moved(split: Split, first: int) -> Split:
 
 
 def joined(splits: list[Split]) -> Split:
-    """Several splits as one."""
+    """Join several splits."""
     return Split(np.concatenate([each.images for each in splits]), np.concatenate([each.labels for each in splits]))
 
 
 def at_most(split: Split, per_class: int, seed: int) -> Split:
-    """No more than so many images of each class, drawn by a seed."""
+    """Draw at most a given number of images of each class, by a seed."""
     random = np.random.default_rng(seed)
     rows = [random.permutation(np.flatnonzero(split.labels == label))[:per_class] for label in np.unique(split.labels)]
     chosen = np.sort(np.concatenate(rows))
@@ -83,15 +83,15 @@ def at_most(split: Split, per_class: int, seed: int) -> Split:
 
 @dataclass(frozen=True)
 class LearnedStep:
-    """What a step leaves.
+    """The result of a step.
 
     Attributes:
         step: its number from 1.
         network: in eval mode.
         confusion: int64 [K,K] on the test images of all classes that it has met.
         curve: after each epoch its number, the mean loss, and the shares of old and of new validation images that are
-            named right.
-        images: uint8 [K0,C,H,W], one for each old class of those that stood for them; None where nothing did.
+            classified correctly.
+        images: uint8 [K0,C,H,W], one image per old class of those that represented them; None without such images.
     """
 
     step: int
@@ -105,12 +105,12 @@ class Course:
     """The steps of one method from one seed.
 
     Args:
-        config: of all methods.
+        config: the configuration of all methods.
         method: key of `METHODS`.
-        seed: of this course.
-        teacher: that knows the first group, on the device to compute on.
+        seed: this course's seed.
+        teacher: the network that knows the first group, on the device to compute on.
         groups: see `load_groups`.
-        on_progress: told the share of the course that is done, in [0, 1].
+        on_progress: called with the share of the course that is done, in [0, 1].
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class Course:
         """Take the steps one after another.
 
         Args:
-            done: how many have been taken before.
-            state: weights and BN statistics that the last of these left.
+            done: number of steps taken before.
+            state: weights and BN statistics after the last of these.
 
         Raises:
             DivergenceError: the inversion or the learning diverged.

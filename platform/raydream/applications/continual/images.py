@@ -1,4 +1,4 @@
-"""Images that stand for the classes that a network knows, inverted from it."""
+"""Images of the classes that a network knows, inverted from it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +15,11 @@ from raydream.teachers.teacher import Teacher
 
 
 class OldClasses(nn.Module):
-    """What a network that has learned more classes says of the first ones, to compete with.
+    """The first outputs of a network that has learned more classes, to compete with.
 
     Args:
-        network: is used as it is.
-        classes: how many of its outputs.
+        network: the network itself, not a copy.
+        classes: number of its first outputs.
     """
 
     def __init__(self, network: nn.Module, classes: int) -> None:
@@ -27,7 +27,7 @@ class OldClasses(nn.Module):
         self.network, self.classes = network, classes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [N,C,H,W] to logits [N,classes]."""
+        """Map images [N,C,H,W] to logits [N,classes]."""
         logits: Tensor = self.network(x)[:, : self.classes]
         return logits
 
@@ -40,17 +40,17 @@ def invert(
     student: nn.Module | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Split:
-    """Images of a network's classes in turn, in batches as even as they can be.
+    """Invert images of a network's classes in turn, in batches as even as possible.
 
     Args:
-        config: its method is a key of `SYNTHESIZERS`, its batch_size the most that are made at once.
-        count: how many.
-        seed: of all that is random.
-        student: to compete with, of the teacher's classes.
-        on_progress: told the share of the work that is done, in [0, 1].
+        config: its method is a key of `SYNTHESIZERS`, its batch_size the largest batch.
+        count: number of images.
+        seed: the seed of all random numbers.
+        student: the network to compete with, of the teacher's classes.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
-        the images, labeled by what they were to show.
+        the images, labeled by their targets.
 
     Raises:
         SynthesisError: see `Inversion.synthesize`.

@@ -26,19 +26,19 @@ OnEpoch = Callable[[int, float, nn.Module], None]
 
 
 class ClassLearner:
-    """A network that learns new classes beside the one that it began as; a step depends on arguments and state alone.
+    """Trains a copy of a network on new classes; a step depends only on its arguments and the state.
 
     Args:
-        old: the network as it was before, which is left as it is.
+        old: the network before the step, which stays unchanged.
         new: real images of the new classes, labeled from K0 on.
-        method: how to learn.
-        config: of the steps; `network` and what concerns processes are not looked at.
-        epochs: passes over the new images in all.
+        method: the way to learn.
+        config: the steps' configuration; `network` and settings of processes are ignored.
+        epochs: total number of passes over the new images.
         seed: of all that is random.
 
     Attributes:
-        network: the learning one.
-        step: how many are done.
+        network: the learning network.
+        step: number of steps done.
     """
 
     def __init__(self, old: Teacher, new: Split, method: Method, config: StudentConfig, epochs: int, seed: int) -> None:
@@ -55,11 +55,11 @@ class ClassLearner:
         self.step = 0
 
     def learn(self, until: int, old_images: Split | None, on_epoch: OnEpoch = lambda *_: None) -> None:
-        """Train until so many epochs are done.
+        """Train until a number of epochs is done.
 
         Args:
-            old_images: what stands for the old classes; None where nothing does.
-            on_epoch: told after each its number from 1, the mean loss, and the network.
+            old_images: images of the old classes; None without them.
+            on_epoch: called after each epoch with its number from 1, the mean loss, and the network.
 
         Raises:
             DivergenceError: the loss is not a finite number.
@@ -111,11 +111,11 @@ class ClassLearner:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Who is told what of a step of learning; both do nothing by default.
+    """Callbacks of a step of learning; both do nothing by default.
 
     Attributes:
         epoch: see `ClassLearner.learn`.
-        made: the share of images that are made, in [0, 1].
+        made: called with the share of images that are made, in [0, 1].
     """
 
     epoch: OnEpoch = lambda *_: None
@@ -125,18 +125,18 @@ class Callbacks:
 def learn_classes(
     config: ContinualConfig, method: Method, old: Teacher, new: Split, real: Split | None, seed: int, told: Callbacks
 ) -> tuple[nn.Module, Split | None]:
-    """A network that knows the new classes and, as well as the method can, the old ones.
+    """Train a network that knows the new classes and, as far as the method allows, the old ones.
 
-    Where images compete with the learning network, half of them are made before it begins, and half at half time.
+    Where images compete with the learning network, half of them are made before training, and half in the middle of it.
 
     Args:
-        old: the network that the last step left, with its BN statistics, in eval mode.
+        old: the previous step's network, with its BN statistics, in eval mode.
         new: real images of the new classes, labeled from K0 on.
-        real: real images of the old ones; looked at by oracles alone.
-        seed: of the step.
+        real: real images of the old ones; only oracles use them.
+        seed: the step's seed.
 
     Returns:
-        the network in eval mode, and what stood for the old classes.
+        the network in eval mode, and the images of the old classes.
 
     Raises:
         SynthesisError: the inversion diverged.

@@ -1,6 +1,6 @@
-"""What is left of old classes and learned of new ones, all of it from confusion matrices.
+"""Measures of retained old classes and learned new ones, all computed from confusion matrices.
 
-A confusion matrix [K,K] counts images: rows are classes as labeled, columns as named. Groups are the classes that
+A confusion matrix [K,K] counts images: rows are labels, columns predictions. Groups are the classes that
 joined together: the teacher's first, then those of each step.
 """
 
@@ -16,7 +16,7 @@ from raydream.teachers.normalization import Normalization
 
 
 def confusion_matrix(network: nn.Module, normalization: Normalization, split: Split, classes: int) -> np.ndarray:
-    """int64 [K,K] of a network on labeled images.
+    """Compute a network's confusion matrix, int64 [K,K], on labeled images.
 
     Args:
         classes: K; labels are below it.
@@ -29,14 +29,14 @@ def confusion_matrix(network: nn.Module, normalization: Normalization, split: Sp
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares in [0, 1] after a step.
+    """Accuracies after a step: shares in [0, 1].
 
     Attributes:
         all: of all images.
         old: of images of classes that were known before the step; None before the first step, when none were.
         new: of images of the step's classes.
         groups: of each group.
-        average: mean over the groups, as Table 7 has it over data sets.
+        average: mean over the groups, as Table 7 averages over data sets.
     """
 
     all: float
@@ -47,7 +47,7 @@ class Accuracies:
 
 
 def accuracies(confusion: np.ndarray, sizes: Sequence[int]) -> Accuracies:
-    """What a confusion matrix says.
+    """Compute the accuracies from a confusion matrix.
 
     Args:
         sizes: classes of each group that the network knows; their sum is K. Each has an image.
@@ -64,7 +64,7 @@ def accuracies(confusion: np.ndarray, sizes: Sequence[int]) -> Accuracies:
 
 
 def forgetting(steps: Sequence[Accuracies]) -> float:
-    """How far the accuracy of a group has fallen from where it was best, mean over all groups but the last.
+    """Compute the drop of a group's accuracy from its best, mean over all groups but the last.
 
     Args:
         steps: from the teacher's own to the last, two at least.

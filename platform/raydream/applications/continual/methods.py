@@ -1,6 +1,6 @@
-"""Ways to learn new classes, side by side: which images stand for the old ones, and what is minimized.
+"""Methods to learn new classes: the images that represent the old ones, and the loss.
 
-All losses have one signature: from a `LearningStep`, what both networks say of one batch, to a scalar.
+All losses share one signature: they map a `LearningStep`, both networks' outputs for one batch, to a scalar.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class BothViews:
     Attributes:
         old_logits, logits: [N,K0] and [N,K].
         old_features, features: [N,D], that enter the networks' output layers.
-        classes: int64 [N]; of images that were made, what they were to show.
+        classes: int64 [N]; of made images, their targets.
     """
 
     old_logits: Tensor
@@ -44,11 +44,11 @@ class BothViews:
 
 @dataclass(frozen=True)
 class LearningStep:
-    """One batch: real images of the new classes, and as many that stand for the old ones.
+    """One batch: real images of the new classes, and the same number of images of the old ones.
 
     Attributes:
-        new: the former.
-        old: the latter; None where nothing does.
+        new: the images of the new classes.
+        old: the images of the old classes; None without them.
         head, old_head: the output layers of the learning and of the old network.
     """
 
@@ -59,7 +59,7 @@ class LearningStep:
 
     @property
     def stand_in(self) -> BothViews:
-        """What stands for the old classes; raises ValueError where nothing does."""
+        """Return the images of the old classes; raises ValueError without them."""
         if self.old is None:
             raise ValueError("this method needs images that stand for the old classes")
         return self.old
@@ -70,9 +70,9 @@ class Method:
     """A way to learn new classes.
 
     Attributes:
-        images: what stands for the old classes; made: images inverted from the old network; real: images of theirs,
-            which nobody has but for comparison; none.
-        loss: what is minimized.
+        images: the images of the old classes; made: inverted from the old network; real: real ones, available only for
+            comparison; none.
+        loss: the loss to minimize.
         synthesizer: makes the images where they are made, a key of `SYNTHESIZERS`.
         linear: whether it needs a linear output layer.
     """
@@ -84,18 +84,17 @@ class Method:
 
 
 def replay(step: LearningStep) -> Tensor:
-    """Eq. 11: the old network's outputs on what stands for its classes, the labels of new images, and the old network's
-    outputs on these."""
+    """Eq. 11: the old network's outputs on images of its classes and on new ones, and the new ones' labels."""
     old, new = step.stand_in, step.new
     kept = padded_divergence(old.old_logits, old.logits) + renormalized_divergence(new.old_logits, new.logits)
     return kept + classification(new.logits, new.classes)
 
 
 def balanced_replay(step: LearningStep) -> Tensor:
-    """Eq. 11 with a balanced softmax, and with ABD's hold on the features.
+    """Eq. 11 with a balanced softmax and ABD's feature distance.
 
-    However few the new classes are, half of each batch is theirs. Eq. 11 alone teaches that they are as frequent, so
-    that in doubt old classes' images are named as new ones.
+    Half of each batch is of new classes, however few they are. Eq. 11 alone learns this frequency, so that ambiguous
+    images of old classes are classified as new ones.
     """
     old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
     kept = padded_divergence(old.old_logits, balanced_logits(old.logits, old_classes))
@@ -126,10 +125,10 @@ def finetune(step: LearningStep) -> Tensor:
 
 
 def always_be_dreaming(step: LearningStep) -> Tensor:
-    """ABD's three losses (Smith et al., ICCV 2021), each of which sees as little as can be of what it might spoil.
+    """ABD's three losses (Smith et al., ICCV 2021), each restricted to the outputs that it should change.
 
-    Features learn from new classes among themselves, and stay where old classes look at them; the output layer alone
-    learns to tell old from new, so that made images and real ones are not told apart by their features.
+    Features learn from the new classes alone, and stay fixed along directions that old classes use; only the output
+    layer learns to separate old from new, so that features do not separate made images from real ones.
     """
     old, new, old_classes = step.stand_in, step.new, step.new.old_logits.shape[1]
     among = local_classification(new.logits, new.classes, old_classes)
@@ -140,7 +139,7 @@ def always_be_dreaming(step: LearningStep) -> Tensor:
 
 
 def _moved(step: LearningStep) -> Tensor:
-    """How far the features of old and of new images have moved, as ABD sees it."""
+    """Compute ABD's distance that the features of old and of new images have moved."""
     weight = step.old_head.weight
     assert isinstance(weight, Tensor)
     old, new = step.stand_in, step.new

@@ -1,6 +1,6 @@
-"""What courses have left, a step at a time, in a folder: two files each, and nothing that a kill could leave half-done.
+"""Results of courses in a folder: two files per step, written so that a kill leaves nothing half-done.
 
-A step is there when its JSON is; its weights were written before. What the folder says is the truth, whoever made it.
+A step exists once its JSON exists; its weights are written before. The folder is the only record of progress.
 """
 
 import json
@@ -23,25 +23,25 @@ from raydream.store.folders import Folder
 from raydream.teachers.teacher import fingerprint, to_arrays
 
 IMAGES = "images"
-"""beside the weights, by this name: one image for each old class of those that stood for them"""
+"""stored with the weights, by this name: one image of each old class"""
 FIGURES = ("accuracy_all", "accuracy_old", "accuracy_new", "accuracy_average", "forgetting")
 
 
 class CourseResults:
-    """The steps that courses have taken.
+    """The steps that courses have completed.
 
     Args:
-        folder: need not exist.
+        folder: the folder of results, which need not exist.
     """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
     def commit(self, method: str, seed: int, learned: LearnedStep, seconds: float) -> None:
-        """Write a step down; raises OSError, or DiskFullError.
+        """Write a step's files; raises OSError, or DiskFullError.
 
         Args:
-            seconds: that it took.
+            seconds: the step's duration.
         """
         tensors = {f"network.{name}": value.contiguous() for name, value in learned.network.state_dict().items()}
         if learned.images is not None:
@@ -61,8 +61,7 @@ class CourseResults:
         self._folder.write(f"{name}.json", json.dumps(entry).encode())
 
     def steps(self, method: str, seed: int) -> list[dict[str, Any]]:
-        """What is known of a course's steps, from the first on; what is missing or damaged is taken again, and what
-        followed it."""
+        """Return a course's stored steps up to the first missing or damaged one, from which steps are repeated."""
         found: list[dict[str, Any]] = []
         while True:
             name = f"{_name(method, seed, len(found) + 1)}.json"
@@ -75,14 +74,14 @@ class CourseResults:
             found.append(entry)
 
     def begin(self, method: str, seed: int) -> tuple[int, dict[str, Tensor] | None]:
-        """How many steps of a course need not be taken again, and the weights that the last of them left."""
+        """Return the number of a course's completed steps, and the weights after the last of them."""
         for entry in reversed(self.steps(method, seed)):
             if (state := self._state(entry)) is not None:
                 return int(entry["step"]), state
         return 0, None
 
     def images(self, method: str, seed: int, step: int) -> np.ndarray | None:
-        """uint8 [K0,C,H,W] of what stood for the old classes; None where nothing did, or it cannot be read."""
+        """Return the images of the old classes, uint8 [K0,C,H,W]; None where there are none, or they cannot be read."""
         tensors = self._tensors(_name(method, seed, step))
         return tensors[IMAGES].numpy() if tensors and IMAGES in tensors else None
 
@@ -105,7 +104,7 @@ def _name(method: str, seed: int, step: int) -> str:
 
 
 def figures_of(steps: list[dict[str, Any]], teacher: np.ndarray, sizes: list[int]) -> dict[str, Any]:
-    """One course in figures, shares in [0, 1].
+    """Compute the figures of one course, shares in [0, 1].
 
     Args:
         steps: all of it.
@@ -123,7 +122,7 @@ def figures_of(steps: list[dict[str, Any]], teacher: np.ndarray, sizes: list[int
 
 
 def summarized(courses: list[dict[str, Any]]) -> dict[str, Any]:
-    """Courses of one method as means over seeds, with `_spread`, the standard deviation (None of one course).
+    """Average the courses of one method over seeds, with `_spread`, the standard deviation (None of one course).
 
     Args:
         courses: as `figures_of` gives them, one at least.
@@ -146,7 +145,7 @@ def _mean_of(told: list[Accuracies]) -> dict[str, Any]:
 
 
 def table_of(method: str, seed: int, steps: list[Accuracies]) -> pd.DataFrame:
-    """A row per step, from 0, before the first: method, seed, step, accuracies, and one column for each group."""
+    """Return a row per step, from 0 (before the first): method, seed, step, accuracies, and a column per group."""
     rows = []
     for index, told in enumerate(steps):
         row: dict[str, Any] = {"method": method, "seed": seed, "step": index}

@@ -1,4 +1,4 @@
-"""The output layer of a network, and networks with more outputs than they were trained with."""
+"""Widening: add outputs to a trained network."""
 
 import copy
 
@@ -13,7 +13,7 @@ from raydream.seeds import derive_seed
 
 
 def output_layer(network: nn.Module, classes: int) -> str:
-    """The name of the layer that makes the logits, see `last_layer`.
+    """Return the name of the layer that makes the logits, see `last_layer`.
 
     Raises:
         InputError: the network has none.
@@ -27,12 +27,12 @@ def output_layer(network: nn.Module, classes: int) -> str:
 
 
 def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
-    """A copy of a network with further outputs, whose first ones are what they were, to the bit.
+    """Copy a network with further outputs; its first ones stay equal to the bit.
 
     Args:
-        classes: K0, that it has.
-        new: outputs that are added, with fresh weights.
-        seed: of these.
+        classes: K0, the number of existing outputs.
+        new: number of added outputs, with fresh weights.
+        seed: the seed of these weights.
 
     Raises:
         InputError: see `output_layer`.
@@ -61,7 +61,7 @@ def widened(network: nn.Module, classes: int, new: int, seed: int) -> nn.Module:
 
 
 def build_widened(config: TeacherConfig, classes: int) -> nn.Module:
-    """The teacher's network with this many outputs, for weights that are loaded into it; raises InputError."""
+    """Build the teacher's network with this number of outputs, to load weights into; raises InputError."""
     network = build_teacher(config)
     if classes == config.classes:
         return network
@@ -69,13 +69,13 @@ def build_widened(config: TeacherConfig, classes: int) -> nn.Module:
 
 
 def check_widening(network: nn.Module, config: TeacherConfig) -> None:
-    """See that a network can be given new outputs, and gives the old ones as before; leaves it as it is.
+    """Check that a network can be widened and keeps its old outputs; leaves it unchanged.
 
     Args:
         network: in eval mode.
 
     Raises:
-        InputError: its output layer is none that can be widened, or something else follows it.
+        InputError: its output layer cannot be widened, or another layer follows it.
     """
     random = torch.Generator().manual_seed(0)
     images = torch.randn(2, *config.input_shape, generator=random)
