@@ -178,8 +178,8 @@ class GeneratorNetworkConfig:
     equally far apart; otherwise the path of an .npy file with a row for each class (NAYER: of a text encoder), which
     every machine reads"""
     restart_batches: Count = 20
-    """number of batches of a chain after which the network of noisy starts from scratch; NAYER has 100 before there is a
-    student, then 20"""
+    """number of batches of a chain after which the network of noisy starts from scratch; NAYER has 100 before there is
+    a student, then 20"""
     chains: Count = 1
     """number n of networks that learn side by side, each on every n-th batch: a batch starts from the state n batches
     before it, so at most n generators work at once"""

@@ -69,7 +69,7 @@ def draw_classes(logits: Tensor, temperature: float, random: torch.Generator) ->
 
 
 def magnitude(network: nn.Module, streams: Sequence[Stream], evidence: Evidence) -> Importance:
-    """Return the norm of the weights that make a channel, relative to its layer's mean, mean over its layers (Li 2017)."""
+    """Return the norm of a channel's weights, relative to its layer's mean, as a mean over its layers (Li 2017)."""
     norms: dict[str, Tensor] = {}
     for layer in {layer for stream in streams for layer in stream.layers("out")}:
         if (weight := getattr(network.get_submodule(layer), "weight", None)) is not None:

@@ -1,9 +1,9 @@
 """Files from the web, downloaded once into a cache and used only where their checksum is the expected one.
 
 pooch downloads files here. It is small, SciPy and scikit-image fetch their data with it, and it needs only Ray's
-dependencies. It downloads by `requests`, which honors the proxies that the environment names, follows redirects to http
-and https alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and
-never tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a download for a wrong
+dependencies. It downloads by `requests`, which honors the environment's proxies, follows redirects to http and https
+alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and never
+tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a download for a wrong
 checksum or a missing page, and report a full disk as a plain OSError. `write_atomically` places files here, as it does
 all others.
 """

@@ -18,7 +18,7 @@ def append_line(path: Path, entry: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return all entries in order, without a half-written line of a killed process; empty if there is no file."""
+    """Return all entries in order, but for a line that a killed process left half-written; none if there is no file."""
     entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:

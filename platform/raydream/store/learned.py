@@ -39,7 +39,7 @@ class LearnedState:
 
 
 class LearnedStates:
-    """The learned states of a run, one per batch, committed before the batch's shard, so that each batch has one.
+    """The learned states of a run, one per batch, committed before the batch's shard: a committed batch has one.
 
     Args:
         folder: of the run's shards; None: they are kept in memory, for a process that makes all batches itself.

@@ -122,7 +122,7 @@ class ImageBatch:
         return len(self.images)
 
     def to_table(self) -> pa.Table:
-        """Make a table, a row per image: `batch`, `row`, `image` (C*H*W bytes), `target`, `teacher_logits`."""
+        """Convert to a table of `batch`, `row`, `image` (C*H*W bytes), `target`, `teacher_logits`; see `from_table`."""
         shape, classes = self.images.shape[1:], self.teacher_logits.shape[1]
         pixels = pa.array(np.ascontiguousarray(self.images).reshape(-1), pa.uint8())
         logits = pa.array(np.ascontiguousarray(self.teacher_logits).reshape(-1), pa.float32())

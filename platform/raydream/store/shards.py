@@ -38,7 +38,7 @@ class ShardStore:
         return self.folder.has(file_name(batch))
 
     def write(self, batch: ImageBatch) -> bool:
-        """Commit a batch, unless one of that id is committed; once this returns, a committed one is durable.
+        """Commit a batch, unless one of its id is committed; after this call, the committed one outlives any process.
 
         A committed batch never changes, as it may be in use: a generator that was cut off from the network, and whose
         batch was made elsewhere meanwhile, delivers other images late.

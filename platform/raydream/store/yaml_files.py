@@ -1,4 +1,4 @@
-"""YAML as raydream writes it; separate from `store/atomic.py`, so that other processes need no YAML package."""
+"""YAML as raydream writes it; apart from `store/atomic.py`, so that a process without YAML needs no package for it."""
 
 import re
 from pathlib import Path
