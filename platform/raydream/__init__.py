@@ -39,7 +39,7 @@ __all__ = [
 
 
 _BESIDE_THEIR_ALGORITHMS = {"prune": "raydream.applications.pruning"}
-"""the modules of the public names that are not of `raydream.api`: functions of applications"""
+"""the modules of the public names outside `raydream.api`: functions of applications"""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m raydream`, which is the command `raydream`."""
+"""Entry point of `python -m raydream`, the same as the command `raydream`."""
 
 import sys
 

@@ -1,12 +1,13 @@
-"""The public Python API: what the jobs do, in one process, for notebooks and other people's scripts.
+"""The public Python API: the work of the jobs in one process, for notebooks and scripts.
 
 Letters in shapes: N images of C channels, H x W pixels, K classes. Pixels are uint8, 0 to 255, before normalization.
-A `Teacher` is a frozen network with what feeds it; whatever a function here trains, prunes or extends comes back as
-one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is the torch module.
+A `Teacher` is a frozen network with a description of its input; each function here returns the network that it
+trains, prunes or extends as one, so that it can be measured, inverted and pruned in its turn. `teacher.network` is
+the torch module.
 
 Settings that a function has no argument for are given by the names and in the sections of the YAML files of the jobs
 (`synthesis={"iterations": 300}`): see `raydream.config`. The same seed on the same kind of machine gives the same
-result to the bit. Errors that a caller can mend are one sentence each (`InputError`).
+result to the bit. Errors that a caller can fix are one sentence each (`InputError`).
 """
 
 import copy
@@ -106,7 +107,7 @@ def load_teacher(
     arguments: Settings | None = None,
     device: str = "auto",
 ) -> Teacher:
-    """A trained network, to be inverted and learned from; see `TeacherConfig`.
+    """Load a trained network to invert and to learn from; see `TeacherConfig`.
 
     Args:
         network: a torch.nn.Module, which is copied, from float32 [N,C,H,W] after normalization to logits [N,K]; or one
@@ -122,8 +123,8 @@ def load_teacher(
         device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
 
     Raises:
-        InputError: an argument is missing or out of range, the weights cannot be had, are of another network or none
-            that it can compute with, or the network does not map images of that shape to K logits.
+        InputError: an argument is missing or out of range, the weights cannot be obtained, are of another network or
+            unusable, or the network does not map images of that shape to K logits.
     """
     given = {"input_shape": input_shape, "mean": mean, "std": std, "classes": classes, "checkpoint": checkpoint}
     by_name = isinstance(network, str)
@@ -164,7 +165,7 @@ def synthesize(
 ) -> ImageSet:
     """Invert a teacher into images (Yin et al., CVPR 2020, sections 3.1 and 3.2).
 
-    They are those that `raydream synthesize` makes of these settings.
+    The images are those that `raydream synthesize` makes with these settings.
 
     Args:
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
@@ -173,7 +174,7 @@ def synthesize(
             Tran et al., CVPR 2024). For adaptive (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
         synthesis: other settings, as in `SynthesisConfig`.
-        generators: Ray actors that make them, in a run folder, with which `raydream synthesize --resume` goes on after
+        generators: Ray actors that make them, in a run folder, which `raydream synthesize --resume` resumes after
             an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
         run_dir: path or URL of that folder, which must be new; None: one in runs/.
 
@@ -216,7 +217,7 @@ def distill(
 ) -> tuple[Teacher, ImageSet]:
     """Distill a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
-    What `raydream distill` does in lockstep, in one process.
+    Equals `raydream distill` in lockstep, in one process.
 
     Args:
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
@@ -224,8 +225,8 @@ def distill(
         seed: of all that is random, at least 0.
         synthesis: of the images, as in `SynthesisConfig`; its method is adaptive unless it names another.
         student: how the student learns, as in `StudentConfig`.
-        rounds: how many, and of how many batches, as in `RoundsConfig`.
-        samples_per_insert: how often an image is drawn, on average, for each that joins, > 0 (the paper: 50).
+        rounds: their number, and their number of batches, as in `RoundsConfig`.
+        samples_per_insert: number of draws, on average, for each image that joins, > 0 (the paper: 50).
 
     Returns:
         the student, and all images that were made.
@@ -265,7 +266,7 @@ def transfer(
 ) -> Teacher:
     """Train a student of any architecture on finished images, by the teacher's outputs alone (section 4.4, eq. 1).
 
-    What `raydream transfer` does from memory, in one process.
+    Equals `raydream transfer` from memory, in one process.
 
     Args:
         images: to learn from; no label is looked at.
@@ -305,7 +306,7 @@ def quantize(
     student: Settings | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Teacher:
-    """Have a network compute with few bits, by calibration and, with few of them, distillation on images alone.
+    """Quantize a network to few bits, by calibration and, with fewer than 8, distillation on images alone.
 
     Args:
         images: to calibrate on and to learn from.
@@ -364,7 +365,7 @@ def extend(
 ) -> Teacher:
     """Teach a network new classes, while images inverted from it stand for those that it knows (section 4.5, eq. 11).
 
-    One step of what `raydream extend` does, in one process.
+    Equals one step of `raydream extend`, in one process.
 
     Args:
         images: real ones of the new classes.
@@ -412,11 +413,11 @@ def extend(
 
 
 def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Sequence[int]) -> float:
-    """Share in [0, 1] of images whose highest logit is their label (top-1).
+    """Return the share in [0, 1] of images whose highest logit is their label (top-1).
 
     Args:
-        teacher: or a student, or whatever else a function here has returned.
-        images: uint8 [N,C,H,W], as they come; the teacher's normalization is applied to them.
+        teacher: a teacher, a student, or another result of a function here.
+        images: uint8 [N,C,H,W], not normalized; the teacher's normalization is applied to them.
         labels: int [N], in [0, K).
 
     Raises:
@@ -428,7 +429,7 @@ def accuracy(teacher: Teacher, images: Pixels, labels: np.ndarray | Tensor | Seq
 
 
 def _by_ray(config: SynthesizeConfig, teacher: Teacher, run_dir: str | None) -> ImageSet:
-    """By the generators of a run, in its folder."""
+    """Synthesize by the generators of a run, in its folder."""
     if teacher.config.checkpoint is None:
         allowed = "0 for a teacher that only this process has"
         remedy = "load it by a name (package.module:factory) with a checkpoint, from which other processes can build it"

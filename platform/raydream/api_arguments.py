@@ -1,4 +1,4 @@
-"""What the functions of the Python API are given, as configurations, arrays and teachers, or refused in a sentence."""
+"""Converts arguments of the Python API to configurations, arrays and teachers, or rejects them in a sentence."""
 
 import copy
 import functools
@@ -21,44 +21,44 @@ from raydream.teachers.checks import check_pupil
 from raydream.teachers.teacher import Teacher, make_teacher
 
 Settings = Mapping[str, Any]
-"""a section of a job's YAML file, by the names that it has there"""
+"""a section of a job's YAML file, by its names there"""
 Pixels = ImageSet | np.ndarray | Tensor
-"""images that were made, or uint8 [N,C,H,W]"""
+"""synthetic images, or uint8 [N,C,H,W]"""
 OnProgress = Callable[[float], None]
-"""told the share of the work that is done, in [0, 1]"""
+"""called with the share of the work that is done, in [0, 1]"""
 GIVEN = "given"
-"""in a configuration, for what a caller hands over and no job has to find"""
+"""name in a configuration for an object that the caller passes and no job has to find"""
 
 
 def ignore_progress(share: float) -> None:
-    """What a function reports its progress to where its caller asks for none."""
+    """Ignore progress reports, for callers that request none."""
 
 
 def as_settings(teacher: Teacher) -> dict[str, Any]:
-    """The part of a configuration that is the same for all; no job has to find this teacher, or data for it."""
+    """Return the part of a configuration that all functions share; no job has to find this teacher, or data for it."""
     return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
 
 
 def on_cpu(teacher: Teacher) -> nn.Module:
-    """A copy of the network, for the checks, which send probes through it from there."""
+    """Return a copy of the network on the CPU, for the checks, which send probes through it."""
     return copy.deepcopy(teacher.network).cpu()
 
 
 def check_invertible(teacher: Teacher, synthesis: SynthesisConfig) -> None:
-    """See that images can be made of a teacher; raises InputError."""
+    """Check that images can be made of a teacher; raises InputError."""
     check_network(on_cpu(teacher), teacher.config, synthesis, trained=True)
     check_targets(synthesis.targets, teacher.config.classes)
 
 
 def as_student(network: nn.Module | str, student: Settings | None) -> dict[str, Any]:
-    """The section of a configuration that describes a student."""
+    """Return the section of a configuration that describes a student."""
     return {**(student or {}), "network": network if isinstance(network, str) else type(network).__name__}
 
 
 def builder_of(
     network: nn.Module | str, config: DistillConfig | TransferConfig, teacher: Teacher
 ) -> Callable[[], nn.Module]:
-    """What makes a student's network, which has been seen to take the teacher's images; raises InputError."""
+    """Return a builder of a student's network, checked to take the teacher's images; raises InputError."""
     build: Callable[[], nn.Module] = functools.partial(build_student, config.student, config.teacher)
     if isinstance(network, nn.Module):
         check_python(network, "student.network", config.student.network)
@@ -68,7 +68,7 @@ def builder_of(
 
 
 def as_teacher(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
-    """A student as a teacher of its own; raises DivergenceError where it has none but broken weights."""
+    """Return a student as a teacher; raises DivergenceError if its weights are broken."""
     check_finite(network)
     described_as = replace(
         teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
@@ -77,7 +77,7 @@ def as_teacher(network: nn.Module, teacher: Teacher, config: DistillConfig | Tra
 
 
 def pixels_of(images: Pixels, teacher: Teacher) -> np.ndarray:
-    """uint8 [N,C,H,W] as the teacher takes them; raises InputError."""
+    """Return images as uint8 [N,C,H,W] that the teacher takes; raises InputError."""
     found = images.images if isinstance(images, ImageSet) else np.asarray(images)
     shape = teacher.config.input_shape
     if found.ndim != 4 or found.shape[1:] != shape or found.dtype != np.uint8 or not len(found):
@@ -90,7 +90,7 @@ def pixels_of(images: Pixels, teacher: Teacher) -> np.ndarray:
 def labels_of(
     labels: np.ndarray | Tensor | Sequence[int], count: int, first: int, classes: int | None = None
 ) -> np.ndarray:
-    """int64 [N], from `first` on, and below `classes` where there are no more; raises InputError."""
+    """Return labels as int64 [N], at least `first` and, if given, below `classes`; raises InputError."""
     found = np.asarray(labels)
     whole = found.shape == (count,) and found.dtype.kind in "iu"
     if not whole or (found < first).any() or (classes is not None and (found >= classes).any()):
@@ -101,7 +101,7 @@ def labels_of(
 
 
 def new_labels_of(labels: np.ndarray | Tensor | Sequence[int], count: int, old: int) -> np.ndarray:
-    """int64 [N] of classes that follow the old ones, without a gap; raises InputError."""
+    """Return labels as int64 [N] of classes that follow the old ones without a gap; raises InputError."""
     found = labels_of(labels, count, old)
     if missing := sorted({*range(old, int(found.max()) + 1)} - {*found.tolist()}):
         raise InputError("labels", missing[0], f"there for each class from {old} on", "number the new classes in turn")

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Generator) -> Tensor:
-    """Each image shifted by up to `most` pixels each way, with `fill` moving in at the edge.
+    """Shift each image by up to `most` pixels each way, with `fill` at the edge.
 
     Args:
         x: [N,C,H,W].
@@ -29,18 +29,18 @@ def random_shift(x: Tensor, most: int, fill: Tensor | float, random: torch.Gener
 
 
 def random_flip(x: Tensor, random: torch.Generator) -> Tensor:
-    """Each image [N,C,H,W] mirrored left to right with probability one half."""
+    """Mirror each image [N,C,H,W] left to right with probability one half."""
     mirrored = (torch.rand(len(x), generator=random) < 0.5).to(x.device).view(-1, 1, 1, 1)
     return torch.where(mirrored, x.flip(3), x)
 
 
 def random_affine(x: Tensor, zoom: float, rotation: float, random: torch.Generator) -> Tensor:
-    """Each image scaled and turned about its middle, bilinearly; what is beyond its edge is its mirror image.
+    """Scale and rotate each image about its center, bilinearly; beyond its edge it is reflected.
 
     Args:
         x: [N,C,H,W].
-        zoom: sides become up to this share longer or shorter, in [0, 1).
-        rotation: degrees up to which it is turned each way, in [0, 180].
+        zoom: largest relative change of the sides, in [0, 1).
+        rotation: largest angle each way in degrees, in [0, 180].
     """
     if zoom == 0 and rotation == 0:
         return x
@@ -57,7 +57,7 @@ def random_affine(x: Tensor, zoom: float, rotation: float, random: torch.Generat
 
 
 def random_tone(x: Tensor, brightness: float, contrast: float, random: torch.Generator) -> Tensor:
-    """Each image [N,C,H,W], all channels alike, times 1 +/- up to `contrast`, plus or minus up to `brightness`."""
+    """Scale each image [N,C,H,W], all channels alike, by 1 +/- up to `contrast`, and add +/- up to `brightness`."""
     if brightness == 0 and contrast == 0:
         return x
     factor, offset = _even(len(x), random).mul(contrast).add(1.0), _even(len(x), random).mul(brightness)
@@ -65,9 +65,9 @@ def random_tone(x: Tensor, brightness: float, contrast: float, random: torch.Gen
 
 
 def cutout(x: Tensor, side: int, random: torch.Generator) -> Tensor:
-    """Each image [N,C,H,W] with a square of `side` pixels put to 0 (DeVries & Taylor 2017).
+    """Set a square of `side` pixels in each image [N,C,H,W] to 0 (DeVries & Taylor 2017).
 
-    The square's middle is anywhere in the image, so that a part of it may lie outside.
+    The square's center is anywhere in the image, so that a part of it may lie outside.
     """
     if side == 0:
         return x
@@ -81,9 +81,9 @@ def cutout(x: Tensor, side: int, random: torch.Generator) -> Tensor:
 
 
 def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
-    """MixUp without labels (Zhang et al. 2018): each image blended with another, by one Beta(alpha, alpha) weight.
+    """Blend each image with another by one Beta(alpha, alpha) weight: MixUp without labels (Zhang et al. 2018).
 
-    In distillation the teacher looks at the blend itself, so nothing but pixels is mixed.
+    In distillation the teacher classifies the blend itself, so only pixels are mixed.
     """
     # Gamma(a)/(Gamma(a)+Gamma(b)) is Beta(a, b); torch.distributions takes no generator.
     gammas = torch._standard_gamma(torch.full((2,), alpha), generator=random)
@@ -93,5 +93,5 @@ def mixup(x: Tensor, alpha: float, random: torch.Generator) -> Tensor:
 
 
 def _even(count: int, random: torch.Generator) -> Tensor:
-    """[count], each between -1 and 1, evenly."""
+    """Draw [count] numbers, uniform in [-1, 1]."""
     return torch.rand(count, generator=random).mul(2.0).sub(1.0)

@@ -23,7 +23,7 @@ class CommandEntry:
         name: what the user types after `raydream`.
         does: what the command does, in one sentence.
         target: its function, as `module:function`.
-        config: the class that describes its settings, as `module:class`. The function is then given a
+        config: the class that describes its settings, as `module:class`. The function then takes a
             `raydream.cli.Command`. Empty: the function reads the words of the command line itself and returns the exit
             status.
         aliases: former names, which still work.
@@ -44,7 +44,7 @@ class CommandEntry:
     examples: tuple[str, ...] = ()
 
     def run(self, words: Sequence[str]) -> int:
-        """Run the command with these words; returns the exit status."""
+        """Run the command with these arguments; returns the exit status."""
         status: int = imported("raydream.cli:run_command")(self, words) if self.config else imported(self.target)(words)
         return status
 
@@ -180,7 +180,7 @@ COMMANDS = (
     ),
 )
 NAMES = {name: entry for entry in COMMANDS for name in (entry.name, *entry.aliases)}
-"""each command by its name and by its former ones"""
+"""commands by their current and former names"""
 
 
 def main(words: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -188,7 +188,7 @@ def main(words: Sequence[str] | None = None, command: str | None = None) -> int:
 
     Args:
         words: after `raydream`, or after the script of one command; None: those of the process.
-        command: the command where its script is run; None: the first word names it.
+        command: the command if its script is run; None: the first word names it.
     """
     given = list(sys.argv[1:] if words is None else words)
     if command is None:
@@ -211,7 +211,7 @@ def main(words: Sequence[str] | None = None, command: str | None = None) -> int:
 
 
 def overview() -> str:
-    """The text of `raydream --help`."""
+    """Return the text of `raydream --help`."""
     width = max(len(entry.name) for entry in COMMANDS)
     return "\n".join(
         [
@@ -233,12 +233,12 @@ def overview() -> str:
 
 
 def show(text: str) -> None:
-    """Print text for a reader that may have seen enough before its end, such as head."""
+    """Print text for a reader that may close the pipe early, such as head."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which then ends this process without a word
     print(text)
 
 
 def imported(target: str) -> Any:
-    """The function or class that `module:name` names."""
+    """Import and return the function or class that `module:name` names."""
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""On what and in which arithmetic networks compute, and whether compiling pays.
+"""The device and arithmetic of networks, and whether compiling pays.
 
 All of it follows from the configuration and the machine, never from a measured time, so that a run can be repeated to
 the bit.
@@ -22,7 +22,7 @@ from raydream.config import SynthesisConfig
 from raydream.errors import InputError
 
 COMPILE_S = 60.0
-"""seconds that compiling is taken to need; it is 10 to 60"""
+"""seconds that compiling is assumed to take; it takes 10 to 60"""
 SAVED_SHARE = 1 / 3
 """of the time that arithmetic takes uncompiled, what compiling is assumed to save (by fewer passes through memory)"""
 ASSUMED_RATE = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
@@ -39,18 +39,18 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def use_device(device: str, cpus: float, gpus: float) -> torch.device:
-    """Set up this process to compute: max(1, cpus) threads, memory that is kept; return the device it should use.
+    """Set up this process to compute, with max(1, cpus) threads and memory that is kept; returns its device.
 
     On CUDA this is the current device, by its index. Ray shows a generator only the GPU that it reserved; the Train
     workers of one node see the GPUs of all of them, and Ray Train has made each worker's own GPU the current one.
 
     Args:
         device: cpu, cuda or mps; auto: cuda where a GPU is reserved, else mps where there is one, else cpu.
-        cpus, gpus: that this process has reserved. A fraction of a GPU is also the share of its memory that this
+        cpus, gpus: reserved by this process. A fraction of a GPU is also the share of its memory that this
             process may take, so that one process cannot starve the others on that GPU.
 
     Raises:
-        InputError: the device is named and not there.
+        InputError: the device is named and missing.
     """
     torch.set_num_threads(max(1, int(cpus)))
     _keep_freed_memory()
@@ -75,7 +75,7 @@ def _current_gpu(gpus: float) -> torch.device:
 def compute_deterministically(device: torch.device) -> None:
     """Set all switches by which this process computes the same bits each time on a device.
 
-    To be called before anything is computed there, as cuBLAS reads its switch once. From then on torch raises
+    Call it before anything is computed there, as cuBLAS reads its switch once. From then on torch raises
     RuntimeError at an operation that has no deterministic form on CUDA (uncompiled, the backward pass of max pooling is
     one). Other devices are left alone: a CPU computes the same bits anyway.
     """
@@ -92,7 +92,7 @@ def compute_deterministically(device: torch.device) -> None:
 
 
 def arithmetic(device: torch.device) -> dict[str, object]:
-    """All that decides the bits of a computation on this machine, beside what is computed: for a recipe."""
+    """Return all of this machine that decides the bits of a computation, for a recipe."""
     found: dict[str, object] = {
         "torch": torch.__version__,
         "device": device.type,
@@ -111,7 +111,7 @@ def arithmetic(device: torch.device) -> dict[str, object]:
 
 
 def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
-    """What NVIDIA's kernel module says of its version; empty where it says nothing, as outside of Linux."""
+    """Return the version of NVIDIA's kernel module; empty if unknown, as outside of Linux."""
     try:
         return told.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
@@ -119,7 +119,7 @@ def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, rather than hand it back to the kernel and ask for it again.
+    """Make glibc keep freed memory, rather than return it to the kernel and request it again.
 
     An update frees hundreds of megabytes and takes as many at once. Each page that comes back from the kernel costs
     a fault: 10,000 an update, an eighth of its time, for a batch of 256 through a CIFAR ResNet-20.
@@ -131,10 +131,10 @@ def _keep_freed_memory() -> None:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type that networks compute in.
+    """Choose the type that networks compute in.
 
     Args:
-        precision: a key of `DTYPES`, or auto: bf16 where the device has instructions for it, else fp32.
+        precision: a key of `DTYPES`, or auto: bf16 if the device has instructions for it, else fp32.
     """
     if precision != "auto":
         return DTYPES[precision]
@@ -144,28 +144,28 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether this CPU multiplies bf16 by instructions of its own."""
+    """Return whether this CPU has instructions to multiply bf16."""
     found = cpu_instructions()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
 
 
 def cpu_instructions() -> dict[str, bool]:
-    """Which instructions this CPU has that decide how torch computes; none where torch (2.11) cannot tell."""
+    """Return the CPU's instructions that decide how torch computes; none if torch (2.11) cannot tell."""
     return dict(getattr(torch.cpu, "get_capabilities", dict)())
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to a type on a device; nothing for fp32."""
+    """Return a context that autocasts to a type on a device; it does nothing for fp32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
 
 
 def compiling_pays(config: SynthesisConfig, saved_s: Callable[[], float]) -> bool:
-    """Whether the networks are compiled; `auto`: where that saves more time than it takes.
+    """Return whether to compile the networks; `auto`: if that saves more time than it takes.
 
     Args:
-        saved_s: seconds that it saves in all; called for `auto` alone.
+        saved_s: returns the seconds that it saves in all; called for `auto` alone.
     """
     if config.compile != "auto":
         return config.compile == "on"
@@ -174,10 +174,10 @@ def compiling_pays(config: SynthesisConfig, saved_s: Callable[[], float]) -> boo
 
 @dataclass(frozen=True)
 class Work:
-    """What some computation asks of a device.
+    """The cost of a computation on a device.
 
     Attributes:
-        operations: of arithmetic, in convolutions and products of matrices.
+        operations: arithmetic operations in convolutions and matrix products.
         launches: calls of torch's kernels, each of which costs time however small it is.
     """
 
@@ -186,7 +186,7 @@ class Work:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what is called; `FlopCounterMode` itself cannot follow the gradient of a leaf."""
+    """Counts operations and launches; `FlopCounterMode` itself cannot follow the gradient of a leaf."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -201,18 +201,18 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def counted(compute: Callable[[], object]) -> Work:
-    """What a computation asks for, found by doing it."""
+    """Measure the cost of a computation by running it."""
     with _Counter() as counter:
         compute()
     return Work(counter.operations, counter.launches)
 
 
 def saved_by_compiling_s(work: Work, images: int, device: torch.device, threads: int) -> float:
-    """Seconds that compiling is assumed to save; no time is measured, so that runs can be repeated to the bit.
+    """Estimate the seconds that compiling saves; no time is measured, so that runs can be repeated to the bit.
 
     Args:
-        work: of one image; more images are more arithmetic in as many launches.
-        threads: that the device computes with, if it is a CPU.
+        work: of one image; more images are more arithmetic in the same number of launches.
+        threads: number that the device computes with, if it is a CPU.
     """
     rate = ASSUMED_RATE[device.type] * (threads if device.type == "cpu" else 1)
     return SAVED_SHARE * work.operations * images / rate + work.launches * SAVED_LAUNCH_S[device.type]

@@ -1,4 +1,4 @@
-"""The errors that raydream raises on purpose, each one sentence a user can act on."""
+"""The errors that raydream raises on purpose, each one sentence that a user can act on."""
 
 
 class RaydreamError(Exception):
@@ -6,11 +6,11 @@ class RaydreamError(Exception):
 
 
 LONGEST = 500
-"""characters of a value that a sentence repeats"""
+"""number of characters of a value that a sentence repeats"""
 
 
 class InputError(RaydreamError, ValueError):
-    """A value that a user gave and that cannot be used (exit status 2).
+    """Raised for a value of the user's that cannot be used (exit status 2).
 
     Args:
         field: dotted name of the option, as it is typed on the command line.
@@ -32,7 +32,7 @@ class InputError(RaydreamError, ValueError):
 
 
 class MistakeError(InputError):
-    """A mistake in a command line or a configuration file, in a sentence of its own.
+    """Raised for a mistake in a command line or a configuration file, with a complete sentence.
 
     Args:
         field: the option or the setting.
@@ -48,30 +48,30 @@ class MistakeError(InputError):
 
 
 class DivergenceError(RaydreamError):
-    """Training or inversion that ran off to NaN or infinity."""
+    """Raised if training or inversion reaches NaN or infinity."""
 
 
 class SynthesisError(DivergenceError):
-    """An inversion that kept diverging however often it was started anew."""
+    """Raised if an inversion diverged at every restart."""
 
 
 class ShardError(RaydreamError):
-    """A shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
+    """Raised for a shard of images that cannot be read: truncated, corrupted, or of an unknown format version."""
 
 
 class DocumentError(RaydreamError, ValueError):
-    """JSON or YAML that cannot be used: damaged, too large, or nested too deeply."""
+    """Raised for JSON or YAML that cannot be used: damaged, too large, or nested too deeply."""
 
 
 class DiskFullError(RaydreamError, OSError):
-    """A write for which there is no space; what was written before is kept."""
+    """Raised if there is no space for a write; what was written before is kept."""
 
 
 class StallError(RaydreamError, TimeoutError):
-    """A wait that ran out of time; the message names who or what is missing."""
+    """Raised if a wait times out; the message names what is missing."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """Return an error's message in one line, or its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

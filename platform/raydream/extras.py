@@ -16,19 +16,19 @@ EXTRAS = {
 
 
 def missing(extra: str) -> list[str]:
-    """The modules of an extra that are not installed."""
+    """Return the modules of an extra that are not installed."""
     return [module for module in EXTRAS.get(extra, ()) if find_spec(module) is None]
 
 
 def require(extra: str, user: str) -> None:
-    """See that an extra is installed.
+    """Check that an extra is installed.
 
     Args:
         extra: of `EXTRAS`; empty: nothing is needed.
         user: what needs it, for the error, such as `raydream prune`.
 
     Raises:
-        MistakeError: it is not; the error has the command that installs it.
+        MistakeError: it is not; the message has the command that installs it.
     """
     if absent := missing(extra):
         packages = " and ".join(module.replace("_", "-") for module in absent)

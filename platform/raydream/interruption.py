@@ -9,18 +9,18 @@ from typing import Any
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """sent by systemd, Slurm, Kubernetes and `timeout`, and by a terminal that is closed"""
 ONCE_S = 1.0
-"""in which further signals say nothing new: `timeout` signals its child and its group, a closed terminal's shell and
-the kernel both signal a job"""
+"""seconds in which further signals are ignored: `timeout` signals its child and its group, a closed terminal's shell
+and the kernel both signal a job"""
 
 
 class Interruption:
     """Raises KeyboardInterrupt in the main thread on SIGTERM and SIGHUP, for the length of a `with` block.
 
-    What ends a run on Ctrl-C ends it on these signals, too. A signal that the process ignores, as SIGHUP under nohup,
-    stays ignored. To be entered in the main thread, as Python lets no other one handle signals.
+    A run ends on these signals as it does on Ctrl-C. A signal that the process ignores, as SIGHUP under nohup,
+    stays ignored. Enter it in the main thread, as Python lets no other one handle signals.
 
     Attributes:
-        signal: the first of these signals that came; None where none did.
+        signal: the first of these signals that arrived; None if none did.
     """
 
     def __init__(self) -> None:

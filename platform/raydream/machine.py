@@ -1,8 +1,8 @@
-"""What this machine offers, beside what torch knows of its devices."""
+"""The resources of this machine, beside the devices that torch reports."""
 
 import os
 
 
 def machine_cpus() -> int:
-    """CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Which class each image of a batch is to show."""
+"""The target classes of a batch's images."""
 
 import numpy as np
 
@@ -8,11 +8,11 @@ from raydream.seeds import derive_seed
 
 
 def choose_targets(config: TargetsConfig, classes: int, first: int, count: int, seed: int) -> np.ndarray:
-    """The targets of a batch.
+    """Choose the targets of a batch.
 
     Args:
         classes: K.
-        first: images before this batch; balanced and listed targets go on where the last batch ended.
+        first: number of images before this batch; balanced and listed targets continue from the last batch.
         count: N.
         seed: of the run; drawn targets depend on it and on `first`.
 
@@ -30,7 +30,7 @@ def choose_targets(config: TargetsConfig, classes: int, first: int, count: int, 
 
 
 def check_targets(config: TargetsConfig, classes: int) -> None:
-    """See that targets are of classes that there are; raises InputError."""
+    """Check that targets are existing classes; raises InputError."""
     if config.classes and max(config.classes) >= classes:
         allowed = f"class indices from 0 to {classes - 1} (teacher.classes)"
         raise InputError("synthesis.targets.classes", list(config.classes), allowed, "leave out the others")

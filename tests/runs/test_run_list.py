@@ -65,7 +65,7 @@ def test_looking_takes_no_lock(runs):
     with run_folder.held(run_folder.resume("runs/a/second")[0]):
         assert read_run("runs/a/second", "RUN").state == "running"
         with (
-            pytest.raises(InputError, match="no other process is at work"),
+            pytest.raises(InputError, match="no other process is using"),
             run_folder.held(run_folder.resume("runs/a/second")[0]),
         ):
             pass
@@ -151,7 +151,7 @@ def test_a_deleted_run_is_gone_and_one_at_work_stays(runs):
     root = LocalFolder(runs)
     delete(second, root)
     assert sorted(each.name for each in Path("runs/a").iterdir()) == ["empty", "first"]
-    with pytest.raises(InputError, match="no other process is at work"):
+    with pytest.raises(InputError, match="no other process is using"):
         delete(third, root)
     assert [run.where for run in find_runs("runs")] == [first.where, third.where]
 

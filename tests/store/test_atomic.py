@@ -185,7 +185,7 @@ def test_what_waiting_does_not_mend_is_an_error_at_once(no_waiting, number):
 
 def test_a_full_disk_is_said_so_and_leaves_what_was_there(small_disk):
     write_json(small_disk / "a.json", 1)
-    with pytest.raises(DiskFullError, match=r"no space is left for .*/b: make some"):
+    with pytest.raises(DiskFullError, match=r"no space is left for .*/b: free some"):
         write_atomically(small_disk / "b", lambda temporary: temporary.write_bytes(bytes(300_000)))
     store = ShardStore(small_disk / "images")
     with pytest.raises(DiskFullError, match=r"r0001-b0002\.parquet"):

@@ -175,7 +175,7 @@ def test_a_cache_that_cannot_be_written_is_refused(url, tmp_path, monkeypatch):
 
 def test_a_full_disk_is_said_so_and_leaves_nothing_behind(url, small_disk, monkeypatch):
     monkeypatch.setenv("RAYDREAM_HOME", str(small_disk))
-    with pytest.raises(DiskFullError, match=rf"no space is left for {small_disk}/weights/.*-whole: make some"):
+    with pytest.raises(DiskFullError, match=rf"no space is left for {small_disk}/weights/.*-whole: free some"):
         downloaded(f"{url}/whole", SHA256, "teacher.checkpoint")
     assert kept() == []
 

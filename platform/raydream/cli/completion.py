@@ -25,7 +25,7 @@ FISH = "complete -c raydream -n __fish_use_subcommand -f -a '{commands}'\n"
 
 
 def completion(words: Sequence[str]) -> int:
-    """Run `raydream completion` with these words; returns the exit status."""
+    """Run `raydream completion` with these arguments; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="raydream completion",
         description="Print a script by which a shell completes commands and options.",
@@ -37,7 +37,7 @@ def completion(words: Sequence[str]) -> int:
 
 
 def script(shell: str) -> str:
-    """The script for bash, zsh or fish."""
+    """Return the script for bash, zsh or fish."""
     options = {name: _options(entry.config) for name, entry in NAMES.items() if entry.config}
     commands = " ".join(NAMES)
     if shell == "fish":

@@ -19,15 +19,15 @@ from raydream.config.fields import Arguments
 from raydream.errors import MistakeError
 
 WIDTH = 112
-"""characters of a line"""
+"""number of characters of a line"""
 PLAIN = {int: "integer", float: "number", str: "text", bool: "true or false", dict: "mapping", NoneType: "null"}
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 UNITS = {"_s": "s", "_mb": "MiB"}
-"""by the end of a setting's name"""
+"""units by the suffix of a setting's name"""
 
 
 def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
-    """What `--help` prints of a command.
+    """Return what `--help` prints for a command.
 
     Args:
         kind: its configuration class.
@@ -71,7 +71,7 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
 
 
 def _table(kind: type, names: Sequence[str], defaults: dict[str, Any]) -> list[str]:
-    """A line for each setting: name, type, range, default, and as much of its meaning as there is room for."""
+    """Return a line for each setting: name, type, range, default, and as much of its meaning as there is room for."""
     types, meanings = {each.name: each.type for each in fields(kind)}, _meanings(kind)
     rows = [(f"--{name}", *_columns(types[name], name, defaults[name])) for name in names]
     widths = [min(22, max(map(len, column))) for column in zip(*rows, strict=True)]
@@ -97,7 +97,7 @@ def _section(kind: type, prefix: str, defaults: dict[str, Any]) -> Iterator[str]
 
 
 def _in_full(kind: type, prefix: str, defaults: dict[str, Any]) -> Iterator[str]:
-    """Two or more lines for each setting: the columns, and below them what it means."""
+    """Return two or more lines for each setting: the columns, and its meaning below."""
     meanings = _meanings(kind)
     for each in fields(kind):
         if _is_section(each.type):
@@ -110,14 +110,14 @@ def _in_full(kind: type, prefix: str, defaults: dict[str, Any]) -> Iterator[str]
 
 
 def _columns(of: Any, name: str, default: Any) -> tuple[str, str, str]:
-    """Type (with its unit), range, and default."""
+    """Return type (with its unit), range, and default."""
     text, limits = _described(of)
     unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
     return f"{text}, {unit}" if unit else text, limits, _shown(default)
 
 
 def _described(of: Any) -> tuple[str, str]:
-    """A type and its range in words; the range is empty where there is none."""
+    """Describe a type and its range in words; the range is empty if there is none."""
     origin, inner = get_origin(of), get_args(of)
     if of is Arguments:
         return "mapping", ""
@@ -138,7 +138,7 @@ def _described(of: Any) -> tuple[str, str]:
 
 
 def _limits(notes: Sequence[Any]) -> Iterator[str]:
-    """The bounds among the notes of an annotated type."""
+    """Return the bounds among the annotations of a type."""
     for note in notes:
         if isinstance(note, FieldInfo):
             yield from _limits(note.metadata)
@@ -154,7 +154,7 @@ def _shown(default: Any) -> str:
 
 
 def _meanings(kind: type) -> dict[str, str]:
-    """The docstrings of a class's fields, inherited ones among them."""
+    """Return the docstrings of a class's fields, including inherited ones."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
         if not is_dataclass(each):

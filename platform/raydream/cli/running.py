@@ -1,4 +1,4 @@
-"""Commands that are runs: from a command line to a checked configuration, and from what happens to an exit status."""
+"""Commands that are runs: from a command line to a checked configuration, and from the outcome to an exit status."""
 
 import argparse
 import contextlib
@@ -27,19 +27,19 @@ Config = TypeVar("Config")
 
 EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 EXIT_SIGNALED = 128
-"""plus the number of the signal"""
+"""exit status of a signal, plus its number"""
 KEPT = "what was committed is kept"
 
 
 @dataclass
 class Command(Generic[Config]):
-    """What a user asked for.
+    """A user's parsed command line.
 
     Attributes:
         config: resolved and checked field by field.
-        run_dir: path or URL of where the run goes; for a resumed one, where it is.
+        run_dir: path or URL of the folder of the new or resumed run.
         resumed: the folder of a run that is resumed.
-        by_default: `run_dir` was not chosen by the user; another one takes its place where another job is faster.
+        by_default: whether `run_dir` was not chosen by the user; another one replaces it if another job takes it first.
     """
 
     config: Config
@@ -48,10 +48,10 @@ class Command(Generic[Config]):
     by_default: bool = False
 
     def folder(self, job: str) -> run_folder.RunFolder:
-        """The folder of the run, which is begun here if it is new.
+        """Return the folder of the run, which is begun here if it is new.
 
         Args:
-            job: that begins it.
+            job: the job that begins it.
         """
         if self.resumed:
             return self.resumed
@@ -66,7 +66,7 @@ class Command(Generic[Config]):
 
 
 Defaults = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""from the nested settings that a user gives to those that apply beneath them"""
+"""maps the nested settings that a user gives to the defaults beneath them"""
 
 
 def parse(
@@ -79,9 +79,9 @@ def parse(
 
     Args:
         kind: the job's configuration class; has a field `experiment`.
-        command: name in the table of commands, for what is said of a mistake; empty: of none.
+        command: name in the table of commands, for error messages; empty: none.
         arguments: default: those of the process.
-        defaults: of the settings, where they depend on what is asked for.
+        defaults: of the settings, if they depend on the user's settings.
 
     Raises:
         InputError: an unknown option, a value out of range, or a run folder that does not fit.
@@ -102,7 +102,7 @@ def parse(
 
 
 def _settings(kind: type, asked: Asked, stored: Mapping[str, Any], defaults: Defaults) -> dict[str, Any]:
-    """All settings, nested: what the user gives, above what a resumed run has, above what applies otherwise."""
+    """Return all settings, nested: the user's, above those of a resumed run, above the defaults."""
     given = [*(Setting(*leaf) for leaf in leaves(kind, stored)), *asked.settings]
     said: dict[str, Any] = {}
     for setting in given:
@@ -138,7 +138,7 @@ def _resumed(
 
 
 def run_command(entry: CommandEntry, words: Sequence[str]) -> int:
-    """Run a command of the table that has a configuration; returns the exit status, see `run_job`."""
+    """Run a command that has a configuration; returns the exit status, see `run_job`."""
     kind = imported(entry.config)
     try:
         if (topic := _topic(words)) is not None:
@@ -156,7 +156,7 @@ def run_command(entry: CommandEntry, words: Sequence[str]) -> int:
 
 
 def _topic(words: Sequence[str]) -> str | None:
-    """What `--help` is asked about, empty for the short page; None where it is not asked for."""
+    """Return the topic of `--help`, empty for the short page; None if help is not requested."""
     for at, word in enumerate(words):
         if word in ("--help", "-h"):
             after = words[at + 1 : at + 2]
@@ -173,12 +173,12 @@ def run_job(
     defaults: Defaults = lambda given: {},
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Read the command line, run the job, and turn what can happen into an exit status and one sentence.
+    """Read the command line, run the job, and report its outcome as an exit status and one sentence.
 
     Args:
         kind, defaults, arguments: as in `parse`.
         name: of the command.
-        job: is given the command. It imports what is heavy itself, so that bad input is answered first.
+        job: called with the command. It imports heavy packages itself, so that bad input is reported first.
 
     Returns:
         0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
@@ -202,10 +202,10 @@ def run_job(
 def run_tool(
     parser: argparse.ArgumentParser, tool: Callable[[argparse.Namespace], None], words: Sequence[str] | None = None
 ) -> int:
-    """Read the command line of what is no run, has no configuration and needs no Ray, and do it.
+    """Run a command that is not a run and has neither a configuration nor Ray.
 
     Args:
-        tool: is given the arguments; it imports what is heavy itself.
+        tool: called with the arguments; it imports heavy packages itself.
         words: of the command line; default: those of the process.
 
     Returns:
@@ -230,9 +230,9 @@ def run_tool(
 
 
 def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int, str]:
-    """Exit status and sentence for what has ended a job; raises a mistake in the code again.
+    """Return the exit status and sentence for the error that ended a job; re-raises a mistake in the code.
 
-    Whatever follows a signal is that signal's end: Ray's processes may have got it, too, or a terminal is closed.
+    Any error after a signal counts as the signal's: Ray's processes may have received it, too, or a terminal is closed.
     """
     if signaled is not None:
         return EXIT_SIGNALED + signaled, f"interrupted by {signaled.name}: {KEPT}"
@@ -246,14 +246,14 @@ def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int,
 
 
 def _run_in(where: str) -> tuple[run_folder.RunFolder, dict[str, Any]]:
-    """The run that is resumed, and the configuration it was begun with; raises InputError where it cannot be."""
+    """Return the run to resume, and the configuration it was begun with; raises InputError if it cannot be resumed."""
     folder, stored = run_folder.resume(where)
     run_folder.check_engine(folder)
     return folder, stored
 
 
 def _started_as(name: str) -> list[str]:
-    """The words by which the user has started this command: `raydream NAME`, or Python with a script."""
+    """Return the words by which the user started this command: `raydream NAME`, or Python with a script."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         return [sys.executable, "-m", "raydream", name]
@@ -261,7 +261,7 @@ def _started_as(name: str) -> list[str]:
 
 
 def _is_submitted() -> bool:
-    """Whether this is the entry point of a job that was submitted to a Ray cluster."""
+    """Return whether this is the entry point of a job that was submitted to a Ray cluster."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 

@@ -1,4 +1,4 @@
-"""What a user says of a configuration: settings by dotted name, from files and options, each with where it stands."""
+"""A user's settings of a configuration, by dotted name, from files and options, each with its place."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ from raydream.store.yaml_files import SettingsLoader
 from raydream.terminal import printable
 
 ANYTHING = object
-"""type of what lies within a network's keyword arguments"""
+"""type of values within a network's keyword arguments"""
 DAMAGED = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-"""what PyYAML lets through where a value is not of the type that its tag says"""
+"""errors that PyYAML passes on if a value is not of its tag's type"""
 OPTIONS = ("config", "run-dir", "resume", "print-config", "help")
-"""options that are no settings"""
+"""options that are not settings"""
 
 Names = tuple[str, ...]
 
@@ -34,8 +34,8 @@ class Setting:
 
     Attributes:
         path: the names that lead to it, section by section.
-        value: as YAML has it.
-        place: where it stands in a file, such as `mine.yaml:3`; empty for an option.
+        value: as parsed from YAML.
+        place: its place in a file, such as `mine.yaml:3`; empty for an option.
     """
 
     path: Names
@@ -44,16 +44,16 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """Dotted, as in an option."""
+        """Return the dotted name, as in an option."""
         return ".".join(self.path)
 
 
 @dataclass
 class Asked:
-    """What a command line says.
+    """The content of a command line.
 
     Attributes:
-        settings: of files and options, in the order in which they were given; the later ones hold.
+        settings: of files and options, in the order in which they were given; later ones take precedence.
         has_file: whether a configuration file was named.
         run_dir, resume, print_config: the options of that name.
     """
@@ -66,11 +66,11 @@ class Asked:
 
 
 def read_command_line(kind: type, command: str, words: Sequence[str]) -> Asked:
-    """Read options and the files that they name; nothing else on disk is looked at.
+    """Read options and the files that they name; no other file is read.
 
     Args:
         kind: the configuration's class.
-        command: its name, for what is said of a mistake.
+        command: its name, for error messages.
         words: of the command line.
 
     Raises:
@@ -108,7 +108,7 @@ def read_command_line(kind: type, command: str, words: Sequence[str]) -> Asked:
 
 
 def read_file(kind: type, command: str, name: str) -> list[Setting]:
-    """The settings in a YAML file, or in one that comes with raydream; raises InputError, see `read_command_line`."""
+    """Read the settings in a YAML file, or in a bundled one; raises InputError, see `read_command_line`."""
     path = file_named(name, "--config", PRESET)
     try:
         with path.open("rb") as file:
@@ -130,7 +130,7 @@ def read_file(kind: type, command: str, name: str) -> list[Setting]:
 
 
 def type_at(kind: type, path: Sequence[str]) -> Any:
-    """The type of a setting, `ANYTHING` within keyword arguments; None where there is no setting of this name."""
+    """Return the type of a setting, `ANYTHING` within keyword arguments; None if there is no setting of this name."""
     of: Any = kind
     for name in path:
         if of is Arguments or of is ANYTHING:
@@ -143,7 +143,7 @@ def type_at(kind: type, path: Sequence[str]) -> Any:
 
 
 def leaves(kind: type, settings: Mapping[str, Any], path: Names = ()) -> Iterator[tuple[Names, Any]]:
-    """Nested settings one by one. Keyword arguments and other dictionaries that are no sections stay whole."""
+    """Yield nested settings one by one. Keyword arguments and other dictionaries that are not sections stay whole."""
     for name, value in settings.items():
         at = (*path, str(name))
         of = type_at(kind, at)
@@ -154,7 +154,7 @@ def leaves(kind: type, settings: Mapping[str, Any], path: Names = ()) -> Iterato
 
 
 def placed(settings: Any, path: Names, value: Any) -> dict[str, Any]:
-    """Nested settings with a value at a path; those that were given are left alone."""
+    """Return nested settings with a value at a path, without changing the given ones."""
     first, *inner = path
     own = settings if isinstance(settings, dict) else {}
     return own | {first: placed(own.get(first), tuple(inner), value) if inner else value}
@@ -162,7 +162,7 @@ def placed(settings: Any, path: Names, value: Any) -> dict[str, Any]:
 
 @cache
 def defaults_of(kind: type) -> dict[str, Any]:
-    """The values of all settings where a user gives none, nested."""
+    """Return the default values of all settings, nested."""
     found = {}
     for name, described in kind.__pydantic_fields__.items():  # type: ignore[attr-defined]
         value = described.get_default(call_default_factory=True)
@@ -171,7 +171,7 @@ def defaults_of(kind: type) -> dict[str, Any]:
 
 
 def all_names(kind: type, prefix: str = "") -> Iterator[str]:
-    """The dotted names of all sections and settings."""
+    """Return the dotted names of all sections and settings."""
     for each in fields(kind):
         yield f"{prefix}{each.name}"
         if isinstance(each.type, type) and is_dataclass(each.type):
@@ -179,9 +179,9 @@ def all_names(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def check_value(kind: type, command: str, setting: Setting) -> None:
-    """See that a value is of its setting's type and in its range; raises InputError, which says where it stands."""
+    """Check that a value is of its setting's type and in its range; raises InputError, which names its place."""
     of = type_at(kind, setting.path)
-    if of is ANYTHING:  # keyword arguments are looked at as a whole
+    if of is ANYTHING:  # keyword arguments are checked as a whole
         return
     try:
         TypeAdapter(of).validate_python(setting.value)
@@ -192,7 +192,7 @@ def check_value(kind: type, command: str, setting: Setting) -> None:
 
 
 def located(error: InputError, settings: Sequence[Setting]) -> InputError:
-    """An error that also says in which file the setting stands, if it stands in one."""
+    """Return an error that also names the file of the setting, if it is in one."""
     for setting in reversed(settings):
         if setting.name == error.field or error.field.startswith(f"{setting.name}."):
             if setting.place and type(error) is InputError:
@@ -214,7 +214,7 @@ def _of_option(kind: type, path: Names, of: Any, text: str) -> Iterator[Setting]
 
 
 def _value(of: Any, name: str, text: str) -> Any:
-    """The value that is meant by text of a command line: text where the setting takes that, else what it is in YAML."""
+    """Return the value of a command line's text: text if the setting takes that, else parsed as YAML."""
     try:
         loaded = yaml.load(text, SettingsLoader)
     except (yaml.YAMLError, RecursionError, *DAMAGED) as error:
@@ -239,7 +239,7 @@ def _takes(adapter: TypeAdapter[Any], value: Any, strict: bool) -> bool:
 
 
 def _parsed(kind: type, text: str, name: str) -> tuple[Any, dict[Names, int]]:
-    """The value of a YAML document, and the lines of its settings by path; raises InputError."""
+    """Parse a YAML document into its value and the lines of its settings by path; raises InputError."""
     try:
         loader = SettingsLoader(text)
         try:
@@ -263,7 +263,7 @@ def _parsed(kind: type, text: str, name: str) -> tuple[Any, dict[Names, int]]:
 
 
 def _once(lines: Sequence[tuple[Names, int]], file: str) -> dict[Names, int]:
-    """Lines by path; raises MistakeError for a setting that is given twice, of which YAML drops the first."""
+    """Return lines by path; raises MistakeError for a setting that is given twice, of which YAML drops the first."""
     found: dict[Names, int] = {}
     for path, line in lines:
         if path in found:
@@ -286,13 +286,13 @@ def _lines(kind: type, node: yaml.Node, path: Names = ()) -> Iterator[tuple[Name
 
 
 def _line(lines: Mapping[Names, int], path: Names) -> str:
-    """`:LINE` of a setting or else of its section; empty where neither is known."""
+    """Return `:LINE` of a setting or else of its section; empty if neither is known."""
     known = [lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines]
     return f":{known[0]}" if known else ""
 
 
 def _nearest(kind: type, name: str, others: Sequence[str] = ()) -> str:
-    """The known name that a user may have meant; empty where none is near."""
+    """Return the known name that a user may have meant; empty if none is close."""
     known = [*all_names(kind), *others]
     close = difflib.get_close_matches(name, known, 1, 0.7)
     same = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]

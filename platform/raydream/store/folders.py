@@ -124,7 +124,7 @@ class LocalFolder(Folder):
     def open(self, name: str) -> pa.NativeFile:
         path = self.path / name
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         return pa.OSFile(os.fsencode(path))
 
     def write(self, name: str, content: bytes) -> None:

@@ -1,1 +1,1 @@
-"""What each job refuses before Ray starts. Nothing here imports Ray."""
+"""The checks of each job before Ray starts. Nothing here imports Ray."""

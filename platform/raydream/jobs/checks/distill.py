@@ -1,4 +1,4 @@
-"""What jobs/distill.py refuses before Ray starts: can the networks be used, and can the limiter work?"""
+"""The checks of jobs/distill.py before Ray starts: the networks are usable, and the limiter can work."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ from raydream.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks found out, for the run to use.
+    """The findings of the checks, for the run to use.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
+        teacher: loaded from its checkpoint; None if it must be trained.
         settle_steps: training steps until the student's BN statistics may be competed with.
         data: real ones, to measure on.
     """
@@ -33,7 +33,7 @@ def check_run(config: DistillConfig) -> Checked:
     """Load and probe the networks, read the real data, and build the limiter.
 
     Raises:
-        InputError: a checkpoint, network, method or schedule that cannot work, or data that cannot be had.
+        InputError: a checkpoint, network, method or schedule that cannot work, or data that cannot be obtained.
     """
     schedule = Schedule.of(config)
     teacher = check_teacher(config)

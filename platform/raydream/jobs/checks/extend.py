@@ -1,4 +1,4 @@
-"""What is checked before a network learns new classes."""
+"""The checks before a network learns new classes."""
 
 from dataclasses import dataclass, replace
 
@@ -21,10 +21,10 @@ from raydream.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class CheckedContinual:
-    """What the checks found out.
+    """The findings of the checks.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
+        teacher: loaded from its checkpoint; None if it must be trained.
         groups: real data of the teacher's classes, and of each step's.
     """
 
@@ -33,7 +33,7 @@ class CheckedContinual:
 
 
 def check_continual(config: ContinualConfig, teacher: TeacherConfig) -> CheckedContinual:
-    """Load and probe the teacher, read the data, and see that it can learn them by the methods that are asked for.
+    """Load and probe the teacher, read the data, and check that it can learn them by the selected methods.
 
     Args:
         teacher: with its checkpoint, wherever that is kept.

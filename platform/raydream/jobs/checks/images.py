@@ -1,4 +1,4 @@
-"""What a student is to learn from: images that are there, or how many are to be made."""
+"""The checks of a student's images: those that exist, or the number to make."""
 
 from dataclasses import dataclass
 
@@ -28,14 +28,14 @@ PIECES_LOOKED_AT, ROWS_LOOKED_AT = 10, 256
 
 @dataclass(frozen=True)
 class CheckedInputs:
-    """What a job that changes a teacher by images alone has to work with.
+    """The inputs of a job that changes a teacher by images alone.
 
     Attributes:
-        teacher: None where it is to be trained.
-        network: the teacher's, to be probed; with any weights where it is to be trained.
-        images: None where they are made first.
-        count: of images.
-        real: the real data to measure on; None where there are none.
+        teacher: None if it must be trained.
+        network: the teacher's, to be probed; with any weights if it must be trained.
+        images: None if they are made first.
+        count: number of images.
+        real: the real data to measure on; None if there are none.
     """
 
     teacher: Teacher | None
@@ -46,7 +46,7 @@ class CheckedInputs:
 
 
 def check_inputs(config: FromImages) -> CheckedInputs:
-    """Load and probe the teacher, and see that the images and the real data are what it takes.
+    """Load and probe the teacher, and check that the images and the real data fit it.
 
     Raises:
         InputError: a checkpoint, a set of images or real data that do not fit.
@@ -59,10 +59,10 @@ def check_inputs(config: FromImages) -> CheckedInputs:
 
 
 def check_additions(config: PruneConfig | QuantizeConfig, inputs: CheckedInputs) -> None:
-    """See that images can be made that compete with a changed network, where there are rounds of them.
+    """Check that images can be made that compete with a changed network, if there are rounds of them.
 
     Raises:
-        InputError: the teacher cannot be inverted as asked, or lacks a class among the targets.
+        InputError: the teacher cannot be inverted as configured, or lacks a class among the targets.
     """
     if config.additions.rounds:
         check_network(inputs.network, config.teacher, config.synthesis, trained=inputs.teacher is not None)
@@ -70,10 +70,10 @@ def check_additions(config: PruneConfig | QuantizeConfig, inputs: CheckedInputs)
 
 
 def find_images(config: FromImages) -> tuple[Images | None, int]:
-    """What a student is to learn from, None where that is made first; and how many images that are.
+    """Return the images that a student learns from, None if they are made first; and their number.
 
     Raises:
-        InputError: see `open_images`; or there are less than a step takes.
+        InputError: see `open_images`; or there are fewer than a step takes.
     """
     images = open_images(config) if config.images else None
     count = config.new_images if images is None else len(images)
@@ -82,14 +82,14 @@ def find_images(config: FromImages) -> tuple[Images | None, int]:
 
 
 def check_batch(config: FromImages, count: int) -> None:
-    """See that there are images for a step; raises InputError."""
+    """Check that there are images for a step; raises InputError."""
     if config.student.batch_size > count:
         allowed = f"at most {count}, the images" + (f" in {config.images}" if config.images else " to be made")
         raise InputError("student.batch_size", config.student.batch_size, allowed, "lower it, or take more images")
 
 
 def find_teacher(config: FromImages, images: Images | None) -> Teacher | None:
-    """The teacher of a run that is given its images or makes them; None where it is to be trained.
+    """Return the teacher of a run that is given its images or makes them; None if it must be trained.
 
     Raises:
         InputError: a checkpoint, a network or data to train it on that do not fit.
@@ -106,7 +106,7 @@ def find_teacher(config: FromImages, images: Images | None) -> Teacher | None:
 
 
 def check_images_fit(images: Images | None, teacher: TeacherConfig) -> None:
-    """See that images of a run are of a teacher with as many classes; raises InputError."""
+    """Check that images of a run are of a teacher with the same number of classes; raises InputError."""
     if images is None or not isinstance(images.source, Shards):
         return
     classes = int(images.source.store.read(images.source.batches[0]).teacher_logits.shape[1])
@@ -116,7 +116,7 @@ def check_images_fit(images: Images | None, teacher: TeacherConfig) -> None:
 
 
 def open_images(config: FromImages) -> Images:
-    """The share of the images named that a student is to learn from; some of them have been looked at.
+    """Return the share of the named images that a student learns from, after reading some of them.
 
     Raises:
         InputError: there are none, of another shape, they cannot be read, or their run is not done.
@@ -131,7 +131,7 @@ def open_images(config: FromImages) -> Images:
 
 
 def _holds_shards(place: Folder, where: str) -> bool:
-    """Whether a folder is a run's, or one of a run's shards."""
+    """Return whether a folder is a run's, or one of a run's shards."""
     try:
         store = ShardStore(place / "images" if "images" in place.folders() else place)
         return place.has(run_folder.MARKER) or bool(store.committed())

@@ -1,4 +1,4 @@
-"""Do teacher and student fit each other, and what is asked of them?"""
+"""The checks of teacher and student: they fit each other and the run's settings."""
 
 from raydream.config import (
     DistillConfig,
@@ -16,10 +16,10 @@ from raydream.teachers.teacher import Teacher
 
 
 def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
-    """Load and probe the teacher, and see that it can be inverted as asked.
+    """Load and probe the teacher, and check that it can be inverted as configured.
 
     Returns:
-        the teacher; None where it is to be trained.
+        the teacher; None if it must be trained.
 
     Raises:
         InputError: a checkpoint, network, method, stage or target that cannot work.
@@ -36,7 +36,7 @@ def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
 
 
 def check_student(config: DistillConfig | TransferConfig) -> int:
-    """See that the student takes the teacher's images and has its classes.
+    """Check that the student takes the teacher's images and has its classes.
 
     Returns:
         training steps until its BN statistics may be competed with.

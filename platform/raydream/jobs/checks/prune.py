@@ -1,4 +1,4 @@
-"""What is checked before a pruning starts."""
+"""The checks before a pruning starts."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from raydream.pruning.checks import check_prunable
 
 @dataclass(frozen=True)
 class CheckedPruning(CheckedInputs):
-    """What the checks of a pruning found out.
+    """The findings of a pruning's checks.
 
     Attributes:
-        note: which layers keep all their channels; empty where all can lose some.
+        note: which layers keep all their channels; empty if all can lose some.
     """
 
     note: str
 
 
 def check_pruning(config: PruneConfig) -> CheckedPruning:
-    """Load and probe the teacher, and see that it can be pruned as asked, with these images.
+    """Load and probe the teacher, and check that it can be pruned as configured, with these images.
 
     Raises:
         InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot lose channels

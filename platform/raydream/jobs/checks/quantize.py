@@ -1,4 +1,4 @@
-"""What is checked before a quantization starts."""
+"""The checks before a quantization starts."""
 
 from raydream.config import QuantizeConfig
 from raydream.extras import require
@@ -7,7 +7,7 @@ from raydream.quantization.checks import check_quantizable
 
 
 def check_quantization(config: QuantizeConfig) -> CheckedInputs:
-    """Load and probe the teacher, and see that it can be quantized as asked, with these images.
+    """Load and probe the teacher, and check that it can be quantized as configured, with these images.
 
     Raises:
         InputError: a checkpoint, a set of images or real data that do not fit, or a network that cannot be quantized.

@@ -1,4 +1,4 @@
-"""What is checked before a table of the paper is made: all that its runs would check if they were jobs."""
+"""The checks before a table of the paper is made: all that its runs would check if they were jobs."""
 
 import json
 from dataclasses import dataclass, replace
@@ -42,14 +42,14 @@ EXTRAS = {3: "metrics", 4: "prune", 5: "prune"}
 
 @dataclass(frozen=True)
 class CheckedTable:
-    """What the checks found out.
+    """The findings of the checks.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
+        teacher: loaded from its checkpoint; None if it must be trained.
         verifiers: likewise.
         real: to measure on.
         groups: of table 7.
-        sources: fingerprints of other people's images, by the names of their rows.
+        sources: fingerprints of external images, by the names of their rows.
     """
 
     teacher: Teacher | None
@@ -60,25 +60,25 @@ class CheckedTable:
 
 
 def verifiers_of(config: ReproduceConfig) -> list[TeacherConfig]:
-    """Descriptions of the independent networks, as the command line has resolved them; none for other tables."""
+    """Return descriptions of the independent networks, as the command line has resolved them; none for other tables."""
     if config.table not in (2, 3):
         return []
     return [each for each in config.verifiers if isinstance(each, TeacherConfig)]
 
 
 def learns_from_real(cell: Cell) -> bool:
-    """Whether a cell looks at the real data's training split; tables 2 and 3 show others."""
+    """Return whether a cell needs the real data's training split; tables 2 and 3 show others."""
     return cell.images == REAL and cell.table in (4, 5, 6)
 
 
 def check_table(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConfig) -> CheckedTable:
-    """Load what is named, and see that each cell's run can work.
+    """Load what is named, and check that each cell's run can work.
 
     Args:
         teacher: with its checkpoint, wherever that is kept.
 
     Raises:
-        InputError: it cannot be had, or does not fit.
+        InputError: it cannot be obtained, or does not fit.
     """
     require(EXTRAS.get(config.table, ""), f"table {config.table}")
     described = [("teacher", teacher), *((f"verifiers.{at}", each) for at, each in enumerate(verifiers_of(config)))]
@@ -100,7 +100,7 @@ def check_table(config: ReproduceConfig, cells: list[Cell], teacher: TeacherConf
 
 
 def bases_of(config: ReproduceConfig, cells: list[Cell], checked: CheckedTable) -> dict[str, str]:
-    """What the cells of each row rest on, see `Cell.key`: real images, other people's, torch, and what computes."""
+    """Return the basis of each row's cells, see `Cell.key`: real and external images, torch, and the device."""
     groups, real = checked.groups, checked.real
     machine = json.dumps([torch.__version__, config.device, config.cpus, config.gpus]).encode()
     shared = [real.validation, real.test, *(part for each in groups for part in (each.validation, each.test))]
@@ -108,7 +108,7 @@ def bases_of(config: ReproduceConfig, cells: list[Cell], checked: CheckedTable) 
     found = {}
     for cell in cells:
         if cell.row not in found:
-            # Nobody else looks at these, so that a row stays what it is whichever others are asked for.
+            # Only rows of real images use these, so that no row depends on which other rows are requested.
             trained_on = [real.train] if learns_from_real(cell) else []
             trained_on += [each.train for each in groups[:1] if METHODS[cell.row].images == "real"]
             parts = (part.tobytes() for each in shared + trained_on for part in (each.images, each.labels))
@@ -117,7 +117,7 @@ def bases_of(config: ReproduceConfig, cells: list[Cell], checked: CheckedTable) 
 
 
 def make_library(where: str) -> Folder:
-    """A folder to keep results in, which is made where it is none that a URL names; raises InputError."""
+    """Return a folder to keep results in, which is made unless a URL names it; raises InputError."""
     place = folder_at(where, "library")
     if isinstance(place, LocalFolder):
         try:
@@ -128,7 +128,7 @@ def make_library(where: str) -> Folder:
 
 
 def check_room(config: ReproduceConfig, nodes: Nodes) -> None:
-    """See that there is a node with room for a cell; raises InputError."""
+    """Check that a node has room for a cell; raises InputError."""
     for field, name in (("cpus", "CPU"), ("gpus", "GPU")):
         most, asked = max(node.get(name, 0.0) for node in nodes), getattr(config, field)
         if asked > most:
@@ -136,9 +136,9 @@ def check_room(config: ReproduceConfig, nodes: Nodes) -> None:
 
 
 def _check_cells(cells: list[Cell], network: nn.Module, trained: bool) -> None:
-    """See that images can be made, students built, and channels removed, as cells ask for; raises InputError.
+    """Check that images can be made, students built, and channels removed, as cells need; raises InputError.
 
-    What cells have in common is looked at once.
+    What cells have in common is checked once.
     """
     for run in {repr(each): each for cell in cells if isinstance(each := cell.run, TransferConfig)}.values():
         check_student(run)
@@ -167,7 +167,7 @@ def _check_rounds(config: DistillConfig, network: nn.Module, trained: bool) -> N
 
 
 def _groups(cells: list[Cell], teacher: TeacherConfig) -> list[Group]:
-    """Of table 7, whose teacher has to know the first of them; raises InputError."""
+    """Return the groups of table 7, whose teacher has to know the first of them; raises InputError."""
     runs = [cell.run for cell in cells if isinstance(cell.run, ContinualConfig)]
     if not runs:
         return []

@@ -1,4 +1,4 @@
-"""What is checked before a search starts: can its trials be run, and can its outcome be?"""
+"""The checks before a search starts: its trials, and their best settings, can be run."""
 
 from dataclasses import dataclass, replace
 
@@ -23,12 +23,12 @@ DEFAULT_TRIALS = 32
 
 @dataclass(frozen=True)
 class CheckedSearch:
-    """What the checks of a search found out.
+    """The findings of a search's checks.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
-        trials: how many there shall be.
-        real: the real data, None where there are none.
+        teacher: loaded from its checkpoint; None if it must be trained.
+        trials: number of trials.
+        real: the real data; None if there are none.
     """
 
     teacher: Teacher | None
@@ -39,7 +39,7 @@ class CheckedSearch:
 
 
 def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
-    """See that trials can be run as asked, and that each setting that can be known already can be run.
+    """Check that trials can be run as configured, as far as their settings are already known.
 
     Args:
         teacher: with its checkpoint, wherever that is kept.
@@ -64,7 +64,7 @@ def check_search(config: SearchConfig, teacher: TeacherConfig) -> CheckedSearch:
 
 
 def _check_batch_size(config: SearchConfig, space: Space) -> None:
-    """Feature distances are of whole batches: the larger, the smaller they are; raises InputError."""
+    """Check that the batch size is not searched for feature distances, which shrink with it; raises InputError."""
     varied = any(each.name == "synthesis.batch_size" for each in space.dimensions)
     for field, name in [("metric", metric_of(config)), *(("also", name) for name in config.also)]:
         if varied and name == "feature_distance":
@@ -73,13 +73,13 @@ def _check_batch_size(config: SearchConfig, space: Space) -> None:
 
 
 def check_trial_fits(config: SearchConfig, nodes: Nodes) -> None:
-    """See that some node has room for a trial.
+    """Check that some node has room for a trial.
 
     Args:
-        nodes: that there are; a cluster that can grow (`autoscaling`) may have others later.
+        nodes: the available nodes; a cluster that can grow (`autoscaling`) may have others later.
 
     Raises:
-        InputError: trials would wait for ever, or compute on a GPU that nobody reserves.
+        InputError: trials would wait forever, or compute on a GPU that no process reserves.
     """
     trial = config.trial
     if config.device == "cuda" and not trial.gpus:
@@ -107,8 +107,8 @@ def _count(config: SearchConfig, space: Space) -> int:
 
 
 def _known_points(config: SearchConfig, space: Space, trials: int) -> list[Point]:
-    """The ends of each range, and each value of each list, beside the experiment's own settings; and all trials, where
-    they do not depend on what earlier ones show."""
+    """Return the ends of each range, and each value of each list, with the experiment's other settings; and all trials,
+    if they do not depend on earlier results."""
     ends: list[Point] = [{each.name: value} for each in space.dimensions for value in each.values]
     sampler = None if config.searcher == "tpe" else make_sampler(config.searcher, space, trials, config.seed)
     return [*ends, *(sampler.points if isinstance(sampler, Listed) else [])]

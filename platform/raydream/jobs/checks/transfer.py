@@ -1,4 +1,4 @@
-"""What jobs/transfer.py refuses before Ray starts."""
+"""The checks of jobs/transfer.py before Ray starts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,12 @@ from raydream.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class CheckedTransfer:
-    """What the checks of a transfer found out.
+    """The findings of a transfer's checks.
 
     Attributes:
-        teacher: loaded from its checkpoint; None where it is to be trained.
-        images: to learn from; None where they are made first.
-        epochs: over them.
+        teacher: loaded from its checkpoint; None if it must be trained.
+        images: to learn from; None if they are made first.
+        epochs: passes over the images.
         data: real ones, to measure on.
         compared: earlier runs, see `runs/compared.py`.
     """
@@ -36,7 +36,7 @@ class CheckedTransfer:
 
 
 def check_transfer(config: TransferConfig) -> CheckedTransfer:
-    """Load and probe the networks, and see that images and real data are what they take.
+    """Load and probe the networks, and check that images and real data fit them.
 
     Raises:
         InputError: a checkpoint, a network, a set of images, real data or an earlier run that do not fit.
