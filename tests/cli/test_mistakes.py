@@ -73,8 +73,8 @@ MISTAKES = {
     "distill transfer.yaml": "error: unexpected word 'transfer.yaml': options begin with --. "
     "Did you mean --config transfer.yaml?",
     "distill -seed 3": "error: unexpected word '-seed': options begin with --.",
-    "distill --resume nothing": "error: --resume = 'nothing': must be the folder of a run (format 1); there is no run "
-    "in it, or no such folder.",
+    "distill --resume nothing": "error: --resume = 'nothing': must be the folder of a run (format 1); the folder is "
+    "missing or holds no run.",
     "distill --help sythesis": "error: no section 'sythesis': --help takes all or one of teacher, ",
     "search --config digits --space coeficients": "error: space = 'coeficients': must be a file that exists, or the "
     "name of one that comes with raydream; did you mean coefficients?",
