@@ -55,7 +55,8 @@ def test_the_students_node_is_lost_and_generators_make_room_for_it(
     cluster, run_dir = start_cluster(num_cpus=0), tmp_path / "run"
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     process = start_run(cluster, run_dir, library, generators=3)
-    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 0, process)
+    # The second checkpoint is saved after the driver was sent the first one's report, without which nothing restarts.
+    wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > 100, process)
     (its,) = [node for node in nodes if trains(node)]
     cluster.remove_node(its, allow_graceful=False)
     out, error = process.communicate(timeout=400)
