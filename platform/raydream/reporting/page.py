@@ -68,7 +68,7 @@ class Page:
         sections: sections in order; empty ones are left out.
         facts: name and text of each other figure.
         stages: each stage's name, seconds and share of the whole.
-        mended: time and text of each repair.
+        repairs: time and text of each repair.
         config: the settings, as YAML.
         versions: of the libraries, by name.
         machine: the machine that computed it.
@@ -80,7 +80,7 @@ class Page:
     sections: Sequence[Section]
     facts: Sequence[tuple[str, str]] = ()
     stages: Sequence[tuple[str, str, str]] = ()
-    mended: Sequence[tuple[str, str]] = ()
+    repairs: Sequence[tuple[str, str]] = ()
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str | None = None
@@ -96,7 +96,7 @@ def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any)
         title=title,
         run=folder.shown().rpartition("/")[2],
         stages=stage_rows(summary),
-        mended=repair_rows(read_journal(folder.journal)),
+        repairs=repair_rows(read_journal(folder.journal)),
         config=folder.config.read_text(encoding="utf-8"),
         versions=summary.versions,
         machine=summary.machine,

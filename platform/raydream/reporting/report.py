@@ -67,7 +67,7 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         facts=_facts(figures, summary),
         sections=_sections(grid_batches(folder), config, figures, metrics),
     )
-    return write_page(folder.report, replace(page, mended=[*page.mended, *damage]))
+    return write_page(folder.report, replace(page, repairs=[*page.repairs, *damage]))
 
 
 # --- the summary in words ---------------------------------------------------------------------------------------

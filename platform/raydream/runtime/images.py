@@ -26,5 +26,5 @@ def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -
             images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
             return images
         except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-            pass
+            pass  # the reference was a cache: the shard below is the truth
     return store.read(batch).images
