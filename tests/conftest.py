@@ -32,6 +32,13 @@ def signals_interrupt() -> None:
 
 
 @pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws is the same each time, whichever tests ran before it. Torch is not imported for this alone."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def no_job_outlives_its_test() -> Iterator[None]:
     yield
     while STARTED:

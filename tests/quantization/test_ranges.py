@@ -86,6 +86,7 @@ def test_a_channel_of_zeros_stays_zero():
 
 def test_histograms_are_of_what_enters_layers_of_all_batches():
     network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)).eval()
+    nn.init.zeros_(network[0].bias)  # so that ReLU cuts off one sign of the pixels, whatever the weights
     batches = [torch.randn(4, 1, 2, 2), torch.randn(3, 1, 2, 2) + 2]
     seen = observe(network, ["0", "3"], lambda: batches)
     everything = torch.cat(batches)
