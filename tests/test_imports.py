@@ -21,7 +21,7 @@ ROWS = [
     "cli losses schedule teachers",
     "students synthesis buffer evaluation",
     "api_arguments device_check pruning quantization",
-    "applications",
+    "applications diagnosis",
     "reporting",
     "reproduction runtime",
     "jobs.checks",
