@@ -1,0 +1,194 @@
+"""A short DeepInversion of a teacher: does it get anywhere, which term pulls how hard, what does it cost?"""
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raydream.config import CoefficientsConfig, SynthesisConfig
+from raydream.config.synthesis import ADVERSARIES, METHODS
+from raydream.errors import SynthesisError
+from raydream.losses.objective import TERMS
+from raydream.networks.batch_norm import keeps_statistics
+from raydream.synthesis.engine import Engine
+from raydream.synthesis.inversion import Inversion
+from raydream.synthesis.request import Request
+from raydream.synthesis.stages import updates_of
+from raydream.targets import choose_targets
+from raydream.teachers.teacher import Teacher
+
+UPDATES = 50
+"""updates of the pixels in a probe"""
+PROBE_IMAGES = 32
+"""most images in a probe"""
+SHARE_OF_MEMORY = 0.5
+"""of what is free that a batch may take"""
+BATCHES = (256, 128, 64, 32, 16, 8, 4, 2)
+"""batch sizes that are suggested, the first that fits (the paper: 256)"""
+RATES = (0.05, 0.1, 0.2)
+"""learning rates that are tried, in units of the canvas (the paper: 0.05)"""
+FEATURE_TO_CLASS, TV_TO_CLASS = 3.0, 0.005
+"""length of a term's gradient at noise, after its coefficient, in lengths of the classification's: as the hand-set
+coefficients of the CIFAR-10 ResNet-20 have it (feature 1, tv 1e-3: 2.8 and 0.0046)"""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a short inversion showed.
+
+    Attributes:
+        method: synthesizer; deep_inversion, or deepdream where no BN layer keeps statistics.
+        images, updates: number of each.
+        learning_rate, coefficients: that it ran with.
+        target_share: share of its images that the teacher classifies as their target.
+        losses: each term before its coefficient, at the last update.
+        diverged: whether it reached NaN or infinity at every restart; the figures are then those of noise.
+        seconds_per_update: of these images, the first update left out.
+    """
+
+    method: str
+    images: int
+    updates: int
+    learning_rate: float
+    coefficients: dict[str, float]
+    target_share: float
+    losses: dict[str, float]
+    diverged: bool
+    seconds_per_update: float
+
+
+def probe_settings(config: SynthesisConfig, network: nn.Module, updates: int) -> SynthesisConfig:
+    """Return the settings of a probe: those configured, in one stage, uncompiled, in small batches."""
+    method = METHODS[config.method].without_student or config.method
+    if METHODS[method].learns or ("feature" in METHODS[method].terms and not keeps_statistics(network)):
+        method = "deep_inversion" if keeps_statistics(network) else "deepdream"
+    return replace(
+        config,
+        method=method,
+        iterations=updates,
+        stages=(),
+        batch_size=min(config.batch_size, PROBE_IMAGES),
+        compile="off",
+        start="noise",
+    )
+
+
+def run_probe(teacher: Teacher, config: SynthesisConfig, seed: int) -> Probe:
+    """Invert one small batch; `config` is from `probe_settings`."""
+    targets = torch.from_numpy(choose_targets(config.targets, teacher.config.classes, 0, config.batch_size, seed))
+    moments: list[float] = []
+    request = Request(targets, seed, on_progress=lambda share: moments.append(time.perf_counter()))
+    inversion = Inversion(teacher, config)
+    share, losses, diverged = 0.0, {}, False
+    try:
+        made = inversion.synthesize(request)
+        losses = made.losses
+        share = float((inversion.engine.logits(made.images).argmax(1).cpu() == targets).float().mean())
+    except SynthesisError:
+        diverged = True
+    seconds = (moments[-1] - moments[0]) / (len(moments) - 1) if len(moments) > 1 else 0.0
+    coefficients = {name: float(getattr(config.coefficients, name)) for name in own_terms(config)}
+    return Probe(
+        config.method,
+        len(targets),
+        config.iterations,
+        config.learning_rate,
+        coefficients,
+        share,
+        losses,
+        diverged,
+        seconds,
+    )
+
+
+def own_terms(config: SynthesisConfig) -> list[str]:
+    """Return the terms of a probe's method that need no student."""
+    return [name for name in config.terms if name not in ADVERSARIES]
+
+
+def gradient_lengths(teacher: Teacher, config: SynthesisConfig, seed: int) -> dict[str, float]:
+    """Measure the length of each term's gradient with respect to the pixels, before its coefficient, at noise.
+
+    Args:
+        config: from `probe_settings`; it says the terms and the number of images.
+    """
+    random = torch.Generator().manual_seed(seed)
+    images = torch.randn(config.batch_size, *teacher.config.input_shape, generator=random).to(teacher.device)
+    targets = torch.from_numpy(choose_targets(config.targets, teacher.config.classes, 0, config.batch_size, seed))
+    targets = targets.to(teacher.device)
+    if config.clip:
+        images = images.clamp(*teacher.normalization.canvas().valid_range())
+    lengths = {}
+    for name in own_terms(config):
+        only: dict[str, Any] = {each: 0.0 for each in TERMS if hasattr(config.coefficients, each)}
+        alone = replace(config, coefficients=CoefficientsConfig(**{**only, name: 1.0}))
+        evaluation = Engine(teacher, alone, (name,), 1).gradient(None)(images, targets)
+        lengths[name] = float(evaluation.gradient.norm())
+    return lengths
+
+
+def balanced(config: SynthesisConfig, lengths: dict[str, float]) -> dict[str, float]:
+    """Return coefficients by which the terms' gradients at noise have fixed ratios to the classification's.
+
+    The other terms keep their coefficients.
+    """
+    found = {name: float(getattr(config.coefficients, name)) for name in own_terms(config)}
+    unit = lengths.get("classification", 0.0) * (found.get("classification") or 1.0)
+    for name, ratio in (("feature", FEATURE_TO_CLASS), ("tv", TV_TO_CLASS)):
+        if name in found and lengths.get(name, 0.0) > 0 and unit > 0:
+            found[name] = float(f"{ratio * unit / lengths[name]:.2g}")
+    return found
+
+
+def kept_bytes(teacher: Teacher, images: int) -> int:
+    """Measure the bytes that a pass through the network keeps for its gradient, with the weights and buffers.
+
+    This is most of what an update takes at its peak; it counts each piece of memory once, on any device.
+    """
+    held: dict[int, int] = {}
+
+    def pack(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        kept.append(value)  # so that no later piece of memory has its address
+        return value
+
+    kept: list[Tensor] = []
+    x = torch.zeros(images, *teacher.config.input_shape, device=teacher.device).requires_grad_()
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        teacher.network(x)
+    for value in teacher.network.state_dict().values():
+        held[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+    return sum(held.values())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a batch of the suggested size costs.
+
+    Attributes:
+        batch_size: images.
+        seconds_per_batch: of all configured updates, uncompiled.
+        memory_bytes: see `kept_bytes`.
+    """
+
+    batch_size: int
+    seconds_per_batch: float
+    memory_bytes: int
+
+
+def cost_of(teacher: Teacher, config: SynthesisConfig, probe: Probe, free_bytes: int) -> Cost:
+    """Estimate what a batch costs, at the largest of `BATCHES` that takes `SHARE_OF_MEMORY` of the free memory at most.
+
+    Args:
+        config: the user's settings, which say the number of updates.
+        free_bytes: of the device.
+    """
+    one, two = kept_bytes(teacher, 1), kept_bytes(teacher, 2)
+    each, fixed = two - one, 2 * one - two
+    allowed = SHARE_OF_MEMORY * free_bytes
+    size = next((size for size in BATCHES if fixed + size * each <= allowed), 1)
+    seconds = probe.seconds_per_update * size / probe.images * updates_of(config)
+    return Cost(size, seconds, fixed + size * each)
