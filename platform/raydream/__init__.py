@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         transfer,
     )
     from raydream.applications.pruning import prune
+    from raydream.diagnosis.diagnose import diagnose
 
 __version__ = "0.2.0.dev0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "InputError",
     "Teacher",
     "accuracy",
+    "diagnose",
     "distill",
     "extend",
     "load_teacher",
@@ -38,7 +40,7 @@ __all__ = [
 ]
 
 
-_BESIDE_THEIR_ALGORITHMS = {"prune": "raydream.applications.pruning"}
+_BESIDE_THEIR_ALGORITHMS = {"prune": "raydream.applications.pruning", "diagnose": "raydream.diagnosis.diagnose"}
 """the modules of the public names outside `raydream.api`: functions of applications"""
 
 

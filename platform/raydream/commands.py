@@ -59,6 +59,13 @@ COMMANDS = (
         examples=("demo", "demo --run-dir runs/first --seed 1"),
     ),
     CommandEntry(
+        "doctor",
+        "Diagnose a trained network: layers, statistics, normalization, a short inversion; and suggest settings.",
+        "raydream.jobs.doctor:doctor",
+        "raydream.config:DoctorConfig",
+        examples=("doctor --config mine.yaml --real photos", "doctor --config mine.yaml --apply suggested.yaml"),
+    ),
+    CommandEntry(
         "synthesize",
         "Invert a trained network into a Parquet data set of images, with parallel generators on Ray.",
         "raydream.jobs.synthesize:synthesize",

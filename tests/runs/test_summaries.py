@@ -50,6 +50,7 @@ FIGURES = [
     ("search", {"metric": "feature_distance", "best_value": 12.3456}, "best feature distance 12.35"),
     ("ablate", {"metric": "accuracy", "rows": [{"accuracy_mean": 0.5}]}, "best accuracy 50.0 %"),
     ("evaluate", {"target_share": {"teacher": 1.0, "other": 0.4}}, "least target share 40.0 %"),
+    ("doctor", {"faults": 2}, "faults 2"),
     ("distill", {"student_accuracy": "?"}, None),
 ]
 

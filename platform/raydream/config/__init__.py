@@ -9,6 +9,7 @@ from raydream.config.continual import ContinualConfig
 from raydream.config.jobs import (
     QUANTIZED_STUDENT,
     DistillConfig,
+    DoctorConfig,
     EvaluateConfig,
     FromImages,
     PruneConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "ContinualConfig",
     "DataConfig",
     "DistillConfig",
+    "DoctorConfig",
     "EvaluateConfig",
     "FromImages",
     "GeneratorNetworkConfig",

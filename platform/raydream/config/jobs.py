@@ -109,6 +109,22 @@ class SynthesizeConfig:
             raise InputError("images", self.images, "null beside start_from", remedy)
 
 
+@dataclass(frozen=True, config=STRICT)
+class DoctorConfig(SynthesizeConfig):
+    """Diagnose a teacher before it is inverted. All settings of `raydream synthesize` are taken, and suggested."""
+
+    experiment: Name = "doctor"
+    """name of the experiment; its runs are kept in runs/<experiment>/"""
+    real: str = ""
+    """a few real images to judge normalization, channel order and size by (256 at most are read, 16 decide): a .parquet
+    file or a folder of these, an .npz file, or a folder of pictures, resized where they are of another size; with
+    labels, the order of channels is judged by them; empty: all is judged by the network alone"""
+    updates: NonNegativeInt = 50
+    """number of pixel updates of the probes, which are four short inversions of 32 images; 0: no probe"""
+    apply: str = ""
+    """new file to write the suggestions to, as a configuration for raydream synthesize; empty: none is written"""
+
+
 class FromImages(Protocol):
     """The settings of jobs that take images, or make them first: transfer, and all applications."""
 

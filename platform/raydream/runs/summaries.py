@@ -377,6 +377,44 @@ class EvaluateSummary(Summary):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoctorSummary(Summary):
+    """Final figures of `doctor`; see `diagnosis/diagnose.py: Diagnosis`, whose parts these are.
+
+    Attributes:
+        faults, suspicions: number of findings of each kind.
+        findings: about, severity, text and remedy of each, the worst first.
+        input: shape, mean, std and classes as configured.
+        statistics: of each BN layer.
+        layers: what can be done with each layer.
+        pruned, exported, quantized: whether the whole network can be: yes, or why not.
+        estimate: of the training input, from the first layer.
+        fits: of real images under each normalization.
+        probe: probes, gradients and cost.
+        target_share: of the configured probe's images.
+        suggested: settings, by section.
+    """
+
+    faults: int
+    suspicions: int
+    findings: list[dict[str, str]]
+    input: dict[str, Any]
+    statistics: list[dict[str, Any]]
+    layers: list[dict[str, str]]
+    pruned: str
+    exported: str
+    quantized: str
+    estimate: dict[str, Any] | None = None
+    fits: list[dict[str, Any]] = field(default_factory=list)
+    probe: dict[str, Any] | None = None
+    target_share: float | None = None
+    suggested: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Figure | None:
+        return self._named("faults")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSummary(Summary):
     """Final figures of `train`.
 
@@ -403,6 +441,7 @@ SUMMARIES: Mapping[str, type[Summary]] = {
     "quantize": QuantizeSummary,
     "extend": ExtendSummary,
     "evaluate": EvaluateSummary,
+    "doctor": DoctorSummary,
     "train": TrainSummary,
     "search": SearchSummary,
     "ablate": AblateSummary,
