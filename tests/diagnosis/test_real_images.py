@@ -115,6 +115,10 @@ def test_without_labels_the_channel_order_is_suspected_by_confidence(colored):
     others = [replace(flipped, confidence=seen[0].confidence + surer) if each is flipped else each for each in seen]
     (finding,) = (each for each in judged_by_images(others, config(**GRAY)) if each.about == "channels")
     assert finding.severity == "suspected" and finding.remedy
+    wrong = [replace(each, right=torch.full((64,), 1.0 if each is others[0] else 0.0)) for each in others]
+    assert not [each for each in judged_by_images(wrong, config(**GRAY)) if each.severity == "suspected"], (
+        "labels say no"
+    )
     unsure = [replace(flipped, confidence=seen[0].confidence - surer) if each is flipped else each for each in seen]
     assert not [each for each in judged_by_images(unsure, config(**GRAY)) if each.about == "channels"]
 

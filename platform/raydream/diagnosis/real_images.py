@@ -1,7 +1,7 @@
 """What a few real images tell: which normalization, channel order and size the BN statistics and the labels fit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raydream.config import TeacherConfig
 from raydream.diagnosis.findings import Finding
-from raydream.diagnosis.normalizations import CONFIGURED, Normalization, candidates
+from raydream.diagnosis.normalizations import Normalization, candidates
 from raydream.networks.observed import ObservedNetwork
 from raydream.teachers.normalization import Normalization as Pixels
 
@@ -107,7 +107,7 @@ def fit_real_images(
     for factor in SIZES:
         other = (round(size[0] * factor), round(size[1] * factor))
         try:
-            seen.append(_seen(observed, images_at(other), labels, replace(seen[0].fit.normalization)))
+            seen.append(_seen(observed, images_at(other), labels, seen[0].fit.normalization))
         except Exception:  # whatever a network raises for a size that it does not accept
             continue
     return seen
@@ -147,8 +147,9 @@ def judged_by_images(seen: list[Seen], config: TeacherConfig) -> list[Finding]:
     else:
         text = f"the configured normalization fits the real images: a misfit of {_nats(own.misfit)}"
         found.append(Finding("normalization", "note", text))
+        # Under a wrong normalization, sizes cannot be compared.
+        found += _of_size([each.fit for each in seen if each.fit.size != size], own)
     found += _of_channels(seen)
-    found += _of_size([each for each in seen if each.fit.size != size], best, size)
     if best.misfit > LARGE:
         text = f"the real images are unlike the training images: a misfit of {_nats(best.misfit)} at best"
         found.append(Finding("normalization", "suspected", text, "take images as the network was trained on"))
@@ -164,16 +165,16 @@ def _of_channels(seen: list[Seen]) -> list[Finding]:
     flipped = next((each for each in seen if each.fit.normalization.flipped), None)
     if flipped is None:
         return []
-    if own.right is not None and flipped.right is not None:
-        by, gain = "labels", flipped.right - own.right
+    remedy = "give the network images in BGR: reverse its first layer's input channels, or mean and std with them"
+    by_label = None if own.right is None or flipped.right is None else flipped.right - own.right
+    if by_label is not None and standard_errors(by_label) > SIGNIFICANT:
         shares = f"{flipped.fit.accuracy:.0%} in BGR, {own.fit.accuracy:.0%} in RGB"
         text = f"more real images are classified by their label with reversed channels: {shares}"
-    else:
-        by, gain = "confidence", flipped.confidence - own.confidence
-        text = "the network is surer of the real images in BGR than in RGB"
-    if standard_errors(gain) > SIGNIFICANT:
-        remedy = "give the network images in BGR: reverse its first layer's input channels, or mean and std with them"
-        return [Finding("channels", "fault" if by == "labels" else "suspected", text, remedy)]
+        return [Finding("channels", "fault", text, remedy)]
+    surer = standard_errors(flipped.confidence - own.confidence) > SIGNIFICANT
+    if surer and (by_label is None or by_label.mean() >= 0):
+        text = "the network is surer of the real images with reversed channels"
+        return [Finding("channels", "suspected", text, remedy)]
     return []
 
 
@@ -183,10 +184,8 @@ def standard_errors(gain: Tensor) -> float:
     return float(gain.mean()) / error if error > 0 else 0.0
 
 
-def _of_size(others: list[Seen], own: Fit, size: tuple[int, int]) -> list[Finding]:
-    if own.normalization.name != CONFIGURED or not others:
-        return []  # with another normalization than the right one, sizes cannot be compared
-    best = min((each.fit for each in others), key=lambda fit: fit.misfit)
+def _of_size(others: list[Fit], own: Fit) -> list[Finding]:
+    best, size = min([own, *others], key=lambda fit: fit.misfit), own.size
     if not _clearly(best.misfit, own.misfit):
         return []
     text = (
