@@ -129,7 +129,7 @@ def _plain(
 ) -> tuple[nn.Module, list[float]]:
     """Train as a user would with torch alone: SGD, warm-up and cosine, padded crops and flips of a whole batch."""
     torch.manual_seed(1_000 + config.seed)
-    network = build_teacher(teacher).to(device, memory_format=torch.channels_last)
+    network = build_teacher(teacher).to(device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (teacher.mean, teacher.std))
     x, labels = torch.tensor(part.images, device=device), torch.tensor(part.labels, device=device)
     per_epoch, dtype = len(x) // config.batch_size, choose_dtype(config.precision, device)
@@ -143,7 +143,7 @@ def _plain(
     clock, (height, width), most = _Clock(device, steps), x.shape[2:], config.shift
     network.train()
     for _ in range(config.epochs):
-        for rows in torch.randperm(len(x), device=device)[: per_epoch * config.batch_size].split(config.batch_size):
+        for rows in torch.split(torch.randperm(len(x))[: per_epoch * config.batch_size].to(device), config.batch_size):
             padded = functional.pad(x[rows], (most,) * 4)
             corners = torch.randint(0, 2 * most + 1, (len(rows), 2)).tolist()
             crops = [image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, corners)]  # noqa: B905
