@@ -39,7 +39,8 @@ from raydream.data import load_data
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.intervals import summarize
 from raydream.store.atomic import write_json
-from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.supervised.library import trained_teacher
+from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
 

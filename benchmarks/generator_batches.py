@@ -23,8 +23,8 @@ from raydream.evaluation.intervals import summarize
 from raydream.schedule import Schedule
 from raydream.search.space import merged
 from raydream.store.atomic import write_json
+from raydream.supervised.library import trained_teacher
 from raydream.synthesis.batch import BatchMaker
-from raydream.teachers.loading import trained_teacher
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

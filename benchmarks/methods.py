@@ -29,7 +29,7 @@ from raydream.evaluation.intervals import summarize
 from raydream.schedule import Schedule
 from raydream.search.space import settings_at
 from raydream.store.atomic import write_json
-from raydream.teachers.loading import trained_teacher
+from raydream.supervised.library import trained_teacher
 
 
 def main() -> None:

@@ -49,8 +49,9 @@ from raydream.search.space import merged
 from raydream.seeds import derive_seed
 from raydream.store.atomic import write_json
 from raydream.store.shards import ShardStore
+from raydream.supervised.library import trained_teacher
 from raydream.synthesis.batch import BatchMaker
-from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
 SYNTHETIC = ("noise", "deepdream", "deep_inversion", "adaptive")

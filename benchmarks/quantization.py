@@ -46,7 +46,8 @@ from raydream.seeds import derive_seed
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder
 from raydream.store.shards import ShardStore
-from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.supervised.library import trained_teacher
+from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher, fingerprint_of
 
 SOURCES = ("deep_inversion", "noise", "deepdream", "real")

@@ -46,8 +46,8 @@ from raydream.store.atomic import write_json
 from raydream.store.folders import folder_at
 from raydream.store.records import BatchId, ImageBatch, Order, Provenance
 from raydream.store.shards import ShardStore, file_name
+from raydream.supervised.library import trained_teacher
 from raydream.synthesis.batch import BatchMaker
-from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 ROOT = Path(__file__).parents[1]

@@ -35,7 +35,8 @@ from raydream.networks import parameters_of
 from raydream.reproduction.sets import making, pixels_of
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder
-from raydream.teachers.loading import load_teacher, trained_teacher
+from raydream.supervised.library import trained_teacher
+from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher
 
 SYNTHESIZERS = ("noise", "deepdream", "deep_inversion", "adaptive")

@@ -15,9 +15,9 @@ from raydream.data.digits import load_digits
 from raydream.errors import DivergenceError, InputError
 from raydream.evaluation.latency import filters_of
 from raydream.networks.digits import digits_network
+from raydream.supervised.training import train_teacher
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import fingerprint, to_arrays
-from raydream.teachers.training import train_teacher
 from tests.tiny import WIDTH, tiny_network
 
 INPUT = {"input_shape": (1, 8, 8), "mean": [0.3], "std": [0.35], "classes": 10, "device": "cpu"}

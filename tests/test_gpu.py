@@ -35,7 +35,7 @@ from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, w
 from raydream.runtime.process_group import backend_for
 from raydream.runtime.session import device_of_driver
 from raydream.store.folders import LocalFolder
-from raydream.students.distillation import update_average
+from raydream.students.learning import update_average
 from raydream.students.view import StudentView
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork

@@ -20,7 +20,7 @@ ROWS = [
     "augmentation compute data networks runs search targets",
     "cli losses schedule teachers",
     "students synthesis buffer evaluation",
-    "api_arguments device_check pruning quantization",
+    "api_arguments device_check pruning quantization supervised",
     "applications diagnosis",
     "reporting",
     "reproduction runtime",
@@ -194,6 +194,28 @@ READING_WEIGHTS = {"raydream.teachers.loading", "raydream.teachers.verifiers", "
 @pytest.mark.parametrize("name", [name for name in OWN if part_of(name) in ("runtime", "applications", "reproduction")])
 def test_processes_are_handed_weights_and_read_none_by_path_or_url(name):
     assert not imports_of(name) & READING_WEIGHTS
+
+
+TRAINING_TEACHERS = {
+    "raydream.runtime.teaching",
+    "raydream.jobs.train",
+    "raydream.jobs.teacher",
+    "raydream.jobs.reproduce",
+}
+"""the modules outside of raydream.supervised that may import it, as a teacher is trained on real images there"""
+REAL_IMAGES = {
+    f"raydream.data{module}" for module in ("", ".real", ".splits", ".files", ".digits", ".torchvision_sets")
+}
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if part_of(name) != "supervised"])
+def test_only_modules_that_train_a_teacher_import_its_training_on_real_images(name):
+    assert not any(other.startswith("raydream.supervised") for other in imports_of(name)) or name in TRAINING_TEACHERS
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if part_of(name) in ("students", "synthesis", "buffer")])
+def test_what_makes_images_or_learns_from_made_ones_imports_no_real_images(name):
+    assert not imports_of(name) & REAL_IMAGES
 
 
 SHOW_WHEN_RAY_IS_IMPORTED = """

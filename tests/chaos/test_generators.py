@@ -12,8 +12,8 @@ from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
 from raydream.config import DistillConfig
 from raydream.config.conversion import validate
+from raydream.supervised.library import trained_teacher
 from raydream.teachers.checkpoints import save_network
-from raydream.teachers.loading import trained_teacher
 from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty

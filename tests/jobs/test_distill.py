@@ -17,7 +17,7 @@ from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
 from raydream.config import DistillConfig
 from raydream.config.conversion import validate
-from raydream.teachers.loading import trained_teacher
+from raydream.supervised.library import trained_teacher
 from tests.calls import TINY, assert_same_images, assert_same_run, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import assert_ended, assert_nothing_left
 from tests.conftest import Job

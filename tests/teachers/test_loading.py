@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from raydream.networks import NETWORKS, build_network
 from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.digits import digits_network
 from raydream.store.downloads import cached_path
-from raydream.teachers.loading import library_path, load_teacher, trained_teacher
+from raydream.supervised.library import trained_teacher
+from raydream.teachers.loading import library_path, load_teacher
 from raydream.teachers.teacher import fingerprint, to_arrays
 from tests.tiny import WIDTH
 
@@ -416,6 +417,25 @@ def test_a_teacher_is_trained_once_and_found_again_by_its_recipe(tmp_path):
         assert library_path(CONFIG, other, DataConfig()) != path
     moved = replace(training, library=str(tmp_path / "elsewhere"))
     assert library_path(CONFIG, moved, DataConfig()).name == path.name
+
+
+def test_a_recipe_of_version_0_1_keeps_the_name_of_its_teacher():
+    config = TeacherConfig(arguments={"width": 16})
+    assert library_path(config, TrainingConfig(), DataConfig()).name == "digits-8de0adba9bedc992.safetensors"
+
+
+def test_every_setting_of_a_recipe_is_in_the_name_of_its_teacher():
+    recipe = TrainingConfig(decay="cosine")
+    others = [
+        {"optimizer": "sgd"}, {"warm_up": 1}, {"clip_norm": 1.0}, {"ema": 0.9}, {"label_smoothing": 0.1},
+        {"class_weights": "balanced"}, {"class_weights": (1.0,) * 10}, {"zoom": 0.1}, {"precision": "bf16"},
+        {"flip": True},
+        {"decay": "one_cycle"}, {"shift": 2}, {"batch_size": 3}, {"weight_decay": 0.0},
+    ]  # fmt: skip
+    changed = {name for other in others for name in other}
+    assert changed == {field.name for field in fields(recipe)} - {"epochs", "seed", "learning_rate", "library"}
+    names = {library_path(CONFIG, replace(recipe, **other), DataConfig()).name for other in [{}, *others]}
+    assert len(names) == len(others) + 1
 
 
 def test_a_teacher_of_files_is_another_one_when_the_images_are(tmp_path):

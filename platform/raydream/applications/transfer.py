@@ -4,11 +4,11 @@ This is the reference that `raydream transfer` from memory must equal to the bit
 train many small students side by side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raydream.buffer.sampler import permuted_epoch
 from raydream.config import StudentConfig
@@ -16,6 +16,7 @@ from raydream.networks import build_student
 from raydream.schedule import Epochs
 from raydream.seeds import derive_seed
 from raydream.students.distillation import Distiller
+from raydream.students.learning import learn_epochs
 from raydream.teachers.teacher import Teacher
 
 
@@ -42,8 +43,9 @@ def run_epochs(
     torch.manual_seed(derive_seed(seed, "student weights"))
     student = (build() if build else build_student(config, teacher.config)).to(teacher.device)
     distiller = Distiller(teacher, student, config, over.total_steps, seed)
-    for epoch in range(epochs):
-        for step, rows in enumerate(permuted_epoch(seed, epoch, over.images, over.steps)):
-            distiller.step(torch.from_numpy(images[rows]), over.steps * epoch + step)
-        on_epoch(epoch + 1, distiller.learned)
+
+    def batches(epoch: int) -> Iterator[Tensor]:
+        return (torch.from_numpy(images[rows]) for rows in permuted_epoch(seed, epoch, over.images, over.steps))
+
+    learn_epochs(distiller, over, 0, batches, on_epoch=lambda epoch: on_epoch(epoch, distiller.learned))
     return distiller.learned.eval()

@@ -21,7 +21,7 @@ from raydream.config.jobs import (
 from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.quantization import QuantizationConfig
 from raydream.config.reproduce import ReproduceConfig
-from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
+from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig, WorkersConfig
 from raydream.config.search import AblateConfig, SearchConfig, TrialConfig
 from raydream.config.student import StudentConfig, ViewConfig
 from raydream.config.synthesis import (
@@ -67,4 +67,5 @@ __all__ = [
     "TransferConfig",
     "TrialConfig",
     "ViewConfig",
+    "WorkersConfig",
 ]

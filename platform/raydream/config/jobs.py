@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive, Reuse
 from raydream.config.pruning import AdditionsConfig, PruningConfig
 from raydream.config.quantization import QuantizationConfig
-from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig
+from raydream.config.runtime import BufferConfig, GeneratorsConfig, RoundsConfig, WorkersConfig
 from raydream.config.student import StudentConfig
 from raydream.config.synthesis import METHODS, SynthesisConfig, one_of
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
@@ -24,12 +24,24 @@ class TeacherJobConfig:
     experiment: Name = "teacher"
     """name of the experiment; its runs are kept in runs/<experiment>/"""
     device: Device = "auto"
-    """device of the network; auto: cuda or mps if available, else cpu"""
+    """device of the network; auto: cuda or mps if available, else cpu; with several workers: cuda where each reserves a
+    GPU"""
+    stall_timeout_s: Positive = 1800.0
+    """with several workers: seconds without any step after which a run gives up"""
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     data: DataConfig = Field(default_factory=DataConfig)
+    workers: WorkersConfig = Field(default_factory=WorkersConfig)
 
     def __post_init__(self) -> None:
+        self.training.check_classes(self.teacher.classes)
+        if self.training.batch_size % self.workers.count:
+            allowed = f"a divisor of training.batch_size ({self.training.batch_size})"
+            remedy = "each step's images are split evenly among the workers, so change one of the two"
+            raise InputError("workers.count", self.workers.count, allowed, remedy)
+        if self.workers.count > 1 and self.device == "cuda" and not self.workers.gpus:
+            remedy = "give it a share, such as 1 for each worker"
+            raise InputError("workers.gpus", self.workers.gpus, "> 0 where device is cuda", remedy)
         if self.data.name == "none":
             raise InputError("data.name", "none", "a data set", "a teacher is trained on real data: name some")
         if self.teacher.checkpoint is not None:
@@ -62,7 +74,7 @@ class DistillConfig:
     """the joined cluster can grow: request missing resources, and wait half an hour for them"""
 
     def __post_init__(self) -> None:
-        _check_source(self.teacher, self.data)
+        _check_source(self)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -93,7 +105,7 @@ class SynthesizeConfig:
     """the joined cluster can grow: request missing resources, and wait half an hour for them"""
 
     def __post_init__(self) -> None:
-        _check_source(self.teacher, self.data)
+        _check_source(self)
         method = self.synthesis.method
         if METHODS[method].without_student:
             allowed = one_of([name for name, each in METHODS.items() if not each.without_student])
@@ -333,7 +345,7 @@ def check_images(config: FromImages) -> None:
         raise InputError("images", config.images, allowed, "give it as --images DIR, or name a teacher to invert")
     if not config.images and config.share < 1:
         raise InputError("share", config.share, "1 where no images are named", "make fewer (new_images)")
-    _check_source(config.teacher, config.data)
+    _check_source(config)
     if not config.images:
         _ = config.making
 
@@ -373,8 +385,10 @@ class EvaluateConfig:
             raise InputError("images", self.images, "the folder of a run that has images", "give it as --images DIR")
 
 
-def _check_source(teacher: TeacherConfig, data: DataConfig) -> None:
-    if teacher.checkpoint is None and data.name == "none":
+def _check_source(config: DistillConfig | SynthesizeConfig | FromImages) -> None:
+    """Check that a teacher is named, or can be trained; raises InputError where it is neither."""
+    config.training.check_classes(config.teacher.classes)
+    if config.teacher.checkpoint is None and config.data.name == "none":
         raise InputError(
             "teacher.checkpoint",
             None,

@@ -44,6 +44,34 @@ class GeneratorsConfig:
 
 
 @dataclass(frozen=True, config=STRICT)
+class WorkersConfig:
+    """The processes that train a teacher."""
+
+    count: Count = 1
+    """1: this process, without Ray, with all CPUs and a GPU if there is one; more: as many Ray Train workers (DDP),
+    each with its share of a batch, and BN statistics of its own share"""
+    cpus: Positive = 1.0
+    """CPUs that each of several workers reserves; it computes with max(1, cpus) threads"""
+    gpus: NonNegative = 0.0
+    """GPUs that each of several workers reserves; fractions share one"""
+
+    @property
+    def workers(self) -> int:
+        """The number of workers."""
+        return self.count
+
+    @property
+    def worker_counts(self) -> list[int]:
+        """The allowed numbers of workers: all of them."""
+        return [self.count]
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """The resources that Ray reserves for each worker."""
+        return reserved(self.cpus, self.gpus, None)
+
+
+@dataclass(frozen=True, config=STRICT)
 class BufferConfig:
     """The buffer between generators and student."""
 

@@ -2,12 +2,13 @@
 
 import re
 import shlex
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass
 
-from raydream.config.fields import STRICT, Arguments, Count, NonNegative, NonNegativeInt, Positive
+from raydream.config.fields import STRICT, Arguments, Count, NonNegative, NonNegativeInt, Positive, Share
 from raydream.errors import InputError
 
 TORCHVISION = "torchvision:"
@@ -69,6 +70,14 @@ def _check_url(checkpoint: str) -> None:
         raise InputError("teacher.checkpoint", checkpoint, allowed, "name other files by their path or URL alone")
 
 
+def _weights(given: Any, validated: Callable[[Any], Any]) -> Any:
+    try:
+        return validated(given)
+    except ValidationError as error:  # which would name a kind of value that the user did not mean
+        allowed = "balanced, none, or numbers > 0, one for each class"
+        raise InputError("training.class_weights", given, allowed, "name them as [1.0, 2.5, ...]") from error
+
+
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """Supervised training of a teacher on real data."""
@@ -77,16 +86,51 @@ class TrainingConfig:
     """number of passes over the training split"""
     batch_size: Count = 64
     """number of real images per step"""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw; sgd: momentum 0.9 with Nesterov"""
     learning_rate: Positive = 0.01
-    """peak learning rate of a one-cycle schedule, AdamW"""
+    """peak learning rate"""
+    decay: Literal["one_cycle", "cosine"] = "one_cycle"
+    """schedule of the learning rate; one_cycle: it rises over 30 % of the steps, as momentum falls, and then falls to
+    almost 0; cosine: it rises over warm_up steps, and then falls to 0"""
+    warm_up: NonNegativeInt = 0
+    """for cosine: steps over which the learning rate rises from 0"""
     weight_decay: NonNegative = 0.01
-    """decoupled weight decay"""
+    """weight decay: decoupled for adamw, L2 for sgd"""
+    clip_norm: Positive | None = None
+    """largest norm of the gradient of all weights; a longer one is scaled down; null: no limit"""
+    ema: Share = 0.0
+    """weight of the past in an exponential moving average of the weights (and BN statistics), such as 0.999; this
+    average is then measured and saved; the weight is smaller in the first steps; 0: none"""
+    label_smoothing: Share = 0.0
+    """share of each label that is spread evenly over all classes"""
+    class_weights: Annotated[Literal["balanced"] | tuple[Positive, ...], WrapValidator(_weights)] = ()
+    """weight of each class in the loss, in the order of the network's outputs; balanced: inverse to its number of
+    images; none: all alike"""
     shift: NonNegativeInt = 1
-    """largest random shift of each image, in pixels"""
+    """largest random shift of each image, in pixels: a random crop of the image with a black border this wide"""
+    flip: bool = False
+    """mirror half of the images left to right; never for digits or text"""
+    zoom: Share = 0.0
+    """largest random enlargement or reduction, as a share of the size"""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """precision of the network's arithmetic (autocast); auto: bf16 where the device has instructions for it; weights
+    are always fp32"""
     seed: NonNegativeInt = 0
     """seed of the weights and the order; separate from the run's seed, so that runs of many seeds share a teacher"""
     library: str = "runs/teachers"
     """folder of trained teachers, reused by the fingerprint of their whole recipe"""
+
+    def __post_init__(self) -> None:
+        if self.warm_up and self.decay == "one_cycle":
+            remedy = "one_cycle rises over 30 % of the steps: leave it out, or set training.decay to cosine"
+            raise InputError("training.warm_up", self.warm_up, "0 with one_cycle", remedy)
+
+    def check_classes(self, classes: int) -> None:
+        """Raise InputError where the weights of classes are not one for each class of a network."""
+        if self.class_weights and self.class_weights != "balanced" and len(self.class_weights) != classes:
+            allowed = f"balanced, none, or {classes} numbers, one for each class, as teacher.classes says"
+            raise InputError("training.class_weights", list(self.class_weights), allowed, "name one for each")
 
 
 def _known(name: str) -> str:

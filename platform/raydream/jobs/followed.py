@@ -67,6 +67,7 @@ class FollowedTask(Generic[Report]):
         record: called with each report before it is measured.
         measure: starts to measure a report's network; see `Evaluator.measure`.
         words: describes a report, for a line of output.
+        counted: the steps, in words.
 
     Attributes:
         reports: the queue to which the process puts `Report`, `StepsDone` and `Notice`.
@@ -82,9 +83,10 @@ class FollowedTask(Generic[Report]):
         record: Callable[[Report], None],
         measure: Callable[[Report], ray.ObjectRef],
         words: Callable[[Report], str],
+        counted: str = "distillation steps",
     ) -> None:
         self._run, self._step, self._steps = run, step, steps
-        self._record, self._measure, self._words = record, measure, words
+        self._record, self._measure, self._words, self._counted = record, measure, words, counted
         self._measuring: dict[ray.ObjectRef, Report] = {}
         self._heard_at = time.time()
         self.reports = Queue(
@@ -105,7 +107,7 @@ class FollowedTask(Generic[Report]):
         """
         has_ended = False
         try:
-            with Counter("distillation steps", self._step, self._steps, self._run.console) as counter:
+            with Counter(self._counted, self._step, self._steps, self._run.console) as counter:
                 while not has_ended or self._measuring or self.reports.qsize():
                     self._collect_reports()
                     self._collect_measurements(counter)
@@ -154,5 +156,5 @@ class FollowedTask(Generic[Report]):
         if time.time() - self._heard_at > timeout_s:
             raise StallError(
                 f"no news of {what} for {timeout_s:g} s (stall_timeout_s); "
-                f"the last was of {self._step} of {self._steps} distillation steps"
+                f"the last was of {self._step} of {self._steps} {self._counted}"
             )

@@ -47,7 +47,7 @@ from raydream.runtime.session import actor_options, device_of_driver, is_local, 
 from raydream.runtime.tasks import Tasks
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, folder_at
-from raydream.teachers.loading import trained_teacher
+from raydream.supervised.library import trained_teacher
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)

@@ -23,23 +23,24 @@ STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
 
-def record_student(recorder: Recorder, report: StudentReport, part: int) -> None:
+def record_student(recorder: Recorder, report: StudentReport, part: int, who: str = "student") -> None:
     """Record the curves of a student's report, and its busy spans.
 
     Args:
         part: the round or epoch that its steps belong to.
+        who: the network that learns, student or teacher.
     """
     now = time.time()
     for start, seconds in report.busy:
-        recorder.span(start, seconds, "student", "train", Place(part))
+        recorder.span(start, seconds, who, "train", Place(part))
     for offset in range(0, len(report.losses), STEPS_PER_ROW):
         for name, values in (
-            ("student/loss", report.losses),
-            ("student/agreement", report.agreements),
-            ("student/learning_rate", report.learning_rates),
+            ("loss", report.losses),
+            ("agreement", report.agreements),
+            ("learning_rate", report.learning_rates),
         ):
-            recorder.point(now, "student", name, values[offset], step=report.first_step + offset)
-    recorder.point(now, "student", "student/waited_s", report.waited_s, step=report.snapshot.step)
+            recorder.point(now, who, f"{who}/{name}", values[offset], step=report.first_step + offset)
+    recorder.point(now, who, f"{who}/waited_s", report.waited_s, step=report.snapshot.step)
 
 
 class RunLog:

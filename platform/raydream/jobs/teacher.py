@@ -8,8 +8,8 @@ import torch
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.runs import run_folder
 from raydream.runs.run_folder import RunFolder
+from raydream.supervised.library import trained_teacher
 from raydream.teachers.checkpoints import save_network
-from raydream.teachers.loading import trained_teacher
 from raydream.teachers.teacher import Teacher
 
 

@@ -30,7 +30,7 @@ CURVES = {
     "pruning/filters": "filters",
     "teacher/loss": "teacher's loss",
 }
-"""metrics drawn over distillation steps (a teacher's: epochs), beside the courses of class-incremental learning"""
+"""metrics drawn over steps, beside the courses of class-incremental learning"""
 COURSE = r"^(\w+)-\d+/accuracy/all$"
 """name of a course's accuracy over all classes, by its method and seed"""
 

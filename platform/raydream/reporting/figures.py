@@ -22,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
 from raydream.reporting.thinning import joined_bars, thinned_curve
+from raydream.reporting.words import WORDS
 from raydream.runs.run_folder import RunFolder
 from raydream.store.atomic import write_atomically
 from raydream.store.records import BatchId, ImageBatch
@@ -42,7 +43,6 @@ MOST_CURVES = 24
 """batches in the figure of loss terms, and rounds in that of feature distances, at most, evenly spread"""
 MOST_MARKERS, MOST_COLORS = 120, 64
 """of a curve of accuracies, and of the scale of rounds"""
-
 _CELL = 64
 _MOST_VALUES = 800_000  # pixel values in a picture grid, so that images of any size make a page of few megabytes
 _EMPTY = 225  # gray of a cell without an image
@@ -237,12 +237,15 @@ def _bars(axes: Axes, place: int, rows: pd.DataFrame, color: object, edge: float
 # --- curves -----------------------------------------------------------------------------------------------------
 
 
-def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: float = WIDE) -> Figure | None:
-    """Draw the student's accuracy over its steps, on each split and on synthetic images (the paper's Figure 4).
+def accuracy_curves(
+    metrics: pd.DataFrame, teacher: float | None = None, width: float = WIDE, who: str = "student"
+) -> Figure | None:
+    """Draw a network's accuracy over its steps, on each split and on synthetic images (the paper's Figure 4).
 
     Args:
         teacher: the teacher's accuracy on the test split, in [0, 1], for a line of its own.
         width: width of the figure, in inches.
+        who: the network that learns, student or teacher.
     """
     kinds = {
         "test": ("real images, test split", _VERMILION, "o", "-"),
@@ -264,23 +267,25 @@ def accuracy_curves(metrics: pd.DataFrame, teacher: float | None = None, width: 
         axes.plot(at, value, style, marker=marker, markevery=every, markersize=4.5, color=color, label=label)
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("distillation step")
-    axes.set_ylabel("student's accuracy (%)")
+    axes.set_xlabel(WORDS[who][0])
+    axes.set_ylabel(f"{who}'s accuracy (%)")
     dress(axes)
     figure.legend(loc="outside lower center", ncols=fitting(width, 2, 1), fontsize=9, frameon=False)
     return figure
 
 
-def student_curves(metrics: pd.DataFrame, width: float = WIDE) -> Figure | None:
-    """Draw the student's loss, its agreement with the teacher, its learning rate, and its losses in pruning.
+def student_curves(metrics: pd.DataFrame, width: float = WIDE, who: str = "student") -> Figure | None:
+    """Draw the loss of a network that learns, the share that it names as wanted, its learning rate, and its filters.
 
     Args:
         width: width of the figure, in inches.
+        who: student or teacher.
     """
+    steps, loss, share = WORDS[who]
     panels = [
-        _over_steps(metrics, "student/loss", "distillation loss (eq. 1)", _BLUE, log=True),
-        _over_steps(metrics, "student/agreement", "agreement with the teacher (%)", _GREEN, share=True),
-        _over_steps(metrics, "student/learning_rate", "learning rate", _VERMILION),
+        _over_steps(metrics, f"{who}/loss", loss, _BLUE, log=True, steps=steps),
+        _over_steps(metrics, f"{who}/agreement", share, _GREEN, share=True, steps=steps),
+        _over_steps(metrics, f"{who}/learning_rate", "learning rate", _VERMILION, steps=steps),
         _over_steps(metrics, "pruning/filters", "filters", _PURPLE),
     ]
     return _drawn(panels, width)
@@ -377,7 +382,7 @@ Panel = Callable[[Axes], None] | None
 
 def _over_steps(
     metrics: pd.DataFrame, name: str, label: str, color: str, *, log: bool = False, share: bool = False,
-    asked: float | None = None,
+    asked: float | None = None, steps: str = "distillation step",
 ) -> Panel:  # fmt: skip
     rows = _points(metrics, name)
 
@@ -386,7 +391,7 @@ def _over_steps(
             axes.axhline(asked, color="0.35", linestyle=":", label=f"asked for: {asked:g}")
         shown = thinned_curve(rows)
         axes.plot(shown["step"], shown["value"], color=color, linewidth=1.4, marker="." if len(rows) < 60 else "")
-        axes.set_xlabel("distillation step")
+        axes.set_xlabel(steps)
         axes.set_ylabel(label)
         if asked is not None:
             axes.legend(frameon=False)

@@ -30,6 +30,7 @@ from raydream.reporting.student import class_figure, compared_rows, reliability_
 from raydream.runs.journal import Entry
 from raydream.runs.metrics_table import COLUMNS, read_metrics
 from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import TrainSummary
 from raydream.runs.summary import Summary
 from raydream.store.documents import read_yaml
 from raydream.store.folders import LocalFolder
@@ -65,7 +66,9 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         summary,
         accuracies=_accuracies(figures),
         facts=_facts(figures, summary),
-        sections=_sections(grid_batches(folder), config, figures, metrics),
+        sections=_of_training(figures, metrics)
+        if isinstance(summary, TrainSummary)
+        else _sections(grid_batches(folder), config, figures, metrics),
     )
     return write_page(folder.report, replace(page, repairs=[*page.repairs, *damage]))
 
@@ -226,6 +229,20 @@ def _sections(
     ]
 
 
+def _of_training(summary: Mapping[str, Any], metrics: pd.DataFrame) -> list[Section]:
+    accuracies = partial(accuracy_curves, metrics, _number(summary, "teacher_accuracy"), who="teacher")
+    return [
+        Section("Accuracy", _TRAINED, pictures((accuracies, _CAPTIONS["trained"]))),
+        Section("Timeline", "", pictures((partial(timeline, metrics), _CAPTIONS["stages"]))),
+        Section("Teacher", _LEARNED, pictures((partial(student_curves, metrics, who="teacher"), _CAPTIONS["teacher"]))),
+    ]
+
+
+_TRAINED = (
+    "The teacher learned from the training split of real images. The validation split follows its course, the test "
+    "split is what is reported."
+)
+_LEARNED = "Measured while it learned, on the views of the step."
 _ACCURACY = (
     "The student never learns from real images; they only measure it: the validation split chooses the best round, the "
     "test split is what is reported. On synthetic images, what the teacher says they show counts as right."
@@ -246,6 +263,10 @@ _COMPARED = (
     "named is the same."
 )
 _CAPTIONS = {
+    "trained": "The accuracy should level off, without falling again, as the learning rate falls.",
+    "stages": "The driver's stages, and the stretches in which the network learned.",
+    "teacher": "The loss should fall, and the share named right rise; far above the validation split's accuracy, the "
+    "network knows its training images by heart.",
     "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
     "layers": "A layer far above the others is worth keeping in floating point (quantization.keep).",
     "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "

@@ -420,6 +420,7 @@ class TrainSummary(Summary):
 
     Attributes:
         teacher_accuracy: on the test split; `_validation`: on the validation split.
+        workers: number of processes that trained it.
     """
 
     teacher_accuracy: float
@@ -427,6 +428,9 @@ class TrainSummary(Summary):
     data: str
     train_images: int
     test_images: int
+    epochs: int | None = None
+    workers: int | None = None
+    teacher_parameters: int | None = None
 
     @property
     def main(self) -> Figure | None:

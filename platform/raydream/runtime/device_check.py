@@ -43,11 +43,17 @@ class CheckPlan:
     teacher: list[ray.ObjectRef]
     images: np.ndarray
     reports: Queue
+    who = "the student"
 
     @property
     def total_steps(self) -> int:
         """Return the total number of distillation steps."""
         return STEPS
+
+    @property
+    def seats(self) -> StudentConfig:
+        """Return the settings of the worker."""
+        return self.config.student
 
     @property
     def streams(self) -> bool:
@@ -66,9 +72,9 @@ class CheckPlan:
         """Train, save a checkpoint, and report the losses and the devices."""
         learner = Learner.begin(self.config, self.teacher[0], STEPS, seat)
         images = torch.from_numpy(self.images.copy())
-        losses = [float(learner.distiller.step(images, step)[0]) for step in range(learner.step, STEPS)]
+        losses = [float(learner.learning.step(images, step)[0]) for step in range(learner.step, STEPS)]
         learner.save(STEPS)
-        placed = {str(weights.device) for weights in learner.distiller.student.parameters()}
+        placed = {str(weights.device) for weights in learner.learning.student.parameters()}
         self.reports.put({"losses": losses, "devices": sorted(placed)})
 
 

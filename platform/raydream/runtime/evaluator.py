@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raydream.compute import use_device
-from raydream.config import DataConfig, DistillConfig, FromImages, TeacherConfig
+from raydream.config import DataConfig, DistillConfig, FromImages, TeacherConfig, TeacherJobConfig
 from raydream.data import Dataset, load_data
 from raydream.evaluation.accuracy import accuracy, accuracy_on, best_step, logits_of
 from raydream.evaluation.comparison import beside
@@ -130,7 +130,7 @@ _Actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Evaluator)
 
 
 def start_evaluator(
-    config: DistillConfig | FromImages,
+    config: DistillConfig | FromImages | TeacherJobConfig,
     build: Callable[..., nn.Module],
     gpus: float,
     shards: Folder | None = None,

@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import ray
 import torch
-from ray.util.queue import Queue
 from torch import nn
 
 from raydream.compute import compute_deterministically, use_device
@@ -18,13 +18,18 @@ from raydream.networks import build_student
 from raydream.runtime.checkpoints import read_checkpoint, steps_saved, write_checkpoint
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import StudentReport
+from raydream.schedule import Epochs
 from raydream.seeds import derive_seed
 from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
 from raydream.students.distillation import Distiller
+from raydream.students.learning import Learning, learn_epochs
 from raydream.teachers.teacher import teacher_from_arrays, to_arrays
 
 log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind", bound=Learning[Any])
+Batch = TypeVar("Batch")
 
 WORTH_TELLING_S = 0.05
 """a wait shorter than this is not shown in the timeline"""
@@ -54,23 +59,30 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Learner:
-    """A student in one of its workers.
+class Learner(Generic[Kind]):
+    """A network that learns, in one of its workers.
 
     Attributes:
-        distiller: trains it.
-        step: distillation steps in the checkpoint from which it resumes; 0 if there is none.
+        learning: trains it.
+        step: steps in the checkpoint from which it resumes; 0 if there is none.
         seat: of the worker.
     """
 
-    distiller: Distiller
+    learning: Kind
     step: int
     seat: Seat
 
     @classmethod
+    def resumed(cls, learning: Kind, seat: Seat) -> "Learner[Kind]":
+        """Load the network's last checkpoint, if there is one."""
+        if step := steps_saved(seat.checkpoints):
+            learning.load_state_dict(read_checkpoint(seat.checkpoints, step))
+        return cls(learning, step, seat)
+
+    @staticmethod
     def begin(
-        cls, config: DistillConfig | TransferConfig, teacher: ray.ObjectRef, total_steps: int, seat: Seat
-    ) -> "Learner":
+        config: DistillConfig | TransferConfig, teacher: ray.ObjectRef, total_steps: int, seat: Seat
+    ) -> "Learner[Distiller]":
         """Load the student from its last checkpoint, or make one with fresh weights.
 
         Args:
@@ -83,10 +95,7 @@ class Learner:
         whom = teacher_from_arrays(config.teacher, ray.get(teacher)).to(device)
         torch.manual_seed(derive_seed(config.seed, "student weights"))
         student = seat.place(build_student(config.student, config.teacher), device)
-        distiller = Distiller(whom, student, config.student, total_steps, config.seed, seat.rank)
-        if step := steps_saved(seat.checkpoints):
-            distiller.load_state_dict(read_checkpoint(seat.checkpoints, step))
-        return cls(distiller, step, seat)
+        return Learner.resumed(Distiller(whom, student, config.student, total_steps, config.seed, seat.rank), seat)
 
     @property
     def rank(self) -> int:
@@ -102,7 +111,7 @@ class Learner:
         """Commit a checkpoint; only rank 0 does, as its BN statistics count."""
         if self.rank == 0:
             log.info("checkpoint of step %d", step)
-            write_checkpoint(self.seat.checkpoints, step, self.distiller.state_dict())
+            write_checkpoint(self.seat.checkpoints, step, self.learning.state_dict())
 
 
 class Waits:
@@ -112,6 +121,15 @@ class Waits:
         self.waited_s = 0.0
         self.busy: list[tuple[float, float]] = []
         self._busy_since = time.time()
+
+    def waited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches, and count what each of them takes as a wait."""
+        while True:
+            with self.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -132,14 +150,21 @@ class Waits:
         return waited_s, busy
 
 
+class Reports(Protocol):
+    """What a worker puts its reports to."""
+
+    def put(self, item: Any) -> None:
+        """Take a report."""
+
+
 class Reporter:
     """Collects the figures of each step and reports them with the student's weights; only rank 0 does.
 
     Args:
-        reports: a queue, to the driver.
+        reports: takes each report, to the driver: a queue, for one.
     """
 
-    def __init__(self, reports: Queue, learner: Learner) -> None:
+    def __init__(self, reports: Reports, learner: Learner[Any]) -> None:
         self._reports, self._learner = reports, learner
         self._first_step = learner.step
         self._noted: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -160,16 +185,50 @@ class Reporter:
             steps = range(self._first_step, step)
             values = torch.tensor([[loss.item(), agreement.item()] for loss, agreement in self._noted]).reshape(-1, 2)
             report = StudentReport(
-                snapshot=Snapshot(step, to_arrays(self._learner.distiller.learned)),
+                snapshot=Snapshot(step, to_arrays(self._learner.learning.learned)),
                 first_step=self._first_step,
                 losses=values[:, 0].numpy(),
                 agreements=values[:, 1].numpy(),
-                learning_rates=np.array([self._learner.distiller.learning_rate(each) for each in steps]),
+                learning_rates=np.array([self._learner.learning.learning_rate(each) for each in steps]),
                 waited_s=waited_s,
                 busy=busy,
             )
             self._reports.put(report)
         self._first_step, self._noted = step, []
+
+
+def learn_and_report(
+    learner: Learner[Any],
+    epochs: Epochs,
+    batches: Callable[[int], Iterator[Any]],
+    reports: Reports,
+    tell: Callable[[int], object],
+) -> None:
+    """Train a network to its end, with a checkpoint and a report after each epoch.
+
+    Args:
+        epochs: the passes over the images.
+        batches: returns this worker's batches of an epoch.
+        reports: takes a `StudentReport` of each epoch.
+        tell: called by rank 0 with the number of steps done, after each.
+    """
+    reporter = Reporter(reports, learner)
+    if learner.step:
+        reporter.report(learner.step)
+
+    def on_step(step: int, loss: torch.Tensor, agreement: torch.Tensor) -> None:
+        reporter.note(loss, agreement)
+        if learner.rank == 0:
+            tell(step)
+
+    def on_epoch(epoch: int) -> None:
+        learner.save(epoch * epochs.steps)
+        reporter.report(epoch * epochs.steps)
+
+    def waited(epoch: int) -> Iterator[Any]:
+        return reporter.waits.waited(batches(epoch))
+
+    learn_epochs(learner.learning, epochs, learner.step // epochs.steps, waited, on_step, on_epoch)
 
 
 def device_of(config: DistillConfig | TransferConfig) -> torch.device:

@@ -9,7 +9,7 @@ import torch
 from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, StudentConfig
 from raydream.runtime.images import images_of
 from raydream.runtime.learner import Learner, Reporter, Seat, Waits
 from raydream.runtime.placement import Nodes, student_workers_that_fit
@@ -40,11 +40,17 @@ class StudentPlan:
     reports: Queue
     shards: Folder
     most_batches: int
+    who = "the student"
 
     @property
     def total_steps(self) -> int:
         """Return the number of distillation steps of the whole run."""
         return self.schedule.total_steps
+
+    @property
+    def seats(self) -> StudentConfig:
+        """Return the settings of the workers."""
+        return self.config.student
 
     @property
     def streams(self) -> bool:
@@ -143,7 +149,7 @@ def train_student(plan: StudentPlan, seat: Seat) -> None:
     if learner.step:
         reporter.report(learner.step)
     for step in range(learner.step, schedule.total_steps):
-        reporter.note(*learner.distiller.step(feed.images(step), step))
+        reporter.note(*learner.learning.step(feed.images(step), step))
         if schedule.is_snapshot(step + 1):
             if schedule.ends_round(step + 1):
                 learner.save(step + 1)

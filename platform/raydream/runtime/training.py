@@ -1,18 +1,17 @@
-"""Training of the student: one worker as a Ray task, several by successive Ray Train jobs."""
+"""Training of a network, mostly the student: one worker as a Ray task, several by successive Ray Train jobs."""
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.queue import Queue
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from raydream.config import DistillConfig, TransferConfig
 from raydream.runtime.checkpoints import steps_saved
 from raydream.runtime.failures import Attempts, own_error
-from raydream.runtime.learner import Seat
+from raydream.runtime.learner import Reports, Seat
 from raydream.runtime.logs import name_logs
 from raydream.runtime.messages import Notice
 from raydream.runtime.placement import Nodes
@@ -29,15 +28,35 @@ LOOK_S = 5.0
 """seconds for Ray to find a place for a student, and between two attempts"""
 
 
+class Seats(Protocol):
+    """The settings of the workers that train a network together; see `StudentConfig`."""
+
+    @property
+    def workers(self) -> int: ...
+    @property
+    def worker_counts(self) -> list[int]: ...
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+    @property
+    def resources(self) -> dict[str, float]: ...
+
+
 class TrainPlan(Protocol):
-    """The plan of a student's training, the same protocol for all jobs."""
+    """The plan of a network's training, the same protocol for all jobs."""
 
     @property
-    def config(self) -> DistillConfig | TransferConfig: ...
+    def seats(self) -> Seats:
+        """Return the settings of the workers."""
 
     @property
-    def reports(self) -> Queue:
-        """Return the queue of reports to the driver."""
+    def who(self) -> str:
+        """Return the network that learns, in words: the student, the teacher."""
+
+    @property
+    def reports(self) -> Reports:
+        """Return what takes the reports to the driver."""
 
     @property
     def total_steps(self) -> int:
@@ -50,7 +69,7 @@ class TrainPlan(Protocol):
     def workers_that_fit(self, nodes: Nodes) -> int:
         """Return the number of workers with which the student can be scheduled on these nodes; 0: none."""
 
-    def datasets(self, step: int) -> dict[str, Any]:
+    def datasets(self, step: int) -> Mapping[str, Any]:
         """Return Ray Data's datasets to stream to a Train job that resumes at a step, by name."""
 
     def work(self, seat: Seat) -> None:
@@ -83,7 +102,7 @@ class StudentTraining:
     def __init__(self, plan: TrainPlan, storage: Folder) -> None:
         self._plan, self._storage, self._done = plan, storage, False
         self._attempts = Attempts(steps_saved(storage))
-        self._by_ray_train = needs_ray_train(plan.config.student.workers, plan.streams)
+        self._by_ray_train = needs_ray_train(plan.seats.workers, plan.streams)
         if self._by_ray_train:
             self._task = _train.options(scheduling_strategy=beside_the_driver()).remote(plan, storage)
         else:
@@ -105,7 +124,7 @@ class StudentTraining:
             ray.get(self._task)
         except ray.exceptions.RayError as error:
             if self._by_ray_train or not self._attempts.again(error, steps_saved(self._storage)):
-                raise own_error(error, "the student failed") from error
+                raise own_error(error, f"{self._plan.who} failed") from error
             remove_placement_group(self._place)
             self._begin()
             return False
@@ -116,7 +135,7 @@ class StudentTraining:
 
     def _begin(self) -> None:
         """Start the single worker as soon as there is a place for it."""
-        resources = self._plan.config.student.resources
+        resources = self._plan.seats.resources
         self._place = placement_group([resources])
         there = PlacementGroupSchedulingStrategy(self._place)
         self._task = _learn.options(scheduling_strategy=there, **actor_options(resources)).remote(
@@ -154,7 +173,7 @@ def train(plan: TrainPlan, storage: Folder) -> None:
     import ray.train
 
     name_logs("train")
-    attempts, workers = Attempts(steps_saved(storage)), plan.config.student.workers
+    attempts, workers = Attempts(steps_saved(storage)), plan.seats.workers
     while True:
         workers = _wait_for_room(plan, workers)
         log.info("a Train job of %d workers resumes from step %d", workers, steps_saved(storage))
@@ -187,13 +206,13 @@ def _wait_for_room(plan: TrainPlan, before: int) -> int:
 
 
 def _tell_wait(plan: TrainPlan) -> None:
-    student = plan.config.student
+    student = plan.seats
     asked = f"{student.worker_counts[-1]} workers of {student.cpus:g} CPUs and {student.gpus:g} GPUs"
-    plan.reports.put(Notice(f"the student waits for room for {asked}"))
+    plan.reports.put(Notice(f"{plan.who} waits for room for {asked}"))
 
 
 def _tell_workers(plan: TrainPlan, workers: int) -> None:
-    plan.reports.put(Notice(f"the student trains with {workers} of {plan.config.student.workers} workers now"))
+    plan.reports.put(Notice(f"{plan.who} trains with {workers} of {plan.seats.workers} workers now"))
 
 
 def _workers_with_a_place(plan: TrainPlan) -> int:
@@ -202,7 +221,7 @@ def _workers_with_a_place(plan: TrainPlan) -> int:
     A mere count of resources would include a node for some seconds after its loss, and resources that are scattered or
     in use.
     """
-    most, student = plan.workers_that_fit(cluster_nodes()), plan.config.student
+    most, student = plan.workers_that_fit(cluster_nodes()), plan.seats
     counts = [count for count in student.worker_counts if count <= most]
     return next((count for count in counts if can_be_placed(student.resources, count, LOOK_S)), 0)
 
@@ -213,15 +232,15 @@ def _trainer(plan: TrainPlan, storage: Folder, workers: int) -> "ray.train.torch
 
     from raydream.runtime.process_group import StudentGroup, backend_for
 
-    config, (system, path) = plan.config.student, storage.for_arrow()
+    seats, (system, path) = plan.seats, storage.for_arrow()
     parent, _, name = path.rpartition("/")
     return ray.train.torch.TorchTrainer(
         _train_loop,
         train_loop_config={"plan": plan, "storage": storage},
-        torch_config=StudentGroup(backend_for(config.gpus)),
+        torch_config=StudentGroup(backend_for(seats.gpus)),
         datasets=plan.datasets(steps_saved(storage)),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=config.resources
+            num_workers=workers, use_gpu=seats.gpus > 0, resources_per_worker=seats.resources
         ),
         run_config=ray.train.RunConfig(
             name=name,

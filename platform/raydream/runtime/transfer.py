@@ -1,14 +1,15 @@
 """The student of a transfer: its workers go over a finished set of images, epoch by epoch."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
 from ray.util.queue import Queue
 
-from raydream.config import TransferConfig
+from raydream.config import StudentConfig, TransferConfig
 from raydream.runtime.feeds import Feed
-from raydream.runtime.learner import Learner, Reporter, Seat
+from raydream.runtime.learner import Learner, Seat, learn_and_report
 from raydream.runtime.messages import StepsDone, Throttled
 from raydream.runtime.placement import Nodes, workers_beside_reading
 from raydream.schedule import Epochs
@@ -29,11 +30,17 @@ class TransferPlan:
     teacher: list[ray.ObjectRef]
     feed: Feed
     reports: Queue
+    who = "the student"
 
     @property
     def total_steps(self) -> int:
         """Return the number of distillation steps of the whole run."""
         return self.epochs.total_steps
+
+    @property
+    def seats(self) -> StudentConfig:
+        """Return the settings of the workers."""
+        return self.config.student
 
     @property
     def streams(self) -> bool:
@@ -50,18 +57,8 @@ class TransferPlan:
 
     def work(self, seat: Seat) -> None:
         """Distill the student in one of its workers, from the last checkpoint if there is one."""
-        epochs, learner = self.epochs, Learner.begin(self.config, self.teacher[0], self.total_steps, seat)
-        reporter, tell = Reporter(self.reports, learner), Throttled(self.reports, StepsDone)
-        if learner.step:
-            reporter.report(learner.step)
-        for epoch in range(learner.step // epochs.steps, epochs.count):
-            batches = self.feed.epoch(epoch, learner.rank, learner.workers)
-            for step in range(epoch * epochs.steps, (epoch + 1) * epochs.steps):
-                with reporter.waits.waiting():
-                    images = next(batches)
-                reporter.note(*learner.distiller.step(images, step))
-                if learner.rank == 0:
-                    tell(step + 1)
-            next(batches, None)  # a stream must end before the next epoch's begins
-            learner.save((epoch + 1) * epochs.steps)
-            reporter.report((epoch + 1) * epochs.steps)
+        learner = Learner.begin(self.config, self.teacher[0], self.total_steps, seat)
+        tell = Throttled(self.reports, StepsDone)
+        learn_and_report(
+            learner, self.epochs, partial(self.feed.epoch, rank=seat.rank, workers=seat.workers), self.reports, tell
+        )

@@ -1,20 +1,17 @@
 """Distillation: one step of a student towards its teacher on synthetic images (section 3.1, eq. 1)."""
 
-import copy
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from raydream.compute import autocast, choose_dtype
+from raydream.compute import autocast
 from raydream.config import StudentConfig
 from raydream.errors import DivergenceError
 from raydream.losses.divergences import kl_divergence
 from raydream.networks.batch_norm import batch_norm_layers
-from raydream.seeds import derive_seed, generator
+from raydream.seeds import generator
+from raydream.students.learning import Learning
 from raydream.students.view import StudentView
 from raydream.teachers.teacher import Teacher
 
@@ -25,8 +22,8 @@ def check_finite(student: nn.Module) -> None:
         raise DivergenceError("the student diverged: lower student.learning_rate")
 
 
-class Distiller:
-    """A student with its optimizer; `step` depends on nothing but its arguments and the state.
+class Distiller(Learning[Tensor]):
+    """A student with its optimizer, and the teacher whose outputs it learns.
 
     Args:
         teacher: the network whose outputs are learned.
@@ -35,11 +32,6 @@ class Distiller:
         total_steps: number of steps over which the learning rate decays.
         run_seed: the seed from which each step's random view is derived.
         rank: this worker's rank; ranks see different views.
-
-    Attributes:
-        learned: the network to measure, to save and to compete with: the student itself without its training wrapper,
-            or the moving average of its weights if configured.
-        frozen_from: the step from which BN layers normalize by their running statistics, and keep them; None: never.
     """
 
     def __init__(
@@ -51,84 +43,33 @@ class Distiller:
         run_seed: int,
         rank: int = 0,
     ) -> None:
-        self.student = student
-        self.frozen_from: int | None = None
-        self._teacher, self._config = teacher, config
-        self._total_steps, self._run_seed, self._rank = total_steps, run_seed, rank
+        super().__init__(student, make_optimizer(student, config), config, teacher.device, run_seed, rank)
+        self._teacher, self._config, self._total_steps = teacher, config, total_steps
         self._view = StudentView(config.view, teacher.normalization)
-        self._dtype = choose_dtype(config.precision, teacher.device)
-        self.optimizer = make_optimizer(student, config)
-        self._network = student.module if isinstance(student, DistributedDataParallel) else student
-        self.learned = copy.deepcopy(self._network).eval().requires_grad_(False) if config.ema else self._network
 
-    def step(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def step(self, batch: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Make one update.
 
         Args:
-            images: uint8 [N,C,H,W].
+            batch: images, uint8 [N,C,H,W].
             step: its number, from 0.
 
         Returns:
             the loss, and the share of views on which student and teacher name the same class; scalars.
         """
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate(step)
         random = generator(self._run_seed, "view", step, self._rank)
-        view = self._view(images, random).contiguous(memory_format=torch.channels_last)
-        self.student.train()
-        if self.frozen_from is not None and step >= self.frozen_from:
-            for layer in batch_norm_layers(self.student).values():
-                layer.eval()
-        torch.manual_seed(derive_seed(self._run_seed, "dropout", step, self._rank))  # of students that have any
-        with autocast(self._dtype, view.device):
-            with torch.no_grad():
-                teacher_logits = self._teacher.network(view).float()
-            student_logits = self.student(view).float()
-        loss = kl_divergence(teacher_logits, student_logits, self._config.temperature)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        if self._config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.student.parameters(), self._config.clip_norm)
-        self.optimizer.step()
-        if self._config.ema:
-            update_average(self.learned, self._network, min(self._config.ema, (1 + step) / (10 + step)))
-        agreement = (student_logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
-        return loss.detach(), agreement
+        view = self._view(batch, random).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), autocast(self._dtype, view.device):
+            teacher_logits = self._teacher.network(view).float()
+        temperature = self._config.temperature
+        loss, student_logits = self.update(
+            view, step, lambda logits: kl_divergence(teacher_logits, logits, temperature)
+        )
+        return loss, (student_logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate at a step; see the function of this name."""
         return learning_rate(self._config, step, self._total_steps)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a step depends on besides its arguments, for a checkpoint."""
-        state = {"student": self._network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return state | ({"average": self.learned.state_dict()} if self._config.ema else {})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a checkpoint that `state_dict` returned."""
-        self._network.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self._config.ema:
-            self.learned.load_state_dict(state["average"])
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, network: nn.Module, kept: float) -> None:
-    """Move an average of weights towards a network's; BN's running statistics are averaged as weights are.
-
-    So the statistics stay those of the weights that they are averaged with. Counters are copied.
-
-    Args:
-        average: a copy of the network.
-        kept: weight in [0, 1) of the previous average.
-    """
-    averaged, values = [], []
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            averaged.append(mean)
-            values.append(value)
-        else:
-            mean.copy_(value)
-    torch._foreach_lerp_(averaged, values, 1.0 - kept)
 
 
 def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
@@ -140,9 +81,13 @@ def learning_rate(config: StudentConfig, step: int, total_steps: int) -> float:
     if config.decay == "step":
         passed = sum(step >= milestone * total_steps for milestone in config.milestones)
         return config.learning_rate * config.step_factor**passed
-    begun = min(config.warm_up, total_steps - 1)
-    share = math.pi * (step - begun) / (total_steps - begun)
-    return config.learning_rate * 0.5 * (1.0 + math.cos(share))
+    return config.learning_rate * cosine(step, config.warm_up, total_steps)
+
+
+def cosine(step: int, warm_up: int, total_steps: int) -> float:
+    """Return the share of the learning rate at a step: half a cosine from 1 at the end of the warm-up to 0."""
+    begun = min(warm_up, total_steps - 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - begun) / (total_steps - begun)))
 
 
 def make_optimizer(student: nn.Module, config: StudentConfig) -> torch.optim.Optimizer:

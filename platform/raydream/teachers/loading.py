@@ -1,18 +1,17 @@
-"""Teachers by their description: from a checkpoint, from published weights, or from training here, which is reused."""
+"""Teachers by their description: from a checkpoint or from published weights; and the names of those trained here."""
 
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.data import load_data
 from raydream.errors import InputError, first_line
 from raydream.networks import TIMM, TORCHVISION, build_teacher
-from raydream.teachers.checkpoints import fit_weights, load_weights, save_network
+from raydream.teachers.checkpoints import fit_weights, load_weights
 from raydream.teachers.teacher import Teacher, fingerprint_of, make_teacher
-from raydream.teachers.training import CPU, OnEpoch, train_teacher
 
 
 def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
@@ -63,40 +62,23 @@ def _load_published(network: nn.Module, name: str, weights: str, field: str) -> 
     fit_weights(network, state, field, weights, name)
 
 
-def trained_teacher(
-    config: TeacherConfig,
-    training: TrainingConfig,
-    data: DataConfig,
-    on_epoch: OnEpoch = lambda *_: None,
-    device: torch.device = CPU,
-) -> tuple[Teacher, bool]:
-    """Return the teacher of a recipe: from the library if it was trained before, else trained now.
-
-    Args:
-        on_epoch, device: see `train_teacher`.
-
-    Returns:
-        the teacher, and whether it was found.
-    """
-    path = library_path(config, training, data)
-    if path.exists():
-        return load_teacher(replace(config, checkpoint=str(path))), True
-    real = load_data(data, config)
-    if real is None:
-        raise ValueError("there are no real data to train a teacher on")
-    network = train_teacher(config, training, real.train, on_epoch, device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_network(network, path)
-    return make_teacher(network, config), False
-
-
 def library_path(config: TeacherConfig, training: TrainingConfig, data: DataConfig) -> Path:
     """Return the library's path of a recipe's teacher, named by a fingerprint of the whole recipe."""
     recipe = (config.network, config.arguments, config.input_shape, config.mean, config.std, config.classes)
     how = (training.epochs, training.batch_size, training.learning_rate, training.weight_decay, training.shift)
-    of = (data.name, *([data.classes] if data.classes else []))
+    of = (data.name, *([data.classes] if data.classes else []), *_beyond(training))
     name = fingerprint_of([repr((recipe, how, training.seed, *of)).encode(), *_content(config, data)])
     return Path(training.library) / f"{config.network.replace(':', '-')}-{name}.safetensors"
+
+
+def _beyond(training: TrainingConfig) -> list[tuple[str, Any]]:
+    """Return what a recipe says beyond those of version 0.1, whose teachers keep their names."""
+    plain, named = (
+        TrainingConfig(),
+        {"epochs", "batch_size", "learning_rate", "weight_decay", "shift", "seed", "library"},
+    )
+    others = [field.name for field in fields(training) if field.name not in named]
+    return [(name, value) for name in others if (value := getattr(training, name)) != getattr(plain, name)]
 
 
 def _content(config: TeacherConfig, data: DataConfig) -> list[bytes]:
