@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs" / "_build").rglob("*.html"))
-WIDTHS = {"narrow": 360, "phone": 420, "wide": 1280}
+WIDTHS = {"narrow": 360, "wide": 1280}
 INSIDE = ("file:", "data:", "blob:", "about:")
 
 WITHOUT_ROOM = """() => [...document.body.querySelectorAll('*')].filter(

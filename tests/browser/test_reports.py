@@ -207,7 +207,7 @@ def test_a_table_that_is_filtered_is_downloaded_as_shown(show, reports):
     with page.expect_download() as caught:
         section(page, "Final figures").locator(".tool").click()
     rows = rows_of(caught.value)
-    assert len(rows) == 2 and rows[0][:2] == ["run", "student_accuracy"] and rows[1][:2] == ["three", "70.0 %"]
+    assert len(rows) == 2 and rows[0][:2] == ["run", "student accuracy"] and rows[1][:2] == ["three", "70.0 %"]
 
 
 def test_without_scripts_all_is_there_and_no_control_is(show, reports):

@@ -156,7 +156,8 @@ def test_bars_and_lanes_are_to_scale():
 BEST = [
     ([0.5, 0.9, 0.7], True, [1]),
     ([0.5, None, math.nan, 0.7], True, [3]),
-    ([0.5, 0.5], True, [0, 1]),
+    ([0.5, 0.5, 0.3], True, [0, 1]),
+    ([0.5, 0.5], True, []),
     ([2.0, 1.0], False, [1]),
     ([0.5], True, []),
     ([], True, []),

@@ -431,9 +431,9 @@ class Table:
 
 
 def best_rows(values: Sequence[float | None], higher_is_better: bool = True) -> list[int]:
-    """Return the indices of the best values; none among fewer than two values."""
+    """Return the indices of the best values; none where all are equal, or there are fewer than two."""
     known = [value for value in values if value is not None and math.isfinite(value)]
-    if len(known) < 2:
+    if len({*known}) < 2:
         return []
     best = max(known) if higher_is_better else min(known)
     return [index for index, value in enumerate(values) if value == best]

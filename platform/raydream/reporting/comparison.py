@@ -101,7 +101,17 @@ def _figure_table(names: Sequence[str], runs: Sequence[ListedRun]) -> Table:
     main = [run.figure.name for run in runs if run.figure]
     found = list(dict.fromkeys(name for each in figures for name in each))
     found.sort(key=lambda name: (name not in main, not any(part in name for part in SHARES)))
-    headings = ["run", *found, "job", "state", "begun", "method", "teacher", "data", "machine"]
+    headings = [
+        "run",
+        *(name.replace("_", " ") for name in found),
+        "job",
+        "state",
+        "begun",
+        "method",
+        "teacher",
+        "data",
+        "machine",
+    ]
     rows = []
     for name, run, values in zip(names, runs, figures, strict=True):
         begun = f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" if run.begun else ""

@@ -30,9 +30,6 @@ from raydream.runs.summary import Summary
 from raydream.store.atomic import write_atomically
 from raydream.store.folders import LocalFolder
 
-BREAK = "\u200b"
-"""zero-width space; the page's script leaves it out of what is downloaded"""
-
 Part = Chart | Timeline | Bars | Mosaic | Gallery
 """what a section shows"""
 
@@ -186,7 +183,7 @@ def write_page(path: Path, page: Page) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data": _json, "breakable": _breakable}
+    environment.filters["data"] = _json
     script, style = _resource("report.js"), _resource("report.css")
     content = {each.name: getattr(page, each.name) for each in fields(page)}
     content["sections"] = [section for section in page.sections if section.shown or section.table]
@@ -205,11 +202,6 @@ def policy(script: str) -> str:
 
 def _resource(name: str) -> str:
     return (resources.files("raydream.reporting") / name).read_text(encoding="utf-8")
-
-
-def _breakable(name: str) -> str:
-    """Return a name in which a browser may begin a new line after a point or an underscore."""
-    return name.replace("_", f"_{BREAK}").replace(".", f".{BREAK}")
 
 
 def _json(value: object) -> Markup:

@@ -127,7 +127,7 @@
     return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
   const csv = rows => rows.map(row => row.map(cell).join(",")).join("\r\n") + "\r\n";
-  const text = each => each.textContent.replaceAll("\u200b", "").trim();
+  const text = each => each.textContent.trim();
   const rowsOf = table => all("tr", table).filter(row => !row.matches(".out, .off"))
     .map(row => [...row.cells].map(text));
   const chartRows = data => [["panel", "name", "x", "y", "low", "high"], ...data.panels.flatMap(panel => [

@@ -10,7 +10,7 @@ from raydream.search.trials import Trials
 
 LAST = 1000.0
 """the place of the best score in the order of colors"""
-PIXELS = 110
+PIXELS = 120
 """width of a setting, at least"""
 
 
