@@ -111,10 +111,10 @@ def _page(
     first = {cell.row: first[cell.row] for cell, _ in filled if cell.row in first}
     images = {name: np.array(each.examples, np.uint8) for name, each in first.items() if each.examples}
     columns = {cell.row: cell.column for cell, _ in reversed(filled)}
-    learned = [(cell.row, each.curve) for cell, each in filled if cell.column == columns[cell.row] and each.curve]
-    curves = {
-        name: [curve for row, curve in learned if row == name] for name in dict.fromkeys(row for row, _ in learned)
-    }
+    curves: dict[str, list[list[dict[str, float]]]] = {}
+    for cell, each in filled:
+        if each.curve and cell.column == columns[cell.row]:
+            curves.setdefault(cell.row, []).append(each.curve)
     plane = {name: np.array(each.projected) for name, each in first.items() if each.projected}
     return page_of_run(
         folder,
