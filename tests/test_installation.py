@@ -107,7 +107,7 @@ def test_what_is_uploaded_passes_twine_and_has_these_files(built: tuple[Path, Pa
     assert f"-{raydream.__version__}-" in wheel.name
     in_wheel = {*zipfile.ZipFile(wheel).namelist()}
     own = {path.relative_to(ROOT / "platform") for path in (ROOT / "platform" / "raydream").rglob("*")}
-    own = {str(path) for path in own if path.suffix in (".py", ".yaml", ".j2", ".typed", ".json")}
+    own = {str(path) for path in own if path.suffix in (".py", ".yaml", ".j2", ".typed", ".json", ".css", ".js")}
     shipped = {
         str(Path("raydream/shipped", *path.relative_to(ROOT).parts).as_posix()).replace("tuning/", "")
         for path in shipped_files().values()

@@ -18,6 +18,7 @@ from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.evaluation.latency import measure_latencies
 from raydream.networks.digits import digits_network
+from raydream.reporting.comparison import write_comparison
 from raydream.reporting.continual_report import write_continual_report
 from raydream.reporting.report import write_report
 from raydream.reporting.search_report import write_search_report
@@ -37,9 +38,11 @@ from raydream.search.trials import Trials, images_of
 from raydream.store.atomic import write_json
 from raydream.store.records import ImageBatch
 from raydream.store.shards import ShardStore
+from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import make_teacher
 from tests.reporting.test_figures import make_metrics
 from tests.reporting.test_report import SUMMARY
+from tests.runs.test_frames import make_comparable
 from tests.tiny import WIDTH, tiny_network, tiny_synthesis, tiny_teacher
 
 TEST = load_digits().test
@@ -73,6 +76,7 @@ def write_run(folder: RunFolder, images: list[ImageBatch], summary: Summary, *so
 def distill_page(path: Path) -> Path:
     folder = begin(str(path), as_dict(DistillConfig(**distilling())), "distill")
     Journal(folder.journal, lambda text: None).note("generator 1 was lost; r0001-b0000 is made again elsewhere")
+    save_network(tiny_network(1), folder.student)
     return write_run(folder, some_images(), read(DistillSummary, SUMMARY))
 
 
@@ -203,6 +207,19 @@ def search_page(path: Path) -> Path:
     return write_search_report(folder, config, space_of(config), trials, read(SearchSummary, summary))
 
 
+def comparison_page(path: Path) -> Path:
+    path.mkdir()
+    runs = [
+        make_comparable(path / name, seed, feature, accuracy)
+        for name, seed, feature, accuracy in (
+            ("one", 0, 10.0, 0.9), ("two", 1, 10.0, 0.95), ("three", 0, 1.0, 0.7), ("four", 1, 1.0, None)
+        )
+    ]  # fmt: skip
+    for run, accuracy in zip(runs, (0.9, 0.95, 0.7), strict=False):
+        write_json(run / "summary.json", SUMMARY | {"student_accuracy": accuracy})
+    return write_comparison([str(run) for run in runs], path / "comparison.html")
+
+
 REPORTS: dict[str, Callable[[Path], Path]] = {
     "distill": distill_page,
     "train_teacher": teacher_page,
@@ -210,5 +227,6 @@ REPORTS: dict[str, Callable[[Path], Path]] = {
     "prune": prune_page,
     "continual": continual_page,
     "search": search_page,
+    "comparison": comparison_page,
 }
 """from a new folder to the page in it"""

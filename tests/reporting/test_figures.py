@@ -1,4 +1,4 @@
-"""The figures, on a run folder with made-up measurements; `make_run` serves test_report.py too."""
+"""The charts of a run, on a run folder with made-up measurements; `make_run` serves test_report.py too."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from PIL import Image
 
-from raydream.errors import ShardError
 from raydream.reporting import figures
-from raydream.reporting.thinning import MOST_POINTS
+from raydream.reporting.charts import Chart, Line, Timeline
+from raydream.reporting.thinning import MOST_BARS, MOST_POINTS
 from raydream.store.records import BatchId, ImageBatch, Provenance
 from raydream.store.shards import ShardStore
-from tests.tiny import local_run
 
 COLUMNS = {
     "time_s": "float64",
@@ -105,14 +101,23 @@ ALL = [
 ]
 
 
+def lines_of(chart: Chart | None, title: str) -> dict[str, Line]:
+    assert chart is not None
+    panel = next(panel for panel in chart.panels if panel.title == title)
+    return {line.name: line for line in panel.lines}
+
+
+def ys(line: Line) -> list[float]:
+    return [y for _, y in line.points]
+
+
 @pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
-@pytest.mark.parametrize("width", [figures.WIDE, figures.NARROW])
-def test_each_figure_draws_and_has_labelled_axes(draw: Any, width: float) -> None:
-    figure = draw(make_metrics(), width=width)
-    figure.draw_without_rendering()
-    assert figure.get_size_inches()[0] == width
-    for axes in figure.axes:
-        assert axes.get_ylabel() or axes.get_xlabel()
+def test_each_figure_has_labeled_axes_and_points(draw: Any) -> None:
+    chart = draw(make_metrics())
+    assert chart.caption.endswith(".")
+    for panel in () if isinstance(chart, Timeline) else chart.panels:
+        assert panel.title and panel.x.label and panel.y.label
+        assert panel.lines and all(line.points for line in panel.lines)
 
 
 @pytest.fixture(scope="module")
@@ -125,15 +130,24 @@ def long() -> pd.DataFrame:
 
 @pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
 def test_of_a_long_run_no_more_is_drawn_than_can_be_told_apart(draw: Any, long: pd.DataFrame) -> None:
-    figure = draw(long)
-    for axes in figure.axes:
-        assert len(axes.collections) <= 5 and len(axes.lines) <= figures.MOST_CURVES + 1
-        if draw is not figures.target_share_figure and axes.get_xlabel() != "round":  # dots, which are one picture
-            assert all(len(line.get_xdata()) <= MOST_POINTS for line in axes.lines)
+    chart = draw(long)
+    if isinstance(chart, Timeline):
+        assert all(len(lane.bars) <= MOST_BARS for lane in chart.lanes)
+    else:
+        for panel in chart.panels:
+            assert len(panel.lines) <= figures.MOST_CURVES + 1
+            assert all(len(line.points) <= MOST_POINTS for line in panel.lines)
     if draw in (figures.timeline, figures.loss_curves, figures.distance_figure):
-        scale = figure.axes[-1]
-        assert scale.get_ylabel() == "round" and not len(scale.yaxis.get_minorticklocs())
-        assert scale.get_ylim() == (-0.5, 250.5)
+        assert chart.scale == ("round 0", "250")
+
+
+def test_a_timeline_of_many_generators_has_fewer_bars_in_each_lane() -> None:
+    count, lanes = 400, 30
+    spans = {"time_s": [*map(float, range(count))] * lanes, "duration_s": 0.5, "name": "span/make", "round": 0}
+    sources = [f"generator-{index // count}" for index in range(count * lanes)]
+    chart = figures.timeline(pd.DataFrame(spans).assign(source=sources).astype({"name": "string"}))
+    assert chart is not None and len(chart.lanes) == lanes
+    assert sum(len(lane.bars) for lane in chart.lanes) <= figures.MOST_BARS_OF_ALL
 
 
 @pytest.mark.parametrize("draw", ALL, ids=lambda draw: draw.__name__)
@@ -146,174 +160,70 @@ def test_a_figure_without_its_rows_is_none(draw: Any) -> None:
 def test_values_that_are_not_finite_do_not_stop_a_figure() -> None:
     metrics = make_metrics(terms=["tv"])
     metrics.loc[metrics["name"].str.startswith("loss/"), "value"] = np.inf
-    figures.loss_curves(metrics).draw_without_rendering()  # type: ignore[union-attr]
+    chart = figures.loss_curves(metrics)
+    assert chart is not None and all(drawn.path == "" for drawn in chart.panels[0].drawn)
+    assert chart.data["panels"][0]["lines"][0]["y"] == [None] * 10
     metrics.loc[metrics["name"].str.startswith("loss/"), "value"] = np.nan
     assert figures.loss_curves(metrics) is None
 
 
 def test_timeline_has_a_lane_for_the_driver_each_generator_and_the_student() -> None:
-    figure = figures.timeline(make_metrics(generators=11, batches=11))
-    assert figure is not None
-    lanes = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert lanes == ["driver", *(f"generator-{index}" for index in range(11)), "student"]
+    chart = figures.timeline(make_metrics(generators=11, batches=11))
+    assert chart is not None
+    assert [lane.name for lane in chart.lanes] == ["driver", *(f"generator-{index}" for index in range(11)), "student"]
+    assert [name for name, _ in chart.stages] == ["teacher", "start", "rounds"]
 
 
 def test_timeline_bars_are_the_spans_in_the_color_of_their_round() -> None:
     metrics = make_metrics(rounds=2, generators=1, batches=1)
-    figure = figures.timeline(metrics)
-    assert figure is not None
-    made = metrics[metrics["name"] == "span/make"]
-    lanes = figure.axes[0].collections
-    bars = next(lane for lane in lanes if lane.get_paths()[0].get_extents().y0 == pytest.approx(0.64))
-    assert [path.get_extents().x0 for path in bars.get_paths()] == made["time_s"].tolist()
-    assert [path.get_extents().width for path in bars.get_paths()] == made["duration_s"].tolist()
-    assert len({tuple(color) for color in bars.get_facecolor()}) == 3
+    chart = figures.timeline(metrics)
+    assert chart is not None
+    made, bars = metrics[metrics["name"] == "span/make"], chart.lanes[1].bars
+    assert [start for start, *_ in bars] == made["time_s"].tolist()
+    assert [seconds for _, seconds, *_ in bars] == made["duration_s"].tolist()
+    assert [color for *_, color, _ in bars] == ["r0", "r4", "r7"]
+    assert bars[1][3] == "round 1: 15.0 to 22.5 s"
 
 
 def test_a_step_that_was_measured_again_after_a_resume_counts_once() -> None:
     metrics = make_metrics(rounds=1)
     again = metrics[metrics["name"] == "student/loss"].assign(value=7.0, time_s=1000.0).tail(1)
-    figure = figures.student_curves(pd.concat([metrics, again]))
-    assert figure is not None
-    values = figure.axes[0].lines[0].get_ydata()
-    assert len(values) == 10
-    assert values[-1] == 7.0
+    (line,) = lines_of(figures.student_curves(pd.concat([metrics, again])), "distillation loss (eq. 1)").values()
+    assert len(line.points) == 10
+    assert ys(line)[-1] == 7.0
 
 
 def test_loss_curves_have_a_panel_per_term_and_at_most_so_many_batches() -> None:
-    figure = figures.loss_curves(make_metrics(rounds=49, terms=["tv", "l2"]))
-    assert figure is not None
-    assert [axes.get_title() for axes in figure.axes[:2]] == ["tv", "l2"]
-    assert len(figure.axes[0].lines) == figures.MOST_CURVES
-    first, last = figure.axes[0].lines[0], figure.axes[0].lines[-1]
-    assert first.get_color() != last.get_color()
+    chart = figures.loss_curves(make_metrics(rounds=49, terms=["tv", "l2"]))
+    assert chart is not None
+    assert [panel.title for panel in chart.panels] == ["tv", "l2"]
+    lines = chart.panels[0].lines
+    assert len(lines) == figures.MOST_CURVES
+    assert (lines[0].color, lines[-1].color) == ("r0", "r7") and lines[-1].name == "r0049-b0001, round 49"
+    assert chart.keys == [], "lines that a scale explains have no key"
 
 
 def test_distance_figure_has_the_layers_in_their_order_and_a_line_per_round() -> None:
     metrics = make_metrics()
-    figure = figures.distance_figure(metrics)
-    assert figure is not None
-    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert labels == ["1", "3.bn1", "3.bn2", "4.bn1", "4.shortcut.1"]
+    chart = figures.distance_figure(metrics)
+    assert chart is not None
+    assert chart.panels[0].x.names == ("1", "3.bn1", "3.bn2", "4.bn1", "4.shortcut.1")
     rows = metrics[(metrics["name"] == "distance/3.bn2") & (metrics["round"] == 2)]
-    assert len(figure.axes[0].lines) == 4
-    assert figure.axes[0].lines[2].get_ydata()[2] == pytest.approx(rows["value"].mean())
+    assert len(chart.panels[0].lines) == 4
+    assert ys(chart.panels[0].lines[2])[2] == pytest.approx(rows["value"].mean())
 
 
 def test_measured_samples_per_insert_stand_beside_those_asked_for() -> None:
-    figure = figures.buffer_curves(make_metrics(), samples_per_insert=50)
-    assert figure is not None
-    panel = next(axes for axes in figure.axes if axes.get_ylabel() == "draws per insert")
-    asked, measured = panel.lines
-    assert asked.get_ydata() == [50, 50]
-    assert measured.get_ydata().tolist() == [51, 52, 53]  # 0 means that nothing has joined yet
+    chart = figures.buffer_curves(make_metrics(), samples_per_insert=50)
+    lines = lines_of(chart, "draws per insert")
+    assert ys(lines["asked for"]) == [50, 50]
+    assert ys(lines["measured"]) == [51, 52, 53]  # 0 means that nothing has joined yet
+    assert chart is not None and [name for name, _ in chart.keys] == ["measured", "asked for"]
 
 
-def pixels(figure: Figure, folder: Path) -> np.ndarray:
-    figure.savefig(folder / "grid.png", dpi=figures.DPI)
-    return np.asarray(Image.open(folder / "grid.png").convert("RGB"))
-
-
-def cells(picture: np.ndarray, rounds: int, classes: int, height: int, width: int) -> list[list[list[np.ndarray]]]:
-    """The cells by round, example and class, where the module's constants say that they are."""
-    found = []
-    for shown in range(rounds):
-        top = figures.MARGIN_TOP + shown * (2 * height + figures.GAP + figures.ROUND_GAP)
-        rows = [top, top + height + figures.GAP]
-        lefts = [figures.MARGIN_LEFT + place * (width + figures.GAP) for place in range(classes)]
-        found.append([[picture[row : row + height, left : left + width] for left in lefts] for row in rows])
-    return found
-
-
-@pytest.mark.parametrize(
-    ("shape", "height", "width"),
-    [((1, 8, 8), 64, 64), ((3, 8, 8), 64, 64), ((2, 8, 8), 64, 64), ((3, 12, 20), 36, 60), ((3, 40, 40), 40, 40)],
-)
-def test_image_grid_magnifies_each_image_by_a_whole_number(
-    tmp_path: Path, shape: tuple[int, ...], height: int, width: int
-) -> None:
-    batches = [make_batch(0, shape=shape), make_batch(1, shape=shape)]
-    found = cells(pixels(figures.image_grid(batches), tmp_path), 2, 10, height, width)
-    scale = height // shape[1]
-    for batch, rows in zip(batches, found, strict=True):
-        for label in range(10):
-            for example in range(2):
-                image = batch.images[batch.targets == label][example].transpose(1, 2, 0)
-                shown = image if shape[0] == 3 else np.repeat(image[..., :1], 3, axis=2)
-                expected = shown.repeat(scale, axis=0).repeat(scale, axis=1)
-                np.testing.assert_array_equal(rows[example][label], expected)
-
-
-def test_image_grid_shows_ten_classes_and_eight_rounds_at_most(tmp_path: Path) -> None:
-    figure = figures.image_grid([make_batch(shown, classes=12) for shown in range(20)])
-    axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == [str(label) for label in range(10)]
-    rounds = [label.get_text() for label in axes.get_yticklabels()]
-    assert len(rounds) == 8
-    assert (rounds[0], rounds[-1]) == ("round 0", "round 19")
-
-
-def test_image_grid_of_large_images_stays_small(tmp_path: Path) -> None:
-    picture = pixels(figures.image_grid([make_batch(shown, shape=(3, 224, 224)) for shown in range(2)]), tmp_path)
-    assert picture.shape[1] < 1500
-    assert (tmp_path / "grid.png").stat().st_size < 3_000_000
-
-
-def test_a_class_without_images_leaves_a_grey_cell(tmp_path: Path) -> None:
-    batch = make_batch(0)
-    keep = batch.targets != 4
-    without = ImageBatch(batch.images[keep], batch.targets[keep], batch.teacher_logits[keep], batch.provenance)
-    found = cells(pixels(figures.image_grid([without, make_batch(1)]), tmp_path), 2, 10, 64, 64)
-    assert np.unique(found[0][0][4]).tolist() == [225]
-    assert len(np.unique(found[1][0][4])) > 1
-
-
-def test_classes_that_all_rounds_have_are_shown_first() -> None:
-    many, few = make_batch(0, classes=30), make_batch(1, classes=30)
-    keep = few.targets >= 15
-    few = ImageBatch(few.images[keep], few.targets[keep], few.teacher_logits[keep], few.provenance)
-    axes = figures.image_grid([many, few]).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == [str(label) for label in range(15, 25)]
-
-
-@pytest.mark.parametrize("batches", [[], [make_batch(0), make_batch(1, shape=(1, 9, 9))]])
-def test_image_grid_refuses_what_makes_no_grid(batches: list[ImageBatch]) -> None:
-    with pytest.raises(ValueError, match="one image shape"):
-        figures.image_grid(batches)
-
-
-def test_save_image_grid_writes_a_png_without_blank_cells(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", make_metrics(), {}, {})
-    path = figures.save_image_grid(local_run(run))
-    assert path == run / "images.png"
-    with Image.open(path) as opened:
-        picture = np.asarray(opened.convert("RGB"))
-    width = figures.MARGIN_LEFT + 10 * 64 + 9 * figures.GAP + figures.MARGIN
-    rounds = 4 * (2 * 64 + figures.GAP) + 3 * figures.ROUND_GAP
-    assert picture.shape == (figures.MARGIN_TOP + rounds + figures.MARGIN, width, 3)
-    for rows in cells(picture, 4, 10, 64, 64):
-        for row in rows:
-            assert all(len(np.unique(cell)) > 1 for cell in row)
-    assert not list(run.glob(".*"))
-
-
-def test_only_the_first_batch_of_a_round_is_read(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", make_metrics(), {}, {})
-    for shown in range(4):
-        (run / "images" / f"r{shown:04d}-b0001.parquet").write_bytes(b"damaged")
-    figures.save_image_grid(local_run(run))
-    (run / "images" / "r0002-b0000.parquet").write_bytes(b"damaged")
-    with pytest.raises(ShardError, match="r0002-b0000"):
-        figures.save_image_grid(local_run(run))
-
-
-def test_save_image_grid_without_shards_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ShardError, match="no image batch"):
-        figures.save_image_grid(local_run(tmp_path))
-
-
-def test_rounds_can_be_told_apart_from_white() -> None:
-    figure = figures.timeline(make_metrics(rounds=30))
-    assert figure is not None
-    for bars in figure.axes[0].collections:
-        assert all(min(to_rgba(color)[:3]) < 0.8 for color in bars.get_facecolor())
+def test_accuracies_stand_beside_the_teachers() -> None:
+    lines = lines_of(figures.accuracy_curves(make_metrics(), teacher=0.99), "accuracy")
+    assert ys(lines["teacher, real test images"]) == [0.99, 0.99] and len(lines) == 4
+    assert len({line.color for line in lines.values()}) == 4
+    synthetic = make_metrics().query("name == 'accuracy/synthetic'")
+    assert len(lines_of(figures.accuracy_curves(synthetic, teacher=0.99), "accuracy")) == 1

@@ -1,22 +1,28 @@
 """The report's page: whole, self-contained, and true to the run folder that it was made from."""
 
 import base64
+import hashlib
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+import raydream.reporting
+from raydream.config import DistillConfig
+from raydream.config.conversion import as_dict
 from raydream.errors import ShardError
+from raydream.reporting.page import _json, command_of, headline_of
 from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
-from raydream.runs.summaries import DistillSummary
+from raydream.runs.run_folder import begin
+from raydream.runs.summaries import DistillSummary, TrainSummary
 from raydream.runs.summary import Summary, read
 from tests.reporting.test_figures import make_metrics, make_run
 from tests.tiny import local_run
@@ -47,7 +53,7 @@ VOID = {"meta", "link", "img", "source", "br", "hr", "input"}
 SECTIONS = [
     "Accuracy",
     "Timeline",
-    "Pictures by class and by round",
+    "Images",
     "Loss terms",
     "Feature distance by layer",
     "Student",
@@ -73,13 +79,16 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))  # of SVG
+
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "h2":
             self.headings.append(data)
-        if "style" not in self.open:
+        if not {"style", "script"} & {*self.open}:
             self.words.append(data)
 
     @property
@@ -115,30 +124,79 @@ def test_page_is_whole_and_small(full: tuple[str, Page]) -> None:
     assert len(text) < 3_000_000
 
 
-def test_nothing_leaves_the_page(full: tuple[str, Page]) -> None:
-    text, page = full
+def check_closed(text: str, page: Page) -> None:
+    """Nothing in the page reaches beyond it, and no script but the package's own may run."""
     assert not re.search(r"https?://", text)
     assert all(source.startswith("data:") for source in page.sources())
-    assert not re.search(r"@import|url\(|<script|javascript:", text)
-    policies = [attributes["content"] or "" for tag, attributes in page.tags if "http-equiv" in attributes]
-    assert any("default-src 'none'" in policy for policy in policies)
+    assert not re.search(r"@import|url\(|javascript:", text)
+    (rule,) = (attributes["content"] or "" for tag, attributes in page.tags if "http-equiv" in attributes)
+    rules = dict(each.split(" ", 1) for each in rule.split("; "))
+    script = (Path(raydream.reporting.__file__).parent / "report.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["default-src"] == "'none'" and rules["script-src"] == f"'sha256-{digest}'"
+    assert rules["base-uri"] == rules["form-action"] == "'none'"
+    assert text.count(f"<script>{script}</script>") == 1
+    assert {attributes.get("type") for tag, attributes in page.tags if tag == "script"} <= {None, "application/json"}
+    assert sum(tag == "script" and not attributes for tag, attributes in page.tags) == 1
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
-def test_each_figure_opens_and_has_a_caption(full: tuple[str, Page]) -> None:
+def test_nothing_leaves_the_page(full: tuple[str, Page]) -> None:
+    check_closed(*full)
+
+
+def test_each_chart_is_drawn_and_its_data_can_be_read(full: tuple[str, Page]) -> None:
     text, page = full
-    images = re.findall(r'data:image/(png|svg\+xml);base64,([^"]+)"', text)
-    assert len(images) == 15  # seven figures at two widths, and the picture grid
-    for kind, data in images:
-        content = base64.b64decode(data, validate=True)
-        if kind == "png":
-            assert np.asarray(Image.open(io.BytesIO(content)).convert("L")).std() > 0
-        else:
-            drawing = ElementTree.fromstring(content)
-            links = [v for element in drawing.iter() for key, v in element.attrib.items() if key.endswith("href")]
-            assert all(link.startswith(("#", "data:")) for link in links)
+    figures = [attributes["class"] for tag, attributes in page.tags if tag == "figure"]
+    assert [str(each).rpartition(" ")[2] for each in figures] == [
+        "chart", "timeline", "gallery", "chart", "chart", "chart", "chart", "chart"
+    ]  # fmt: skip
+    assert sum(tag == "figcaption" for tag, _ in page.tags) == len(figures)
+    blocks = [json.loads(block) for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text)]
+    assert len(blocks) == 7 and all(blocks)
+    loss = blocks[4]["panels"][0]
+    assert loss["title"] == "feature distance (eq. 4)" and len(loss["lines"][0]["x"]) == 5
+    paths = [attributes["d"] for tag, attributes in page.tags if tag == "path"]
+    assert len(paths) > 40 and all(paths) and not re.search("nan|inf", " ".join(map(str, paths)))
+
+
+def test_each_image_can_be_opened_and_is_described(full: tuple[str, Page]) -> None:
+    _, page = full
     shown = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert all(attributes["alt"] for attributes in shown)
-    assert len(shown) == sum(tag == "figcaption" for tag, _ in page.tags) == 8
+    assert len(shown) == 4 * 2 * 10  # of each round and class
+    for attributes in shown:
+        source = str(attributes["src"]).removeprefix("data:image/png;base64,")
+        assert np.asarray(Image.open(io.BytesIO(base64.b64decode(source, validate=True)))).std() > 0
+        assert re.fullmatch(r"class \d, round \d; the teacher names \d \(\d+%\)", str(attributes["alt"]))
+
+
+HEADLINES = [
+    ({}, "Student 95.4 % (teacher 97.8 %), from 1,234 images, in 160 s"),
+    ({"test_images": 10_000}, "Student 95.40 % (teacher 97.80 %), from 1,234 images, in 160 s"),
+    ({"teacher_accuracy": None, "wall_s": 7200.0}, "Student 95.4 %, from 1,234 images, in 2 h 0 min"),
+    ({"student_accuracy": None, "wall_s": 0.0}, ""),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), HEADLINES)
+def test_the_first_line_is_the_result(changes: dict[str, Any], sentence: str) -> None:
+    values = {name: value for name, value in (SUMMARY | changes).items() if value is not None}
+    assert headline_of(read(DistillSummary, values)) == sentence
+
+
+def test_the_first_line_of_other_jobs_is_their_main_figure() -> None:
+    train = {"teacher_accuracy": 0.98, "teacher_accuracy_validation": 0.97, "train_images": 9, "test_images": 500}
+    assert headline_of(read(TrainSummary, SUMMARY | train)) == "Teacher accuracy 98.0 %, in 160 s"
+    assert headline_of(Summary()) == ""
+
+
+def test_the_command_repeats_the_run(tmp_path: Path) -> None:
+    folder = begin(str(tmp_path / "a run"), as_dict(DistillConfig()), "distill")
+    assert command_of(folder) == f"raydream distill --config '{tmp_path}/a run/config.yaml'"
+    (folder.path / "run.json").unlink()  # as of version 0.1, whose marker names no job
+    assert command_of(folder) == f"raydream distill --config '{tmp_path}/a run/config.yaml'"
+    folder.config.write_text("experiment: unknown")
+    assert command_of(folder) == ""
 
 
 @pytest.mark.parametrize(
@@ -169,7 +227,7 @@ def test_numbers_of_the_summary_appear(full: tuple[str, Page], words: str) -> No
     assert words in full[1].text
 
 
-HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=y> $\\frac{ {{ 7 * 7 }}"
+HOSTILE = "</script><script>alert('x')</script>\"><img src=x onerror=y> $\\frac{ {{ 7 * 7 }}"
 
 
 def test_hostile_strings_are_shown_and_not_run(tmp_path: Path) -> None:
@@ -184,10 +242,14 @@ def test_hostile_strings_are_shown_and_not_run(tmp_path: Path) -> None:
     written = write_report(local_run(run), read(DistillSummary, {**SUMMARY, **summary}))
     text = written.read_text(encoding="utf-8")
     page = Page(text)
-    assert "<script" not in text
-    assert "onerror" not in {name for _, attributes in page.tags for name in attributes}
-    assert all(source.startswith("data:") for source in page.sources())
+    check_closed(text, page)
     assert page.text.count(" ".join(HOSTILE.split())) >= 8
+
+
+def test_a_hostile_string_ends_no_block_of_data() -> None:
+    for text in (HOSTILE, "</script><script>", "<!--", "\u2028", "]]>"):
+        block = str(_json({text: [text]}))
+        assert not set(block) & set("<>&\u2028\u2029") and json.loads(block) == {text: [text]}
 
 
 MISSING = {"loss/": "Loss terms", "student/": "Student", "distance/": "Feature distance by layer"}

@@ -14,7 +14,7 @@ from raydream.jobs.driver import Driver
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_student
-from raydream.reporting.figures import save_image_grid
+from raydream.reporting.picture_grid import save_image_grid
 from raydream.reporting.progress import Display, DisplayState, accuracy_rows
 from raydream.reporting.report import write_report
 from raydream.runs.recorder import overlap_share

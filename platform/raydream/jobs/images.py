@@ -9,7 +9,7 @@ from raydream.config import FromImages, SynthesizeConfig
 from raydream.data.sources import Images, Shards
 from raydream.jobs.job import JobRun, Say
 from raydream.jobs.synthesize import make_all
-from raydream.reporting.figures import save_image_grid
+from raydream.reporting.picture_grid import save_image_grid
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.placement import check_device, check_machine, check_workers
 from raydream.runtime.repair import with_whole_shards

@@ -17,7 +17,7 @@ from raydream.jobs.checks.networks import check_teacher
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
-from raydream.reporting.figures import save_image_grid
+from raydream.reporting.picture_grid import save_image_grid
 from raydream.reporting.progress import Counter, waiting
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
+from raydream.config.tree import leaves
 from raydream.errors import InputError, ShardError
-from raydream.reporting.figures import WIDE, dress, fitting, grid_batches, labeled_grid, panel_grid
-from raydream.reporting.page import Page, Picture, Section, grid_picture, pictures, write_page
+from raydream.reporting.charts import Axis, Chart, Line, Mosaic, Panel, Point, Table, banded, best_rows, category
+from raydream.reporting.gallery import mosaic
+from raydream.reporting.page import Page, Section, write_page
+from raydream.reporting.picture_grid import grid_batches
+from raydream.reporting.thinning import thinned_curve
 from raydream.runs import run_folder
 from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
 from raydream.runs.run_list import ListedRun, read_run
-from raydream.runs.summary import shown_figure
+from raydream.runs.summary import SHARES, shown_figure
 from raydream.store.folders import folder_at
 from raydream.store.records import ImageBatch
 from raydream.terminal import printable
@@ -59,17 +60,21 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
         else (name, "–", f"no main figure: it is {run.state}")
         for name, run in zip(names, listed, strict=True)
     ]
+    colors = {name: category(index) for index, name in enumerate(names)}
+    seeds = seed_groups(names, [run.config for run in listed])
     page = Page(
         title="Runs beside each other",
         run=", ".join(names),
         accuracies=tiles,
+        filters=list(colors.items()),
         sections=[
-            Section("Final figures", _FIGURES, [], _figure_rows(names, listed)),
-            Section("Settings that differ", _SETTINGS, [], _setting_rows(names, listed)),
-            Section("Curves over each other", _OVER_STEPS, pictures((partial(curves, metrics, names), _CURVES))),
-            Section("Loss terms over each other", _TERMS, pictures((partial(loss_terms, metrics, names), _LOSSES))),
+            Section("Final figures", _FIGURES, [], _figure_table(names, listed)),
+            Section("Settings that differ", _SETTINGS, [], _setting_table(names, listed)),
+            Section("Over seeds", _SEEDS, [seed_curves(metrics, seeds)]),
+            Section("Curves over each other", _OVER_STEPS, [curves(metrics, colors)]),
+            Section("Loss terms over each other", _TERMS, [loss_terms(metrics, colors)]),
             Section("Pictures side by side", _PICTURES, grids),
-            Section("Left out", _LEFT_OUT, [], [["run", "reason"], *map(list, damage.items())] if damage else None),
+            Section("Left out", _LEFT_OUT, [], Table(["run", "reason"], list(damage.items())) if damage else None),
         ],
     )
     return write_page(path, page)
@@ -90,83 +95,126 @@ def short_names(runs: Sequence[str]) -> list[str]:
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def _figure_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[str]]:
+def _figure_table(names: Sequence[str], runs: Sequence[ListedRun]) -> Table:
+    """Return a row for each run; those with the best main figure are marked, if all have the same one."""
     figures = [final_figures(run) for run in runs]
-    facts = {
-        "job": [run.job for run in runs],
-        "state": [run.state for run in runs],
-        "begun": [f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" if run.begun else "" for run in runs],
-        "method": [method_of(run) for run in runs],
-        "teacher": [run.teacher for run in runs],
-        "data": [str((run.summary or {}).get("data", "")) for run in runs],
-        "machine": [str((run.summary or {}).get("machine", "")) for run in runs],
-    }
-    rows = [[name, *values] for name, values in facts.items()]
-    for name in dict.fromkeys(name for each in figures for name in each):
-        rows.append([name, *(shown_figure(name, each[name]) if name in each else "" for each in figures)])
-    return [["", *names], *rows]
+    main = [run.figure.name for run in runs if run.figure]
+    found = list(dict.fromkeys(name for each in figures for name in each))
+    found.sort(key=lambda name: (name not in main, not any(part in name for part in SHARES)))
+    headings = [
+        "run",
+        *(name.replace("_", " ") for name in found),
+        "job",
+        "state",
+        "begun",
+        "method",
+        "teacher",
+        "data",
+        "machine",
+    ]
+    rows = []
+    for name, run, values in zip(names, runs, figures, strict=True):
+        begun = f"{datetime.fromtimestamp(run.begun):%Y-%m-%d %H:%M}" if run.begun else ""
+        data, machine = (str((run.summary or {}).get(key, "")) for key in ("data", "machine"))
+        shown = [shown_figure(figure, values[figure]) if figure in values else "" for figure in found]
+        rows.append([name, *shown, run.job, run.state, begun, method_of(run), run.teacher, data, machine])
+    same = len({run.figure.name for run in runs if run.figure}) == 1
+    best = best_rows([run.figure.value if run.figure else None for run in runs]) if same else []
+    return Table(headings, rows, best)
 
 
-def _setting_rows(names: Sequence[str], runs: Sequence[ListedRun]) -> list[list[str]]:
+def _setting_table(names: Sequence[str], runs: Sequence[ListedRun]) -> Table:
     found = differences([run.config for run in runs])
-    rows = [[name, *("" if value is None else str(value) for value in values)] for name, values in found.items()]
-    return [["setting", *names], *(rows or [["none: all settings are the same", *("" for _ in names)]])]
+    if not found:
+        return Table(["run", "settings"], [[name, "none: all settings are the same"] for name in names])
+    rows = [
+        [name, *("" if values[index] is None else str(values[index]) for values in found.values())]
+        for index, name in enumerate(names)
+    ]
+    return Table(["run", *found], rows)
 
 
-# --- figures ----------------------------------------------------------------------------------------------------
+def seed_groups(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the runs that differ in nothing but their seed, by the name of a group; only groups of several runs.
+
+    A group is named by the settings in which the groups differ, or by its first run.
+    """
+    groups: list[tuple[dict[str, Any], list[str]]] = []
+    for name, config in zip(names, configs, strict=True):
+        settings = {key: value for key, value in leaves(config).items() if key not in ("seed", "experiment")}
+        known = next((members for same, members in groups if same == settings), None)
+        if known is None:
+            groups.append((settings, [name]))
+        else:
+            known.append(name)
+    several = [(settings, members) for settings, members in groups if len(members) > 1 and settings]
+    differing = differences([settings for settings, _ in several]) if len(several) > 1 else {}
+    found = {}
+    for index, (_, members) in enumerate(several):
+        text = ", ".join(f"{key.rpartition('.')[2]} {values[index]}" for key, values in differing.items())
+        found[f"{text or members[0]} ({len(members)} seeds)"] = members
+    return found
 
 
-def curves(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
+# --- charts -----------------------------------------------------------------------------------------------------
+
+
+def curves(metrics: pd.DataFrame, colors: Mapping[str, str]) -> Chart | None:
     """Draw metrics over steps, a panel for each metric and a line for each run; None without rows.
 
     Args:
-        metrics: rows of `frames.metrics_frame`, of runs by these names.
-        width: width of the figure, in inches.
+        metrics: rows of `frames.metrics_frame`.
+        colors: of the runs, by name.
     """
-    courses = metrics["name"].str.extract(COURSE, expand=False)
-    wanted = {label: metrics[metrics["name"] == name] for name, label in CURVES.items()}
-    wanted |= {f"{method}: accuracy": metrics[courses == method] for method in courses.dropna().unique()}
-    return _panels(wanted, names, "step", width)
+    return _panels(_over_steps(metrics), colors, "step", _CURVES)
 
 
-def loss_terms(metrics: pd.DataFrame, names: Sequence[str], width: float = WIDE) -> Figure | None:
+def loss_terms(metrics: pd.DataFrame, colors: Mapping[str, str]) -> Chart | None:
     """Draw each loss term over the updates of the pixels, mean over a run's stored batches; see `curves`."""
     terms = [str(name) for name in metrics["name"].dropna().unique() if str(name).startswith("loss/")]
     wanted = {term.removeprefix("loss/"): metrics[metrics["name"] == term] for term in terms}
-    return _panels(wanted, names, "update of the pixels", width)
+    return _panels(wanted, colors, "update of the pixels", _LOSSES)
 
 
-def _panels(wanted: Mapping[str, pd.DataFrame], names: Sequence[str], x: str, width: float) -> Figure | None:
-    found = {label: rows for label, rows in wanted.items() if len(rows)}
-    if not found:
-        return None
-    figure, panels = panel_grid(len(found), width)
-    for axes, (label, rows) in zip(panels, found.items(), strict=True):
-        for index, name in enumerate(names):
-            line = _line(rows[rows["run"] == name])
-            # A run has the same color in all panels, whether or not it has been measured there.
-            marker = "." if len(line) < 60 else ""
-            color = colormaps["tab10"](index % 10)
-            axes.plot(line.index, line, color=color, linewidth=1.3, marker=marker, label=_plain(name))
-        axes.set_title(_plain(label), fontsize=11)
-        axes.set_xlabel(x)
-        if any(word in label for word in ("accuracy", "agreement")):
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        dress(axes)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=fitting(width, 3, 1), fontsize=9, frameon=False)
-    return figure
+def seed_curves(metrics: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> Chart | None:
+    """Draw metrics over steps: each group's mean, and a band from its lowest to its highest run; None without rows."""
+    colors = {group: category(index) for index, group in enumerate(groups)}
+    panels = []
+    for label, rows in _over_steps(metrics).items():
+        found = {group: [_line(rows[rows["run"] == name]) for name in members] for group, members in groups.items()}
+        lines = [line for line in banded(found, colors) if line.points]
+        if lines:
+            panels.append(Panel(label, Axis("step"), _axis(label), lines))
+    return Chart("Where bands overlap, the difference may be the seed's.", panels) if panels else None
 
 
-def _line(rows: pd.DataFrame) -> "pd.Series[float]":
+def _over_steps(metrics: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    courses = metrics["name"].str.extract(COURSE, expand=False)
+    wanted = {label: metrics[metrics["name"] == name] for name, label in CURVES.items()}
+    return wanted | {f"{method}: accuracy": metrics[courses == method] for method in courses.dropna().unique()}
+
+
+def _panels(wanted: Mapping[str, pd.DataFrame], colors: Mapping[str, str], x: str, caption: str) -> Chart | None:
+    panels = []
+    for label, rows in wanted.items():
+        found = {name: _line(rows[rows["run"] == name]) for name in colors}
+        # A run has the same color in all panels, whether or not it has been measured there.
+        lines = [Line(name, points, colors[name]) for name, points in found.items() if points]
+        if lines:
+            panels.append(Panel(label, Axis(x), _axis(label), lines))
+    return Chart(caption, panels) if panels else None
+
+
+def _axis(label: str) -> Axis:
+    return Axis(label, share=any(word in label for word in ("accuracy", "agreement")), log="loss" in label)
+
+
+def _line(rows: pd.DataFrame) -> list[Point]:
     # A resumed run may have measured a step twice: the later row counts.
     rows = rows.dropna(subset=["step", "value"]).sort_values("time_s", kind="stable")
-    return rows.drop_duplicates(["source", "batch", "step"], keep="last").groupby("step")["value"].mean()
-
-
-def _plain(label: str) -> str:
-    """Escape a label, so that matplotlib reads no formula in it."""
-    return label.replace("$", r"\$")
+    rows = rows.drop_duplicates(["source", "batch", "step"], keep="last")
+    means = thinned_curve(rows.groupby("step")["value"].mean().reset_index())
+    return list(zip(means["step"].astype(float), means["value"].astype(float), strict=True))
 
 
 def _metrics(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> pd.DataFrame:
@@ -181,8 +229,8 @@ def _metrics(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) 
     return pd.concat(filled, ignore_index=True) if filled else found[0]
 
 
-def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> list[Picture]:
-    """Draw a grid for each shape of images, with a row for each run: the first batch of its last round.
+def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) -> list[Mosaic]:
+    """Show images in a table for each shape, with a row for each run: the first batch of its last round.
 
     Reasons why images cannot be read are added to `damage`.
     """
@@ -190,13 +238,14 @@ def _grids(names: Sequence[str], runs: Sequence[str], damage: dict[str, str]) ->
     for name, run in zip(names, runs, strict=True):
         try:
             for batch in grid_batches(run_folder.resume(str(run), "RUN")[0])[-1:]:
-                last.setdefault(batch.images.shape[1:], {})[_plain(name)] = batch
+                last.setdefault(batch.images.shape[1:], {})[name] = batch
         except (InputError, ShardError) as error:
             damage.setdefault(name, str(error))
     return [
-        grid_picture(
-            labeled_grid(list(of), [each.images for each in of.values()], [each.targets for each in of.values()]),
-            f"Images of {shape[0]} x {shape[1]} x {shape[2]}: each column should show one class, in every row.",
+        mosaic(
+            [(name, batch.images, batch.targets) for name, batch in of.items()],
+            f"Images of {' x '.join(map(str, shape))}: each column should show one class, in every row.",
+            examples=2,
         )
         for shape, of in last.items()
     ]
@@ -206,6 +255,10 @@ _LEFT_OUT = "What these runs hold and could not be read."
 _FIGURES = (
     "As each run's summary has them. Accuracies can be compared where data and image counts are the same, seconds "
     "where the machine is."
+)
+_SEEDS = (
+    "Runs that differ in nothing but their seed, together: the mean of all seeds, and a band from the lowest to the "
+    "highest."
 )
 _SETTINGS = "What is not named is the same in all runs."
 _OVER_STEPS = "One color for each run."

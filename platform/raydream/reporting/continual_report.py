@@ -1,14 +1,17 @@
 """The report of class-incremental learning: one self-contained page, made from its folder."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from raydream.applications.continual.measures import Accuracies, accuracies
 from raydream.applications.continual.results import FIGURES, CourseResults
 from raydream.config import ContinualConfig
+from raydream.reporting.charts import Table, best_rows
 from raydream.reporting.continual_figures import confusion_figure, epoch_curves, stand_ins, step_curves
 from raydream.reporting.cost import cost_rows
-from raydream.reporting.page import Section, page_of_run, pictures, write_page
+from raydream.reporting.page import Section, page_of_run, write_page
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ExtendSummary
 
@@ -22,7 +25,8 @@ def write_continual_report(
         its path.
     """
     methods, seed = summary.methods, config.seed
-    curves = {method: [step["curve"] for step in results.steps(method, seed)] for method in methods}
+    courses = {method: [results.steps(method, seed + index) for index in range(summary.seeds)] for method in methods}
+    curves = {method: [[step["curve"] for step in steps] for steps in same] for method, same in courses.items()}
     made = {method: results.images(method, seed, 1) for method in methods}
     images = {method: each for method, each in made.items() if each is not None}
     on = f"{summary.test_images:,} real test images of all classes, mean over seeds: "
@@ -39,27 +43,45 @@ def write_continual_report(
             Section(
                 "Step by step",
                 "Step 0 is the teacher before it learned anything new. Real test images, mean over seeds.",
-                pictures((partial(step_curves, methods), _STEPS)),
+                [step_curves(_accuracies(summary, courses))],
                 _steps(summary),
             ),
             Section(
                 "Within the steps",
-                f"Real validation images, after each epoch; seed {seed}.",
-                pictures((partial(epoch_curves, curves), _EPOCHS)),
+                "Real validation images, after each epoch: mean of seeds, and a band from the lowest to the highest.",
+                [epoch_curves(curves)],
             ),
             Section(
                 "Confusion matrices",
                 "After the last step, real test images, summed over seeds; each row adds up to 1.",
-                pictures((partial(confusion_figure, methods), _CONFUSION)),
+                [confusion_figure(methods)],
             ),
             Section(
                 "What stood for the old classes",
                 f"One image of each class in the first step, as it is stored; none was picked. Seed {seed}.",
-                pictures((partial(stand_ins, images), "Each column should show one class.")),
+                [stand_ins(images)],
             ),
         ],
     )
     return write_page(folder.report, page)
+
+
+def _accuracies(
+    summary: ExtendSummary, courses: dict[str, list[list[dict[str, Any]]]]
+) -> dict[str, list[list[Accuracies]]]:
+    """Return each seed's accuracies before the first step, which all seeds share, and after each stored one."""
+    sizes, found = summary.classes_by_group, {}
+    for method, same in courses.items():
+        first = summary.methods[method]["steps"][0]
+        before = Accuracies(
+            **{name: first[f"accuracy_{name}"] for name in ("all", "old", "new", "average")},
+            groups=tuple(first["accuracy_by_group"]),
+        )
+        found[method] = [
+            [before, *(accuracies(np.array(step["confusion"]), sizes[: index + 2]) for index, step in enumerate(steps))]
+            for steps in same
+        ]
+    return found
 
 
 def _percent(share: float | None, spread: float | None = None) -> str:
@@ -81,24 +103,27 @@ def _facts(summary: ExtendSummary) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(methods: dict[str, Any]) -> list[list[str]]:
+def _figures(methods: dict[str, Any]) -> Table:
     head = ["method", "all classes", "old", "new", "average over groups", "forgetting", "seconds", "seeds"]
     rows = []
     for method, values in methods.items():
         cells = [_percent(values[name], values[f"{name}_spread"]) for name in FIGURES]
         rows.append([method, *cells, f"{values['seconds']:,.0f}", str(values["courses"])])
-    return [head, *rows]
+    # Oracles see what the others do not.
+    fair = [None if method.startswith("oracle") else values["accuracy_all"] for method, values in methods.items()]
+    return Table(head, rows, best_rows(fair))
 
 
-def _steps(summary: ExtendSummary) -> list[list[str]]:
+def _steps(summary: ExtendSummary) -> Table:
     groups = len(summary.classes_by_group)
-    rows = [["method", "step", "all classes", "old", "new", *(f"group {group}" for group in range(groups))]]
+    head = ["method", "step", "all classes", "old", "new", *(f"group {group}" for group in range(groups))]
+    rows = []
     for method, values in summary.methods.items():
         for step, told in enumerate(values["steps"]):
             shares = [told[f"accuracy_{name}"] for name in ("all", "old", "new")]
             by_group = [*told["accuracy_by_group"], *[None] * (groups - step - 1)]
             rows.append([method, str(step), *map(_percent, [*shares, *by_group])])
-    return rows
+    return Table(head, rows)
 
 
 _FIGURES = (
@@ -106,6 +131,3 @@ _FIGURES = (
     "far a group of classes has fallen from where it was best, mean over the groups. Oracles learn from real images of "
     "the old classes, which the others never see."
 )
-_STEPS = "A method that forgets falls in the middle panel; one that learns nothing stays low in the right one."
-_EPOCHS = "Old classes should stay high while new ones rise; a step's beginning shows what its first epoch costs."
-_CONFUSION = "All weight should lie on the diagonal; a dark column on the right is new classes taking over old images."

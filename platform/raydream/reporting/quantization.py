@@ -3,50 +3,38 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from raydream.reporting.figures import WIDE
+from raydream.reporting.charts import Bars, Table, best_rows
 
 MOST_LAYERS = 30
-"""that a figure or a table shows: the most sensitive"""
+"""that a chart shows: the most sensitive"""
 
 
-def source_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
+def source_rows(summary: Mapping[str, Any]) -> Table | None:
     """Return accuracy, agreement and calibration error by calibration images; None where none were compared."""
-    if not summary.get("sources"):
+    sources = summary.get("sources")
+    if not sources:
         return None
     names = ("accuracy", "agreement", "calibration_error")
-    rows = [["calibration images", *(name.replace("_", " ") for name in names)]]
-    for each in summary["sources"]:
-        rows.append([each["source"], *(f"{100 * each[name]:.1f} %" for name in names)])
-    return rows
+    rows = [[each["source"], *(f"{100 * each[name]:.1f} %" for name in names)] for each in sources]
+    headings = ["calibration images", *(name.replace("_", " ") for name in names)]
+    return Table(headings, rows, best_rows([each["accuracy"] for each in sources]))
 
 
-def layer_rows(summary: Mapping[str, Any]) -> list[list[str]] | None:
-    """Return the most sensitive layers; None for another job's summary."""
+def layer_rows(summary: Mapping[str, Any]) -> Table | None:
+    """Return all layers, the most sensitive first; None for another job's summary."""
     if not isinstance(summary.get("layers"), list) or not summary["layers"]:
         return None
-    rows = [["layer", "weights", "bits of weights, inputs", "divergence (nats)", "agreement"]]
-    for each in summary["layers"][:MOST_LAYERS]:
+    rows = []
+    for each in summary["layers"]:
         bits, agreement = f"{each['weight_bits']}, {each['input_bits']}", f"{100 * each['agreement']:.1f} %"
         rows.append([each["layer"], f"{each['weights']:,}", bits, f"{each['divergence']:.3g}", agreement])
-    return rows
+    return Table(["layer", "weights", "bits of weights, inputs", "divergence (nats)", "agreement"], rows)
 
 
-def sensitivity_figure(summary: Mapping[str, Any], width: float = WIDE) -> Figure | None:
-    """Draw the divergence from quantizing each layer alone, largest on top; None for another job's summary.
-
-    Args:
-        width: width of the figure, in inches.
-    """
+def sensitivity_figure(summary: Mapping[str, Any]) -> Bars | None:
+    """Draw the divergence from quantizing each layer alone, largest on top; None for another job's summary."""
     if layer_rows(summary) is None:
         return None
-    layers = summary["layers"][:MOST_LAYERS][::-1]
-    figure = Figure(figsize=(width, 1.0 + 0.22 * len(layers)), layout="constrained", facecolor="white")
-    axes = figure.add_subplot()
-    axes.barh([each["layer"] for each in layers], [each["divergence"] for each in layers], color="#0072B2")
-    axes.set_xlabel("KL divergence of the outputs, nats")
-    axes.tick_params(labelsize=8)
-    axes.grid(axis="x", color="0.9", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    layers = summary["layers"][:MOST_LAYERS]
+    rows = [(each["layer"], float(each["divergence"]), f"{each['divergence']:.3g} nats") for each in layers]
+    return Bars("A layer far above the others is worth keeping in floating point (quantization.keep).", rows)

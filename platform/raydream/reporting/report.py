@@ -11,20 +11,20 @@ from typing import Any
 import pandas as pd
 
 from raydream.errors import ShardError
+from raydream.reporting.answers import real_images, student_answers
 from raydream.reporting.cost import cost_rows
 from raydream.reporting.figures import (
-    MOST_CURVES,
     accuracy_curves,
     buffer_curves,
     distance_figure,
-    grid_batches,
-    image_grid,
     loss_curves,
     student_curves,
     target_share_figure,
     timeline,
+    training_curves,
 )
-from raydream.reporting.page import Section, grid_picture, page_of_run, pictures, repair_rows, write_page
+from raydream.reporting.gallery import Gallery, gallery, gallery_batches
+from raydream.reporting.page import Section, page_of_run, repair_rows, write_page
 from raydream.reporting.quantization import layer_rows, sensitivity_figure, source_rows
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.journal import Entry
@@ -34,7 +34,6 @@ from raydream.runs.summaries import TrainSummary
 from raydream.runs.summary import Summary
 from raydream.store.documents import read_yaml
 from raydream.store.folders import LocalFolder
-from raydream.store.records import ImageBatch
 
 
 def write_report(folder: RunFolder, summary: Summary) -> Path:
@@ -68,7 +67,7 @@ def write_report(folder: RunFolder, summary: Summary) -> Path:
         facts=_facts(figures, summary),
         sections=_of_training(figures, metrics)
         if isinstance(summary, TrainSummary)
-        else _sections(grid_batches(folder), config, figures, metrics),
+        else _sections(_gallery(folder, config), config, figures, metrics),
     )
     return write_page(folder.report, replace(page, repairs=[*page.repairs, *damage]))
 
@@ -176,65 +175,57 @@ def _mapping(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 # --- figures ----------------------------------------------------------------------------------------------------
 
 
+def _gallery(folder: RunFolder, config: Mapping[str, Any]) -> Gallery | None:
+    batches = gallery_batches(folder)
+    real = real_images(config) if batches else None
+    return gallery(batches, partial(student_answers, folder, config), real, _GALLERY)
+
+
 def _sections(
-    batches: list[ImageBatch], config: Mapping[str, Any], summary: Mapping[str, Any], metrics: pd.DataFrame
+    images: Gallery | None, config: Mapping[str, Any], summary: Mapping[str, Any], metrics: pd.DataFrame
 ) -> list[Section]:
     teacher, asked = _number(summary, "teacher_accuracy"), _number(_mapping(config, "buffer"), "samples_per_insert")
-    grid = [grid_picture(image_grid(batches), _CAPTIONS["grid"])] if batches else []
     return [
-        Section("Accuracy", _ACCURACY, pictures((partial(accuracy_curves, metrics, teacher), _CAPTIONS["accuracy"]))),
+        Section("Accuracy", _ACCURACY, [accuracy_curves(metrics, teacher)]),
         Section(
             "Student beside teacher",
             "The last student and its teacher on the test split.",
-            pictures(
-                (partial(class_figure, summary), _CAPTIONS["classes"]),
-                (partial(reliability_figure, summary), _CAPTIONS["reliability"]),
-            ),
+            [class_figure(summary), reliability_figure(summary)],
         ),
         Section("Calibration images", _SOURCES, [], source_rows(summary)),
-        Section(
-            "Sensitivity by layer",
-            _LAYERS,
-            pictures((partial(sensitivity_figure, summary), _CAPTIONS["layers"])),
-            layer_rows(summary),
-        ),
+        Section("Sensitivity by layer", _LAYERS, [sensitivity_figure(summary)], layer_rows(summary)),
         Section("Beside other runs", _COMPARED, [], compared_rows(summary)),
-        Section("Timeline", _TIMELINE, pictures((partial(timeline, metrics), _CAPTIONS["timeline"]))),
+        Section("Timeline", _TIMELINE, [timeline(metrics)]),
         Section(
-            "Pictures by class and by round",
-            "The first images of each class in the first batch of a round, as they are stored; none was picked.",
-            grid + pictures((partial(target_share_figure, metrics), _CAPTIONS["target_share"])),
+            "Images",
+            "The first images of each class in the first batch of a round, as they are stored; none was picked. Real "
+            "images are of the test split.",
+            [images, target_share_figure(metrics)],
         ),
-        Section(
-            "Loss terms",
-            "What the generators minimized, term by term.",
-            pictures((partial(loss_curves, metrics), _CAPTIONS["loss"])),
-        ),
+        Section("Loss terms", "What the generators minimized, term by term.", [loss_curves(metrics)]),
         Section(
             "Feature distance by layer",
             "How far the images' feature statistics are from those that the teacher's BN layers keep of its "
             "training data.",
-            pictures((partial(distance_figure, metrics), _CAPTIONS["distance"])),
+            [distance_figure(metrics)],
         ),
         Section(
-            "Student",
-            "Measured while it learned, on the synthetic images of the step.",
-            pictures((partial(student_curves, metrics), _CAPTIONS["student"])),
+            "Student", "Measured while it learned, on the synthetic images of the step.", [student_curves(metrics)]
         ),
         Section(
             "Buffer and limiter",
             "The limiter ties the number of draws to the number of images that join the buffer.",
-            pictures((partial(buffer_curves, metrics, asked), _CAPTIONS["buffer"])),
+            [buffer_curves(metrics, asked)],
         ),
     ]
 
 
 def _of_training(summary: Mapping[str, Any], metrics: pd.DataFrame) -> list[Section]:
-    accuracies = partial(accuracy_curves, metrics, _number(summary, "teacher_accuracy"), who="teacher")
+    at_the_end = _number(summary, "teacher_accuracy")
     return [
-        Section("Accuracy", _TRAINED, pictures((accuracies, _CAPTIONS["trained"]))),
-        Section("Timeline", "", pictures((partial(timeline, metrics), _CAPTIONS["stages"]))),
-        Section("Teacher", _LEARNED, pictures((partial(student_curves, metrics, who="teacher"), _CAPTIONS["teacher"]))),
+        Section("Accuracy", _TRAINED, [accuracy_curves(metrics, at_the_end, "teacher")]),
+        Section("Timeline", "The stages, and the stretches in which the network learned.", [timeline(metrics)]),
+        Section("Teacher", "Measured while it learned, on the views of the step.", [training_curves(metrics)]),
     ]
 
 
@@ -242,7 +233,6 @@ _TRAINED = (
     "The teacher learned from the training split of real images. The validation split follows its course, the test "
     "split is what is reported."
 )
-_LEARNED = "Measured while it learned, on the views of the step."
 _ACCURACY = (
     "The student never learns from real images; they only measure it: the validation split chooses the best round, the "
     "test split is what is reported. On synthetic images, what the teacher says they show counts as right."
@@ -262,28 +252,8 @@ _COMPARED = (
     "Each run's last student on the test split, and the settings in which a run differs from this one; what is not "
     "named is the same."
 )
-_CAPTIONS = {
-    "trained": "The accuracy should level off, without falling again, as the learning rate falls.",
-    "stages": "The driver's stages, and the stretches in which the network learned.",
-    "teacher": "The loss should fall, and the share named right rise; far above the validation split's accuracy, the "
-    "network knows its training images by heart.",
-    "classes": "No class should be far below the teacher: one that is has too few images, or none that look like it.",
-    "layers": "A layer far above the others is worth keeping in floating point (quantization.keep).",
-    "reliability": "Points on the diagonal are answers that are right as often as the network is sure of them; below "
-    "it, the network is too sure.",
-    "accuracy": "The student should come close to the teacher on real images, and the newest synthetic images should "
-    "stay harder for it than the real ones where generators compete with it.",
-    "timeline": "Bars of generators above bars of the student at the same time show that making images and learning "
-    "overlap; a gap in a lane is waiting.",
-    "grid": "Each column should show one class in recognizable variety, and later rounds should differ from round 0 "
-    "where the student competes; a gray cell means that the batch has no such image.",
-    "target_share": "Most images of each batch should be classified by the teacher as the target they were made for.",
-    "loss": f"Each line is a batch ({MOST_CURVES} at most): terms should fall and level off, and the colors show "
-    "how later rounds differ.",
-    "distance": f"Each line is a round ({MOST_CURVES} at most): no layer should stand out by orders of magnitude, nor "
-    "grow from round to round.",
-    "student": "The loss should fall and the agreement with the teacher rise, with small set-backs where new images "
-    "join.",
-    "buffer": "Draws per insert should stay near what was asked for until the last batch has joined, after which they "
-    "rise freely, and snapshots should not grow ever older.",
-}
+_GALLERY = (
+    "Each row should show one class in recognizable variety, and later rounds should differ from round 0 where the "
+    "student competes. A dashed frame: the teacher does not name the target; a solid frame: a real image. Click an "
+    "image for the networks' probabilities."
+)

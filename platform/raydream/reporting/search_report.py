@@ -1,13 +1,14 @@
 """The report of a search: one self-contained page, made from its folder."""
 
-from functools import partial
 from pathlib import Path
 
 from raydream.config import SearchConfig
+from raydream.data.sources import evenly_spread
 from raydream.errors import ShardError
+from raydream.reporting.charts import Mosaic, Table
 from raydream.reporting.cost import cost_rows
-from raydream.reporting.figures import image_grid
-from raydream.reporting.page import Picture, Section, grid_picture, page_of_run, pictures, write_page
+from raydream.reporting.gallery import MOST_ROUNDS, mosaic
+from raydream.reporting.page import Section, page_of_run, write_page
 from raydream.reporting.search_figures import best_so_far, importance_bars, parallel_coordinates
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import AblateSummary, SearchSummary
@@ -41,19 +42,19 @@ def write_search_report(
         Section(
             "Where the good trials lie",
             "Each line is a trial. Colors are scores of trials that came to their end; gray ones were stopped.",
-            pictures((partial(parallel_coordinates, space, trials, metric), _COORDINATES)),
+            [parallel_coordinates(space, trials, metric)],
         ),
-        Section("What mattered", fanova, pictures((partial(importance_bars, shares), _IMPORTANCE))),
+        Section("What mattered", fanova, [importance_bars(shares)]),
         Section(
             "What it took",
             "Scores of trials when they ended, at their end or where they were stopped.",
-            pictures((partial(best_so_far, trials.progress(metric), metric), _PROGRESS)),
+            [best_so_far(trials.progress(metric), metric)],
         ),
         Section(
             "Images of the best trial",
             f"Trial {summary.best_trial}: the first images of each class in the first batch of a round, as they are "
             "stored; none was picked.",
-            _images(folder, summary.best_trial),
+            [_images(folder, summary.best_trial)],
         ),
         Section("Trials that failed", "They count as worse than all others.", [], _failed(trials)),
     ]
@@ -77,10 +78,13 @@ def write_ablation_report(folder: RunFolder, config: SearchConfig, trials: Trial
     metric, rows = summary.metric, summary.rows
     terms = [name for name, value in rows[0].items() if isinstance(value, bool)]
     names = [name for name in MEASURES if f"{name}_mean" in rows[0]]
-    table = [[*terms, "seeds", *names]]
+    table = []
     for row in rows:
         cells = [_spread(row[f"{name}_mean"], row[f"{name}_spread"]) for name in names]
-        table.append([*("on" if row[name] else "–" for name in terms), str(row["seeds"]), *cells])
+        on = [name for name in terms if row[name]]
+        marks = ["on" if row[name] else "–" for name in terms]
+        table.append([" + ".join(on) or "class loss alone", *marks, str(row["seeds"]), *cells])
+    headings = ["terms", *terms, "seeds", *names]
     told = [f"{name}: {MEASURES[name].what}" for name in names]
     text = f"Mean ± standard deviation over seeds; the class loss is always on. {'; '.join(told)}."
     best = _spread(rows[0][f"{metric}_mean"], rows[0][f"{metric}_spread"])
@@ -91,7 +95,7 @@ def write_ablation_report(folder: RunFolder, config: SearchConfig, trials: Trial
         accuracies=[("best combination", best, f"{metric}, {summary.split or 'synthetic'} data")],
         facts=_facts(summary),
         sections=[
-            Section("Terms on and off", text, [], table),
+            Section("Terms on and off", text, [], Table(headings, table, [0])),
             Section("Runs that failed", "They are left out of the means.", [], _failed(trials)),
         ],
     )
@@ -121,33 +125,27 @@ def _facts(summary: SearchSummary | AblateSummary) -> list[tuple[str, str]]:
     return [*counts, *how, *spent, *cost_rows(summary).items()]
 
 
-def _best(trials: Trials, metric: str) -> list[list[str]] | None:
+def _best(trials: Trials, metric: str) -> Table | None:
     done = [(trial.scores(metric)[-1], number, trial) for number, trial in trials.items() if trial.status == "done"]
     ordered = sorted(done, key=lambda each: (-each[0], each[1]))[:BEST_SHOWN]
     rows = [[f"{number}", f"{trial.reports[-1][metric]:.4g}", shown(trial.point)] for _, number, trial in ordered]
-    return [["trial", metric, "settings"], *rows] if rows else None
+    return Table(["trial", metric, "settings"], rows, [0]) if rows else None
 
 
-def _failed(trials: Trials) -> list[list[str]] | None:
+def _failed(trials: Trials) -> Table | None:
     rows = [
         [f"{number}", trial.reason or "", shown(trial.point)]
         for number, trial in trials.items()
         if trial.status == "failed"
     ]
-    return [["trial", "reason", "settings"], *rows] if rows else None
+    return Table(["trial", "reason", "settings"], rows) if rows else None
 
 
-def _images(folder: RunFolder, trial: int) -> list[Picture]:
+def _images(folder: RunFolder, trial: int) -> Mosaic | None:
     store = ShardStore(images_of(folder.place, trial))
     try:
         first = [store.read(batch) for batch in store.committed() if batch.index == 0]
     except (OSError, ShardError):
-        return []  # the trials' images may be deleted
-    return (
-        [grid_picture(image_grid(first), "Each column should show one class in recognizable variety.")] if first else []
-    )
-
-
-_COORDINATES = "Lines of good trials should bundle where a setting matters, and fan out where it does not."
-_IMPORTANCE = "A long bar is a setting to search more finely; a short one may be left at its default."
-_PROGRESS = "The curves should level off; one that still rises at its end asks for more trials."
+        return None  # the trials' images may be deleted
+    rows = [(f"round {batch.id.round}", batch.images, batch.targets) for batch in evenly_spread(first, MOST_ROUNDS)]
+    return mosaic(rows, "Each column should show one class in recognizable variety.", examples=2) if rows else None

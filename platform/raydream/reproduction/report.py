@@ -1,12 +1,12 @@
 """Writes a table's files beside its summary: table.md, table.parquet and report.html, all of the same figures."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
 from raydream.config import ReproduceConfig
-from raydream.reporting.page import Page, Section, grid_picture, page_of_run, pictures, write_page
+from raydream.reporting.charts import Table, best_rows
+from raydream.reporting.page import Page, Section, page_of_run, write_page
 from raydream.reproduction.cells import Filled
 from raydream.reproduction.figures import learning_curves, method_grid, projections
 from raydream.reproduction.results import (
@@ -31,6 +31,8 @@ TITLES = {
     7: "New classes by method",
 }
 SPREAD = "Mean ± half of the 95 % interval over seeds (Student's t). The paper's figures are its own, of its own data."
+WITH_REAL = ("teacher", "real", "oracle")
+"""beginnings of names of rows that saw real images"""
 NOTES = {
     1: "Last is the student at its last step, best the one that validation images would have chosen. The paper has "
     "CIFAR-10 and one run.",
@@ -108,7 +110,11 @@ def _page(
     first = {cell.row: each for cell, each in reversed(filled) if cell.seed == config.seed}
     first = {cell.row: first[cell.row] for cell, _ in filled if cell.row in first}
     images = {name: np.array(each.examples, np.uint8) for name, each in first.items() if each.examples}
-    curves = {name: each.curve for name, each in first.items() if each.curve}
+    columns = {cell.row: cell.column for cell, _ in reversed(filled)}
+    curves: dict[str, list[list[dict[str, float]]]] = {}
+    for cell, each in filled:
+        if each.curve and cell.column == columns[cell.row]:
+            curves.setdefault(cell.row, []).append(each.curve)
     plane = {name: np.array(each.projected) for name, each in first.items() if each.projected}
     return page_of_run(
         folder,
@@ -117,22 +123,33 @@ def _page(
         accuracies=tiles,
         facts=_facts(config, summary),
         sections=[
-            Section("Beside the paper", _note(config), [], shown_table(rows)),
+            Section("Beside the paper", _note(config), [], _table(rows, figure)),
             Section(
                 "Images by method",
                 f"One of each class (up to ten) of the batch that was made last, as stored; none was picked. Seed "
                 f"{config.seed}. The paper's Figure 3 has CIFAR-10's like this.",
-                [grid_picture(method_grid(images), "Each column should show one class.")] if images else [],
+                [method_grid(images)] if images else [],
             ),
             Section(
                 "While students learn",
-                f"Seed {config.seed}. The paper's Figure 4 has the accuracy on generated and on real images.",
-                pictures((partial(learning_curves, curves), "What is learned on images should carry over.")),
+                "Mean of seeds, and a band from the lowest to the highest. The paper's Figure 4 has the accuracy on "
+                "generated and on real images.",
+                [learning_curves(curves)],
             ),
             Section(
                 "Features in two dimensions",
                 f"The first two principal components of real test images' features. Seed {config.seed}.",
-                pictures((partial(projections, plane), "Images should lie where the real ones lie.")),
+                [projections(plane)],
             ),
         ],
     )
+
+
+def _table(rows: Sequence[Row], figure: str) -> Table:
+    """Return the table with its best row by the main figure marked; rows of real images do not compete."""
+    head, *lines = shown_table(rows)
+    means = [
+        None if row.name.startswith(WITH_REAL) or figure not in row.figures else row.figures[figure]["mean"]
+        for row in rows
+    ]
+    return Table(["method", *head[1:]], lines, best_rows(means))

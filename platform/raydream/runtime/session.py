@@ -21,7 +21,7 @@ from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig
 from raydream.errors import RaydreamError, first_line
 from raydream.interruption import ENDING
-from raydream.machine import machine_cpus
+from raydream.machine import code_version, machine_cpus
 from raydream.runtime.failures import own_error
 from raydream.runtime.gpus import share_to_measure_on, uses_gpus
 from raydream.runtime.placement import Nodes
@@ -144,8 +144,9 @@ def object_store_bytes() -> int:
 
 def machine_text() -> dict[str, Any]:
     """Describe the machine that figures were measured on, for a summary."""
+    libraries = {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__}
     return {
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "ray": ray.__version__},
+        "versions": {"raydream": code_version()} | libraries,
         "machine": f"{platform.machine()}, {machine_cpus()} CPUs, {torch.cuda.device_count()} GPUs",
     }
 
