@@ -53,7 +53,8 @@ def _make(run: JobRun[TeacherJobConfig], real: Dataset) -> TrainSummary:
     def on_epoch(epoch: int, loss: float, network: nn.Module) -> None:
         share = measured(network, real.validation)
         run.recorder.point(time.time(), "driver", "teacher/loss", loss, step=epoch)
-        run.recorder.point(time.time(), "driver", "accuracy/validation", share, step=epoch)
+        tag = "teacher/accuracy_real_validation"
+        run.recorder.point(time.time(), "driver", "accuracy/validation", share, step=epoch, tag=tag)
         left = time_text(pace.left_s(epoch))
         run.say(f"epoch {epoch}/{config.training.epochs}  loss {loss:.3f}  validation {share:.1%}  left {left}")
 
