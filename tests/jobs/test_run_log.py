@@ -48,12 +48,10 @@ def test_batches_are_shown_against_their_number_and_inversions_as_one_curve_a_ro
     shares = [(each.step, each.value) for each in events.Scalars("batches/target_share")]
     assert shares == [(4, pytest.approx(0.6)), (5, pytest.approx(0.6)), (6, pytest.approx(0.6))]
     assert [each.value for each in events.Scalars("batches/feature_distance")] == [7.0, 7.0, 7.0]
-    assert [each.step for each in events.Scalars("layers/3.bn1")] == [5, 6]
-    assert not [tag for tag in events.Tags()["scalars"] if tag.startswith("inversion/")]
+    assert [each.step for each in events.Scalars("teacher_layers/3.bn1")] == [5, 6]
     for curve in ("round-0001", "round-0002"):
-        shown = events_in(folder.events / curve)
-        assert [(each.step, each.value) for each in shown.Scalars("inversion/tv")] == [(0, 0.5), (10, 0.25)]
-        assert [each.step for each in shown.Scalars("inversion/learning_rate")] == [0, 10]
+        assert [(each.step, each.value) for each in events.Scalars(f"synthesis/tv/{curve}")] == [(0, 0.5), (10, 0.25)]
+        assert [each.step for each in events.Scalars(f"synthesis/learning_rate/{curve}")] == [0, 10]
 
 
 def test_of_many_rounds_a_few_are_shown_as_curves(tmp_path: Path) -> None:
@@ -62,8 +60,8 @@ def test_of_many_rounds_a_few_are_shown_as_curves(tmp_path: Path) -> None:
         for number in range(101):
             batch = some_batch(f"r{number:04d}-b0000", shape=(1, 8, 8))
             log.batch_made(batch.id, Receipt(batch.provenance, time.time(), 1.0, {"tv": [(0, 0.5)]}), batch)
-    curves = sorted(path.name for path in folder.events.iterdir() if path.is_dir())
-    assert len(curves) == CURVED_ROUNDS and {"round-0000", "round-0100"} <= {*curves}
+    curves = [tag for tag in events_in(folder.events).Tags()["scalars"] if tag.startswith("synthesis/tv/")]
+    assert len(curves) == CURVED_ROUNDS and {"synthesis/tv/round-0000", "synthesis/tv/round-0100"} <= {*curves}
 
 
 @contextlib.contextmanager

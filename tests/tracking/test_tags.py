@@ -46,4 +46,4 @@ def test_a_metric_has_a_tag(name, tag):
 
 @pytest.mark.parametrize("tags", [tags for charts in CHARTS.values() for tags in charts.values()], ids=str)
 def test_tags_of_charts_are_regular_expressions_of_groups(tags):
-    assert all(re.compile(tag) and re.match("student|batches|inversion|system", tag) for tag in tags)
+    assert all(re.compile(tag) and re.match("student|batches|synthesis|system", tag) for tag in tags)

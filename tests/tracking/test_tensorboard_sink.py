@@ -41,28 +41,17 @@ def test_scalars_have_their_groups_and_steps(tmp_path):
     assert recorder.table()["name"].tolist() == ["accuracy/test", "accuracy/validation", "loss/tv"]
 
 
-def test_further_curves_are_runs_below_the_run_with_few_open_files(tmp_path):
-    recorder = recorder_in(tmp_path)
-    for update, curve in [(0, "round-0000"), (10, "round-0000"), (0, "round-0001"), (10, "round-0001")]:
-        recorder.show(time.time(), "inversion/feature", 1.0 / (1 + update), update, curve)
-    recorder.close()
-    for curve in ("round-0000", "round-0001"):
-        shown = events_in(tmp_path / "run-1" / curve).Scalars("inversion/feature")
-        assert [each.step for each in shown] == [0, 10], "no sawtooth"
-    assert "inversion/feature" not in events_in(tmp_path / "run-1").Tags()["scalars"]
-
-
 def test_final_figures_and_a_dozen_settings_are_one_session_of_hparams(tmp_path):
     recorder, settings = recorder_in(tmp_path), as_dict(DistillConfig(seed=5))
     recorder.finish(settings, {"student_accuracy": 0.9, "images": 20, "data": "digits"})
     recorder.close()
     events = events_in(tmp_path / "run-1")
-    assert events.Tags()["scalars"] == ["final/student_accuracy"]
+    assert events.Tags()["scalars"] == ["summary/student_accuracy"]
     held = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     started = HParamsPluginData.FromString(held).session_start_info.hparams
     assert {*started} == {*compared(settings)} and started["seed"].number_value == 5
     shown = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/experiment").plugin_data.content)
-    assert [each.name.tag for each in shown.experiment.metric_infos] == ["final/student_accuracy"]
+    assert [each.name.tag for each in shown.experiment.metric_infos] == ["summary/student_accuracy"]
 
 
 def test_pictures_texts_and_the_layout_are_there_from_the_beginning(tmp_path):

@@ -39,7 +39,7 @@ def session(folder: RunFolder, tracker: str, step: int, is_done: bool) -> None:
     """One session of a run that is sent to a tracker."""
     with recording(folder, time.time(), print, "digits", [tracker]) as (recorder, _):
         recorder.point(time.time(), "student", "student/loss", 1.0 / step, step=step)
-        recorder.show(time.time(), "inversion/tv", 0.25, 10, "round-0001")
+        recorder.show(time.time(), "synthesis/tv/round-0001", 0.25, 10)
         recorder.flush()
         if is_done:
             recorder.finish(SETTINGS, {"student_accuracy": 0.9})
@@ -54,7 +54,7 @@ def test_mlflow_has_the_run_under_its_name_with_curves_settings_and_figures(tmp_
     session(local_run(tmp_path), "mlflow", 10, is_done=True)
     (run,) = mlflow_runs()
     assert run.info.run_name == "run" and run.info.status == "FINISHED"
-    assert run.data.metrics == {"student/loss": 0.1, "inversion/tv/round-0001": 0.25, "final/student_accuracy": 0.9}
+    assert run.data.metrics == {"student/loss": 0.1, "synthesis/tv/round-0001": 0.25, "summary/student_accuracy": 0.9}
     assert run.data.params["seed"] == "5" and run.data.params["synthesis.method"] == "adaptive"
 
 
@@ -106,7 +106,7 @@ def test_wandb_has_the_run_under_its_name_with_curves_settings_and_figures(tmp_p
         for each in kept["history"]
     ]
     assert {"student/loss": "0.1", "student/step": "10"}.items() <= rows[0].items()
-    assert {"inversion/tv/round-0001": "0.25", "inversion/step": "10"}.items() <= rows[1].items()
+    assert {"synthesis/tv/round-0001": "0.25", "synthesis/step": "10"}.items() <= rows[1].items()
     settings = {
         item.key or ".".join(item.nested_key): item.value_json for each in kept["config"] for item in each.config.update
     }

@@ -51,7 +51,7 @@ def show_batch(
     Args:
         made: number of batches that the run has made, this one included.
         first: the batch, if it is the first of its round, whose images are shown; else None.
-        curved: whether the curves of that first batch are shown, too: a line for its round in each chart.
+        curved: whether the curves of that first batch are shown, too, as those of its round.
     """
     now, provenance = time.time(), receipt.provenance
     recorder.show(now, "batches/target_share", provenance.target_share, made)
@@ -61,15 +61,15 @@ def show_batch(
         return
     recorder.pictures(first.images, first.targets, first.id.round)
     for layer, value in provenance.distances.items():
-        recorder.show(now, f"layers/{layer}", value, made)
+        recorder.show(now, f"teacher_layers/{layer}", value, made)
     if not curved:
         return
     name = f"round-{first.id.round:04d}"
     for term, curve in receipt.curve.items():
         for update, value in curve:
-            recorder.show(now, f"inversion/{term}", value, update, name)
+            recorder.show(now, f"synthesis/{term}/{name}", value, update)
     for update, _ in next(iter(receipt.curve.values()), []):
-        recorder.show(now, "inversion/learning_rate", learning_rate_at(synthesis, update), update, name)
+        recorder.show(now, f"synthesis/learning_rate/{name}", learning_rate_at(synthesis, update), update)
 
 
 class RunLog:

@@ -29,6 +29,6 @@ def write_hyper_parameters(events: Path, trials: Trials, metric: str) -> None:
                 name: value if isinstance(value, bool | int | float | str) else str(value)
                 for name, value in trial.point.items()
             }
-            final = {f"final/{name}": value for name, value in trial.reports[-1].items()}
+            final = {f"summary/{name}": value for name, value in trial.reports[-1].items()}
             scores = trial.scores(metric)
-            sink.finish(settings, final | ({"final/score": scores[-1]} if scores else {}))
+            sink.finish(settings, final | ({"summary/score": scores[-1]} if scores else {}))

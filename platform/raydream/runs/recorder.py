@@ -73,10 +73,10 @@ class Recorder:
         """
         self._table.append((self.time_s(moment), None, source, name, place.round, step, place.batch, float(value)))
 
-    def show(self, moment: float, tag: str, value: float, step: int, curve: str = "") -> None:
+    def show(self, moment: float, tag: str, value: float, step: int) -> None:
         """Show a value in TensorBoard and the other trackers alone; see `Sink.scalar`."""
         for sink in self._sinks:
-            sink.scalar(tag, value, step, moment, curve)
+            sink.scalar(tag, value, step, moment)
 
     def span(self, start: float, seconds: float, source: str, name: str, place: Place = NOWHERE) -> None:
         """Record a span: what a source did, and its duration."""
@@ -109,7 +109,7 @@ class Recorder:
             settings: of the run, nested, of which those are shown that usually differ between runs.
             summary: its final figures, of which the floats are shown.
         """
-        figures = {f"final/{name}": value for name, value in summary.items() if isinstance(value, float)}
+        figures = {f"summary/{name}": value for name, value in summary.items() if isinstance(value, float)}
         for sink in self._sinks:
             sink.finish(compared(settings), figures)
 

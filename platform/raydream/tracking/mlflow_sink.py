@@ -36,10 +36,9 @@ class MLflowSink:
         self._waiting: list[Metric] = []
         self._status = "KILLED"
 
-    def scalar(self, tag: str, value: float, step: int, moment: float, curve: str = "") -> None:
-        """Collect a value, to be sent with others; see `Sink.scalar`. A further curve is a metric of its own."""
-        name = f"{tag}/{curve}" if curve else tag
-        self._waiting.append(Metric(name, value, int(moment * 1000), step))
+    def scalar(self, tag: str, value: float, step: int, moment: float) -> None:
+        """Collect a value, to be sent with others; see `Sink.scalar`."""
+        self._waiting.append(Metric(tag, value, int(moment * 1000), step))
         if len(self._waiting) >= MOST:
             self.flush()
 

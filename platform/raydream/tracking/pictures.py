@@ -13,7 +13,7 @@ EXAMPLES = 10
 """images of a class"""
 SMALLEST, LARGEST = 64, 128
 """pixels of an image's longer side: smaller ones are magnified up to the first, larger ones reduced to the second"""
-GAP, TEXT = 4, 14
+GAP, TEXT = 4, 22
 """pixels between two images, and of the letters"""
 
 

@@ -34,14 +34,13 @@ class Tracked:
 class Sink(Protocol):
     """Takes the scalars of one run. A method may raise any exception, which its caller handles."""
 
-    def scalar(self, tag: str, value: float, step: int, moment: float, curve: str = "") -> None:
+    def scalar(self, tag: str, value: float, step: int, moment: float) -> None:
         """Take a value.
 
         Args:
-            tag: name of the chart, as `group/name`.
+            tag: name of the curve, as `group/name`.
             step: its place on the horizontal axis.
             moment: seconds since the epoch.
-            curve: name of one of several curves in the chart; empty: the run's only one.
         """
 
     def finish(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
@@ -101,8 +100,8 @@ class OptionalSink:
             reason = f"--track {name} failed: {first_line(error)}"
             raise RaydreamError(f"{reason}; correct this, or leave the option out") from error
 
-    def scalar(self, tag: str, value: float, step: int, moment: float, curve: str = "") -> None:
-        self._try(lambda sink: sink.scalar(tag, value, step, moment, curve))
+    def scalar(self, tag: str, value: float, step: int, moment: float) -> None:
+        self._try(lambda sink: sink.scalar(tag, value, step, moment))
 
     def finish(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         self._try(lambda sink: sink.finish(settings, figures))

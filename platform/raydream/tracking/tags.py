@@ -49,8 +49,8 @@ CHARTS: dict[str, dict[str, list[str]]] = {
         "feature distance, against batches made": ["batches/feature_distance"],
         "share of images on target, against batches made": ["batches/target_share"],
     },
-    "Inversion, one curve per round": {
-        term: [f"inversion/{term}$"] for term in ("classification", "feature", "tv", "l2", "competition")
+    "Synthesis, one curve per round": {
+        term: [f"synthesis/{term}/.*"] for term in ("classification", "feature", "tv", "l2", "competition")
     },
     "System": {
         "images made per second": ["system/images_per_s"],

@@ -18,14 +18,11 @@ class TensorBoardSink:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
         self._events = SummaryWriter(str(folder))
-        self._curve = ""
-        self._curve_events = self._events
 
-    def scalar(self, tag: str, value: float, step: int, moment: float, curve: str = "") -> None:
-        """Write a value; see `Sink.scalar`. A further curve is a run of its own below this one, in the same chart."""
-        self._of(curve).add_scalar(tag, value, step, moment)
+    def scalar(self, tag: str, value: float, step: int, moment: float) -> None:
+        """Write a value; see `Sink.scalar`."""
+        self._events.add_scalar(tag, value, step, moment)
 
     def picture(self, tag: str, picture: np.ndarray, step: int) -> None:
         """Write a picture, uint8 [H,W,3]."""
@@ -50,19 +47,7 @@ class TensorBoardSink:
     def flush(self) -> None:
         """Write everything to the disk."""
         self._events.flush()
-        self._curve_events.flush()
 
     def close(self) -> None:
-        """Write everything, and close the files."""
-        self._curve_events.close()
+        """Write everything, and close the file."""
         self._events.close()
-
-    def _of(self, curve: str) -> SummaryWriter:
-        if not curve:
-            return self._events
-        if curve != self._curve:
-            # One at a time: each is a file and a thread, and a run may have many.
-            if self._curve:
-                self._curve_events.close()
-            self._curve, self._curve_events = curve, SummaryWriter(str(self._folder / curve))
-        return self._curve_events

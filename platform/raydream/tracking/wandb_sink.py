@@ -33,14 +33,13 @@ class WandbSink:
         self._known: set[str] = set()
         self._status = 1
 
-    def scalar(self, tag: str, value: float, step: int, moment: float, curve: str = "") -> None:
-        """Send a value; see `Sink.scalar`. A further curve is a chart of its own."""
-        name = f"{tag}/{curve}" if curve else tag
+    def scalar(self, tag: str, value: float, step: int, moment: float) -> None:
+        """Send a value; see `Sink.scalar`."""
         axis = f"{tag.partition('/')[0]}/step"  # curves have steps of their own, and W&B's only ever rise
-        if name not in self._known:
-            self._known.add(name)
-            self._run.define_metric(name, step_metric=axis)
-        self._run.log({name: value, axis: step})
+        if tag not in self._known:
+            self._known.add(tag)
+            self._run.define_metric(tag, step_metric=axis)
+        self._run.log({tag: value, axis: step})
 
     def finish(self, settings: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         """Send settings and final figures; see `Sink.finish`."""
