@@ -51,7 +51,7 @@ def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library
     events = EventAccumulator(str(folder))
     events.Reload()
     glance = {"student/accuracy_real_test", "student/loss", "batches/feature_distance", "batches/target_share"}
-    assert glance <= set(events.Tags()["scalars"]) and "images/classes 0-9" in events.Tags()["images"]
+    assert glance <= set(events.Tags()["scalars"]) and "synthetic_images/classes 0-9" in events.Tags()["images"]
     curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("synthesis/feature/")]
     assert sorted(curves) == [f"synthesis/feature/round-000{i}" for i in range(4)]
     assert [each.step for each in events.Scalars("batches/target_share")] == list(range(1, 10))

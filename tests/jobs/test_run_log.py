@@ -30,7 +30,7 @@ def test_the_images_of_a_batch_come_from_the_driver_and_not_from_its_shard(tmp_p
         receipt = Receipt(batch.provenance, time.time(), 1.0, {"tv": [(0, 0.5), (10, 0.25)]})
         log.batch_made(batch.id, receipt, batch if is_first else None)
     events = events_in(folder.events)
-    assert events.Tags()["images"] == (["images/classes 0-9"] if is_first else [])
+    assert events.Tags()["images"] == (["synthetic_images/classes 0-9"] if is_first else [])
     table = pd.read_parquet(folder.metrics)
     assert table[table["name"] == "loss/tv"]["value"].tolist() == [0.5, 0.25]
     assert table[table["name"] == "target_share"]["value"].tolist() == [np.float64(0.6)]

@@ -50,7 +50,7 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert [event.value for event in events.Scalars("student/loss")] == [0.5, 0.25]
-    assert events.Tags()["images"] == ["images/classes 0-9"]
+    assert events.Tags()["images"] == ["synthetic_images/classes 0-9"]
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):

@@ -8,7 +8,7 @@ from raydream.cli.settings import all_names, defaults_of
 from raydream.commands import COMMANDS, imported
 from raydream.config import DistillConfig
 from raydream.config.conversion import as_dict
-from raydream.tracking.tags import CHARTS, COMPARED, compared, tag_of
+from raydream.tracking.tags import COMPARED, charts_of, compared, tag_of
 
 KINDS = {entry.config: imported(entry.config) for entry in COMMANDS if entry.config}
 
@@ -44,6 +44,24 @@ def test_a_metric_has_a_tag(name, tag):
     assert tag_of(name) == tag
 
 
-@pytest.mark.parametrize("tags", [tags for charts in CHARTS.values() for tags in charts.values()], ids=str)
-def test_tags_of_charts_are_regular_expressions_of_groups(tags):
-    assert all(re.compile(tag) and re.match("student|batches|synthesis|system", tag) for tag in tags)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
+def test_the_layout_has_the_charts_that_a_job_fills(kind):
+    settings = defaults_of(kind)
+    charts = charts_of(settings)
+    assert bool(charts) == ("synthesis" in settings)
+    for tags in (tags for category in charts.values() for tags in category.values()):
+        assert all(re.compile(tag) and re.match("student|batches|synthesis|system", tag) for tag in tags)
+    assert ("accuracy on real images" in charts.get("At a glance", {})) == ({"synthesis", "student"} <= settings.keys())
+
+
+@pytest.mark.parametrize(
+    ("synthesis", "terms"),
+    [
+        ({"method": "noise"}, ["classification"]),
+        ({"method": "deep_inversion", "coefficients": {"l2": 0.0}}, ["classification", "tv", "feature"]),
+        ({"method": "dafl"}, ["one_hot", "activation", "information_entropy"]),
+    ],
+)
+def test_a_term_that_has_no_weight_has_no_empty_chart(synthesis, terms):
+    charts = charts_of(as_dict(DistillConfig(synthesis=synthesis)))
+    assert [*charts["Synthesis, one curve per round"]] == terms

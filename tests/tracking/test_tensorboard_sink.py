@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from raydream.config import DistillConfig
 from raydream.config.conversion import as_dict
 from raydream.runs.recorder import Recorder
-from raydream.tracking.tags import CHARTS, compared
+from raydream.tracking.tags import charts_of, compared
 
 
 def events_in(folder: Path) -> EventAccumulator:
@@ -55,17 +55,17 @@ def test_final_figures_and_a_dozen_settings_are_one_session_of_hparams(tmp_path)
 
 
 def test_pictures_texts_and_the_layout_are_there_from_the_beginning(tmp_path):
-    recorder = recorder_in(tmp_path)
+    recorder, settings = recorder_in(tmp_path), as_dict(DistillConfig())
     recorder.pictures(np.zeros((3, 1, 8, 8), np.uint8), np.array([0, 1, 11]), 2)
-    recorder.texts({"run/1 description": "**raydream distill**"})
+    recorder.describe(settings, {"run/1 description": "**raydream distill**"})
     recorder.flush()
     events = events_in(tmp_path / "run-1")
-    assert events.Tags()["images"] == ["images/classes 0-9", "images/classes 10-19"]
-    assert [each.step for each in events.Images("images/classes 0-9")] == [2]
+    assert events.Tags()["images"] == ["synthetic_images/classes 0-9", "synthetic_images/classes 10-19"]
+    assert [each.step for each in events.Images("synthetic_images/classes 0-9")] == [2]
     (text,) = events.Tensors("run/1 description/text_summary")
     assert text.tensor_proto.string_val == [b"**raydream distill**"]
     (layout,) = events.Tensors("custom_scalars__config__")
     shown = Layout.FromString(layout.tensor_proto.string_val[0])
-    assert [category.title for category in shown.category] == [*CHARTS]
-    assert list(shown.category[0].chart[0].multiline.tag) == CHARTS["At a glance"]["accuracy on real images"]
+    assert [category.title for category in shown.category] == [*charts_of(settings)]
+    assert list(shown.category[0].chart[0].multiline.tag) == ["student/accuracy_real_.*"]
     recorder.close()

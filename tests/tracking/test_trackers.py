@@ -87,6 +87,8 @@ def records(path: Path) -> list[Any]:
             at += 32768 - at % 32768
             continue
         length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+        if at + 7 + length > len(content):
+            break  # not wholly written yet
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
@@ -95,11 +97,19 @@ def records(path: Path) -> list[Any]:
     return found
 
 
+def any_of(kept: list[Any], kind: str) -> list[Any]:
+    """Those of the records that are of a kind."""
+    return [each for each in kept if each.HasField(kind)]
+
+
 def test_wandb_has_the_run_under_its_name_with_curves_settings_and_figures(tmp_path, offline):
     folder = local_run(tmp_path)
     session(folder, "wandb", 10, is_done=True)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    kept = {kind: [each for each in records(file) if each.HasField(kind)] for kind in ("run", "history", "config")}
+    deadline = time.monotonic() + 60
+    while not (any_of(kept := records(file), "exit") and any_of(kept, "config")) and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's own process writes the file, and may do so after `finish`
+    kept = {kind: any_of(kept, kind) for kind in ("run", "history", "config")}
     assert (kept["run"][0].run.run_id, kept["run"][0].run.project) == ("run", "digits")
     rows = [
         {".".join(item.nested_key) or item.key: item.value_json for item in each.history.item}

@@ -183,7 +183,7 @@ def _made(
     settings = as_dict(config)
     opened = recording(folder, began_at, printer(console), settings["experiment"], command.track)
     with opened as (recorder, journal):
-        recorder.texts(described(job.name, NAMES[job.name].does, folder, machine_text(), settings))
+        recorder.describe(settings, described(job.name, NAMES[job.name].does, folder, machine_text(), settings))
         run = JobRun(config, folder, recorder, journal, console)
         summary = run.timed(job.make(run, checked))
         if job.figures is not None:

@@ -13,7 +13,7 @@ import pandas as pd
 from raydream.runs.metrics_table import MetricsTable
 from raydream.tracking.pictures import class_pictures
 from raydream.tracking.sinks import Sink
-from raydream.tracking.tags import CHARTS, compared, tag_of
+from raydream.tracking.tags import charts_of, compared, tag_of
 from raydream.tracking.tensorboard_sink import TensorBoardSink
 
 
@@ -46,7 +46,6 @@ class Recorder:
         self.damage = self._table.damage
         self._zero = began_at - self._table.end_s
         self._board = TensorBoardSink(tensorboard)
-        self._board.charts(CHARTS)
         self._sinks: list[Sink] = [self._board, *trackers]
 
     def time_s(self, moment: float) -> float:
@@ -95,10 +94,12 @@ class Recorder:
     def pictures(self, images: np.ndarray, targets: np.ndarray, step: int) -> None:
         """Show images uint8 [N,C,H,W] by their classes, int [N], in TensorBoard."""
         for name, picture in class_pictures(images, targets):
-            self._board.picture(f"images/{name}", picture, step)
+            self._board.picture(f"synthetic_images/{name}", picture, step)
 
-    def texts(self, texts: Mapping[str, str]) -> None:
-        """Show texts in Markdown, by their tags, in TensorBoard."""
+    def describe(self, settings: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """Give TensorBoard the layout of charts for these nested settings, and texts in Markdown by their tags."""
+        if charts := charts_of(settings):
+            self._board.charts(charts)
         for tag, text in texts.items():
             self._board.text(tag, text)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from raydream.config.synthesis import METHODS
 from raydream.config.tree import leaves
 
 TAGS = {
@@ -42,24 +43,37 @@ COMPARED = (
 )
 """settings that usually differ between runs of one job, in the order in which they are shown; a job has some of them"""
 
-CHARTS: dict[str, dict[str, list[str]]] = {
-    "At a glance": {
-        "accuracy on real images": ["student/accuracy_real_.*"],
-        "distillation loss": ["student/loss"],
-        "feature distance, against batches made": ["batches/feature_distance"],
-        "share of images on target, against batches made": ["batches/target_share"],
-    },
-    "Synthesis, one curve per round": {
-        term: [f"synthesis/{term}/.*"] for term in ("classification", "feature", "tv", "l2", "competition")
-    },
-    "System": {
-        "images made per second": ["system/images_per_s"],
-        "images in the buffer": ["system/buffer_images"],
-        "age of the snapshot, in steps": ["system/staleness_steps"],
-        "seconds that the student waited": ["system/student_waited_s"],
-    },
+GLANCE_OF_STUDENT = {
+    "accuracy on real images": ["student/accuracy_real_.*"],
+    "distillation loss": ["student/loss"],
 }
-"""the layout of TensorBoard's Custom Scalars: tags, as regular expressions, by chart and category"""
+GLANCE_OF_BATCHES = {
+    "feature distance, against batches made": ["batches/feature_distance"],
+    "share of images on target, against batches made": ["batches/target_share"],
+}
+SYSTEM = {
+    "images made per second": ["system/images_per_s"],
+    "images in the buffer": ["system/buffer_images"],
+    "age of the snapshot, in steps": ["system/staleness_steps"],
+    "seconds that the student waited": ["system/student_waited_s"],
+}
+
+
+def charts_of(settings: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Return the layout of Custom Scalars for a job's nested settings: tags by chart and category.
+
+    Tags are regular expressions. A job that makes no images has no layout, as its scalars are few.
+    """
+    synthesis = settings.get("synthesis")
+    if synthesis is None:
+        return {}
+    weights = synthesis["coefficients"]
+    terms = [name for name in METHODS[synthesis["method"]].terms if weights[name] > 0]
+    charts = {
+        "At a glance": (GLANCE_OF_STUDENT if "student" in settings else {}) | GLANCE_OF_BATCHES,
+        "Synthesis, one curve per round": {term: [f"synthesis/{term}/.*"] for term in terms},
+    }
+    return charts | ({"System": SYSTEM} if "rounds" in settings else {})
 
 
 def tag_of(name: str) -> str:
