@@ -17,6 +17,7 @@ ROOT = Path(raydream.__file__).parent
 ROWS = [
     "errors interruption memory machine terminal engine_version seeds commands",
     "config store extras shipped",
+    "tracking",
     "augmentation compute data networks runs search targets",
     "cli losses schedule teachers",
     "students synthesis buffer evaluation",
@@ -110,7 +111,18 @@ from raydream.data.digits import load_digits
 load_digits()
 """
 """what generators, a student's only worker, and the evaluator import, in which users' default data are loaded"""
-HEAVY = {"pandas", "tensorboard", "botocore", "matplotlib", "jinja2", "rich", "sklearn", "torchvision"}
+HEAVY = {
+    "pandas",
+    "tensorboard",
+    "mlflow",
+    "wandb",
+    "botocore",
+    "matplotlib",
+    "jinja2",
+    "rich",
+    "sklearn",
+    "torchvision",
+}
 
 
 def test_each_process_of_a_run_imports_what_it_needs_alone():

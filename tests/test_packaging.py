@@ -17,6 +17,7 @@ from raydream.errors import MistakeError
 from raydream.extras import EXTRAS, require
 from raydream.networks.digits import digits_network
 from raydream.pruning.streams import find_streams
+from raydream.tracking.sinks import TRACKERS
 from tests.calls import ROOT
 from tests.cli.test_mistakes import said
 
@@ -65,7 +66,8 @@ def test_extras_are_the_modules_that_the_code_asks_for():
         assert names(OPTIONAL[extra]) == {canonicalize_name(distributions[module][0]) for module in modules}
     everything = Requirement(OPTIONAL["all"][0])
     assert everything.name == "raydream"
-    assert everything.extras == OPTIONAL.keys() - {"all", *FOR_DEVELOPMENT} == {*EXTRAS, "s3"}
+    assert OPTIONAL.keys() - {"all", *FOR_DEVELOPMENT} == {*EXTRAS, "s3"}
+    assert everything.extras == {*EXTRAS, "s3"} - TRACKERS.keys(), "all but what brings many packages along"
 
 
 def without(module: str, monkeypatch: pytest.MonkeyPatch) -> None:

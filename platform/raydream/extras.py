@@ -11,8 +11,10 @@ EXTRAS = {
     "quantize": ("onnx", "onnxscript", "onnxruntime", "torchao"),
     "metrics": ("torchmetrics",),
     "timm": ("timm",),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
 }
-"""the modules of each of pyproject.toml's optional dependencies; `[all]` installs them all"""
+"""the modules of each of pyproject.toml's optional dependencies; `[all]` installs all but the trackers' clients"""
 
 
 def missing(extra: str) -> list[str]:

@@ -46,9 +46,15 @@ def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library
     assert {"accuracy/test", "accuracy/validation", "accuracy/synthetic", "loss/competition", "student/loss"} <= set(
         metrics["name"]
     )
-    events = EventAccumulator(str(run_dir / "tensorboard"))
+    (folder,) = (run_dir / "tensorboard").iterdir()
+    assert folder.name == json.loads((run_dir / "run.json").read_text())["run"]
+    events = EventAccumulator(str(folder))
     events.Reload()
-    assert "accuracy/test" in events.Tags()["scalars"] and "images" in events.Tags()["images"]
+    glance = {"student/accuracy_real_test", "student/loss", "batches/feature_distance", "batches/target_share"}
+    assert glance <= set(events.Tags()["scalars"]) and "synthetic_images/classes 0-9" in events.Tags()["images"]
+    curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("synthesis/feature/")]
+    assert sorted(curves) == [f"synthesis/feature/round-000{i}" for i in range(4)]
+    assert [each.step for each in events.Scalars("batches/target_share")] == list(range(1, 10))
     # Nothing half-written, and none of Ray's chatter.
     assert not list(run_dir.rglob(".*aside"))
     assert "WARNING" not in done.stdout + done.stderr and done.stderr == ""

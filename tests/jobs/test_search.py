@@ -92,7 +92,7 @@ def test_a_search_leaves_a_configuration_that_distill_takes(finished: Path) -> N
     assert len(pd.read_parquet(run_dir / "reports.parquet")) == sum(len(trial.reports) for _, trial in trials.items())
     page = (run_dir / "search.html").read_text()
     assert "Where the good trials lie" in page and "What it took" in page and "http:" not in page
-    assert len(list((run_dir / "tensorboard").glob("trial-*"))) == TRIALS
+    assert len(list((run_dir / "tensorboard").glob("*/trial-*"))) == TRIALS
     assert not list(run_dir.rglob("*.pkl"))  # nothing of Tune's is kept
 
 

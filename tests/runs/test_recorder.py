@@ -36,7 +36,7 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     first = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", began)
     first.point(began + 5, "student", "student/loss", 0.5, step=10)
     first.span(began + 6, 4.0, "generator-0", "make", Place(1, "r0001-b0000"))
-    first.grid("images", np.zeros((3, 1, 8, 8), np.uint8), 0)
+    first.pictures(np.zeros((3, 1, 8, 8), np.uint8), np.arange(3), 0)
     first.close()
     again = time.time()
     second = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", again)
@@ -50,7 +50,7 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert [event.value for event in events.Scalars("student/loss")] == [0.5, 0.25]
-    assert events.Tags()["images"] == ["images"]
+    assert events.Tags()["images"] == ["synthetic_images/classes 0-9"]
 
 
 def test_without_a_terminal_a_round_is_one_plain_line(capsys):

@@ -58,6 +58,7 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
         "  --config FILE      YAML file of settings, or the name of one that comes along (raydream configs ls)",
         "  --run-dir DIR      folder of the run, or its URL, as s3://bucket/first (default: runs/EXPERIMENT/TIME)",
         "  --resume DIR       resume the run in this folder",
+        "  --track NAME       also send the curves to mlflow or wandb, or both: mlflow,wandb",
         "  --print-config     show all settings, and do nothing",
         "  --help [SECTION]   show this page, the settings of a section, or all",
         "",

@@ -39,6 +39,7 @@ class Command(Generic[Config]):
         config: resolved and checked field by field.
         run_dir: path or URL of the folder of the new or resumed run.
         resumed: the folder of a run that is resumed.
+        track: names of the trackers, beside TensorBoard, that the curves of this session are sent to.
         by_default: whether `run_dir` was not chosen by the user; another one replaces it if another job takes it first.
     """
 
@@ -46,6 +47,7 @@ class Command(Generic[Config]):
     run_dir: str
     resumed: run_folder.RunFolder | None
     by_default: bool = False
+    track: tuple[str, ...] = ()
 
     def folder(self, job: str) -> run_folder.RunFolder:
         """Return the folder of the run, which is begun here if it is new.
@@ -120,7 +122,7 @@ def _new(kind: type[Config], asked: Asked, settings: dict[str, Any]) -> Command[
         remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
         raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
     run_folder.check_new(where)
-    return Command(config, where, None, by_default=not asked.run_dir)
+    return Command(config, where, None, by_default=not asked.run_dir, track=asked.track)
 
 
 def _resumed(
@@ -134,7 +136,7 @@ def _resumed(
         field, there, here = difference
         remedy = "a resumed run keeps its settings: leave the option out, or begin a new run"
         raise InputError(field, here, f"{there!r}, as in {folder.shown('config.yaml')}", remedy)
-    return Command(config, str(asked.resume), folder)
+    return Command(config, str(asked.resume), folder, track=asked.track)
 
 
 def run_command(entry: CommandEntry, words: Sequence[str]) -> int:

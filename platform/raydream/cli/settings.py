@@ -17,12 +17,13 @@ from raydream.shipped import PRESET, file_named, shipped_files
 from raydream.store.documents import MOST_YAML_BYTES
 from raydream.store.yaml_files import SettingsLoader
 from raydream.terminal import printable
+from raydream.tracking.sinks import trackers_of
 
 ANYTHING = object
 """type of values within a network's keyword arguments"""
 DAMAGED = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 """errors that PyYAML passes on if a value is not of its tag's type"""
-OPTIONS = ("config", "run-dir", "resume", "print-config", "help")
+OPTIONS = ("config", "run-dir", "resume", "track", "print-config", "help")
 """options that are not settings"""
 
 Names = tuple[str, ...]
@@ -56,6 +57,7 @@ class Asked:
         settings: of files and options, in the order in which they were given; later ones take precedence.
         has_file: whether a configuration file was named.
         run_dir, resume, print_config: the options of that name.
+        track: names of the trackers that curves are sent to.
     """
 
     settings: list[Setting] = field(default_factory=list)
@@ -63,6 +65,7 @@ class Asked:
     run_dir: str | None = None
     resume: str | None = None
     print_config: bool = False
+    track: tuple[str, ...] = ()
 
 
 def read_command_line(kind: type, command: str, words: Sequence[str]) -> Asked:
@@ -100,6 +103,8 @@ def read_command_line(kind: type, command: str, words: Sequence[str]) -> Asked:
             asked.run_dir = value
         elif name == "resume":
             asked.resume = value
+        elif name == "track":
+            asked.track = trackers_of(value)
         else:
             asked.settings += _of_option(kind, path, of, value)
     for setting in asked.settings:

@@ -22,7 +22,7 @@ from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.checkpoints import quarantine_damaged_checkpoints
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
-from raydream.runtime.images import images_of
+from raydream.runtime.images import whole_batch
 from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
@@ -203,7 +203,7 @@ class Driver:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
             self._last_news = time.time()
-            shown = images_of(made.batch, made.images, self._store) if made.batch.index == 0 else None
+            shown = whole_batch(made.batch, made.images, self._store) if made.batch.index == 0 else None
             self._run_log.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
                 self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))

@@ -67,7 +67,7 @@ class FollowedTask(Generic[Report]):
         record: called with each report before it is measured.
         measure: starts to measure a report's network; see `Evaluator.measure`.
         words: describes a report, for a line of output.
-        counted: the steps, in words.
+        who: the network that learns, student or teacher.
 
     Attributes:
         reports: the queue to which the process puts `Report`, `StepsDone` and `Notice`.
@@ -83,10 +83,11 @@ class FollowedTask(Generic[Report]):
         record: Callable[[Report], None],
         measure: Callable[[Report], ray.ObjectRef],
         words: Callable[[Report], str],
-        counted: str = "distillation steps",
+        who: str = "student",
     ) -> None:
         self._run, self._step, self._steps = run, step, steps
-        self._record, self._measure, self._words, self._counted = record, measure, words, counted
+        self._record, self._measure, self._words, self._who = record, measure, words, who
+        self._counted = "distillation steps" if who == "student" else "training steps"
         self._measuring: dict[ray.ObjectRef, Report] = {}
         self._heard_at = time.time()
         self.reports = Queue(
@@ -141,7 +142,8 @@ class FollowedTask(Generic[Report]):
             report = self._measuring.pop(done)
             step, accuracies = ray.get(done)
             for name, value in accuracies.items():
-                self._run.recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step)
+                tag = f"{self._who}/accuracy_real_{name}"
+                self._run.recorder.point(time.time(), "evaluator", f"accuracy/{name}", value, step=step, tag=tag)
                 self.metrics.set("student_accuracy", value, split=name)
             shown = {name: f"{value:.1%}" for name, value in accuracies.items()}
             if len(report.losses):

@@ -13,9 +13,11 @@ from rich.console import Console
 
 from raydream.applications.reuse import note_reused
 from raydream.cli import Command
+from raydream.commands import NAMES
 from raydream.config.conversion import as_dict
 from raydream.jobs.teacher import keep_teacher
 from raydream.reporting.cost import Reserves, cost_rows, hours
+from raydream.reporting.description import described
 from raydream.reporting.progress import printer, result_table, waiting
 from raydream.runs import run_folder
 from raydream.runs.journal import Journal
@@ -150,7 +152,7 @@ def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made
                 folder = command.folder(job.name)
                 stack.enter_context(run_folder.held(folder))
             say(f"run {folder.run} in {folder.shown()}")
-            summary = _made(job, config, checked, folder, began_at, console)
+            summary = _made(job, command, config, checked, folder, began_at, console)
         else:
             assert folder is not None
             say(f"the run in {folder.shown()} is done; its report is written again")
@@ -171,17 +173,21 @@ def _finished(job: Job[Config, Checked, Made], config: Config, folder: RunFolder
 
 def _made(
     job: Job[Config, Checked, Made],
+    command: Command[Config],
     config: Config,
     checked: Checked,
     folder: RunFolder,
     began_at: float,
     console: Console,
 ) -> Made:
-    with recording(folder, began_at, printer(console)) as (recorder, journal):
+    settings = as_dict(config)
+    opened = recording(folder, began_at, printer(console), settings["experiment"], command.track)
+    with opened as (recorder, journal):
+        recorder.describe(settings, described(job.name, NAMES[job.name].does, folder, machine_text(), settings))
         run = JobRun(config, folder, recorder, journal, console)
         summary = run.timed(job.make(run, checked))
         if job.figures is not None:
-            recorder.hyper_parameters(as_dict(config), job.figures(summary))
+            recorder.finish(settings, job.figures(summary))
     write_json(folder.summary, summary.as_json())
     return summary
 

@@ -2,10 +2,9 @@
 
 import time
 
-import numpy as np
-
 from raydream.buffer.limiter import Progress
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, SynthesisConfig
+from raydream.data.sources import evenly_spread
 from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Display
 from raydream.runs.recorder import Place, Recorder
@@ -13,9 +12,11 @@ from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.pool import GeneratorPool
 from raydream.schedule import Schedule
-from raydream.store.records import BatchId
-from raydream.synthesis.stages import learning_rate_at, updates_of
+from raydream.store.records import BatchId, ImageBatch
+from raydream.synthesis.stages import learning_rate_at
 
+CURVED_ROUNDS = 12
+"""most rounds, evenly spread, of which the inversion of the first batch is shown as a curve"""
 TOLD_WHOLE = 8
 """number of batches per round of which curves and layer distances are kept: a run of a hundred thousand batches
 would otherwise have tens of millions of rows"""
@@ -43,6 +44,35 @@ def record_student(recorder: Recorder, report: StudentReport, part: int, who: st
     recorder.point(now, who, f"{who}/waited_s", report.waited_s, step=report.snapshot.step)
 
 
+def show_batch(
+    recorder: Recorder, synthesis: SynthesisConfig, receipt: Receipt, made: int, first: ImageBatch | None, curved: bool
+) -> None:
+    """Show a batch in TensorBoard and other trackers.
+
+    Args:
+        made: number of batches that the run has made, this one included.
+        first: the batch, if it is the first of its round, whose images are shown; else None.
+        curved: whether the curves of that first batch are shown, too, as those of its round.
+    """
+    now, provenance = time.time(), receipt.provenance
+    recorder.show(now, "batches/target_share", provenance.target_share, made)
+    if provenance.distances:
+        recorder.show(now, "batches/feature_distance", sum(provenance.distances.values()), made)
+    if first is None:
+        return
+    recorder.pictures(first.images, first.targets, first.id.round)
+    for layer, value in provenance.distances.items():
+        recorder.show(now, f"teacher_layers/{layer}", value, made)
+    if not curved:
+        return
+    name = f"round-{first.id.round:04d}"
+    for term, curve in receipt.curve.items():
+        for update, value in curve:
+            recorder.show(now, f"synthesis/{term}/{name}", value, update)
+    for update, _ in next(iter(receipt.curve.values()), []):
+        recorder.show(now, f"synthesis/learning_rate/{name}", learning_rate_at(synthesis, update), update)
+
+
 class RunLog:
     """Counts a run's batches and steps, and reports them to the display, the run's folder and Prometheus.
 
@@ -61,6 +91,7 @@ class RunLog:
         display: Display,
     ) -> None:
         self._config, self._schedule = run.config, schedule
+        self._curved = set(evenly_spread(range(schedule.rounds + 1), CURVED_ROUNDS))
         self._recorder, self._display, self._metrics = run.recorder, display, RunMetrics(run.folder.run)
         self._committed = self._found = committed
         self._step: int | None = None
@@ -72,36 +103,34 @@ class RunLog:
         """Report a generator's progress with a batch."""
         self._display.state.making[str(progress.batch)] = progress.share
 
-    def batch_made(self, batch: BatchId, receipt: Receipt, shown: np.ndarray | None) -> None:
+    def batch_made(self, batch: BatchId, receipt: Receipt, first: ImageBatch | None) -> None:
         """Report that a batch is committed.
 
         Args:
-            shown: its images, uint8 [N,C,H,W], if TensorBoard shows them.
+            first: the batch, if it is the first of its round, whose images are shown; else None.
         """
         made, recorder, now = receipt.provenance, self._recorder, time.time()
         self._committed += 1
         self._display.state.making.pop(str(batch), None)
         source, place = f"generator-{made.generator}", Place(batch.round, str(batch))
         step = self._step or 0
-        position, updates = self._schedule.position(batch), updates_of(self._config.synthesis)
         recorder.span(receipt.started_at, receipt.seconds, source, "make", place)
         last = {"target_share": made.target_share}
         if batch.index < TOLD_WHOLE:
             for term, curve in receipt.curve.items():
                 for update, value in curve:
-                    event = position * updates + update
-                    recorder.point(now, source, f"loss/{term}", value, step=update, event_step=event, place=place)
+                    recorder.row(now, source, f"loss/{term}", value, step=update, place=place)
             for update, _ in next(iter(receipt.curve.values()), []):
-                rate, event = learning_rate_at(self._config.synthesis, update), position * updates + update
-                recorder.point(now, source, "synthesis/learning_rate", rate, step=update, event_step=event, place=place)
+                rate = learning_rate_at(self._config.synthesis, update)
+                recorder.row(now, source, "synthesis/learning_rate", rate, step=update, place=place)
             last |= {f"distance/{layer}": value for layer, value in made.distances.items()}
         if made.student_step is not None:
             last["staleness_steps"] = max(0, step - made.student_step)
             self._metrics.set("staleness_steps", last["staleness_steps"])
+            recorder.show(now, "system/staleness_steps", last["staleness_steps"], self._committed)
         for name, value in last.items():
-            recorder.point(now, source, name, value, step=step, event_step=position, place=place)
-        if shown is not None:
-            recorder.grid("images", shown, batch.round)
+            recorder.row(now, source, name, value, step=step, place=place)
+        show_batch(recorder, self._config.synthesis, receipt, self._committed, first, batch.round in self._curved)
 
     def student_reported(self, report: StudentReport) -> None:
         """Report that the student has advanced, or was restarted from an earlier step."""

@@ -198,7 +198,7 @@ def _make(run: JobRun[SearchConfig], checked: CheckedTrials) -> SearchSummary:
     counted, best = spent(config, trials), trials.best(metric_of(config))
     assert best is not None
     write_best(run.folder.path / BEST, config, trials, best)
-    write_hyper_parameters(run.folder.tensorboard, trials, metric_of(config))
+    write_hyper_parameters(run.folder.events, trials, metric_of(config))
     return SearchSummary(
         **counted,
         split="validation" if metric_of(config) == "accuracy" else None,

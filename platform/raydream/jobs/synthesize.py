@@ -15,6 +15,7 @@ from raydream.config import SynthesizeConfig
 from raydream.data.image_set import export_folder, open_shards
 from raydream.jobs.checks.networks import check_teacher
 from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.jobs.run_log import show_batch
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
 from raydream.reporting.picture_grid import save_image_grid
@@ -23,6 +24,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.gpus import on_machine
+from raydream.runtime.images import whole_batch
 from raydream.runtime.messages import drain
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.placement import check_cluster, check_device, check_machine
@@ -120,8 +122,13 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
                 shares[report.batch] = report.share
             for done in finished:
                 made += sizes[done.batch]
+                committed.add(done.batch)
+                first = whole_batch(done.batch, done.images, store) if done.batch.index == 0 else None
+                show_batch(run.recorder, config.synthesis, done.receipt, len(committed), first, curved=True)
                 share, seconds = done.receipt.provenance.target_share, done.receipt.seconds
                 counter.say(f"batch {done.batch}: {sizes[done.batch]} images, {share:.1%} on target, {seconds:.0f} s")
+            if finished:
+                run.recorder.flush()
             under_way = sum(shares.get(batch, 0.0) * sizes[batch] for batch in pool.in_flight)
             counter.update(made + under_way)
             metrics.set("images", made)

@@ -135,7 +135,8 @@ def _in_this_process(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epoch
             report.snapshot.step // epochs.steps,
             measure(measure.network_of(report.snapshot), real.validation),
         )
-        run.recorder.point(time.time(), "driver", "accuracy/validation", share, step=report.snapshot.step)
+        now, step, tag = time.time(), report.snapshot.step, "teacher/accuracy_real_validation"
+        run.recorder.point(now, "driver", "accuracy/validation", share, step=step, tag=tag)
         run.recorder.flush()
         loss, left = report.losses.mean(), time_text(pace.left_s(epoch - done))
         run.say(f"epoch {epoch}/{epochs.count}  loss {loss:.3f}  validation {share:.1%}  left {left}")
@@ -159,7 +160,7 @@ def _by_workers(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epochs) ->
             partial(_record, run, epochs),
             lambda report: evaluator.measure.remote(report.snapshot),
             lambda report: f"epoch {report.snapshot.step // epochs.steps}/{epochs.count}",
-            "training steps",
+            "teacher",
         )
         split, tell = [ray.put(real.train)], Throttled(followed.reports, StepsDone)
         plan = TeacherPlan(config, partial(_fetched, split), epochs, followed.reports, tell)

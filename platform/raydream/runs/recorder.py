@@ -1,4 +1,4 @@
-"""The recorder: writes each measurement to both the run's metrics table and its TensorBoard events."""
+"""The recorder: writes each measurement to the run's metrics table, and shows it in TensorBoard and other trackers."""
 
 import contextlib
 import time
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.utils.tensorboard import SummaryWriter
 
-from raydream.config.tree import leaves
 from raydream.runs.metrics_table import MetricsTable
+from raydream.tracking.pictures import class_pictures
+from raydream.tracking.sinks import Sink
+from raydream.tracking.tags import charts_of, compared, tag_of
+from raydream.tracking.tensorboard_sink import TensorBoardSink
 
 
 @dataclass(frozen=True)
@@ -28,46 +29,53 @@ NOWHERE = Place()
 
 
 class Recorder:
-    """Collects rows and writes events.
+    """Collects the rows of a run's metrics table, and sends its curves to sinks.
 
     Args:
         metrics: path of metrics.parquet; rows of earlier sessions are kept, and time continues after them.
-        tensorboard: folder of the events.
+        tensorboard: folder of TensorBoard's events, named as the run.
         began_at: seconds since the epoch when this session began.
+        trackers: sinks of the same scalars, beside TensorBoard.
 
     Attributes:
         damage: of the metrics of earlier sessions; see `MetricsTable`.
     """
 
-    def __init__(self, metrics: Path, tensorboard: Path, began_at: float) -> None:
+    def __init__(self, metrics: Path, tensorboard: Path, began_at: float, trackers: Sequence[Sink] = ()) -> None:
         self._table = MetricsTable(metrics)
         self.damage = self._table.damage
         self._zero = began_at - self._table.end_s
-        self._events = SummaryWriter(str(tensorboard))
+        self._board = TensorBoardSink(tensorboard)
+        self._sinks: list[Sink] = [self._board, *trackers]
 
     def time_s(self, moment: float) -> float:
         """Return the seconds since the run began at a moment in seconds since the epoch."""
         return moment - self._zero
 
     def point(
-        self,
-        moment: float,
-        source: str,
-        name: str,
-        value: float,
-        *,
-        step: int,
-        place: Place = NOWHERE,
-        event_step: int | None = None,
+        self, moment: float, source: str, name: str, value: float, *, step: int, place: Place = NOWHERE, tag: str = ""
     ) -> None:
-        """Record a value at a moment.
+        """Record a value at a moment in the table, and show it.
+
+        Args:
+            step: distillation step, in the table and on the curve's horizontal axis.
+            tag: of its curve; empty: that of its name, see `tag_of`.
+        """
+        self.row(moment, source, name, value, step=step, place=place)
+        self.show(moment, tag or tag_of(name), value, step)
+
+    def row(self, moment: float, source: str, name: str, value: float, *, step: int, place: Place = NOWHERE) -> None:
+        """Record a value in the table alone.
 
         Args:
             step: distillation step, or update of the pixels for a loss term.
-            event_step: its step in TensorBoard; default: `step`.
         """
         self._table.append((self.time_s(moment), None, source, name, place.round, step, place.batch, float(value)))
-        self._events.add_scalar(name, value, step if event_step is None else event_step, moment)
+
+    def show(self, moment: float, tag: str, value: float, step: int) -> None:
+        """Show a value in TensorBoard and the other trackers alone; see `Sink.scalar`."""
+        for sink in self._sinks:
+            sink.scalar(tag, value, step, moment)
 
     def span(self, start: float, seconds: float, source: str, name: str, place: Place = NOWHERE) -> None:
         """Record a span: what a source did, and its duration."""
@@ -83,21 +91,28 @@ class Recorder:
         finally:
             self.span(start, time.time() - start, "driver", name)
 
-    def grid(self, name: str, images: np.ndarray, step: int, most: int = 40) -> None:
-        """Record images uint8 [N,C,H,W] side by side for TensorBoard; the first channel if there are not 1 or 3."""
-        from torchvision.utils import make_grid  # here, as it takes two seconds, in every process
+    def pictures(self, images: np.ndarray, targets: np.ndarray, step: int) -> None:
+        """Show images uint8 [N,C,H,W] by their classes, int [N], in TensorBoard."""
+        for name, picture in class_pictures(images, targets):
+            self._board.picture(f"synthetic_images/{name}", picture, step)
 
-        shown = images[:most] if images.shape[1] in (1, 3) else images[:most, :1]
-        self._events.add_image(name, make_grid(torch.from_numpy(np.array(shown)), nrow=10, padding=1), step)
+    def describe(self, settings: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """Give TensorBoard the layout of charts for these nested settings, and texts in Markdown by their tags."""
+        if charts := charts_of(settings):
+            self._board.charts(charts)
+        for tag, text in texts.items():
+            self._board.text(tag, text)
 
-    def hyper_parameters(self, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
-        """Record TensorBoard's HParams: the run's settings, nested or not, and the final figures that are floats."""
-        flat = {
-            key: value if isinstance(value, bool | int | float | str) else str(value)
-            for key, value in leaves(settings).items()
-        }
-        figures = {name: value for name, value in summary.items() if isinstance(value, float)}
-        self._events.add_hparams(flat, figures, run_name=".")
+    def finish(self, settings: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+        """Show a run beside others, as in TensorBoard's HParams.
+
+        Args:
+            settings: of the run, nested, of which those are shown that usually differ between runs.
+            summary: its final figures, of which the floats are shown.
+        """
+        figures = {f"summary/{name}": value for name, value in summary.items() if isinstance(value, float)}
+        for sink in self._sinks:
+            sink.finish(compared(settings), figures)
 
     def latest(self, name: str) -> dict[int, float]:
         """Return the last value of a name at each step, including earlier sessions of the run."""
@@ -117,14 +132,16 @@ class Recorder:
         return self._table.frame()
 
     def flush(self) -> None:
-        """Write the new rows to the disk; raises OSError."""
+        """Write the new rows to the disk, and send all curves; raises OSError."""
         self._table.flush()
-        self._events.flush()
+        for sink in self._sinks:
+            sink.flush()
 
     def close(self) -> None:
-        """Merge all rows into one metrics.parquet, and close the events; raises as `MetricsTable.merge`."""
+        """Merge all rows into one metrics.parquet, and close the sinks; raises as `MetricsTable.merge`."""
         self._table.merge()
-        self._events.close()
+        for sink in self._sinks:
+            sink.close()
 
 
 def union_length(spans: Sequence[tuple[float, float]]) -> float:

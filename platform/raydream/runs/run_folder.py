@@ -124,6 +124,11 @@ class RunFolder:
         return self.path / "tensorboard"
 
     @property
+    def events(self) -> Path:
+        """Return the folder of the run's own events, whose name is the name that TensorBoard shows: the run's id."""
+        return self.tensorboard / self.run
+
+    @property
     def checkpoints(self) -> Folder:
         """Return the folder of the student's checkpoints."""
         return self.place / "checkpoints"

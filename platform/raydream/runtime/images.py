@@ -3,7 +3,7 @@
 import numpy as np
 import ray
 
-from raydream.store.records import BatchId
+from raydream.store.records import BatchId, ImageBatch
 from raydream.store.shards import ShardStore
 
 FETCH_TIMEOUT_S = 60.0
@@ -11,7 +11,12 @@ FETCH_TIMEOUT_S = 60.0
 
 
 def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> np.ndarray:
-    """Return a batch's images, uint8 [N,C,H,W], pixel values 0 to 255; callers must not write to them.
+    """Return a batch's images, uint8 [N,C,H,W], pixel values 0 to 255; see `whole_batch`."""
+    return whole_batch(batch, handle, store).images
+
+
+def whole_batch(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> ImageBatch:
+    """Return a batch; callers must not write to its arrays.
 
     Args:
         handle: reference to the `ImageBatch`; a cache that may be lost with its node. None: not cached.
@@ -23,8 +28,8 @@ def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -
     """
     if handle is not None:
         try:
-            images: np.ndarray = ray.get(handle, timeout=FETCH_TIMEOUT_S).images
-            return images
+            cached: ImageBatch = ray.get(handle, timeout=FETCH_TIMEOUT_S)
+            return cached
         except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
             pass  # the reference was a cache: the shard below is the truth
-    return store.read(batch).images
+    return store.read(batch)
