@@ -103,6 +103,7 @@ def any_of(kept: list[Any], kind: str) -> list[Any]:
 
 
 def test_wandb_has_the_run_under_its_name_with_curves_settings_and_figures(tmp_path, offline):
+    pytest.importorskip("wandb", reason="its client brings a dozen packages, and is not part of [dev]")
     folder = local_run(tmp_path)
     session(folder, "wandb", 10, is_done=True)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from raydream.diagnosis.findings import Finding
+from raydream.diagnosis.findings import Finding, Severity
 from raydream.networks.batch_norm import batch_norm_layers
 
 LARGEST_SHIFT = 100.0
@@ -47,10 +48,10 @@ def bn_statistics(network: nn.Module) -> list[LayerStatistics]:
     ]
 
 
-def _described(name: str, layer: nn.Module, is_first: bool) -> LayerStatistics:
+def _described(name: str, layer: Any, is_first: bool) -> LayerStatistics:
     if layer.running_mean is None:
-        return LayerStatistics(name, int(layer.num_features), "none")  # type: ignore[arg-type]
-    mean, variance = (each.detach().cpu().double() for each in (layer.running_mean, layer.running_var))  # type: ignore[operator,union-attr]
+        return LayerStatistics(name, int(layer.num_features), "none")
+    mean, variance = (each.detach().cpu().double() for each in (layer.running_mean, layer.running_var))
     finite = mean.isfinite() & variance.isfinite()
     seen = variance[finite] if finite.any() else torch.zeros(1)
     far = mean[finite].abs().max() if finite.any() else torch.zeros(())
@@ -73,7 +74,7 @@ def _shift(mean: torch.Tensor, variance: torch.Tensor) -> float:
     return float((mean[living].abs() / variance[living].sqrt()).max()) if living.any() else 0.0
 
 
-SENTENCES = {
+SENTENCES: dict[str, tuple[Severity, str, str]] = {
     "not finite": ("fault", "running statistics hold NaN or infinity", "take another checkpoint"),
     "negative variance": ("fault", "running variances are negative", "take another checkpoint"),
     "untrained": (
@@ -101,5 +102,5 @@ def statistics_findings(layers: Sequence[LayerStatistics]) -> list[Finding]:
                 f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             )
             text = f"{what}: {shown} ({len(names)} of {len(layers)} BN layers)"
-            found.append(Finding("statistics", severity, text, remedy))  # type: ignore[arg-type]
+            found.append(Finding("statistics", severity, text, remedy))
     return found

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raydream.memory import in_words
+from raydream.reporting.charts import Table
 from raydream.reporting.page import Section, page_of_run, write_page
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import DoctorSummary
@@ -53,13 +54,13 @@ def _sections(summary: DoctorSummary) -> list[Section]:
     ]
 
 
-def _table(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> list[list[str]] | None:
+def _table(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> Table | None:
     columns = list(names)
     found = [[str(row[name]) for name in columns] for row in rows]
-    return [columns, *found] if found else None
+    return Table(columns, found) if found else None
 
 
-def _fits(fits: list[dict[str, Any]]) -> list[list[str]] | None:
+def _fits(fits: list[dict[str, Any]]) -> Table | None:
     rows = [
         {
             "normalization": fit["normalization"]["name"],
@@ -72,7 +73,7 @@ def _fits(fits: list[dict[str, Any]]) -> list[list[str]] | None:
     return _table(rows[0] if rows else (), rows)
 
 
-def _probes(probe: Mapping[str, Any] | None) -> list[list[str]] | None:
+def _probes(probe: Mapping[str, Any] | None) -> Table | None:
     if probe is None:
         return None
     rows = [
@@ -88,7 +89,7 @@ def _probes(probe: Mapping[str, Any] | None) -> list[list[str]] | None:
     return _table(rows[0], rows)
 
 
-def _gradients(probe: Mapping[str, Any] | None) -> list[list[str]] | None:
+def _gradients(probe: Mapping[str, Any] | None) -> Table | None:
     if probe is None:
         return None
     lengths, own = probe["gradients"], probe["probes"][0]["coefficients"]
@@ -99,7 +100,7 @@ def _gradients(probe: Mapping[str, Any] | None) -> list[list[str]] | None:
     return _table(rows[0], rows) if rows else None
 
 
-def _statistics(layers: list[dict[str, Any]]) -> list[list[str]] | None:
+def _statistics(layers: list[dict[str, Any]]) -> Table | None:
     def shown(value: float | None) -> str:
         return "" if value is None else f"{value:.3g}"
 
@@ -112,11 +113,11 @@ def _statistics(layers: list[dict[str, Any]]) -> list[list[str]] | None:
     return _table(rows[0] if rows else (), rows)
 
 
-def _layers(layers: list[dict[str, str]]) -> list[list[str]] | None:
+def _layers(layers: list[dict[str, str]]) -> Table | None:
     return _table(("name", "kind", "map", "observed", "pruned", "quantized"), layers[:MOST_LAYERS])
 
 
-def _suggested(suggested: Mapping[str, Any]) -> list[list[str]] | None:
+def _suggested(suggested: Mapping[str, Any]) -> Table | None:
     rows = [
         {"setting": f"{section}.{name}", "value": str(value)}
         for section, settings in suggested.items()
