@@ -20,7 +20,7 @@ from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher, trained_teacher
-from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
+from tests.calls import TINY, assert_same_images, images_of, lockstep_options, run, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
 from tests.conftest import Job
@@ -98,7 +98,7 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_batch_in_progress_survives_the_death_of_its_generator_and_of_the_driver(tmp_path: Path, job: Job) -> None:
+def test_a_batch_in_progress_survives_the_death_of_its_generator_and_of_the_driver(tmp_path: Path) -> None:
     run_dir, checkpoint = tmp_path / "run", tmp_path / "teacher.safetensors"
     save_network(tiny_network(), checkpoint)
     process = start(
@@ -121,7 +121,7 @@ def test_a_batch_in_progress_survives_the_death_of_its_generator_and_of_the_driv
     process.communicate()
     second = reached()
     assert second < 4000 and not (run_dir / "images" / f"{batch}.parquet").exists()
-    done = job("synthesize", "--resume", run_dir)
+    done = run("synthesize", "--resume", run_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     resumed = [int(update) for update in re.findall(r"the batch resumes after update (\d+)", noted(run_dir))]
     assert resumed == [second]  # what killed processes had resumed from, they could not report
