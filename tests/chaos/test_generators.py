@@ -20,7 +20,7 @@ from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import load_teacher, trained_teacher
-from tests.calls import TINY, assert_same_images, images_of, lockstep_options, run, start, wait_until
+from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
 from tests.conftest import Job
@@ -98,12 +98,12 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_batch_in_progress_survives_the_death_of_its_generator_and_of_the_driver(tmp_path: Path) -> None:
+def test_a_batch_in_progress_survives_the_death_of_its_generator(tmp_path: Path) -> None:
     run_dir, checkpoint = tmp_path / "run", tmp_path / "teacher.safetensors"
     save_network(tiny_network(), checkpoint)
     process = start(
         "synthesize", "--teacher.arguments.width", str(WIDTH), "--teacher.checkpoint", checkpoint,
-        "--data.name", "none", "--images", "16", "--synthesis.batch_size", "16", "--synthesis.iterations", "4000",
+        "--data.name", "none", "--images", "16", "--synthesis.batch_size", "16", "--synthesis.iterations", "2000",
         "--reuse", "", "--synthesis.method", "deep_inversion", "--synthesis.compile", "off",
         "--generators.checkpoint_s", "0.2", "--generators.count", "1", "--run-dir", run_dir,
     )  # fmt: skip
@@ -115,16 +115,11 @@ def test_a_batch_in_progress_survives_the_death_of_its_generator_and_of_the_driv
 
     wait_until(lambda: reached() > 0, process)
     assert kill(process.pid, "ray::Generator")
-    first = reached()
-    wait_until(lambda: reached() > first, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    second = reached()
-    assert second < 4000 and not (run_dir / "images" / f"{batch}.parquet").exists()
-    done = run("synthesize", "--resume", run_dir)
-    assert done.returncode == 0, done.stdout + done.stderr
-    resumed = [int(update) for update in re.findall(r"the batch resumes after update (\d+)", noted(run_dir))]
-    assert resumed == [second]  # what killed processes had resumed from, they could not report
+    left = reached()
+    assert 0 < left < 2000 and not (run_dir / "images" / f"{batch}.parquet").exists()
+    out, error = process.communicate(timeout=400)
+    assert process.returncode == 0, out + error
+    assert re.findall(r"the batch resumes after update (\d+)", noted(run_dir)) == [str(left)]
     assert reached() == 0, "its checkpoint is left"
     config = validate(SynthesizeConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
     maker = BatchMaker("alone", load_teacher(config.teacher), config.synthesis)
