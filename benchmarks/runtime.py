@@ -3,8 +3,9 @@
     python benchmarks/runtime.py --json OUT
 
 Generation through Ray is timed against the bare synthesizer in a loop, one and two generators against each other,
-turn by turn; reading minibatches through the buffer against plain `ray.get` of the same arrays; the buffer's calls
-with 10 and with 10,000 batches held. The student's waits are those of a whole digits run.
+turn by turn; a checkpoint of a batch in progress against the seconds between two; reading minibatches through the
+buffer against plain `ray.get` of the same arrays; the buffer's calls with 10 and with 10,000 batches held. The
+student's waits are those of a whole digits run.
 """
 
 import argparse
@@ -27,6 +28,7 @@ import numpy as np
 import pandas as pd
 import ray
 import ray.experimental
+import torch
 import yaml
 from ray.util.queue import Queue
 
@@ -35,6 +37,7 @@ from raydream.buffer.limiter import SamplesPerInsert
 from raydream.compute import use_device
 from raydream.config import DistillConfig, GeneratorsConfig
 from raydream.config.conversion import validate
+from raydream.config.runtime import CHECKPOINT_S
 from raydream.machine import machine_cpus
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
@@ -44,10 +47,13 @@ from raydream.runtime.student import BufferFeed, StudentPlan
 from raydream.schedule import Schedule
 from raydream.store.atomic import write_json
 from raydream.store.folders import folder_at
-from raydream.store.records import BatchId, ImageBatch, Order, Provenance
+from raydream.store.records import BatchId, ImageBatch, Order, Provenance, Snapshot
 from raydream.store.shards import ShardStore, file_name
+from raydream.store.unfinished import UnfinishedBatches
 from raydream.supervised.library import trained_teacher
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.checkpoint import Checkpoint, Record
+from raydream.synthesis.resuming import BatchInProgress, Checkpointing
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = validate(DistillConfig, settings)
     result: dict[str, Any] = {"machine": machine_text()}
     with tempfile.TemporaryDirectory() as folder:
+        result |= _checkpointing(Path(folder) / "unfinished")
         result |= _student_waits(Path(folder) / "run")
         teacher, _ = trained_teacher(config.teacher, config.training, config.data)
         ray.init(address="local", num_cpus=machine_cpus(), include_dashboard=False, log_to_driver=False)
@@ -138,6 +145,27 @@ def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[s
         "seconds_per_batch": statistics.median(seconds["bare"]) / BATCHES,
         "durability_share_of_batch": statistics.median(writes["write"]) * BATCHES / statistics.median(seconds["bare"]),
         "generator_mib": statistics.mean(_bytes_of(generator) for generator in pair) / 2**20,
+    }
+
+
+def _checkpointing(folder: Path) -> dict[str, Any]:
+    """A checkpoint of the published ImageNet batch, 84 images of 3x224x224, which competes with a ResNet-18."""
+    pixels = torch.randn(84, 3, 224, 224).contiguous(memory_format=torch.channels_last).requires_grad_()
+    optimizer = torch.optim.Adam([pixels], fused=True)
+    pixels.grad = torch.zeros_like(pixels)
+    optimizer.step()
+    student = Snapshot(0, {"weights": np.zeros(11_700_000, np.float32)})
+    settings = Checkpointing(UnfinishedBatches(folder_at(folder)), every_s=1e-9)
+
+    def write() -> None:
+        progress, random = BatchInProgress(settings, BatchId(0, 0), "key"), torch.Generator()
+        progress.keep(lambda: Checkpoint.of(0, Record(1, {}, []), random, optimizer), student, lambda: "")
+
+    seconds = statistics.median(_alternating({"write": write})["write"])
+    return {
+        "checkpoint_s": seconds,
+        "checkpoint_share_of_batch": seconds / CHECKPOINT_S,
+        "checkpoint_mib": sum(size for size, _ in folder_at(folder).stamps().values()) / 2**20,
     }
 
 

@@ -202,3 +202,24 @@ def test_otherwise_a_batch_competes_with_the_newest_snapshot() -> None:
     assert opponent(limiter_of(), BatchId(2, 1), newest=40) == 40
     assert opponent(limiter_of(), BatchId(2, 1), newest=None) is None
     assert opponent(limiter_of(), BatchId(0, 1), newest=40) is None
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_staleness_bound_of_so_many_rounds_lets_either_side_be_so_many_rounds_ahead(rounds: int) -> None:
+    config = config_of()
+    a_round = config.buffer.samples_per_insert * config.rounds.batches * config.synthesis.batch_size
+    limiter, batch = limiter_of(buffer__error_bound=rounds * a_round), BatchId(rounds, 0)
+    ahead = 2 + 2 * rounds  # the initial batches, and those of the rounds
+    assert limiter.may_start(batch, Progress(held=ahead - 1)) and not limiter.may_start(batch, Progress(held=ahead))
+    assert limiter.may_start(batch, Progress(held=ahead, drawn_steps=5)), "it goes on with the student"
+    assert limiter.may_draw(10 * rounds, Progress(held=2)) and not limiter.may_draw(10 * rounds + 1, Progress(held=2))
+    assert limiter.may_draw(10 * rounds + 5, Progress(held=3)), "and the student with a batch"
+
+
+def test_the_bound_is_one_round_where_none_is_set() -> None:
+    unset, one = limiter_of(), limiter_of(buffer__error_bound=80)
+    for held in range(2, 8):
+        for drawn in range(0, 45, 5):
+            progress = Progress(held=held, drawn_steps=drawn)
+            assert unset.may_start(BatchId(1, 0), progress) == one.may_start(BatchId(1, 0), progress)
+            assert unset.may_draw(drawn + 5, progress) == one.may_draw(drawn + 5, progress)

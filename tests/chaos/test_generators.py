@@ -1,6 +1,7 @@
 """Generators that hang, and generators that fail again and again: the run goes on."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -10,10 +11,16 @@ import yaml
 
 from benchmarks.processes import descendants
 from raydream.applications.rounds import run_rounds
-from raydream.config import DistillConfig
+from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.config.conversion import validate
+from raydream.store.folders import folder_at
+from raydream.store.records import BatchId
+from raydream.store.unfinished import UnfinishedBatches
 from raydream.supervised.library import trained_teacher
+from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.tasks import tasks_of
 from raydream.teachers.checkpoints import save_network
+from raydream.teachers.loading import load_teacher
 from tests.calls import TINY, assert_same_images, images_of, lockstep_options, start, wait_until
 from tests.chaos.faults import kill, noted
 from tests.chaos.faulty import Faulty
@@ -89,3 +96,33 @@ def test_what_is_learned_survives_the_death_of_generators_and_of_the_driver(
     assert_same_images(images_of(run_dir), {str(made.id): made for made in reference.batches})
     made = images_of(run_dir)
     assert [made[batch].provenance.after for batch in sorted(made)] == [None, None, *sorted(made)[:-2]]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_batch_in_progress_survives_the_death_of_its_generator(tmp_path: Path) -> None:
+    run_dir, checkpoint = tmp_path / "run", tmp_path / "teacher.safetensors"
+    save_network(tiny_network(), checkpoint)
+    process = start(
+        "synthesize", "--teacher.arguments.width", str(WIDTH), "--teacher.checkpoint", checkpoint,
+        "--data.name", "none", "--images", "16", "--synthesis.batch_size", "16", "--synthesis.iterations", "2000",
+        "--reuse", "", "--synthesis.method", "deep_inversion", "--synthesis.compile", "off",
+        "--generators.checkpoint_s", "0.2", "--generators.count", "1", "--run-dir", run_dir,
+    )  # fmt: skip
+    files, batch = UnfinishedBatches(folder_at(run_dir / "images")), BatchId(0, 0)
+
+    def reached() -> int:
+        found = files.read(batch) if (run_dir / "images").exists() else None
+        return 0 if found is None else int(found.facts["updates"])
+
+    wait_until(lambda: reached() > 0, process)
+    assert kill(process.pid, "ray::Generator")
+    left = reached()
+    assert 0 < left < 2000 and not (run_dir / "images" / f"{batch}.parquet").exists()
+    out, error = process.communicate(timeout=400)
+    assert process.returncode == 0, out + error
+    assert re.findall(r"the batch resumes after update (\d+)", noted(run_dir)) == [str(left)]
+    assert reached() == 0, "its checkpoint is left"
+    config = validate(SynthesizeConfig, yaml.safe_load((run_dir / "config.yaml").read_text()))
+    maker = BatchMaker("alone", load_teacher(config.teacher), config.synthesis)
+    made = maker.make(tasks_of(config)[batch].order, None, None).batch
+    assert_same_images(images_of(run_dir), {str(batch): made})

@@ -1,5 +1,6 @@
 """The runs in a folder: how they stand, what refers to what, and what may be deleted."""
 
+import os
 import subprocess
 import sys
 import time
@@ -17,8 +18,10 @@ from raydream.runs import run_folder
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder, RemoteFolder
+from raydream.store.shards import ShardStore
 from tests.calls import ROOT, call
 from tests.summaries import example
+from tests.tiny import finished_images
 
 DAY = 86_400.0
 
@@ -181,7 +184,7 @@ BAD = [
     (["prune", "--older", "1"], "--older"),
     (["show", "runs"], "run.json"),
     (["list", "nosuch://x"], "FOLDER"),
-    ([], "list | show | prune"),
+    ([], "list | show | verify | prune"),
 ]
 
 
@@ -190,6 +193,22 @@ def test_bad_input(arguments, words, runs):
     wrong = tool(*arguments)
     assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr
     assert Path("runs/a/second").exists()
+
+
+def test_all_images_of_a_run_are_verified_where_that_is_asked_for(tmp_path):
+    run = finished_images(tmp_path / "run")
+    whole = call("runs", "verify", run)
+    assert (whole.returncode, whole.stdout) == (0, "2 shards, all of them whole\n")
+    shard = run / "images" / "r0000-b0001.parquet"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    before = shard.stat()
+    shard.write_bytes(content)
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    told = call("runs", "verify", run)
+    assert told.returncode == 1 and f"the shard {shard} cannot be read" in told.stdout
+    assert told.stderr == "failed: 1 of 2 shards are damaged: resume the run to make them again\n"
+    assert ShardStore(run / "images").quarantine_damaged()
 
 
 def test_a_reader_that_goes_away_ends_it_in_silence(runs):

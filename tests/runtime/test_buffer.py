@@ -63,9 +63,11 @@ def test_a_draw_that_waits_is_let_go_by_the_batch_that_joins_and_a_stall_names_w
         buffer = buffer_on(shards)
         waiting = asyncio.create_task(buffer.draw(2 * SCHEDULE.steps_per_round, 0, 1))
         await asyncio.sleep(0)
-        assert not waiting.done()
+        assert not waiting.done() and (await buffer.status()).missing == "the batches of round 2"
         assert await buffer.insert(BatchId(2, 0), [None]) and not await buffer.insert(BatchId(2, 0), [None])
-        return len((await waiting).picks)
+        picks = (await waiting).picks
+        assert (await buffer.status()).missing == ""
+        return len(picks)
 
     assert asyncio.run(joined_while_waiting()) == 2
     with pytest.raises(StallError, match=r"waited 0.05 s for the batches of round 2"):

@@ -48,6 +48,8 @@ def test_what_is_written_is_there(folder):
     folder.write("a", b"another")
     (folder / "images").write("b", b"")
     assert folder.names() == ["a"] and folder.folders() == ["images"]
+    assert {name: size for name, (size, _) in folder.stamps().items()} == {"a": 7}
+    assert abs(folder.stamps()["a"][1] / 1e9 - time.time()) < 60 and (folder / "nothing").stamps() == {}
     assert folder.read("a") == b"another" and (folder / "images").read("b") == b""
     assert not folder.write_first("a", b"late") and folder.read("a") == b"another"
     folder.rename("a", "c")

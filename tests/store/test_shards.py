@@ -283,6 +283,94 @@ def test_damaged_shards_are_set_aside_where_no_reader_looks(store, shard):
     assert store.quarantine_damaged() == []
 
 
+class Reads(ShardStore):
+    """A store that tells which shards it reads."""
+
+    def __init__(self, folder) -> None:
+        super().__init__(folder)
+        self.seen: list[str] = []
+
+    def read(self, batch: BatchId) -> ImageBatch:
+        self.seen.append(str(batch))
+        return super().read(batch)
+
+
+def verifying(store: ShardStore, **how: bool) -> list[str]:
+    """The shards that are read by verifying, in a process of its own."""
+    reads = Reads(store.folder)
+    reads.verify(**how)
+    return reads.seen
+
+
+@pytest.fixture
+def three(store, shard) -> ShardStore:
+    """A store of three shards that were verified."""
+    store.write(replace_batch(BatchId(1, 3)))
+    store.write(replace_batch(BatchId(1, 4)))
+    assert verifying(store) == ["r0001-b0002", "r0001-b0003", "r0001-b0004"]
+    return store
+
+
+def test_each_shard_is_verified_once(three):
+    assert verifying(three) == []
+    three.write(replace_batch(BatchId(1, 5)))
+    assert verifying(three) == ["r0001-b0005"] and verifying(three) == []
+    assert verifying(three, again=True) == [f"r0001-b000{index}" for index in range(2, 6)]
+
+
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_a_shard_that_has_changed_since_is_verified_again(three, change):
+    path = shard_path(three, BatchId(1, 3))
+    if change == "size":
+        before = path.stat()
+        path.write_bytes(path.read_bytes()[:-20])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert [*three.verify()] == [BatchId(1, 3)] == [*three.verify()], "a damage that stays is found again"
+    assert len(three.quarantine_damaged()) == 1 and three.committed() == [BatchId(1, 2), BatchId(1, 4)]
+    three.write(replace_batch(BatchId(1, 3)))
+    assert verifying(three) == ["r0001-b0003"], "the one that was made again"
+
+
+def test_a_damage_that_changes_neither_size_nor_time_is_found_when_all_are_verified(three):
+    path = shard_path(three, BatchId(1, 3))
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert three.verify() == {}
+    assert [*three.verify(again=True)] == [BatchId(1, 3)]
+    assert [*three.verify()] == [BatchId(1, 3)], "and from then on by each resume"
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"a": 3}', b'{"r0001-b0002.parquet": ["x", 1]}', b"\xff"])
+def test_without_a_readable_record_all_shards_are_verified(three, content):
+    path = shard_path(three, BatchId(1, 2)).with_name("_verified.json")
+    assert path.exists()
+    path.write_bytes(content)
+    assert len(verifying(three)) == 3 and verifying(three) == []
+
+
+def test_what_was_verified_before_an_interruption_is_recorded(store, shard, monkeypatch):
+    store.write(replace_batch(BatchId(1, 3)))
+    reads = Reads(store.folder)
+
+    def interrupted(batch: BatchId) -> ImageBatch:
+        if batch == BatchId(1, 3):
+            raise KeyboardInterrupt
+        return ShardStore.read(reads, batch)
+
+    monkeypatch.setattr(reads, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reads.verify()
+    assert verifying(store) == ["r0001-b0003"]
+
+
+def test_an_empty_store_gets_no_record(store):
+    assert store.verify() == {} and not Path(str(store.folder)).exists()
+
+
 def replace_batch(batch: BatchId) -> ImageBatch:
     made = some_batch()
     return replace(made, provenance=replace(made.provenance, batch=str(batch)))

@@ -29,8 +29,10 @@ from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.store.safetensors_file import metadata_of
 from raydream.store.shards import ShardStore
+from raydream.store.unfinished import UnfinishedBatches
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.resuming import Checkpointing
 from raydream.targets import choose_targets
 from raydream.teachers.teacher import Teacher, fingerprint, to_arrays
 
@@ -220,12 +222,15 @@ class Recovery(ABC, Generic[Config]):
             self._added[batch] = self._store.read(batch)
         else:
             build = functools.partial(copy.deepcopy, self._state.network)
-            maker = BatchMaker(self.name, self._teacher, self._config.synthesis, build, states=self._learned)
+            kept = None if self._store is None else Checkpointing(UnfinishedBatches(self._store.folder), lockstep=True)
+            synthesis, states = self._config.synthesis, self._learned
+            maker = BatchMaker(self.name, self._teacher, synthesis, build, states=states, checkpointing=kept)
             snapshot = Snapshot(self._state.step, to_arrays(self._state.network))
             made = maker.make(self._order(batch), snapshot, None, lambda share: self._on_work(self._state.step))
             self._added[batch] = made.batch
             if self._store is not None:
                 self._store.write(self._added[batch])
+                UnfinishedBatches(self._store.folder).delete(batch)
         return self._added[batch]
 
     def _order(self, batch: BatchId) -> Order:

@@ -21,8 +21,10 @@ from raydream.seeds import derive_seed
 from raydream.store.learned import LearnedStates
 from raydream.store.records import ImageBatch, Snapshot
 from raydream.store.shards import ShardStore
+from raydream.store.unfinished import UnfinishedBatches
 from raydream.students.distillation import Distiller
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.resuming import Checkpointing
 from raydream.teachers.teacher import Teacher, to_arrays
 
 
@@ -77,7 +79,16 @@ def rounds_of(
     distiller = Distiller(teacher, student, config.student, schedule.total_steps, config.seed)
     chains, lockstep = config.synthesis.generator.chains, config.rounds.lockstep
     states = None if store is None else LearnedStates.of(store.folder, chains, all_kept=lockstep)
-    maker = BatchMaker("in-process", teacher, config.synthesis, build, states=states, batches=schedule.total_batches)
+    checkpointing = None if store is None else Checkpointing(UnfinishedBatches(store.folder), lockstep=True)
+    maker = BatchMaker(
+        "in-process",
+        teacher,
+        config.synthesis,
+        build,
+        states=states,
+        batches=schedule.total_batches,
+        checkpointing=checkpointing,
+    )
     batches: list[ImageBatch] = []
     step = 0
     for round_index in range(schedule.rounds + 1):
@@ -91,6 +102,7 @@ def rounds_of(
             batches.append(maker.make(schedule.order(batch, config), snapshot, start, lambda _: on_work()).batch)
             if store is not None:
                 store.write(batches[-1])
+                UnfinishedBatches(store.folder).delete(batch)
         images = np.concatenate([made.images for made in batches])
         while step < schedule.total_steps and schedule.round_of_step(step) == round_index:
             drawn = uniform_draw(config.seed, step, len(images), schedule.draw)

@@ -24,6 +24,7 @@ class Progress:
         in_flight: batches that generators are making.
         drawn_steps: distillation steps whose images were handed out; of a resumed student, its steps.
         snapshot_step: steps of the newest snapshot that may compete; None before there is one.
+        missing: what the student waits for, see `Limiter.missing`; empty: it does not wait. No limiter looks at it.
     """
 
     held: int = 0
@@ -31,6 +32,7 @@ class Progress:
     in_flight: int = 0
     drawn_steps: int = 0
     snapshot_step: int | None = None
+    missing: str = ""
 
 
 class Limiter(Protocol):

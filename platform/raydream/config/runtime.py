@@ -7,6 +7,9 @@ from pydantic.dataclasses import dataclass
 from raydream.config.fields import STRICT, Count, Name, NonNegative, NonNegativeInt, Positive, reserved
 from raydream.errors import InputError
 
+CHECKPOINT_S = 300.0
+"""seconds between two checkpoints of a batch in progress"""
+
 
 @dataclass(frozen=True, config=STRICT)
 class GeneratorsConfig:
@@ -26,6 +29,9 @@ class GeneratorsConfig:
     patience_s: Positive = 600.0
     """seconds without any progress of a batch (an update, or compiling) after which its generator is considered hung
     and replaced"""
+    checkpoint_s: Positive = CHECKPOINT_S
+    """seconds of work on a batch after which it leaves a checkpoint, from which the batch is resumed if its generator
+    dies"""
 
     def __post_init__(self) -> None:
         if self.count != "auto" and self.min > self.count:

@@ -184,7 +184,21 @@ class Driver:
                 break
             self._pool.start(order, self._teacher_ref, snapshot, source)
             progress = replace(progress, in_flight=len(self._pool.in_flight))
-        self._run_log.stands(progress, self._pool, making=bool(self._pending or self._pool.in_flight))
+        making = bool(self._pending or self._pool.in_flight)
+        self._run_log.stands(progress, self._pool, making, self._waits(progress))
+
+    def _waits(self, progress: Progress) -> dict[str, str]:
+        """Return what processes wait for now, see `LongWaits.update`."""
+        waits = {}
+        if progress.missing:
+            waits["student"] = progress.missing
+        if self._pool.absent:
+            waits["driver"] = f"{self._pool.absent} generators to start"
+        elif self._pending and self._pool.has_idle():
+            waits["generators"] = f"the student or other batches, before batch {self._pending[0]} may begin"
+        if self._measuring and self._trained:
+            waits["evaluator"] = f"{len(self._measuring)} measurements"
+        return waits
 
     def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
         newest = self._snapshot.step if self._snapshot else None

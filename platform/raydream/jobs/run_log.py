@@ -1,12 +1,14 @@
 """Reports of a run in progress: curves and spans for its folder, the display, and gauges for Prometheus."""
 
 import time
+from collections.abc import Mapping
 
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig, SynthesisConfig
 from raydream.data.sources import evenly_spread
 from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Display
+from raydream.reporting.waits import LongWaits
 from raydream.runs.recorder import Place, Recorder
 from raydream.runtime.messages import BatchProgress, Receipt, StudentReport
 from raydream.runtime.metrics import RunMetrics
@@ -97,6 +99,7 @@ class RunLog:
         self._step: int | None = None
         self._student_restarts = 0
         self._making_since = 0.0
+        self._waits = LongWaits(display.say)
         display.update(stage="starting processes")
 
     def batch_progressed(self, progress: BatchProgress) -> None:
@@ -159,12 +162,14 @@ class RunLog:
         if "synthetic" not in accuracies:
             self._display.round_ended()
 
-    def stands(self, progress: Progress, pool: GeneratorPool, making: bool) -> None:
+    def stands(self, progress: Progress, pool: GeneratorPool, making: bool, waits: Mapping[str, str]) -> None:
         """Show the current state of the run.
 
         Args:
             making: whether batches are in progress or remain to be made.
+            waits: see `LongWaits.update`.
         """
+        waiting = self._waits.update(waits)
         if pool.in_flight and not self._making_since:
             self._making_since = time.time()
         self._tell_metrics(progress, pool)
@@ -172,8 +177,8 @@ class RunLog:
             stage = "making the first images, starting the student"
         else:
             stage = "making images and learning" if making else "learning from all images"
-        if pool.absent:
-            stage += f"; waiting for {pool.absent} generators to start"
+        if waiting:
+            stage += f"; {waiting}"
         self._display.update(
             stage=stage,
             step=max(self._step or 0, progress.drawn_steps - self._config.buffer.block_steps),
@@ -193,6 +198,7 @@ class RunLog:
         metrics.set("restarts", pool.lost, role="generator")
         metrics.set("restarts", self._student_restarts, role="student")
         metrics.set("student_step", self._step or 0)
+        metrics.set("waiting_s", self._waits.longest_s)
         metrics.tell()
 
     @property

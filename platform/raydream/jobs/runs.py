@@ -1,4 +1,4 @@
-"""List the runs in a folder, show one, and delete those that are unfinished or old."""
+"""List the runs in a folder, show one, verify its images, and delete those that are unfinished or old."""
 
 import argparse
 import sys
@@ -13,6 +13,7 @@ from raydream.errors import InputError, RaydreamError, first_line
 from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run
 from raydream.runs.summary import shown_figure
 from raydream.store.folders import Folder, folder_at
+from raydream.store.shards import ShardStore
 from raydream.terminal import printable
 
 MOST_LETTERS = 100
@@ -37,6 +38,16 @@ def _show(given: argparse.Namespace) -> None:
     }
     _table([[name, value] for name, value in (figures | rows).items() if value != ""])
     print(yaml.safe_dump({"settings": dict(run.config)}, sort_keys=False), end="")
+
+
+def _verify(given: argparse.Namespace) -> None:
+    store = ShardStore(read_run(given.run, "RUN").place / "images")
+    batches, damaged = len(store.committed()), store.verify(again=True)
+    for error in damaged.values():
+        print(printable(str(error)))
+    if damaged:
+        raise RaydreamError(f"{len(damaged)} of {batches} shards are damaged: resume the run to make them again")
+    print(f"{batches} shards, all of them whole")
 
 
 def _prune(given: argparse.Namespace) -> None:
@@ -95,7 +106,7 @@ def _days(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="raydream runs", description=__doc__, allow_abbrev=False)
-    does = parser.add_subparsers(metavar="list | show | prune", required=True)
+    does = parser.add_subparsers(metavar="list | show | verify | prune", required=True)
     folder = "folder of the runs, or its URL (default: runs)"
     lists = does.add_parser("list", help="a line for each run", allow_abbrev=False)
     lists.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help=folder)
@@ -103,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     shows = does.add_parser("show", help="figures and settings of one run", allow_abbrev=False)
     shows.add_argument("run", metavar="RUN", help="its folder, or its URL")
     shows.set_defaults(does=_show)
+    verifies = does.add_parser("verify", help="read every image of a run to its last byte", allow_abbrev=False)
+    verifies.add_argument("run", metavar="RUN", help="its folder, or its URL")
+    verifies.set_defaults(does=_verify)
     prunes = does.add_parser("prune", help="show which runs would be deleted, or delete them", allow_abbrev=False)
     prunes.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help=folder)
     prunes.add_argument("--unfinished", action="store_true", help="runs that are neither done nor in use by a process")

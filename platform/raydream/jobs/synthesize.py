@@ -20,6 +20,7 @@ from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
 from raydream.reporting.picture_grid import save_image_grid
 from raydream.reporting.progress import Counter, waiting
+from raydream.reporting.waits import LongWaits
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
@@ -108,7 +109,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
         arrays = ray.put(to_arrays(teacher.network))
         pool = GeneratorPool(plan, reports, run.journal.note, config)
         shares: dict[BatchId, float] = {}
-        metrics = RunMetrics(folder.run)
+        metrics, waits = RunMetrics(folder.run), LongWaits(counter.say)
         while pending or pool.in_flight:
             # The batch whose state a batch starts from is committed or in progress, as batches are begun in order.
             while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
@@ -131,10 +132,12 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
                 run.recorder.flush()
             under_way = sum(shares.get(batch, 0.0) * sizes[batch] for batch in pool.in_flight)
             counter.update(made + under_way)
+            waits.update({"driver": f"{pool.absent} generators to start"} if pool.absent else {})
             metrics.set("images", made)
             metrics.set("batches_in_flight", len(pool.in_flight))
             metrics.set("generators", pool.at_hand)
             metrics.set("restarts", pool.lost, role="generator")
+            metrics.set("waiting_s", waits.longest_s)
             metrics.tell()
 
 

@@ -56,6 +56,7 @@ class Buffer:
         log.info("%d batches are committed", self._index.count())
         self._drawn_steps = self._rounds = 0
         self._blocks: dict[int, Draw] = {}
+        self._missing = ""
         self._changed = asyncio.Condition()
 
     async def insert(self, batch: BatchId, handle: list[Any]) -> bool:
@@ -97,7 +98,10 @@ class Buffer:
     async def status(self) -> Progress:
         """Return what the buffer knows of the `Progress` that a limiter decides from."""
         return Progress(
-            held=self._index.count(), complete_rounds=self._complete_rounds(), drawn_steps=self._drawn_steps
+            held=self._index.count(),
+            complete_rounds=self._complete_rounds(),
+            drawn_steps=self._drawn_steps,
+            missing=self._missing,
         )
 
     def _make_block(self, first_step: int, end_step: int) -> Draw:
@@ -112,14 +116,15 @@ class Buffer:
     async def _wait_until_drawable(self, end_step: int) -> None:
         async with self._changed:
             while not self._plan.limiter.may_draw(end_step, await self.status()):
+                self._missing = self._plan.limiter.missing(end_step, await self.status())
                 try:
                     await asyncio.wait_for(self._changed.wait(), self._plan.stall_timeout_s)
                 except TimeoutError:
-                    missing = self._plan.limiter.missing(end_step, await self.status())
                     raise StallError(
-                        f"the student has waited {self._plan.stall_timeout_s:g} s for {missing}, "
+                        f"the student has waited {self._plan.stall_timeout_s:g} s for {self._missing}, "
                         "and no generator has delivered anything in that time"
                     ) from None
+            self._missing = ""
 
     def _complete_rounds(self) -> int:
         schedule = self._plan.schedule

@@ -20,7 +20,9 @@ from raydream.store.folders import Folder
 from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
 from raydream.store.shards import ShardStore
+from raydream.store.unfinished import UnfinishedBatches
 from raydream.synthesis.batch import BatchMaker
+from raydream.synthesis.resuming import Checkpointing
 from raydream.teachers.teacher import teacher_from_arrays
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ class Generator:
         self._index, self._plan = index, plan
         self._maker: BatchMaker | None = None
         self._earlier: EarlierImages | None = None
-        self._store = ShardStore(plan.shards)
+        self._store, self._unfinished = ShardStore(plan.shards), UnfinishedBatches(plan.shards)
 
     @ray.method(max_task_retries=-1)  # type: ignore[untyped-decorator]
     def ready(self) -> str:
@@ -114,7 +116,9 @@ class Generator:
         if self._earlier is not None and self._earlier.take(order.batch, self._maker.recipe(order, snapshot, start)):
             return kept()
         made = self._maker.make(order, snapshot, start, Throttled(reports, partial(BatchProgress, order.batch)))
-        if not self._store.write(made.batch):
+        written = self._store.write(made.batch)
+        self._unfinished.delete(order.batch)
+        if not written:
             return kept()
         seconds = time.perf_counter() - clock
         log.info(
@@ -128,4 +132,13 @@ class Generator:
         build = None if student is None else lambda: build_student(student, plan.teacher)
         states = LearnedStates.of(plan.shards, plan.synthesis.generator.chains, all_kept=plan.lockstep)
         self._earlier = EarlierImages(plan.reuse, self._store, teacher.fingerprint)
-        return BatchMaker(plan.run, teacher, plan.synthesis, build, self._index, states, plan.batches)
+        return BatchMaker(
+            plan.run,
+            teacher,
+            plan.synthesis,
+            build,
+            self._index,
+            states,
+            plan.batches,
+            Checkpointing(self._unfinished, plan.generators.checkpoint_s, plan.lockstep),
+        )

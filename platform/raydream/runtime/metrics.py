@@ -14,6 +14,7 @@ GAUGES = {
     "raydream_restarts": "batches that were lost with their generator, and student jobs that were restarted, by role",
     "raydream_student_step": "distillation steps behind the student's last report",
     "raydream_staleness_steps": "steps from the student that the last batch competed with to the newest",
+    "raydream_waiting_s": "seconds of the longest wait of a process for another one; 0: none waits",
     "raydream_student_accuracy": "of the student's last snapshot, in [0, 1], by split",
 }
 """names, without the prefix that Ray adds, and their meaning"""

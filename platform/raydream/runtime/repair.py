@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from raydream.errors import ShardError
 from raydream.store.shards import ShardStore
+from raydream.store.unfinished import UnfinishedBatches
 
 MAX_SESSIONS = 4
 """number of repairs per run; a disk that damages more shards is not worth writing to"""
@@ -26,6 +27,7 @@ def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Ca
         ShardError: shards are damaged repeatedly, or the damaged shards are another run's.
     """
     quarantine_damaged(store, note)
+    delete_leftovers(store)
     for _ in range(MAX_SESSIONS - 1):
         try:
             result = session()
@@ -34,6 +36,7 @@ def with_whole_shards(store: ShardStore, session: Callable[[], Result], note: Ca
                 raise  # it belongs to another run
         else:
             if not quarantine_damaged(store, note):
+                delete_leftovers(store)
                 return result
     return session()
 
@@ -50,3 +53,8 @@ def quarantine_damaged(store: ShardStore, note: Callable[[str], None]) -> int:
     for damage in damaged:
         note(f"{damage}; it is quarantined, and its batch is made again")
     return len(damaged)
+
+
+def delete_leftovers(store: ShardStore) -> None:
+    """Delete the checkpoints that generators left of batches which were then committed; raises OSError."""
+    UnfinishedBatches(store.folder).delete_leftovers(store.committed())

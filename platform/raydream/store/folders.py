@@ -21,6 +21,8 @@ from raydream.memory import check_fits
 from raydream.store.atomic import retry_transient, temporary_name, write_atomically, write_first
 
 Result = TypeVar("Result")
+Stamp = tuple[int, int]
+"""size of a file, bytes, and its time of modification, ns since the epoch, by which a change of it is noticed"""
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 """stores where a file appears under its name when it is complete, and where renaming would copy it"""
@@ -38,6 +40,10 @@ class Folder(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """Return the names of its files, unordered; none if it does not exist. Raises OSError."""
+
+    @abstractmethod
+    def stamps(self) -> dict[str, Stamp]:
+        """Return the stamps of its files by name, in one listing; none if it does not exist. Raises OSError."""
 
     @abstractmethod
     def folders(self) -> list[str]:
@@ -115,6 +121,18 @@ class LocalFolder(Folder):
     def names(self) -> list[str]:
         return [each.name for each in self.path.iterdir() if each.is_file()] if self.path.is_dir() else []
 
+    def stamps(self) -> dict[str, Stamp]:
+        if not self.path.is_dir():
+            return {}
+        found = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # a temporary file
+                    if entry.is_file():
+                        status = entry.stat()
+                        found[entry.name] = status.st_size, status.st_mtime_ns
+        return found
+
     def folders(self) -> list[str]:
         return [each.name for each in self.path.iterdir() if each.is_dir()] if self.path.is_dir() else []
 
@@ -169,10 +187,13 @@ class RemoteFolder(Folder):
         return RemoteFolder(self.scheme, self.system, f"{self.path}/{name}")
 
     def names(self) -> list[str]:
-        return self._all_of(fs.FileType.File)
+        return [info.base_name for info in self._listed(fs.FileType.File)]
+
+    def stamps(self) -> dict[str, Stamp]:
+        return {info.base_name: (info.size, info.mtime_ns or 0) for info in self._listed(fs.FileType.File)}
 
     def folders(self) -> list[str]:
-        return self._all_of(fs.FileType.Directory)
+        return [info.base_name for info in self._listed(fs.FileType.Directory)]
 
     def has(self, name: str) -> bool:
         info = _remotely(lambda: self.system.get_file_info(f"{self.path}/{name}"))
@@ -212,9 +233,9 @@ class RemoteFolder(Folder):
     def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
         return self.system, self.path
 
-    def _all_of(self, kind: fs.FileType) -> list[str]:
+    def _listed(self, kind: fs.FileType) -> list[fs.FileInfo]:
         found = _remotely(lambda: self.system.get_file_info(fs.FileSelector(self.path, allow_not_found=True)))
-        return [info.base_name for info in found if info.type == kind]
+        return [info for info in found if info.type == kind]
 
     def _put(self, name: str, content: bytes) -> None:
         if self.system.type_name not in OBJECT_STORES:

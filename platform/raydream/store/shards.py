@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from raydream.memory import check_fits
 from raydream.store.atomic import damaged_name, link_or_copy, write_first
 from raydream.store.folders import Folder, folder_at
 from raydream.store.records import BatchId, ImageBatch, Provenance, check_types, parse_description
+from raydream.store.verified import read_verified, write_verified
 
 ENDING = ".parquet"
 ROWS_TOGETHER = 256
@@ -134,36 +136,67 @@ class ShardStore:
             raise self._unreadable(batch, error) from error
 
     def quarantine_damaged(self) -> list[ShardError]:
-        """Read every shard, and quarantine those that cannot be read, so that they can be made again.
+        """Verify the shards that are new or changed, and quarantine damaged ones, so that they can be made again.
 
         A damaged shard stays in the folder under a name that readers of data sets skip.
 
         Returns:
             a sentence about each damage.
         """
-        damaged = []
-        for batch in self.committed():
-            try:
-                self.read(batch)
-            except ShardError as error:
-                damaged.append(error)
-                self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
+        damaged = self.verify()
+        for batch in damaged:
+            self.folder.rename(file_name(batch), damaged_name(file_name(batch)))
+        return [*damaged.values()]
+
+    def verify(self, *, again: bool = False) -> dict[BatchId, ShardError]:
+        """Read shards to their last byte, and record those that are whole; nothing else is changed.
+
+        Args:
+            again: whether to read those, too, that are recorded and have the size and the time of modification of then.
+
+        Returns:
+            what is damaged.
+
+        Raises:
+            OSError: storage keeps failing.
+        """
+        recorded, stamps, damaged = read_verified(self.folder), self.folder.stamps(), dict[BatchId, ShardError]()
+        verified = {name: stamp for name, stamp in recorded.items() if stamps.get(name) == stamp}
+        try:
+            for batch in _batches_in(stamps):
+                name = file_name(batch)
+                if name in verified and not again:
+                    continue
+                try:
+                    self.read(batch)
+                    verified[name] = stamps[name]
+                except ShardError as error:
+                    damaged[batch] = error
+                    verified.pop(name, None)
+        finally:
+            if verified != recorded:
+                write_verified(self.folder, verified)
         return damaged
 
     def committed(self) -> list[BatchId]:
         """Return the ids of all shards in order; skips files that are not raydream's shards."""
-        found = []
-        for name in self.folder.names():
-            if name.endswith(ENDING):
-                with contextlib.suppress(ValueError):
-                    found.append(BatchId.parse(name.removesuffix(ENDING)))
-        return sorted(found)
+        return _batches_in(self.folder.names())
 
     def _shown(self, batch: BatchId) -> str:
         return f"{self.folder}/{file_name(batch)}"
 
     def _unreadable(self, batch: BatchId, error: Exception) -> ShardError:
         return ShardError(f"the shard {self._shown(batch)} cannot be read: {error}")
+
+
+def _batches_in(names: Iterable[str]) -> list[BatchId]:
+    """Return the batches that files are named by, in order."""
+    found = []
+    for name in names:
+        if name.endswith(ENDING):
+            with contextlib.suppress(ValueError):
+                found.append(BatchId.parse(name.removesuffix(ENDING)))
+    return sorted(found)
 
 
 def file_name(batch: BatchId) -> str:

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from raydream.config import SynthesisConfig
+from raydream.errors import ShardError
 from raydream.store.learned import LearnedState, LearnedStates
 from raydream.store.records import ImageBatch, Order, Provenance, Snapshot
 from raydream.synthesis import SYNTHESIZERS, OnProgress, Request, Synthesis
-from raydream.synthesis.recipe import recipe_of
+from raydream.synthesis.recipe import key_of, recipe_of
+from raydream.synthesis.resuming import BatchInProgress, Checkpointing, Resumed
 from raydream.teachers.teacher import Teacher, load_arrays
 
 
@@ -40,6 +42,8 @@ class BatchMaker:
         build_student: builds the student whose snapshots are loaded; None without competition.
         generator: index of this maker, for the record only.
         states: storage of the state learned from batch to batch; None: in memory, for a maker of all batches.
+        checkpointing: of batches in progress; None: a batch that is not finished is lost. The caller deletes a batch's
+            checkpoint when its shard is committed.
         batches: number of batches in the whole run, see `Synthesizer`.
     """
 
@@ -52,7 +56,9 @@ class BatchMaker:
         generator: int = 0,
         states: LearnedStates | None = None,
         batches: int = 1,
+        checkpointing: Checkpointing | None = None,
     ) -> None:
+        self._checkpointing = checkpointing
         self._run, self._teacher, self._config, self._generator = run, teacher, config, generator
         self._build_student = build_student
         self._synthesizer = SYNTHESIZERS[config.method](teacher, config, batches)
@@ -77,20 +83,15 @@ class BatchMaker:
             OSError: see `LearnedStates.commit`.
         """
         snapshot = snapshot if self._config.competes else None
-        student = None
-        if snapshot is not None and self._build_student is not None:
-            student = self._build_student()
-            load_arrays(student, snapshot.state)
-            student = student.to(self._teacher.device)
-        targets = order.targets if source is None else source.targets
-        start = None if source is None else torch.from_numpy(np.array(source.images))
-        request = Request(torch.from_numpy(np.array(targets)), order.seed, student, start, on_progress)
         learned = self._states.before(order.after) if self._config.learns else LearnedState({})
         self._synthesizer.load_state_dict(
             {name: torch.from_numpy(np.array(value)) for name, value in learned.state.items()}
         )
+        targets = order.targets if source is None else source.targets
+        start = None if source is None else torch.from_numpy(np.array(source.images))
+        request = Request(torch.from_numpy(np.array(targets)), order.seed, None, start, on_progress)
         recipe = self.recipe(order, snapshot, source)
-        made = self._synthesizer.synthesize(request)
+        made, begun = self._synthesized(request, order, snapshot, source, learned)
         if self._config.learns:
             state = self._synthesizer.state_dict()
             self._states.commit(order.batch, {name: value.cpu().numpy() for name, value in state.items()})
@@ -98,13 +99,58 @@ class BatchMaker:
             targets = made.targets.numpy()
         logits = self._synthesizer.engine.logits(made.images).cpu().numpy()
         provenance = self._provenance(
-            order, made, snapshot, source, learned, float((logits.argmax(1) == targets).mean())
+            order, made, begun.snapshot, source, learned, float((logits.argmax(1) == targets).mean())
         )
-        # Where memory or the compiler gave way meanwhile, a part was made in one way and the rest in another.
-        if recipe == self.recipe(order, snapshot, source):
+        # Where memory or the compiler gave way meanwhile, or a checkpoint came from another machine, a part was made in
+        # one way and the rest in another.
+        if recipe == self.recipe(order, snapshot, source) and (begun.checkpoint is None or begun.recipe == recipe):
             provenance = replace(provenance, recipe=recipe)
-        notes = (*made.notes, *self._synthesizer.engine.take_notes(), *([learned.note] if learned.note else []))
+        own = (begun.note, *made.notes, *self._synthesizer.engine.take_notes(), learned.note)
+        notes = tuple(note for note in own if note)
         return Made(ImageBatch(made.images.cpu().numpy(), np.array(targets), logits, provenance), made.curve, notes)
+
+    def _synthesized(
+        self,
+        request: Request,
+        order: Order,
+        snapshot: Snapshot | None,
+        source: ImageBatch | None,
+        learned: LearnedState,
+    ) -> tuple[Synthesis, Resumed]:
+        """Make a batch from its checkpoint, if there is one, and keep checkpoints of it; returns how it began, too."""
+        if self._checkpointing is None:
+            student = self._student(snapshot)
+            return self._synthesizer.synthesize(replace(request, student=student)), Resumed(snapshot)
+        key = key_of(self._run, self._teacher, self._config, order, source, learned)
+        progress = BatchInProgress(self._checkpointing, order.batch, key)
+        begun = progress.resume(snapshot)
+        first = self.recipe(order, snapshot, source) if begun.checkpoint is None else begun.recipe
+
+        def recipe_so_far() -> str:
+            return first if first == self.recipe(order, snapshot, source) else ""
+
+        def synthesize() -> Synthesis:
+            return self._synthesizer.synthesize(
+                replace(
+                    request,
+                    student=self._student(begun.snapshot),
+                    checkpoint=begun.checkpoint,
+                    on_update=lambda copied: progress.keep(copied, begun.snapshot, recipe_so_far),
+                )
+            )
+
+        try:
+            return synthesize(), begun
+        except ShardError as error:
+            begun = progress.refused(snapshot, error)
+            return synthesize(), begun
+
+    def _student(self, snapshot: Snapshot | None) -> nn.Module | None:
+        if snapshot is None or self._build_student is None:
+            return None
+        student = self._build_student()
+        load_arrays(student, snapshot.state)
+        return student.to(self._teacher.device)
 
     def recipe(self, order: Order, snapshot: Snapshot | None, source: ImageBatch | None) -> str:
         """Return the recipe of all batches that equal, to the bit, what `make` would produce here.

@@ -21,7 +21,7 @@ class DAFL(LearningSynthesizer):
         network = self._network(request)
         optimizer = torch.optim.Adam(network.parameters(), self._stage.learning_rate, self._stage.betas)
         self._restore(optimizer)
-        trained = self._train(network, optimizer, lambda: self._codes(request, random), request, random)
+        trained = self._train(network, optimizer, lambda: self._codes(request, random), request, random, restarts)
         if trained is None:
             return None
         recorded, _ = trained

@@ -28,7 +28,7 @@ class Fast(LearningSynthesizer):
             {"params": [codes], "lr": rate.code_learning_rate},
         ]
         optimizer = torch.optim.Adam(groups, self._stage.learning_rate, self._stage.betas)
-        trained = self._train(network, optimizer, lambda: codes, request, random)
+        trained = self._train(network, optimizer, lambda: codes, request, random, restarts)
         if trained is None:
             return None
         recorded, _ = trained

@@ -5,10 +5,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from raydream.config import SynthesisConfig
+from raydream.synthesis.checkpoint import Checkpoint
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.recorded import Recorded
 from raydream.synthesis.request import Request, Synthesis
-from raydream.synthesis.stages import Stage, learning_rate, stages_of, updates_of
+from raydream.synthesis.stages import Stage, learning_rate, stage_at, stages_of, updates_of
 from raydream.synthesis.synthesizer import with_restarts
 from raydream.synthesis.view import draw_view
 from raydream.teachers.teacher import Teacher
@@ -41,12 +42,22 @@ class Inversion:
         gradient = self.engine.gradient(request.student)
         targets = request.targets.to(self._teacher.device)
         pixels = _Pixels(self._teacher, self._config, random)
-        x = pixels.first(request, self._stages[0])
-        recorded = Recorded(updates_of(self._config))
+        recorded, resumed = Recorded(updates_of(self._config)), request.checkpoint
+        if resumed is None:
+            x = pixels.first(request, self._stages[0])
+        else:
+            recorded.restore(resumed.record)
+            x = pixels.resumed(request, resumed, stage_at(self._stages, recorded.update - 1)[0])
+        done = recorded.update  # of the next stage's updates and those after them
         for stage in self._stages:
+            if done >= stage.iterations:
+                done -= stage.iterations
+                continue
             x = pixels.resized(x, stage)
             optimizer = torch.optim.Adam([x], stage.learning_rate, stage.betas, fused=True)
-            for iteration in range(stage.iterations):
+            if resumed is not None and done:
+                resumed.restore_parameters(optimizer)
+            for iteration in range(done, stage.iterations):
                 optimizer.param_groups[0]["lr"] = learning_rate(self._config, stage, iteration)
                 view = draw_view(stage.jitter, self._config.flip, random)
                 evaluation = gradient(view(x.detach()), targets)
@@ -56,8 +67,8 @@ class Inversion:
                 pixels.clip(x)
                 if recorded.is_due() and not recorded.record(evaluation, x):
                     return None
-                request.on_progress(recorded.share)
-                recorded.update += 1
+                recorded.advance(request, restarts, random, optimizer)
+            done = 0
         images = pixels.quantize(x).contiguous()
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
 
@@ -80,6 +91,12 @@ class _Pixels:
         if started.shape[2:] == stage.size:
             return started
         return functional.interpolate(started, stage.size, mode="bilinear", antialias=True)
+
+    def resumed(self, request: Request, checkpoint: Checkpoint, stage: Stage) -> Tensor:
+        """Return the pixels of a checkpoint in some stage, and draw on as it did; raises ShardError as `like`."""
+        checkpoint.restore_random(self._random)
+        shape = len(request.targets), self._teacher.config.input_shape[0], *stage.size
+        return checkpoint.like("parameter.0", torch.empty(shape, device=self._teacher.device))
 
     def resized(self, x: Tensor, stage: Stage) -> Tensor:
         if x.shape[2:] != stage.size:

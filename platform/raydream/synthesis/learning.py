@@ -76,11 +76,13 @@ class LearningSynthesizer:
         codes: Callable[[], Tensor],
         request: Request,
         random: torch.Generator,
+        restarts: int,
     ) -> tuple[Recorded, Tensor] | None:
         """Train the optimizer's parameters.
 
         Args:
             codes: returns the latent codes of an update.
+            restarts: number of attempts before this one.
 
         Returns:
             the losses, and the images [N,C,H,W] on the canvas of the update with the lowest total; None where it
@@ -89,7 +91,14 @@ class LearningSynthesizer:
         gradient, recorded = self.engine.gradient(request.student), Recorded(self._stage.iterations)
         targets = request.targets.to(self._teacher.device)
         kept, lowest = torch.zeros((), device=targets.device), torch.full((), math.inf, device=targets.device)
-        for _ in range(self._stage.iterations):
+        if (resumed := request.checkpoint) is not None:
+            recorded.restore(resumed.record)
+            resumed.restore_random(random)
+            resumed.restore_parameters(optimizer)
+            shape = (len(targets), *self._teacher.config.input_shape)
+            kept = resumed.like("kept.images", kept.new_empty(shape))
+            lowest = resumed.like("kept.lowest", lowest)
+        for _ in range(recorded.update, self._stage.iterations):
             view = self._view(len(targets), random)
             with autocast(self._dtype, self._teacher.device):
                 images = network(codes())
@@ -103,8 +112,7 @@ class LearningSynthesizer:
             kept = torch.where(better, images.detach(), kept)
             if recorded.is_due() and not recorded.record(evaluation, images):
                 return None
-            request.on_progress(recorded.share)
-            recorded.update += 1
+            recorded.advance(request, restarts, random, optimizer, images=kept, lowest=lowest)
         finite = all(bool(weights.isfinite().all()) for weights in network.parameters())
         return (recorded, kept) if finite else None
 

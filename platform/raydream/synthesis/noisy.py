@@ -71,7 +71,7 @@ class Noisy(LearningSynthesizer):
         layer = NoisyLayer(self._embeddings, request.targets, self._config.generator.latent, random)
         parameters = [*network.parameters(), *layer.parameters()]
         optimizer = torch.optim.Adam(parameters, self._stage.learning_rate, self._stage.betas)
-        trained = self._train(network, optimizer, layer, request, random)
+        trained = self._train(network, optimizer, layer, request, random, restarts)
         if trained is None:
             return None
         recorded, lowest = trained

@@ -9,8 +9,9 @@ from raydream.compute import arithmetic, choose_dtype
 from raydream.config import SynthesisConfig
 from raydream.config.synthesis import ADVERSARIES
 from raydream.engine_version import ENGINE_VERSION
+from raydream.store.learned import LearnedState
 from raydream.store.records import ImageBatch, Order
-from raydream.teachers.teacher import Teacher, fingerprint_of
+from raydream.teachers.teacher import Teacher, fingerprint, fingerprint_of
 
 ELSEWHERE = (
     *("method", "coefficients", "targets", "generator", "start", "competition_temperature"),
@@ -46,9 +47,34 @@ def recipe_of(
         "terms": {name: getattr(config.coefficients, name) for name in config.terms if name not in ADVERSARIES},
         "seed": order.seed,
         "targets": (order.targets if source is None else source.targets).tolist(),
-        "source": None if source is None else hashlib.blake2b(source.images.tobytes(), digest_size=8).hexdigest(),
+        "source": None if source is None else _pixels_of(source),
         "numbers": str(choose_dtype(config.precision, device)),
         "way": way,
         **arithmetic(device),
     }
     return fingerprint_of([json.dumps(content, sort_keys=True, default=str).encode()])
+
+
+def key_of(
+    run: str, teacher: Teacher, config: SynthesisConfig, order: Order, source: ImageBatch | None, learned: LearnedState
+) -> str:
+    """Return 16 hexadecimal digits over all that its run decides about a batch, beside the student.
+
+    Unlike a recipe it says nothing of the machine, as another one may continue a batch, and it names the run.
+    """
+    described = teacher.config
+    content = {
+        "engine": ENGINE_VERSION,
+        "run": run,
+        "batch": [str(order.batch), order.seed, order.targets.tolist()],
+        "teacher": [teacher.fingerprint, described.network, described.arguments, described.input_shape],
+        "normalisation": [described.mean, described.std],
+        "settings": asdict(config),
+        "source": None if source is None else [_pixels_of(source), source.targets.tolist()],
+        "learned": fingerprint(learned.state),
+    }
+    return fingerprint_of([json.dumps(content, sort_keys=True, default=str).encode()])
+
+
+def _pixels_of(source: ImageBatch) -> str:
+    return hashlib.blake2b(source.images.tobytes(), digest_size=8).hexdigest()

@@ -2,10 +2,13 @@
 
 import math
 
+import torch
 from torch import Tensor
 
+from raydream.errors import ShardError
+from raydream.synthesis.checkpoint import Checkpoint, Record
 from raydream.synthesis.gradient import Evaluation
-from raydream.synthesis.request import Synthesis
+from raydream.synthesis.request import Request, Synthesis
 
 CURVE_POINTS = 20
 
@@ -37,6 +40,35 @@ class Recorded:
         if evaluation.distances is not None:
             self._distances = evaluation.distances.tolist()
         return True
+
+    def advance(
+        self,
+        request: Request,
+        restarts: int,
+        random: torch.Generator,
+        optimizer: torch.optim.Optimizer,
+        **kept: Tensor,
+    ) -> None:
+        """Count an update, report the progress, and offer a checkpoint of what has been done, unless all has.
+
+        Args:
+            restarts, random, optimizer, kept: see `Checkpoint.of`.
+        """
+        request.on_progress(self.share)
+        self.update += 1
+        if self.update <= self._last:
+            request.on_update(lambda: Checkpoint.of(restarts, self._so_far(), random, optimizer, **kept))
+
+    def _so_far(self) -> Record:
+        curve = {name: list(points) for name, points in self._curve.items()}
+        return Record(self.update, curve, list(self._distances))
+
+    def restore(self, record: Record) -> None:
+        """Continue a record of as many updates; raises ShardError if none is done, or none remains."""
+        if not 0 < record.updates <= self._last:
+            raise ShardError(f"the checkpoint is not one of this batch ({record.updates} of {self._last + 1} updates)")
+        self.update, self._distances = record.updates, list(record.distances)
+        self._curve = {name: list(points) for name, points in record.curve.items()}
 
     def synthesis(
         self, images: Tensor, names: list[str], restarts: int, notes: tuple[str, ...], targets: Tensor | None = None

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from raydream.synthesis.checkpoint import Checkpoint, OnUpdate
+
 OnProgress = Callable[[float], None]
 
 
@@ -18,6 +20,8 @@ class Request:
         student: a network to compete with, or None; its weights are copied.
         start: uint8 [N,C,H,W] to start from, or None for N(0, 1).
         on_progress: called after each update with the share of updates done, in [0, 1].
+        checkpoint: the state of this batch after some updates, to continue; None: begin.
+        on_update: see `OnUpdate`.
     """
 
     targets: Tensor
@@ -25,6 +29,8 @@ class Request:
     student: nn.Module | None = None
     start: Tensor | None = None
     on_progress: OnProgress = lambda share: None
+    checkpoint: Checkpoint | None = None
+    on_update: OnUpdate = lambda copied: None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Stages: the resolutions of an inversion, and the learning rate during each."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raydream.config import SynthesisConfig
@@ -73,8 +74,13 @@ def learning_rate(config: SynthesisConfig, stage: Stage, iteration: int) -> floa
 
 def learning_rate_at(config: SynthesisConfig, update: int) -> float:
     """Return the learning rate at an update counted over all stages."""
-    for stage in stages_of(config, (1, 1)):
+    return learning_rate(config, *stage_at(stages_of(config, (1, 1)), update))
+
+
+def stage_at(stages: Sequence[Stage], update: int) -> tuple[Stage, int]:
+    """Return the stage of an update that is counted over all stages, and its number within that stage."""
+    for stage in stages:
         if update < stage.iterations:
-            return learning_rate(config, stage, update)
+            return stage, update
         update -= stage.iterations
     raise ValueError(f"there is no update {update} after the last stage")

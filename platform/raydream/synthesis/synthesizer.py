@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -50,6 +51,7 @@ class Synthesizer(Protocol):
         Raises:
             SynthesisError: NaN or infinity again after `MAX_RESTARTS` fresh starts, or a single image that does not fit
                 into memory; the state is unchanged.
+            ShardError: the request's checkpoint is not one of this batch; the state is unchanged.
         """
 
 
@@ -59,7 +61,7 @@ def with_restarts(
     setting: str,
     learning_rate: float,
 ) -> Synthesis:
-    """Make a batch, and start again from another seed where it diverges.
+    """Make a batch, and start again from another seed where it diverges; a checkpoint is of one of these attempts.
 
     Args:
         attempt: makes the batch, given a random generator and the number of divergences so far; None where it diverged.
@@ -68,11 +70,13 @@ def with_restarts(
     Raises:
         SynthesisError: it diverged again after `MAX_RESTARTS` fresh starts.
     """
-    for restart in range(MAX_RESTARTS + 1):
+    begun = 0 if request.checkpoint is None else request.checkpoint.restarts
+    for restart in range(begun, MAX_RESTARTS + 1):
         seed = request.seed if restart == 0 else derive_seed(request.seed, "restart", restart)
         result = attempt(request, torch.Generator().manual_seed(seed), restart)
         if result is not None:
             return result
+        request = replace(request, checkpoint=None)
         log.warning("a batch from seed %d diverged (NaN or infinity); starting again from another seed", seed)
     raise SynthesisError(
         f"the synthesis diverged {MAX_RESTARTS + 1} times from different seeds: "
