@@ -222,3 +222,16 @@ def test_a_pass_is_not_kept_until_the_next_one():
     observed = ObservedNetwork(tiny_network(), statistics=True, before=last_layer(tiny_network(), 10))
     activations = weakref.ref(observed(torch.randn(2, 1, 8, 8)).activations)
     assert activations() is None
+
+
+def test_compiled_code_returns_nothing_but_what_was_observed():
+    """Anything else would be kept, and take a gradient of its own: a copy of each layer's input in each update."""
+    outputs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        outputs.extend(graph.graph.output_node().args[0])
+        return graph
+
+    observed = ObservedNetwork(tiny_network(), statistics=True, before="8")
+    seen = torch.compile(lambda x: tuple(observed(x)), backend=backend)(torch.randn(4, 1, 8, 8))
+    assert len(seen) == len(outputs) == 3

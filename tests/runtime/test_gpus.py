@@ -12,7 +12,6 @@ from ray.cluster_utils import Cluster
 from raydream.config import DistillConfig
 from raydream.runtime.evaluator import Evaluator
 from raydream.runtime.session import share_of_gpu_left
-from raydream.store.folders import LocalFolder
 from raydream.store.records import Snapshot
 from raydream.teachers.teacher import to_arrays
 from tests.calls import TINY, call, images_of
@@ -38,13 +37,13 @@ class Holder:
         return os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_gpu_ids()
 
 
-def test_a_process_sees_the_gpu_that_it_reserves_and_measuring_gets_what_is_left(told_of_two: None, tmp_path: Path):
+def test_a_process_sees_the_gpu_that_it_reserves_and_measuring_gets_what_is_left(told_of_two: None):
     assert ray.get(Holder.remote().seen.remote()) == ("", [])
     shares = [0.45, 0.45, 0.45]
     left = share_of_gpu_left("auto", shares)
     assert left == 0.55
-    config = DistillConfig(student={"arguments": {"width": 8}})
-    evaluator = ray.remote(num_cpus=0, num_gpus=left)(Evaluator).remote(config, LocalFolder(tmp_path), left)
+    config = DistillConfig()
+    evaluator = ray.remote(num_cpus=0, num_gpus=left)(Evaluator).remote(config.data, config.teacher, tiny_network, left)
     step, measured = ray.get(evaluator.measure.remote(Snapshot(7, to_arrays(tiny_network()))), timeout=120)
     assert step == 7 and set(measured) == {"validation", "test"}
     holders = [Holder.options(num_gpus=share).remote() for share in shares]

@@ -111,9 +111,12 @@ class ObservedNetwork(nn.Module):
         try:
             logits = self.network(x)
         finally:
-            # Taken away at once: kept, they would keep the whole pass in memory until the next one.
-            found, self._seen = self._seen, [[] for _ in self._seen]
-            (entered,), self._entered = self._entered, [None]
+            # Kept, they would keep the whole pass in memory until the next one. The lists themselves are emptied: what
+            # remains in a list is an output of compiled code, with a gradient of its own, and so a copy per layer.
+            found, entered = [seen.copy() for seen in self._seen], self._entered[0]
+            for seen in self._seen:
+                seen.clear()
+            self._entered[0] = None
         missed = [name for name, seen in zip(self.layers, found, strict=True) if not seen]
         if missed:
             raise ValueError(f"these BN layers are not run in eval mode: {', '.join(missed)}")
