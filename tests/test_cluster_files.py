@@ -95,13 +95,13 @@ def test_what_is_said_of_node_resources_is_what_node_types_offer() -> None:
     offered = {
         role: set(types[node]["resources"]) for role, node in [("student", "student"), ("generators", "generator")]
     }
-    for name in ("cluster.yaml", "docs/rayjob.yaml", "README.md"):
+    for name in ("cluster.yaml", "docs/rayjob.yaml", "docs/operations.md"):
         said = re.findall(r"--(\w+)\.node_resource (\w+)", (ROOT / name).read_text(encoding="utf-8"))
         assert all(resource in offered[role] for role, resource in said), name
-        assert name == "README.md" or {role for role, _ in said} == offered.keys()
+        assert name == "docs/operations.md" or {role for role, _ in said} == offered.keys()
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "Dockerfile", "README.md"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "docs/rayjob.yaml", "Dockerfile", "docs/operations.md"])
 def test_files_in_commands_are_there(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"(?:\bray (?:up|down|dashboard|exec|submit)|--filename|--runtime-env) (\S+)", text)

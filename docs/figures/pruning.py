@@ -12,12 +12,18 @@ def _pruned(file: str, **wanted: Any) -> list[dict[str, Any]]:
     return [run for run in results(file) if all(run.get(key) == value for key, value in (given | wanted).items())]
 
 
-def _pruned_digits(source: str) -> list[dict[str, Any]]:
+def pruned_digits(source: str) -> list[dict[str, Any]]:
+    """The runs that removed half of the filters of the digits' teacher."""
     return _pruned("digits_pruning", source=source, ratio=0.5)
 
 
-FIGURES["pruned_accuracy"] = lambda: mean(over(_pruned_digits("deep_inversion"), "pruned_test"))
-FIGURES["pruned_flops"] = lambda: percent(over(_pruned_digits("deep_inversion"), "flops_ratio")["mean"], 0)
+def pruned_cifar10(source: str, ratio: float) -> list[dict[str, Any]]:
+    """The runs that removed this share of the filters of the CIFAR-10 ResNet-20."""
+    return _pruned("cifar10_pruning", source=source, ratio=ratio)
+
+
+FIGURES["pruned_accuracy"] = lambda: mean(over(pruned_digits("deep_inversion"), "pruned_test"))
+FIGURES["pruned_flops"] = lambda: percent(over(pruned_digits("deep_inversion"), "flops_ratio")["mean"], 0)
 
 
 @figure
@@ -26,7 +32,7 @@ def pruning_digits() -> str:
     head = "images | test accuracy | FLOPs left | parameters left | latency, 1 image | 32 images"
     lines = []
     for source in ("none", "deepdream", "noise", "deep_inversion", "adaptive", "real"):
-        runs = _pruned_digits(source)
+        runs = pruned_digits(source)
         shares = [percent(over(runs, name)["mean"], 0) for name in ("flops_ratio", "parameters_ratio")]
         latencies = [number(over(runs, f"latency_ratio_{size}")["mean"], 2) for size in (1, 32)]
         lines.append([label(source), mean(over(runs, "pruned_test")), *shares, *latencies])
@@ -66,7 +72,7 @@ def pruning_cifar10() -> str:
     head = "images | −20 % filters: test, lossless | FLOPs left | −50 % filters: test, lossless | FLOPs left"
     lines = []
     for source in ("none", "deepdream", "noise", "deep_inversion", "adaptive", "real"):
-        runs = [_pruned("cifar10_pruning", source=source, ratio=ratio) for ratio in (0.2, 0.5)]
+        runs = [pruned_cifar10(source, ratio) for ratio in (0.2, 0.5)]
         lines.append([label(source), *_cifar10(runs[0]), *_cifar10(runs[1])])
     return table(head, lines)
 

@@ -72,14 +72,15 @@ def cifar10_students() -> str:
     """Table: students of CIFAR-10 by alpha_f."""
     lines = []
     for name, words in (("deep_inversion", "2,048, α_f 10"), ("alpha_f_1", "2,048, α_f 1")):
-        runs = _students(name)
+        runs = cifar10_runs(name)
         shares = [percent(statistics.mean(run[key] for run in runs), 0) for key in ("teacher_share", "verifier_share")]
         told = [run["student_accuracy"] for run in runs]
         lines.append([words, *shares, percents(told), mean(over(runs, "student_accuracy"))])
     return table("images | teacher | ResNet-56 | student, by seed | mean", lines)
 
 
-def _students(name: str) -> list[dict[str, Any]]:
+def cifar10_runs(name: str) -> list[dict[str, Any]]:
+    """The runs of CIFAR-10 students of this name, by seed."""
     return [run for run in results("cifar10_students") if run["name"] == name]
 
 
@@ -94,7 +95,7 @@ def hour_curve() -> str:
     )
 
 
-FIGURES["cifar10_student"] = lambda: mean(over(_students("deep_inversion"), "student_accuracy"))
+FIGURES["cifar10_student"] = lambda: mean(over(cifar10_runs("deep_inversion"), "student_accuracy"))
 FIGURES["hour_student"] = lambda: percent(results("cifar10_hour")[0]["student_accuracy"])
 
 

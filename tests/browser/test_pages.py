@@ -16,7 +16,8 @@ pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-DOCS = sorted((ROOT / "docs" / "_build").rglob("*.html"))
+DOCS = sorted(each for each in (ROOT / "docs" / "_build").rglob("*.html") if "_modules" not in each.parts)
+"""all pages but the listings of source code"""
 WIDTHS = {"narrow": 360, "wide": 1280}
 INSIDE = ("file:", "data:", "blob:", "about:")
 

@@ -95,7 +95,7 @@ def test_help_all_has_each_setting_with_its_columns(entry):
 def test_a_section_has_type_range_unit_and_default():
     page = said(["distill", "--help", "generators"])[1].splitlines()
     (cpus,) = (line.split() for line in page if line.startswith("  --generators.cpus "))
-    assert cpus == ["--generators.cpus", "number", ">", "0", "default", "0.5"]
+    assert cpus == ["--generators.cpus", "number,", "CPUs", ">", "0", "default", "0.5"]
     assert any("--generators.patience_s" in line and "number, s " in line and "default 600.0" in line for line in page)
     page = said(["distill", "--help", "synthesis"])[1]
     assert "--synthesis.coefficients.tv" in page and "auto|fp32|bf16|fp16" in page and "> 0, <= 1" in page

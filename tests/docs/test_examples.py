@@ -108,5 +108,5 @@ def test_marked_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
         exec(compile(block, name(page), "exec"), seen)
 
 
-def test_the_tutorial_is_among_them():
-    assert {"docs/tutorial.md", "docs/index.md"} <= {name(page) for page in RUNNABLE}
+def test_readme_the_tutorial_and_the_api_are_among_them():
+    assert {"docs/tutorial.md", "docs/api/synthesize.md", "README.md"} <= {name(page) for page in RUNNABLE}
