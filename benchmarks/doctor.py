@@ -40,8 +40,8 @@ from raydream.evaluation.accuracy import accuracy
 from raydream.store.atomic import write_json
 from raydream.teachers.loading import trained_teacher
 
-CIFAR10 = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+CIFAR10: dict[str, Any] = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 COLOR: dict[str, Any] = {"input_shape": (3, 32, 32), "classes": 10}
 NETWORKS: dict[str, TeacherConfig] = {
     "digits": TeacherConfig(arguments={"width": 16}),
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _options(arguments)
     torch.set_num_threads(given.threads)
     # What can be exported and pruned decides no finding that is counted, and takes most of the time.
-    structure._exported = structure._prunable = lambda network, config: structure.YES  # type: ignore[assignment]
+    structure._exported = structure._prunable = lambda network, config: structure.YES
     done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
     for name in given.networks:
         wanted = [(mistake, evidence) for mistake in ("none", *ABOUT) for evidence in EVIDENCE]
@@ -108,7 +108,7 @@ def _trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
     if name == "digits":
         training = replace(training, epochs=30, shift=1)
     else:
-        paths = {
+        paths: dict[str, Any] = {
             split: _some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
         }
         where = DataConfig(name="files", validation_share=0.02, **paths)

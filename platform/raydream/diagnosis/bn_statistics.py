@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,10 +48,10 @@ def bn_statistics(network: nn.Module) -> list[LayerStatistics]:
     ]
 
 
-def _described(name: str, layer: nn.Module, is_first: bool) -> LayerStatistics:
+def _described(name: str, layer: Any, is_first: bool) -> LayerStatistics:
     if layer.running_mean is None:
-        return LayerStatistics(name, int(layer.num_features), "none")  # type: ignore[arg-type]
-    mean, variance = (each.detach().cpu().double() for each in (layer.running_mean, layer.running_var))  # type: ignore[operator,union-attr]
+        return LayerStatistics(name, layer.num_features, "none")
+    mean, variance = (each.detach().cpu().double() for each in (layer.running_mean, layer.running_var))
     finite = mean.isfinite() & variance.isfinite()
     seen = variance[finite] if finite.any() else torch.zeros(1)
     far = mean[finite].abs().max() if finite.any() else torch.zeros(())

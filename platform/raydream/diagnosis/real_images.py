@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,11 +75,13 @@ def gaussian_divergence(mean: Tensor, variance: Tensor, running_mean: Tensor, ru
 
 def misfit(observed: ObservedNetwork, statistics: Tensor) -> float:
     """Return the misfit of statistics [2, C of all layers and uses], see `Fit`; infinity where they overflow."""
-    used = [layer for layer, count in zip(observed.layers.values(), observed.uses, strict=True) for _ in range(count)]
-    widths = [len(layer.running_mean) for layer in used]  # type: ignore[arg-type]
+    used: list[Any] = [
+        layer for layer, count in zip(observed.layers.values(), observed.uses, strict=True) for _ in range(count)
+    ]
+    widths = [len(layer.running_mean) for layer in used]
     found = []
     for layer, (mean, variance) in zip(used, torch.split(statistics.double(), widths, dim=1), strict=True):
-        running_mean, running_variance = layer.running_mean.double(), layer.running_var.double()  # type: ignore[operator,union-attr]
+        running_mean, running_variance = layer.running_mean.double(), layer.running_var.double()
         living = running_variance > 1e-3 * running_variance.median()
         if living.any():
             found.append(
