@@ -8,8 +8,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-APART = ("all", "docs", "dev")
-"""extras that name others, or that are for development"""
+APART = ("all", "docs", "dev", "mlflow", "wandb")
+"""extras that name others, that are for development, or that no cluster needs: the trackers' clients"""
 
 
 def closure(wanted: list[str]) -> dict[str, str]:

@@ -136,7 +136,8 @@ def test_a_missing_extra_is_one_sentence(tracker, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("text", "names"), [("mlflow", ("mlflow",)), ("wandb, mlflow", ("wandb", "mlflow")), ("mlflow,mlflow", ("mlflow",))]
 )
-def test_trackers_are_named_with_commas_between(text, names):
+def test_trackers_are_named_with_commas_between(text, names, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: name)  # each is installed
     assert trackers_of(text) == names
 
 

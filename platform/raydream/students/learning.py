@@ -3,7 +3,7 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raydream.compute import autocast, choose_dtype
 from raydream.networks.batch_norm import batch_norm_layers
-from raydream.schedule import Epochs
 from raydream.seeds import derive_seed
+
+if TYPE_CHECKING:  # `raydream check` takes a step where there is no pyarrow
+    from raydream.schedule import Epochs
 
 Batch = TypeVar("Batch")
 
@@ -118,7 +120,7 @@ class Learning(ABC, Generic[Batch]):
 
 def learn_epochs(
     learning: Learning[Batch],
-    epochs: Epochs,
+    epochs: "Epochs",
     first: int,
     batches: Callable[[int], Iterator[Batch]],
     on_step: Callable[[int, Tensor, Tensor], None] = lambda step, loss, agreement: None,
