@@ -121,7 +121,7 @@ FAULTS: dict[str, Callable[[Run], bool]] = {
     "generator killed": lambda run: kill(run, "ray::Generator"),
     "generator stopped": lambda run: kill(run, "ray::Generator", signal.SIGSTOP),
     "buffer killed": lambda run: kill(run, "ray::Buffer"),
-    "student killed": lambda run: kill(run, "ray::learn"),
+    "student killed": lambda run: kill(run, "ray::SingleWorker.learn"),
     "evaluator killed": lambda run: kill(run, "ray::Evaluator"),
     "shard damaged": damage_shard,
     "driver killed": kill_driver,

@@ -91,7 +91,7 @@ def test_a_student_takes_workers_in_with_a_node_and_goes_on_without_them(
 
 def trains(node) -> bool:
     """Whether the student's only worker, or one of several, is on a node."""
-    return any("ray::learn" in name or "RayTrainWorker" in name for name in workers_of(node).values())
+    return any("ray::SingleWorker.learn" in name or "RayTrainWorker" in name for name in workers_of(node).values())
 
 
 def workers_of(node) -> dict[int, str]:

@@ -23,7 +23,7 @@ def test_a_shard_damaged_during_a_run_is_made_again_to_the_bit(
     damage(run_dir / "images" / "r0001-b0001.parquet")
     # As long as the objects are in memory nobody reads a shard: whoever holds references to them has to go.
     kill(process.pid, "ray::Buffer")
-    kill(process.pid, "ray::learn")
+    kill(process.pid, "ray::SingleWorker.learn")
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error
     assert_same_run(lockstep_run, run_dir)

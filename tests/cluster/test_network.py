@@ -31,7 +31,7 @@ from tests.cluster.hosts import Network, NoHostsError, network
 pytestmark = pytest.mark.cluster
 
 HEAD, OTHERS = "head", ("one", "two")
-MAKING, TRAINING = "ray::Generator.make", "ray::learn"
+MAKING, TRAINING = "ray::Generator.make", "ray::SingleWorker.learn"
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

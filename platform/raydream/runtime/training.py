@@ -1,4 +1,4 @@
-"""Training of a network, mostly the student: one worker as a Ray task, several by successive Ray Train jobs."""
+"""Training of a network, mostly the student: one worker as a Ray actor, several by successive Ray Train jobs."""
 
 import logging
 import time
@@ -138,9 +138,8 @@ class StudentTraining:
         resources = self._plan.seats.resources
         self._place = placement_group([resources])
         there = PlacementGroupSchedulingStrategy(self._place)
-        self._task = _learn.options(scheduling_strategy=there, **actor_options(resources)).remote(
-            self._plan, self._storage
-        )
+        self._worker = _Worker.options(scheduling_strategy=there, **actor_options(resources)).remote()
+        self._task = self._worker.learn.remote(self._plan, self._storage)
         self._placed, self._waits, self._begun_at = False, False, time.monotonic()
 
     def _tell_of_waiting(self) -> None:
@@ -186,8 +185,19 @@ def train(plan: TrainPlan, storage: Folder) -> None:
                 raise
 
 
+class SingleWorker:
+    """Trains a student alone; an actor, as Ray announces the death of actors.
+
+    The owner of a mere task would wait for minutes for a node that the network has cut off.
+    """
+
+    def learn(self, plan: TrainPlan, storage: Folder) -> None:
+        """Train the student to its end; see `learn`."""
+        learn(plan, storage)
+
+
 # `StudentTraining` decides whether a lost student restarts; Ray itself restarts a lost task that starts Train jobs.
-_learn = ray.remote(max_retries=0)(learn)
+_Worker = ray.remote(max_restarts=0)(SingleWorker)
 # A process of its own and no thread of the driver's: Ray crashes where a thread still waits when it is shut down.
 _train = ray.remote(num_cpus=0, max_retries=3)(train)
 
