@@ -17,14 +17,15 @@ from tests.chaos.faults import assert_nothing_left, damage, kill, noted
 from tests.conftest import Job
 
 pytestmark = pytest.mark.chaos
+STUDENT = "ray::SingleWorker.learn"
 
 
 @pytest.mark.parametrize(
     "kills",
     [
         {"r0000-b0000": "ray::Generator", "r0001-b0001": "ray::Buffer", "r0002-b0000": "ray::Generator"},
-        {"r0000-b0001": "ray::Buffer", "r0001-b0000": "ray::SingleWorker.learn", "r0002-b0001": "ray::SingleWorker.learn"},
-        {"r0001-b0000": "ray::Evaluator", "r0001-b0001": "ray::SingleWorker.learn", "r0003-b0000": "ray::Buffer"},
+        {"r0000-b0001": "ray::Buffer", "r0001-b0000": STUDENT, "r0002-b0001": STUDENT},
+        {"r0001-b0000": "ray::Evaluator", "r0001-b0001": STUDENT, "r0003-b0000": "ray::Buffer"},
     ],
     ids=lambda kills: " ".join(dict.fromkeys(kills.values())),
 )
@@ -53,7 +54,7 @@ def test_a_student_may_be_lost_again_and_again_as_long_as_it_gets_further(tmp_pa
     reached = 0
     for _ in range(MAX_FAILURES + 2):
         wait_until(lambda: steps_saved(folder_at(run_dir / "checkpoints")) > reached, process)  # noqa: B023
-        wait_until(lambda: bool(kill(process.pid, "ray::SingleWorker.learn")), process)
+        wait_until(lambda: bool(kill(process.pid, STUDENT)), process)
         reached = steps_saved(folder_at(run_dir / "checkpoints"))
     out, error = process.communicate(timeout=400)
     assert process.returncode == 0, out + error
