@@ -57,6 +57,8 @@ class Head:
         """How many live nodes offer each of these custom resources."""
         listed = self.ray("list", "nodes", "--address", self.address, "--filter", "state=ALIVE", "--format", "json")
         assert listed.returncode == 0, listed.stdout + listed.stderr
+        if listed.stdout.startswith("No resource in the cluster"):  # no JSON, until the head itself is registered
+            return Counter()
         nodes = [node["resources_total"] for node in json.loads(listed.stdout)]
         return Counter(name for node in nodes for name in resources if name in node)
 
