@@ -9,7 +9,7 @@ from rich.console import Console
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.config.conversion import as_dict
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import Counter, Display, DisplayState, Pace, result_table, time_text, waiting
+from raydream.reporting.progress import Counter, Display, DisplayState, Pace, end_text, result_table, time_text, waiting
 from raydream.runs.run_folder import begin
 from raydream.runs.summary import Summary
 
@@ -124,3 +124,25 @@ def test_no_path_is_cut_short_and_those_below_the_working_directory_begin_there(
     text, path = io.StringIO(), "/a-folder-of-a-long-name" * 5
     Console(file=text, width=80).print(result_table({"report": path}))
     assert "".join(line.split("│")[2].strip() for line in text.getvalue().splitlines()[1:-1]) == path
+
+
+@pytest.mark.parametrize(
+    ("left_s", "text"),
+    [
+        (None, "?"),
+        (59.0, "59 s"),
+        (90.0, "2 min, until 12:01"),
+        (12 * 3600.0, "12 h 0 min, until 00:00"),
+        (36 * 3600.0, "1 d 12 h, until Sun 00:00"),
+    ],
+)
+def test_the_end_of_long_work_has_a_time_of_day(left_s, text):
+    noon = time.mktime((2026, 11, 27, 12, 0, 0, 0, 0, -1))  # a Friday
+    assert end_text(left_s, noon) == text
+
+
+def test_a_line_has_loss_agreement_and_accuracies_once_they_are_known():
+    state = DisplayState(4, 100, 1000, 2)
+    assert "student: not measured yet  left" in state.line()
+    state.loss, state.agreement, state.accuracy = 0.1234, 0.9, {"validation": 0.75}
+    assert "student: loss 0.123  agrees with the teacher on 90.0%  validation 75.0%  left" in state.line()

@@ -54,6 +54,7 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     config, folder, schedule = run.config, run.folder, checked.schedule
     images = schedule.total_batches * schedule.batch_images
     state = DisplayState(schedule.rounds, schedule.total_steps, images, config.generators.number)
+    state.devices = _devices(config)
     with Display(state, run.console) as display:
         device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
         if config.rounds.lockstep:
@@ -80,6 +81,11 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
         teacher_fingerprint=teacher.fingerprint,
         reused=run.reused(),
     )
+
+
+def _devices(config: DistillConfig) -> str:
+    where = {True: "GPUs", False: "CPUs"}
+    return f"generators on {where[config.generators.gpus > 0]}, student on {where[config.student.gpus > 0]}"
 
 
 def _session(

@@ -141,6 +141,8 @@ class RunLog:
         self._student_restarts += self._step is not None and step <= self._step
         self._step = step
         record_student(recorder, report, self._schedule.round_of_step(report.first_step))
+        if len(report.losses):
+            self._display.update(loss=float(report.losses.mean()), agreement=float(report.agreements.mean()))
         beyond = self._images - self._schedule.initial_batches * self._schedule.batch_images
         # The first round's steps precede all batches beyond the minimum fill; the final ones follow all batches.
         before_final = min(step, self._schedule.round_steps) - self._schedule.steps_per_round

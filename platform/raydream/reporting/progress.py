@@ -72,6 +72,19 @@ def time_text(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
+def end_text(left_s: float | None, now: float | None = None) -> str:
+    """Format the remaining time, with the time of day at which the work ends where that is a minute away or more.
+
+    Args:
+        now: seconds since the epoch; default: the clock.
+    """
+    if left_s is None or left_s < 60:
+        return time_text(left_s)
+    end = time.localtime((time.time() if now is None else now) + left_s)
+    day = time.strftime("%a " if left_s >= 24 * 3600 else "", end)
+    return f"{time_text(left_s)}, until {day}{time.strftime('%H:%M', end)}"
+
+
 @dataclass
 class DisplayState:
     """The state that the display shows.
@@ -85,6 +98,8 @@ class DisplayState:
         generators: generators making a batch now, of all.
         making: share of updates done of each batch in progress, by batch id.
         accuracy: the student's accuracy by data set, in [0, 1].
+        loss, agreement: the student's, of the steps last reported; the agreement with the teacher is in [0, 1].
+        devices: where generators and student compute, in words.
         seconds: since the run began.
         left_s: remaining seconds of making or of learning, whichever is longer; None: unknown.
     """
@@ -101,16 +116,26 @@ class DisplayState:
     generators: int = 0
     making: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    loss: float | None = None
+    agreement: float | None = None
+    devices: str = ""
     seconds: float = 0.0
     left_s: float | None = None
 
+    @property
+    def student(self) -> str:
+        """Return the student's figures so far, in words."""
+        learned = [] if self.loss is None else [f"loss {self.loss:.3f}"]
+        learned += [] if self.agreement is None else [f"agrees with the teacher on {self.agreement:.1%}"]
+        measured = [f"{name} {share:.1%}" for name, share in self.accuracy.items()]
+        return "  ".join([*learned, *(measured or ["not measured yet"])])
+
     def line(self) -> str:
         """Format the state in one line."""
-        accuracy = "  ".join(f"{name} {share:.1%}" for name, share in self.accuracy.items()) or "not measured yet"
         return (
             f"[{self.seconds:5.0f} s] round {self.round}/{self.rounds}  step {self.step}/{self.steps}  "
-            f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {accuracy}  "
-            f"left {time_text(self.left_s)}  {self.stage}"
+            f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {self.student}  "
+            f"left {end_text(self.left_s)}  {self.stage}"
         )
 
 
@@ -212,15 +237,15 @@ class Display:
     def _table(self) -> Table:
         state = self.state
         table = Table.grid(padding=(0, 2))
-        accuracy = "  ".join(f"{name} {share:.1%}" for name, share in state.accuracy.items()) or "not measured yet"
         rows = {
-            "stage": f"{state.stage}  ({state.seconds:.0f} s, left: {time_text(state.left_s)})",
+            "stage": f"{state.stage}  ({state.seconds:.0f} s, left: {end_text(state.left_s)})",
             "rounds": f"{_bar(state.round, state.rounds)} {state.round} of {state.rounds}",
             "steps": f"{_bar(state.step, state.steps)} {state.step} of {state.steps}",
             "images": f"{_bar(state.images, state.all_images)} {state.images} of {state.all_images} in the buffer, "
             f"{state.images_per_s:.1f}/s, {state.generators} of {state.all_generators} generators busy",
             "in progress": "  ".join(f"{batch} {share:.0%}" for batch, share in sorted(state.making.items())),
-            "student": accuracy,
+            "student": state.student,
+            "devices": state.devices,
         }
         for name, text in rows.items():
             table.add_row(f"[bold]{name}[/bold]", text)
@@ -265,7 +290,7 @@ class Counter:
 
     def update(self, done: float) -> None:
         """Show the number; outside a terminal, print a line for each tenth, and after `LINE_S` seconds without one."""
-        left = time_text(self._pace.left_s(done))
+        left = end_text(self._pace.left_s(done))
         self._bar.update(self._task, completed=done, left=left)
         if self._console.is_terminal:
             return
