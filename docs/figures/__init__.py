@@ -6,7 +6,8 @@ A page holds generated text between two comments, and nothing is written there b
     <!-- figures: NAME -->  …table…  <!-- end -->       a table, each comment on a line of its own
 
 NAME is a key of `FIGURES`. Its function reads `benchmarks/results/*.json` or `docs/results/*/summary.json` and returns
-Markdown. The modules are by subject: `front`, `students`, `pruning`, `quantization`, `new_classes`, `searching`, `speed`, `reproduced`.
+Markdown. The modules are by subject: `front`, `students`, `pruning`, `quantization`, `new_classes`, `searching`,
+`speed`, `reproduced`.
 `tests/docs/test_figures.py` asserts that the pages hold what the functions return.
 
 `±` is half of the 95 % interval of the mean over seeds (Student's t) everywhere; a figure of a single run has none.
