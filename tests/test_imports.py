@@ -59,7 +59,8 @@ import importlib, pkgutil, raydream
 
 def modules(package, prefix):
     for found in pkgutil.iter_modules(package.__path__, prefix):
-        if found.name not in ("raydream.runtime", "raydream.jobs"):
+        # W&B's client is not installed for development.
+        if found.name not in ("raydream.runtime", "raydream.jobs", "raydream.tracking.wandb_sink"):
             module = importlib.import_module(found.name)
             if found.ispkg:
                 modules(module, found.name + ".")
