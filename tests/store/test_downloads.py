@@ -26,12 +26,15 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     Attributes:
         seen: paths that were asked for.
+        ranges: the parts of them that were asked for, if any.
     """
 
     seen: ClassVar[list[str]] = []
+    ranges: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         self.seen.append(self.path)
+        self.ranges.append(self.headers.get("Range"))
         kind, is_first = self.path.rpartition("/")[2].partition("?")[0], len(self.seen) == 1
         if kind == "none":
             self.send_error(404)
@@ -44,13 +47,17 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", "/whole" if kind == "moved" else "file:///etc/passwd")
             self.end_headers()
         else:
-            self._send(cut=kind == "always_cut" or (kind == "cut" and is_first))
+            asked = self.headers.get("Range")
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if kind == "resumed" and asked else 0
+            self._send(start, cut=kind == "always_cut" or (kind in ("cut", "resumed") and is_first))
 
-    def _send(self, cut: bool) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+    def _send(self, start: int, cut: bool) -> None:
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
-        self.wfile.write(CONTENT[: 500_000 if cut else None])
+        self.wfile.write(CONTENT[start : 500_000 if cut else None])
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
@@ -69,6 +76,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def url(cache: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Of a server."""
     monkeypatch.setattr(Answers, "seen", [])
+    monkeypatch.setattr(Answers, "ranges", [])
     with served(Answers) as found:
         yield found
 
@@ -106,6 +114,12 @@ def test_without_a_variable_the_cache_is_in_the_home_folder(tmp_path, monkeypatc
 def test_no_name_leads_out_of_the_cache(name, url):
     path = downloaded(f"{url}/{name}", SHA256, "teacher.checkpoint")
     assert path.resolve().parent == home() / "weights" and path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("kind", ["resumed", "cut"])  # by a server that sends parts, and by one that does not
+def test_only_the_rest_of_a_cut_file_is_asked_for(kind, url):
+    assert downloaded(f"{url}/{kind}", SHA256, "teacher.checkpoint").read_bytes() == CONTENT
+    assert Answers.ranges == [None, f"bytes={downloads.PIECE}-"] and len(kept()) == 1
 
 
 def test_a_file_with_another_checksum_is_refused_and_not_kept(url):

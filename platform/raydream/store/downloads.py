@@ -2,12 +2,13 @@
 
 pooch downloads files here. It is small, SciPy and scikit-image fetch their data with it, and it needs only Ray's
 dependencies. It downloads by `requests`, which honors the environment's proxies, follows redirects to http and https
-alone, and notices a connection that was cut. torch.hub's downloader waits forever for a silent server and never
-tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a download for a wrong
-checksum or a missing page, and report a full disk as a plain OSError. `write_atomically` places files here, as it does
-all others.
+alone, and notices a connection that was cut; the rest is then requested. torch.hub's downloader waits forever for a
+silent server and never tries again; huggingface_hub knows one host. pooch's own cache is not used: it would repeat a
+download for a wrong checksum or a missing page, and report a full disk as a plain OSError. `write_atomically` places
+files here, as it does all others.
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from raydream.errors import DiskFullError, InputError, first_line
 from raydream.memory import in_words
-from raydream.store.atomic import write_atomically
+from raydream.store.atomic import temporary_name, write_atomically
 
 if TYPE_CHECKING:
     import requests
@@ -65,15 +66,17 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
     import pooch  # here, as a run with weights on the disk needs neither pooch nor requests
 
     path = cached_path(url, sha256)
+    partial = path.with_name(temporary_name(path.name))  # outlives an attempt, whose own file does not
     value, allowed = f"{url}#sha256={sha256}", "the URL of a file that can be downloaded"
 
     def fetch(temporary: Path) -> None:
-        _download(url, temporary, path)
-        if (found := pooch.file_hash(str(temporary))) != sha256:
+        _download(url, partial, path)
+        if (found := pooch.file_hash(str(partial))) != sha256:
             remedy = (
                 f"the file there has {found}: correct the URL or the checksum, and use no file that you do not trust"
             )
             raise InputError(field, value, "the URL of a file with this checksum", remedy)
+        partial.replace(temporary)
 
     try:
         if not path.is_file() or pooch.file_hash(str(path)) != sha256:
@@ -87,6 +90,9 @@ def downloaded(url: str, sha256: str, field: str) -> Path:
     except OSError as error:
         remedy = f"the cache cannot be used ({first_line(error)}): set {HOME} to another folder"
         raise InputError(field, value, allowed, remedy) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
@@ -94,13 +100,23 @@ class _DownloadError(OSError):
     """Raised for a failed download; `write_atomically` retries if its errno is transient."""
 
 
-def _download(url: str, to: Path, path: Path) -> None:
+def _download(url: str, partial: Path, path: Path) -> None:
+    """Append to `partial` what it lacks of a file; all of it where the server cannot send a part."""
     import pooch
     import requests
 
-    download = pooch.HTTPDownloader(progressbar=_Progress(path), chunk_size=PIECE, timeout=TIMEOUT_S)
     try:
-        download(url, str(to), None)
+        with partial.open("ab") as file:
+            arrived = file.tell()
+
+            def answered(response: "requests.Response", **_: object) -> None:
+                if response.status_code == requests.codes.ok:  # and not "partial content"
+                    file.truncate(0)
+
+            headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={arrived}-"} if arrived else {})
+            given = {"timeout": TIMEOUT_S, "headers": headers, "hooks": {"response": answered}}
+            download = pooch.HTTPDownloader(progressbar=_Progress(path), chunk_size=PIECE, **given)
+            download(url, file, None)
     except requests.RequestException as error:
         cause = error.args[0] if error.args else error
         failure = getattr(cause, "reason", cause)  # which requests and urllib3 wrap where no connection was made
