@@ -50,6 +50,8 @@ def test_a_run_leaves_summary_page_and_a_configuration(tmp_path, described):
     assert summary["faults"] == sum(each["severity"] == "fault" for each in summary["findings"])
     assert summary["fits"][0]["normalization"]["name"] == "as configured"
     page = (run_dir / "report.html").read_text()
+    words = "Nothing looks wrong" if summary["faults"] + summary["suspicions"] == 0 else "suspicion"
+    assert words in page and "No accuracy" not in page
     assert all(title in page for title in ("Findings", "Probes", "Real images", "Layers", "Suggested settings"))
     assert "suggested" in done.stdout and "BN layers observed" in done.stdout
     config = parse(SynthesizeConfig, "synthesize", ["--config", str(made), "--run-dir", str(tmp_path / "other")]).config

@@ -1,6 +1,7 @@
 """The page of a diagnosis, from its summary."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ MOST_LAYERS = 200
 
 def write_diagnosis(folder: RunFolder, summary: DoctorSummary) -> Path:
     """Write the page of a diagnosis to its report.html; raises OSError."""
-    page = page_of_run(folder, "doctor", summary, accuracies=[], facts=_facts(summary), sections=_sections(summary))
-    return write_page(folder.report, page)
+    tiles = [
+        ("faults", str(summary.faults), "shown by statistics or by real images"),
+        ("suspicions", str(summary.suspicions), "hints: look at these first if images are bad"),
+    ]
+    page = page_of_run(folder, "doctor", summary, accuracies=tiles, facts=_facts(summary), sections=_sections(summary))
+    return write_page(folder.report, replace(page, headline=_headline(summary)))
+
+
+def _headline(summary: DoctorSummary) -> str:
+    if summary.faults + summary.suspicions == 0:
+        return "Nothing looks wrong"
+    counts = {"fault": summary.faults, "suspicion": summary.suspicions}
+    return " and ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count)
 
 
 def _facts(summary: DoctorSummary) -> list[tuple[str, str]]:
     given = summary.input
     facts = [
-        ("faults", str(summary.faults)),
-        ("suspicions", str(summary.suspicions)),
         ("input", " x ".join(map(str, given["shape"])) + f", {given['classes']} classes"),
         ("mean", _numbers(given["mean"])),
         ("standard deviation", _numbers(given["std"])),
