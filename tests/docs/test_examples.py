@@ -109,5 +109,5 @@ def test_marked_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
         exec(compile(block, name(page), "exec"), seen)
 
 
-def test_readme_the_tutorial_and_the_api_are_among_them():
+def test_the_tutorial_and_the_api_are_among_them():
     assert {"docs/tutorial.md", "docs/api/synthesize.md"} <= {name(page) for page in RUNNABLE}
