@@ -20,7 +20,9 @@ def test_nodes_come_for_a_run_and_go_after_it(autoscaling: Head, tmp_path: Path)
     """Not a submitted job: its nodes would share one working directory here, which the first that goes deletes."""
     assert autoscaling.workers(ROLES) == Counter()
     run_dir, most = tmp_path / "run", Counter[str]()
-    one_each = ["--generators.cpus", "0.9", "--student.cpus", "0.9"]
+    # Batches take a while, so that the second generator's node, which may come later, still finds work.
+    slow = ["--synthesis.iterations", "100", "--synthesis.compile", "off"]
+    one_each = ["--generators.cpus", "0.9", "--student.cpus", "0.9", *slow]
     joined = {**autoscaling.env, "RAY_ADDRESS": autoscaling.gcs}
     process = start("distill", "--config", TINY, *NODES, *one_each, "--run-dir", run_dir, env=joined)
     while process.poll() is None:
