@@ -211,7 +211,7 @@ def test_a_staleness_bound_of_so_many_rounds_lets_either_side_be_so_many_rounds_
     limiter, batch = limiter_of(buffer__error_bound=rounds * a_round), BatchId(rounds, 0)
     ahead = 2 + 2 * rounds  # the initial batches, and those of the rounds
     assert limiter.may_start(batch, Progress(held=ahead - 1)) and not limiter.may_start(batch, Progress(held=ahead))
-    assert limiter.may_start(batch, Progress(held=ahead, drawn_steps=5)), "it goes on with the student"
+    assert limiter.may_start(batch, Progress(held=ahead, drawn_steps=5)), "it continues as the student learns"
     assert limiter.may_draw(10 * rounds, Progress(held=2)) and not limiter.may_draw(10 * rounds + 1, Progress(held=2))
     assert limiter.may_draw(10 * rounds + 5, Progress(held=3)), "and the student with a batch"
 

@@ -72,7 +72,7 @@ def test_dafl_is_the_algorithm_as_one_reads_it():
     synthesizer = SYNTHESIZERS["dafl"](teacher, config)
     network = fresh_network(config.generator, teacher, derive_seed(3, "generator network"))
     optimizer, head = torch.optim.Adam(network.parameters(), 0.01), teacher.network[-1]
-    for seed in (3, 4):  # the second batch goes on with the moments of the first
+    for seed in (3, 4):  # the second batch continues with the moments of the first
         made, random = synthesizer.synthesize(request_of(seed)), torch.Generator().manual_seed(seed)
         for _ in range(config.iterations):
             features = teacher.network[:-1](network(torch.randn(8, 6, generator=random)) * from_canvas)

@@ -16,7 +16,6 @@ the correlation of channels are chosen by which fits best; sigma then follows.
 
 import copy
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,9 +105,9 @@ def first_layer(network: nn.Module, shape: tuple[int, int, int]) -> FirstLayer |
     if not found:
         return None
     layer, convolution = found[0]
-    running: Callable[[str], Tensor] = lambda name: getattr(layer, name).detach().double()  # noqa: E731
+    mean, variance = (getattr(layer, name).detach().double() for name in ("running_mean", "running_var"))
     convolution = None if convolution is None else _plain(convolution)
-    return FirstLayer(names[layer], convolution, running("running_mean"), running("running_var"), shape)
+    return FirstLayer(names[layer], convolution, mean, variance, shape)
 
 
 def _plain(convolution: nn.Conv2d) -> nn.Conv2d:

@@ -33,7 +33,7 @@ MARKS = {"fault": "FAULT", "suspected": "suspected", "note": "ok"}
 
 
 @dataclass(frozen=True)
-class Patient:
+class DoctorInputs:
     """What a diagnosis needs.
 
     Attributes:
@@ -50,7 +50,7 @@ def doctor(command: Command[DoctorConfig]) -> DoctorSummary:
     return carry_out(JOB, command)
 
 
-def _check(config: DoctorConfig, resumed: RunFolder | None, say: Say) -> tuple[DoctorConfig, Patient]:
+def _check(config: DoctorConfig, resumed: RunFolder | None, say: Say) -> tuple[DoctorConfig, DoctorInputs]:
     if config.apply and Path(config.apply).exists() and resumed is None:
         raise InputError("apply", config.apply, "a file that does not exist yet", "name another one")
     described = with_kept_teacher(config.teacher, resumed)
@@ -62,7 +62,7 @@ def _check(config: DoctorConfig, resumed: RunFolder | None, say: Say) -> tuple[D
         network = teacher.network
     check_shapes(network, config.teacher)
     check_targets(config.synthesis.targets, config.teacher.classes)
-    return config, Patient(teacher, _real_images(config) if config.real else None)
+    return config, DoctorInputs(teacher, _real_images(config) if config.real else None)
 
 
 def _real_images(config: DoctorConfig) -> RealImages:
@@ -84,12 +84,12 @@ def _real_images(config: DoctorConfig) -> RealImages:
     return RealImages(lambda size: opened(size).read(rows), labels)
 
 
-def _make(run: JobRun[DoctorConfig], patient: Patient) -> DoctorSummary:
+def _make(run: JobRun[DoctorConfig], checked: DoctorInputs) -> DoctorSummary:
     config = run.config
     device = use_device(config.device, torch.get_num_threads(), torch.cuda.device_count())
-    teacher = run.teacher(patient.teacher, device).to(device)
+    teacher = run.teacher(checked.teacher, device).to(device)
     with run.stage("diagnosis"):
-        found = diagnosis_of(teacher, config.synthesis, patient.real, config.updates, config.seed, run.say)
+        found = diagnosis_of(teacher, config.synthesis, checked.real, config.updates, config.seed, run.say)
     if config.apply:
         write_yaml(Path(config.apply), applied(config, found.suggested))
     severities = [finding.severity for finding in found.findings]

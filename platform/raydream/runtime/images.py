@@ -1,6 +1,5 @@
-"""The images of a committed batch: from Ray's object store while it holds them, otherwise from its shard."""
+"""A committed batch: from Ray's object store while it holds them, otherwise from its shard."""
 
-import numpy as np
 import ray
 
 from raydream.store.records import BatchId, ImageBatch
@@ -8,11 +7,6 @@ from raydream.store.shards import ShardStore
 
 FETCH_TIMEOUT_S = 60.0
 """seconds to wait for a batch from the object store, after which its shard is read"""
-
-
-def images_of(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> np.ndarray:
-    """Return a batch's images, uint8 [N,C,H,W], pixel values 0 to 255; see `whole_batch`."""
-    return whole_batch(batch, handle, store).images
 
 
 def whole_batch(batch: BatchId, handle: ray.ObjectRef | None, store: ShardStore) -> ImageBatch:

@@ -10,7 +10,7 @@ from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig, StudentConfig
-from raydream.runtime.images import images_of
+from raydream.runtime.images import whole_batch
 from raydream.runtime.learner import Learner, Reporter, Seat, Waits
 from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
@@ -114,7 +114,7 @@ class BufferFeed:
         """Load the images of these batches, and drop those not used for longest."""
         new = [batch for batch in batches if batch not in self._images]
         handles = zip(new, self._handles(new), strict=True)
-        fetched = {batch: images_of(batch, handle, self._store) for batch, handle in handles}
+        fetched = {batch: whole_batch(batch, handle, self._store).images for batch, handle in handles}
         for batch in batches:
             self._images[batch] = fetched[batch] if batch in fetched else self._images.pop(batch)  # now the newest
         # Images in use here cannot be spilled, so no more are kept than the buffer may fill, or this block needs.

@@ -60,11 +60,7 @@ class Checkpoint:
         for index, parameter in enumerate(_parameters(optimizer)):
             tensors[f"parameter.{index}"] = parameter
             tensors |= {f"adam.{index}.{name}": value for name, value in optimizer.state[parameter].items()}
-        # Contiguous, as they are in a file.
-        found = {
-            name: torch.empty(value.shape, dtype=value.dtype).copy_(value.detach()) for name, value in tensors.items()
-        }
-        return cls(restarts, record, found)
+        return cls(restarts, record, {name: _copied(value.detach()) for name, value in tensors.items()})
 
     def restore_random(self, random: torch.Generator) -> None:
         """Restore the state of the random generator; raises ShardError if it is none."""
