@@ -7,13 +7,24 @@ A page holds generated text between two comments, and nothing is written there b
 
 NAME is a key of `FIGURES`. Its function reads `benchmarks/results/*.json` or `docs/results/*/summary.json` and returns
 Markdown. The modules are by subject: `front`, `students`, `pruning`, `quantization`, `new_classes`, `searching`,
-`speed`, `reproduced`.
+`speed`, `networks`, `reproduced`.
 `tests/docs/test_figures.py` asserts that the pages hold what the functions return.
 
 `±` is half of the 95 % interval of the mean over seeds (Student's t) everywhere; a figure of a single run has none.
 """
 
-from docs.figures import front, new_classes, pruning, quantization, reproduced, searching, speed, students
+from docs.figures import front, networks, new_classes, pruning, quantization, reproduced, searching, speed, students
 from docs.figures.text import FIGURES
 
-__all__ = ["FIGURES", "front", "new_classes", "pruning", "quantization", "reproduced", "searching", "speed", "students"]
+__all__ = [
+    "FIGURES",
+    "front",
+    "networks",
+    "new_classes",
+    "pruning",
+    "quantization",
+    "reproduced",
+    "searching",
+    "speed",
+    "students",
+]
