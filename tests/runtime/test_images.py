@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from raydream.errors import ShardError
-from raydream.runtime.images import images_of
+from raydream.runtime.images import whole_batch
 from raydream.store.shards import ShardStore
 from tests.tiny import some_batch
 
@@ -15,9 +15,9 @@ from tests.tiny import some_batch
 def test_without_a_handle_the_shard_is_read(tmp_path: Path) -> None:
     store, batch = ShardStore(tmp_path), some_batch()
     with pytest.raises(ShardError, match="cannot be read"):
-        images_of(batch.id, None, store)
+        whole_batch(batch.id, None, store)
     store.write(batch)
-    assert np.array_equal(images_of(batch.id, None, store), batch.images)
+    assert np.array_equal(whole_batch(batch.id, None, store).images, batch.images)
 
 
 @ray.remote(num_cpus=0)
@@ -28,11 +28,11 @@ class Owner:
 
 def test_with_a_handle_no_shard_is_read_unless_the_object_is_lost(joined: None, tmp_path: Path) -> None:
     batch, store = some_batch(), ShardStore(tmp_path)
-    assert np.array_equal(images_of(batch.id, ray.put(batch), store), batch.images)
+    assert np.array_equal(whole_batch(batch.id, ray.put(batch), store).images, batch.images)
     owner = Owner.remote()
     (handle,) = ray.get(owner.put.remote())
-    assert np.array_equal(images_of(batch.id, handle, store), batch.images)
+    assert np.array_equal(whole_batch(batch.id, handle, store).images, batch.images)
     (lost,) = ray.get(owner.put.remote())  # an object dies with its owner
     ray.kill(owner)
     store.write(batch)
-    assert np.array_equal(images_of(batch.id, lost, store), batch.images)
+    assert np.array_equal(whole_batch(batch.id, lost, store).images, batch.images)
