@@ -24,7 +24,7 @@ from raydream.teachers.loading import library_path
 from tests.calls import TINY
 from tests.tiny import tiny_synthesis, tiny_targets, tiny_teacher
 
-WRITTEN = {
+WRITTEN: dict[str, dict[str, Any]] = {
     # as YAML, and what the factory is given
     "{width: 8}": {"width": 8},
     "{conv6_kernel: [5, 5]}": {"conv6_kernel": [5, 5]},

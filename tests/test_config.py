@@ -123,8 +123,8 @@ RANGES = {
     "rounds.snapshot_steps": ([None, 1], [0]),
     "rounds.lockstep": ([True, False], [2, "maybe"]),
 }
-ALLOWED = [(field, value) for field, (allowed, _) in RANGES.items() for value in allowed]
-REFUSED = [(field, value) for field, (_, refused) in RANGES.items() for value in refused]
+ALLOWED = [(field, value) for field, (allowed, _) in RANGES.items() for value in allowed]  # type: ignore[attr-defined]
+REFUSED = [(field, value) for field, (_, refused) in RANGES.items() for value in refused]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("field", "value"), ALLOWED)
@@ -158,13 +158,13 @@ def staged(field: str, value: object) -> dict[str, Any]:
     return {"synthesis": {"stages": [{field: value}, {}]}}  # the last one has the teacher's size
 
 
-@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (allowed, _) in STAGES.items() for value in allowed])
+@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (allowed, _) in STAGES.items() for value in allowed])  # type: ignore[attr-defined]
 def test_values_of_a_stage_up_to_the_boundary_are_allowed(field, value):
     first, last = validate(staged(field, value)).synthesis.stages
     assert getattr(first, field) == value and last == config.StageConfig()
 
 
-@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (_, refused) in STAGES.items() for value in refused])
+@pytest.mark.parametrize(("field", "value"), [(f, value) for f, (_, refused) in STAGES.items() for value in refused])  # type: ignore[attr-defined]
 def test_values_of_a_stage_beyond_the_boundary_are_refused_by_their_field(field, value):
     with pytest.raises(ValidationError) as refused:
         validate(staged(field, value))

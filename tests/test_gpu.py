@@ -73,7 +73,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorded]:
     before = [each.allow_tf32 for each in backends]
     yield Recorded(monkeypatch)
     for each, allowed in zip(backends, before, strict=True):
-        each.allow_tf32 = allowed
+        each.allow_tf32 = allowed  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])

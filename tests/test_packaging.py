@@ -73,7 +73,7 @@ def test_extras_are_the_modules_that_the_code_asks_for():
 
 
 def without(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = extras.find_spec
+    found = extras.find_spec  # type: ignore[attr-defined]
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == module else found(name))
 
 

@@ -191,7 +191,7 @@ def test_a_run_of_an_odd_name_hides_no_other(name):
     bad = BAD.with_name(os.fsdecode(NAMES[name]))
     make(BAD)
     BAD.rename(bad)
-    assert {run.place.path.name: run.state for run in find_runs("runs")} == {"good": "done", bad.name: "done"}
+    assert {run.place.path.name: run.state for run in find_runs("runs")} == {"good": "done", bad.name: "done"}  # type: ignore[attr-defined]
     assert tool("list").stdout.count("50.0 %") == 2
     assert tool("show", f"./{bad}").returncode == 0
     page = call("report", GOOD, f"./{bad}", "--out", "page.html", folder=Path.cwd())

@@ -89,7 +89,9 @@ def teacher_page(path: Path) -> Path:
 def transfer_page(path: Path) -> Path:
     folder = begin(str(path), as_dict(TransferConfig(images="runs/first")), "transfer")
     teacher = tiny_teacher()
-    logits = [logits_of(each, teacher.normalization, TEST.images) for each in (tiny_network(1), teacher.network)]
+    student, usual = (
+        logits_of(each, teacher.normalization, TEST.images) for each in (tiny_network(1), teacher.network)
+    )
     other = {
         "run": "/some/long/folder/with/many/runs/in/it/of/real/images/at/last",
         "images": 997,
@@ -98,7 +100,7 @@ def transfer_page(path: Path) -> Path:
         "agreement": 0.99,
         "differs": {"student.view.zoom": 0.2, "student.learning_rate": 0.05, "images": "images.parquet"},
     }
-    summary = SUMMARY | beside(*logits, TEST.labels) | {"images_of": "runs/first", "compared": [other, other]}
+    summary = SUMMARY | beside(student, usual, TEST.labels) | {"images_of": "runs/first", "compared": [other, other]}
     summary |= {"share": 1.0, "feed": "memory", "epochs": 3, "student_wait_share": 0.1}
     summary |= {"teacher_parameters": 12_345, "student_parameters": 2_345}
     return write_run(folder, some_images(), read(TransferSummary, summary), "student", "accuracy", "span")

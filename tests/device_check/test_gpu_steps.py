@@ -73,7 +73,7 @@ def test_another_gradient_in_chunks_is_a_failure(monkeypatch):
 
 def test_a_distillation_step_is_watched_after_others(monkeypatch):
     cuda, modes = Cuda(monkeypatch), []
-    learner = syncs.distiller(find_subject("resnet20", "cpu"), 4)
+    learner = syncs.distiller(find_subject("resnet20", "cpu"), 4)  # type: ignore[attr-defined]
     step = learner.step
     monkeypatch.setattr(learner, "step", lambda images, number: modes.append([*cuda.modes]) or step(images, number))
     monkeypatch.setattr(syncs, "distiller", lambda subject, steps: learner)

@@ -172,7 +172,7 @@ def test_a_digest_is_of_the_images(monkeypatch):
     monkeypatch.setattr(bits, "UPDATES", 2)
     one, other = bits._made_twice("resnet20", "cpu", "off")
     made = SYNTHESIZERS["deep_inversion"](subject.teacher, subject.synthesis()).synthesize(
-        bits.Request(subject.targets(), seed=0)
+        bits.Request(subject.targets(), seed=0)  # type: ignore[attr-defined]
     )
     assert one == other == hashlib.blake2b(made.images.numpy().tobytes(), digest_size=8).hexdigest()
 

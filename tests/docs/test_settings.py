@@ -14,7 +14,7 @@ from raydream.commands import COMMANDS, imported
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs" / "_ext"))
 pytest.importorskip("sphinx")
-import settings  # noqa: E402
+import settings  # type: ignore[import-not-found]  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning", "ignore::DeprecationWarning")
 

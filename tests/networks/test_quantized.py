@@ -112,7 +112,7 @@ def test_a_network_that_is_trained_far_too_fast_still_answers():
         optimizer.step()
     x.grad = None
     network(x).square().sum().backward()
-    assert x.grad.isfinite().all() and x.grad.any()
+    assert x.grad.isfinite().all() and x.grad.any()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("bits", [-1, 0, 1, 9, 16])

@@ -41,7 +41,7 @@ def test_flops_and_filters_by_hand():
 
 def test_a_table_measures_what_it_is_asked_for_once_and_keeps_it(tmp_path, monkeypatch):
     network, asked = tiny_network().eval(), []
-    measure = latency_table.measure_latencies
+    measure = latency_table.measure_latencies  # type: ignore[attr-defined]
 
     def counting(networks, shape, batch_size, passes, warm_up_s):
         asked.append((type(networks[0]).__name__, shape, batch_size))

@@ -48,7 +48,7 @@ def test_a_row_for_each_run(runs):
     assert list(frame["state"]) == ["done", "done", "unfinished"] and set(frame["method"]) == {"adaptive"}
     assert (pd.Timestamp.now("UTC") - frame["date"]).dt.total_seconds().between(0, 3600).all()
     # Exactly what differs, and what is a number.
-    settings = {name for name in frame if name.startswith("config.")}
+    settings = {name for name in frame if name.startswith("config.")}  # type: ignore[attr-defined]
     assert settings == {"config.seed", "config.synthesis.coefficients.feature"}
     assert list(frame["config.synthesis.coefficients.feature"]) == [10.0, 1.0, 1.0]
     figures = set(frame) - settings - {"run", "job", "state", "date", "teacher", "method"}
@@ -57,7 +57,7 @@ def test_a_row_for_each_run(runs):
 
 
 def test_runs_of_one_configuration_differ_in_no_setting(runs):
-    assert not [name for name in runs_frame(runs[1:]) if name.startswith("config.")]
+    assert not [name for name in runs_frame(runs[1:]) if name.startswith("config.")]  # type: ignore[attr-defined]
 
 
 def test_metrics_of_all_runs_below_each_other(runs, tmp_path):

@@ -48,7 +48,7 @@ def test_of_those_that_begin_at_the_same_moment_one_succeeds(there, tmp_path):
 
 def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "20260101-120000")
+    monkeypatch.setattr(run_folder.time, "strftime", lambda _: "20260101-120000")  # type: ignore[attr-defined]
     options = ["--teacher.checkpoint", "w.pt", "--experiment", "x"]
     commands = [parse(SynthesizeConfig, "", options) for _ in range(3)]
     assert len({command.run_dir for command in commands}) == 1

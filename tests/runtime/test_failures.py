@@ -129,7 +129,7 @@ class Fails:
 
 @pytest.mark.usefixtures("joined")
 def test_errors_of_real_processes_are_one_sentence() -> None:
-    actor = Fails.remote()
+    actor = Fails.remote()  # type: ignore[attr-defined]
     for error in OWN:
         with pytest.raises(ray.exceptions.RayTaskError) as raised:
             ray.get(actor.now.remote(error))
@@ -140,5 +140,5 @@ def test_errors_of_real_processes_are_one_sentence() -> None:
         ray.get(actor.now.remote(RuntimeError("the device\nis broken")))
     assert str(own_error(raised.value, "it failed")) == "it failed: RuntimeError: the device"
     with pytest.raises(ray.exceptions.RayActorError) as never:
-        ray.get(Fails.remote(InputError("a.b", 1, "more", "take 2")).now.remote(CRASH))
+        ray.get(Fails.remote(InputError("a.b", 1, "more", "take 2")).now.remote(CRASH))  # type: ignore[attr-defined]
     assert str(own_error(never.value, "it failed")) == "it failed: a.b = 1: must be more; take 2."

@@ -86,7 +86,7 @@ def test_every_image_is_seen_once_an_epoch_by_one_worker(numbered: ShardStore, j
     ray.train.torch.TorchTrainer(
         look,
         train_loop_config=feeds,
-        datasets=feeds["stream"].datasets(0),
+        datasets=feeds["stream"].datasets(0),  # type: ignore[attr-defined]
         scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 0.5}),
         run_config=ray.train.RunConfig(storage_path=str(tmp_path / "train")),
     ).fit()

@@ -38,7 +38,7 @@ class Holder:
 
 
 def test_a_process_sees_the_gpu_that_it_reserves_and_measuring_gets_what_is_left(told_of_two: None):
-    assert ray.get(Holder.remote().seen.remote()) == ("", [])
+    assert ray.get(Holder.remote().seen.remote()) == ("", [])  # type: ignore[attr-defined]
     shares = [0.45, 0.45, 0.45]
     left = share_of_gpu_left("auto", shares)
     assert left == 0.55
@@ -46,7 +46,7 @@ def test_a_process_sees_the_gpu_that_it_reserves_and_measuring_gets_what_is_left
     evaluator = ray.remote(num_cpus=0, num_gpus=left)(Evaluator).remote(config.data, config.teacher, tiny_network, left)
     step, measured = ray.get(evaluator.measure.remote(Snapshot(7, to_arrays(tiny_network()))), timeout=120)
     assert step == 7 and set(measured) == {"validation", "test"}
-    holders = [Holder.options(num_gpus=share).remote() for share in shares]
+    holders = [Holder.options(num_gpus=share).remote() for share in shares]  # type: ignore[attr-defined]
     seen = ray.get([holder.seen.remote() for holder in holders], timeout=120)
     assert [visible for visible, _ in seen] == [str(index) for _, (index,) in seen]
     assert len({visible for visible, _ in seen}) == 2

@@ -29,7 +29,7 @@ class Owner:
 def test_with_a_handle_no_shard_is_read_unless_the_object_is_lost(joined: None, tmp_path: Path) -> None:
     batch, store = some_batch(), ShardStore(tmp_path)
     assert np.array_equal(whole_batch(batch.id, ray.put(batch), store).images, batch.images)
-    owner = Owner.remote()
+    owner = Owner.remote()  # type: ignore[attr-defined]
     (handle,) = ray.get(owner.put.remote())
     assert np.array_equal(whole_batch(batch.id, handle, store).images, batch.images)
     (lost,) = ray.get(owner.put.remote())  # an object dies with its owner

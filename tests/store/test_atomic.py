@@ -156,7 +156,7 @@ class Failing:
 def no_waiting(monkeypatch):
     """The waits that were taken, without taking them."""
     waits = []
-    monkeypatch.setattr(storage.time, "sleep", waits.append)
+    monkeypatch.setattr(storage.time, "sleep", waits.append)  # type: ignore[attr-defined]
     return waits
 
 

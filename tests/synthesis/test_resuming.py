@@ -208,7 +208,7 @@ def test_a_checkpoint_is_written_every_so_often_and_takes_little_of_the_time(
     clock = Clock()
     files = Slow(clock, takes_s, full)
     progress = BatchInProgress(Checkpointing(files, 300.0), ORDER.batch, "key", clock)
-    checkpoint = resuming.Checkpoint(0, resuming.Record(1, {}, []), {})
+    checkpoint = resuming.Checkpoint(0, resuming.Record(1, {}, []), {})  # type: ignore[attr-defined]
     while clock.now < 1000:
         progress.keep(lambda: checkpoint, None, lambda: "")
         clock.now += 1

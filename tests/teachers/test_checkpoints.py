@@ -87,8 +87,8 @@ FORMS = {
         "arch": "digits",
     },
     "of DataParallel": lambda network, state: nn.DataParallel(network).state_dict(),
-    "of torch.compile": lambda network, state: torch.compile(network).state_dict(),
-    "of torch.compile around DataParallel": lambda network, state: torch.compile(nn.DataParallel(network)).state_dict(),
+    "of torch.compile": lambda network, state: torch.compile(network).state_dict(),  # type: ignore[attr-defined]
+    "of torch.compile around DataParallel": lambda network, state: torch.compile(nn.DataParallel(network)).state_dict(),  # type: ignore[attr-defined]
     "of DataParallel around torch.compile": lambda network, state: prefixed(state, "module._orig_mod."),
     "of AveragedModel": lambda network, state: AveragedModel(network, use_buffers=True).state_dict(),
     "of AveragedModel around DataParallel": lambda network, state: {

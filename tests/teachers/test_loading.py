@@ -432,7 +432,7 @@ def test_every_setting_of_a_recipe_is_in_the_name_of_its_teacher():
         {"flip": True},
         {"decay": "one_cycle"}, {"shift": 2}, {"batch_size": 3}, {"weight_decay": 0.0},
     ]  # fmt: skip
-    changed = {name for other in others for name in other}
+    changed = {name for other in others for name in other}  # type: ignore[attr-defined]
     assert changed == {field.name for field in fields(recipe)} - {"epochs", "seed", "learning_rate", "library"}
     names = {library_path(CONFIG, replace(recipe, **other), DataConfig()).name for other in [{}, *others]}
     assert len(names) == len(others) + 1

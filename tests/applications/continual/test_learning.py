@@ -217,7 +217,7 @@ def two_steps() -> tuple[ContinualConfig, list[Group]]:
 
 
 def test_each_step_inverts_what_the_last_one_left_and_a_course_goes_on_from_it(monkeypatch):
-    inverted, original = [], learning.invert
+    inverted, original = [], learning.invert  # type: ignore[attr-defined]
 
     def noted(old, *rest, **more):
         inverted.append(to_arrays(old.network))
