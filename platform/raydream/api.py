@@ -26,11 +26,11 @@ from raydream.api_arguments import (
     OnProgress,
     Pixels,
     Settings,
-    as_settings,
     as_student,
     as_teacher,
     builder_of,
     check_invertible,
+    configured,
     ignore_progress,
     labels_of,
     new_labels_of,
@@ -189,7 +189,7 @@ def synthesize(
     settings = {"images": images, "seed": seed, "synthesis": {**(synthesis or {}), "method": method}}
     if generators:
         settings["generators"] = {"count": generators}
-    config = validate(SynthesizeConfig, settings | as_settings(teacher))
+    config = configured(SynthesizeConfig, settings, teacher)
     check_invertible(teacher, config.synthesis)
     if generators:
         return _by_ray(config, teacher, run_dir)
@@ -236,16 +236,13 @@ def distill(
         DivergenceError: the inversion or the student diverged.
     """
     sections = {"synthesis": synthesis, "rounds": {**(rounds or {}), "lockstep": True}}
-    config = validate(
-        DistillConfig,
-        {
-            "seed": seed,
-            "buffer": {"samples_per_insert": samples_per_insert},
-            "student": as_student(network, student),
-            **{name: dict(section) for name, section in sections.items() if section},
-            **as_settings(teacher),
-        },
-    )
+    settings = {
+        "seed": seed,
+        "buffer": {"samples_per_insert": samples_per_insert},
+        "student": as_student(network, student),
+        **{name: dict(section) for name, section in sections.items() if section},
+    }
+    config = configured(DistillConfig, settings, teacher)
     build, schedule = builder_of(network, config, teacher), Schedule.of(config)
     check_invertible(teacher, config.synthesis)
     make_limiter(config, schedule, steps_to_settle(build()))
@@ -282,7 +279,7 @@ def transfer(
     """
     pixels = pixels_of(images, teacher)
     settings = {"images": GIVEN, "epochs": epochs, "seed": seed, "student": as_student(network, student)}
-    config = validate(TransferConfig, settings | as_settings(teacher))
+    config = configured(TransferConfig, settings, teacher)
     build = builder_of(network, config, teacher)
 
     def on_epoch(epoch: int, learning: nn.Module) -> None:
@@ -336,7 +333,7 @@ def quantize(
         "student": {**QUANTIZED_STUDENT, **(student or {}), "network": "teacher"},
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = validate(QuantizeConfig, settings | as_settings(teacher))
+    config = configured(QuantizeConfig, settings, teacher)
     check_quantizable(on_cpu(teacher), config)
     if config.additions.rounds:
         check_invertible(teacher, config.synthesis)
@@ -400,7 +397,7 @@ def extend(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **({"synthesis": dict(synthesis)} if synthesis else {}),
     }
-    config = validate(ContinualConfig, settings | as_settings(teacher))
+    config = configured(ContinualConfig, settings, teacher)
     check_widening(on_cpu(teacher), teacher.config)
     how = METHODS[method]
     if how.images == "made":

@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from raydream.config import DistillConfig, SynthesisConfig, TransferConfig
-from raydream.config.conversion import as_dict
+from raydream.config.conversion import Config, as_dict, validate
 from raydream.data.image_set import ImageSet
 from raydream.errors import InputError
 from raydream.networks import build_student, check_python
 from raydream.students.distillation import check_finite
+from raydream.synthesis.balance import with_balance, with_numbers
 from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_pupil
@@ -37,6 +38,20 @@ def ignore_progress(share: float) -> None:
 def as_settings(teacher: Teacher) -> dict[str, Any]:
     """Return the part of a configuration that all functions share; no job has to find this teacher, or data for it."""
     return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
+
+
+def configured(kind: type[Config], settings: Settings, teacher: Teacher) -> Config:
+    """Return a function's settings as a checked configuration, whose coefficients are all numbers; raises InputError.
+
+    Args:
+        kind: a job's configuration class, with the sections `teacher` and `synthesis`.
+        settings: without the teacher.
+    """
+    config: Any = validate(kind, {**settings, **as_settings(teacher)})
+    if config.synthesis.coefficients.automatic:
+        check_invertible(teacher, replace(with_numbers(config.synthesis, {}), method="deepdream"))
+        config = replace(config, synthesis=with_balance(teacher, config.synthesis, config.seed))
+    return config  # type: ignore[no-any-return]
 
 
 def on_cpu(teacher: Teacher) -> nn.Module:

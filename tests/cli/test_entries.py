@@ -51,7 +51,7 @@ def entry(kind, name):
         (SynthesisConfig, "batch_size", ("integer", ">= 1", "images", "256", "256")),
         (SynthesisConfig, "iterations", ("integer", ">= 1", "", "2000", "2,000")),
         (SynthesisConfig, "betas", ("[number, number]", ">= 0, < 1", "", "[0.9, 0.999]", "")),
-        (CoefficientsConfig, "tv", ("number", ">= 0", "", "2.5e-05", "2.5e-5 (CIFAR-10)")),
+        (CoefficientsConfig, "tv", ("number or auto", ">= 0", "", "2.5e-05", "2.5e-5 (CIFAR-10)")),
         (CoefficientsConfig, "classification", ("number", ">= 0", "", "1.0", "1")),
         (TransferConfig, "epochs", ("integer", ">= 1", "", "90", "90, or 250 with MixUp (section 4.4)")),
         (TransferConfig, "stall_timeout_s", ("number", "> 0", "s", "1800.0", "")),

@@ -39,6 +39,7 @@ BAD = [
     ({"synthesis.coefficients.tv": {"log_uniform": [0.0, 1.0]}}, "no logarithm"),
     ({"synthesis.coefficients.tv": {"log_uniform": [-1.0, 1.0]}}, "no logarithm"),
     ({"synthesis.learning_rate": {"uniform": [0.0, 1.0]}}, "greater than 0"),
+    ({"synthesis.coefficients.tv": {"choice": [0.1, "auto"]}}, "a number in a space"),
     ({"student.workers": {"choice": [1, 7]}}, "a divisor of student.batch_size"),
 ]
 
@@ -56,6 +57,7 @@ def test_a_space_that_cannot_be_searched_is_refused_in_one_sentence(search, told
         ("small", "settings"),
         ({"synthesis": {"iterations": 0}}, "space.scale"),
         ({"rounds": {"many": 1}}, "known setting"),
+        ({"synthesis": {"coefficients": {"feature": "auto"}}}, "a number in a space"),
     ],
 )
 def test_a_scale_that_is_no_configuration_is_refused(scale, told):

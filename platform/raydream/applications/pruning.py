@@ -16,8 +16,8 @@ from raydream.api_arguments import (
     OnProgress,
     Pixels,
     Settings,
-    as_settings,
     check_invertible,
+    configured,
     ignore_progress,
     on_cpu,
     pixels_of,
@@ -25,7 +25,6 @@ from raydream.api_arguments import (
 from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
-from raydream.config.conversion import validate
 from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
@@ -202,7 +201,7 @@ def prune(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = validate(PruneConfig, settings | as_settings(teacher))
+    config = configured(PruneConfig, settings, teacher)
     if note := check_prunable(on_cpu(teacher), config):
         log.warning("%s", note)
     if config.additions.rounds:

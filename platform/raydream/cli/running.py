@@ -15,6 +15,7 @@ from raydream.cli.help import help_page
 from raydream.cli.settings import Asked, Setting, defaults_of, leaves, located, placed, read_command_line
 from raydream.commands import CommandEntry, imported, show
 from raydream.config.conversion import as_dict, validate
+from raydream.config.synthesis import AUTO
 from raydream.errors import InputError, RaydreamError
 from raydream.extras import require
 from raydream.interruption import Interruption
@@ -131,12 +132,23 @@ def _resumed(
     config = validate(kind, stored)
     if asked.run_dir is not None:
         raise InputError("--run-dir", asked.run_dir, "left out beside --resume", "a run is resumed in its own folder")
-    difference = run_folder.first_difference(as_dict(config), as_dict(validate(kind, settings)))
+    begun_with = as_dict(config)
+    given = _with_numbers(as_dict(validate(kind, settings)), begun_with)
+    difference = run_folder.first_difference(begun_with, given)
     if difference:
         field, there, here = difference
         remedy = "a resumed run keeps its settings: leave the option out, or begin a new run"
         raise InputError(field, here, f"{there!r}, as in {folder.shown('config.yaml')}", remedy)
     return Command(config, str(asked.resume), folder, track=asked.track)
+
+
+def _with_numbers(given: dict[str, Any], begun_with: dict[str, Any]) -> dict[str, Any]:
+    """Return settings in which a coefficient that is `auto` is the number that was chosen when the run was begun."""
+    if (synthesis := given.get("synthesis")) is None:
+        return given
+    chosen = begun_with["synthesis"]["coefficients"]
+    coefficients = {name: chosen[name] if value == AUTO else value for name, value in synthesis["coefficients"].items()}
+    return {**given, "synthesis": {**synthesis, "coefficients": coefficients}}
 
 
 def run_command(entry: CommandEntry, words: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """How a batch of images is made."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -83,22 +84,32 @@ def one_of(methods: Sequence[str]) -> str:
     return " or ".join(part for part in (", ".join(methods[:-1]), *methods[-1:]) if part)
 
 
+AUTO = "auto"
+"""a coefficient that follows from the teacher: `raydream.synthesis.balance` replaces it by a number"""
+
+if TYPE_CHECKING:
+    Balanced = float
+else:
+    Balanced = NonNegative | Literal["auto"]
+
+
 @dataclass(frozen=True, config=STRICT)
 class CoefficientsConfig:
     """Weights of the terms of the objective; a synthesizer uses those of its method."""
 
     classification: NonNegative = 1.0
     """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
-    tv: NonNegative = 2.5e-5
-    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5)"""
+    tv: Balanced = 2.5e-5
+    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5); auto: as for feature"""
     tv_l1: NonNegative = 0.0
     """weight of the total variation's other form, means of absolute differences (the published code has both)"""
     l2: NonNegative = 3e-8
     """alpha_l2, weight of the norm of the whole batch (eq. 3; the paper for CIFAR-10: 3e-8)"""
     l2_per_image: NonNegative = 0.0
     """weight of the mean norm of single images (the published ImageNet code's form of l2)"""
-    feature: NonNegative = 10.0
-    """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100)"""
+    feature: Balanced = 10.0
+    """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100); auto: chosen before the
+    run, so that the length of the term's gradient at noise is a fixed multiple of that of the class loss"""
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
     masked_kl: NonNegative = 1.33
@@ -110,6 +121,11 @@ class CoefficientsConfig:
     """dafl: weight of the mean absolute input of the teacher's last layer (its paper: 0.1)"""
     information_entropy: NonNegative = 5.0
     """dafl: weight of the entropy of the mean prediction (its paper: 5)"""
+
+    @property
+    def automatic(self) -> tuple[str, ...]:
+        """The names of the coefficients that are `auto`, whose numbers are still to be chosen."""
+        return tuple(each.name for each in fields(self) if getattr(self, each.name) == AUTO)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -246,6 +262,10 @@ class SynthesisConfig:
                 f"> 0 for at least one of {', '.join(own)} (method {self.method})",
                 "with nothing to minimize the images stay noise",
             )
+        if self.learns and self.coefficients.automatic:
+            allowed = f"a number with method {self.method}, whose gradient passes through a generator network"
+            field = f"synthesis.coefficients.{self.coefficients.automatic[0]}"
+            raise InputError(field, AUTO, allowed, "name one, or choose an inversion")
         if self.stages and self.stages[-1].size is not None:
             allowed = "null in the last stage, which is at the teacher's resolution"
             raise InputError("synthesis.stages.size", self.stages[-1].size, allowed, "leave it out there")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydream.api_arguments import Settings, as_settings, on_cpu, pixels_of
+from raydream.api_arguments import Settings, configured, on_cpu, pixels_of
 from raydream.config import METHODS, CoefficientsConfig, SynthesisConfig, SynthesizeConfig
-from raydream.config.conversion import as_dict, validate
+from raydream.config.conversion import as_dict
 from raydream.data.files import resized
 from raydream.diagnosis.bn_statistics import LayerStatistics, bn_statistics, statistics_findings
 from raydream.diagnosis.findings import Finding, worst_first
@@ -20,9 +20,7 @@ from raydream.diagnosis.probe import (
     UPDATES,
     Cost,
     Probe,
-    balanced,
     cost_of,
-    gradient_lengths,
     probe_settings,
     run_probe,
 )
@@ -31,6 +29,7 @@ from raydream.diagnosis.structure import Structure, structure, structure_finding
 from raydream.memory import free_memory
 from raydream.networks.batch_norm import keeps_statistics
 from raydream.search.space import merged
+from raydream.synthesis.balance import balanced, gradient_lengths, own_terms
 from raydream.teachers.teacher import Teacher
 
 Say = Callable[[str], None]
@@ -119,7 +118,7 @@ def diagnose(
         InputError: images of another shape, or settings out of range.
     """
     settings = {"seed": seed, "synthesis": {"method": "deep_inversion", **(synthesis or {})}}
-    config = validate(SynthesizeConfig, settings | as_settings(teacher))
+    config = configured(SynthesizeConfig, settings, teacher)
     real = None
     if images is not None:
         pixels = pixels_of(images, teacher)[:MOST_IMAGES]
@@ -174,9 +173,10 @@ def diagnosis_of(
 
 def _probed(teacher: Teacher, synthesis: SynthesisConfig, updates: int, seed: int) -> ProbeResult:
     config = probe_settings(synthesis, teacher.network, updates)
-    gradients = gradient_lengths(teacher, config, seed)
+    whole = replace(config, batch_size=synthesis.batch_size)  # the suggestions are for a whole batch
+    gradients = gradient_lengths(teacher, whole, own_terms(config), seed)
     probes = [run_probe(teacher, config, seed)]
-    coefficients = CoefficientsConfig(**{**asdict(config.coefficients), **balanced(config, gradients)})
+    coefficients = replace(config.coefficients, **balanced(gradients, config.coefficients.classification))
     probes.append(run_probe(teacher, replace(config, coefficients=coefficients), seed))
     better = best_of(probes)
     chosen = replace(config, coefficients=CoefficientsConfig(**{**asdict(config.coefficients), **better.coefficients}))

@@ -2,17 +2,15 @@
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from raydream.config import CoefficientsConfig, SynthesisConfig
-from raydream.config.synthesis import ADVERSARIES, METHODS
+from raydream.config import SynthesisConfig
+from raydream.config.synthesis import METHODS
 from raydream.errors import SynthesisError
-from raydream.losses.objective import TERMS
 from raydream.networks.batch_norm import keeps_statistics
-from raydream.synthesis.engine import Engine
+from raydream.synthesis.balance import own_terms
 from raydream.synthesis.inversion import Inversion
 from raydream.synthesis.request import Request
 from raydream.synthesis.stages import updates_of
@@ -29,9 +27,6 @@ BATCHES = (256, 128, 64, 32, 16, 8, 4, 2)
 """batch sizes that are suggested, the first that fits (the paper: 256)"""
 RATES = (0.05, 0.1, 0.2)
 """learning rates that are tried, in units of the canvas (the paper: 0.05)"""
-FEATURE_TO_CLASS, TV_TO_CLASS = 3.0, 0.005
-"""length of a term's gradient at noise, after its coefficient, in lengths of the classification's: as the hand-set
-coefficients of the CIFAR-10 ResNet-20 have it (feature 1, tv 1e-3: 2.8 and 0.0046)"""
 
 
 @dataclass(frozen=True)
@@ -101,45 +96,6 @@ def run_probe(teacher: Teacher, config: SynthesisConfig, seed: int) -> Probe:
         diverged,
         seconds,
     )
-
-
-def own_terms(config: SynthesisConfig) -> list[str]:
-    """Return the terms of a probe's method that need no student."""
-    return [name for name in config.terms if name not in ADVERSARIES]
-
-
-def gradient_lengths(teacher: Teacher, config: SynthesisConfig, seed: int) -> dict[str, float]:
-    """Measure the length of each term's gradient with respect to the pixels, before its coefficient, at noise.
-
-    Args:
-        config: from `probe_settings`; it says the terms and the number of images.
-    """
-    random = torch.Generator().manual_seed(seed)
-    images = torch.randn(config.batch_size, *teacher.config.input_shape, generator=random).to(teacher.device)
-    targets = torch.from_numpy(choose_targets(config.targets, teacher.config.classes, 0, config.batch_size, seed))
-    targets = targets.to(teacher.device)
-    if config.clip:
-        images = images.clamp(*teacher.normalization.canvas().valid_range())
-    lengths = {}
-    for name in own_terms(config):
-        only: dict[str, Any] = {each: 0.0 for each in TERMS if hasattr(config.coefficients, each)}
-        alone = replace(config, coefficients=CoefficientsConfig(**{**only, name: 1.0}))
-        evaluation = Engine(teacher, alone, (name,), 1).gradient(None)(images, targets)
-        lengths[name] = float(evaluation.gradient.norm())
-    return lengths
-
-
-def balanced(config: SynthesisConfig, lengths: dict[str, float]) -> dict[str, float]:
-    """Return coefficients by which the terms' gradients at noise have fixed ratios to the classification's.
-
-    The other terms keep their coefficients.
-    """
-    found = {name: float(getattr(config.coefficients, name)) for name in own_terms(config)}
-    unit = lengths.get("classification", 0.0) * (found.get("classification") or 1.0)
-    for name, ratio in (("feature", FEATURE_TO_CLASS), ("tv", TV_TO_CLASS)):
-        if name in found and lengths.get(name, 0.0) > 0 and unit > 0:
-            found[name] = float(f"{ratio * unit / lengths[name]:.2g}")
-    return found
 
 
 def kept_bytes(teacher: Teacher, images: int) -> int:

@@ -15,6 +15,7 @@ from raydream.applications.reuse import note_reused
 from raydream.cli import Command
 from raydream.commands import NAMES
 from raydream.config.conversion import as_dict
+from raydream.jobs.coefficients import with_coefficients
 from raydream.jobs.teacher import keep_teacher
 from raydream.reporting.cost import Reserves, cost_rows, hours
 from raydream.reporting.description import described
@@ -147,11 +148,15 @@ def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made
             stack.enter_context(run_folder.held(folder))
             summary = _finished(job, config, folder, say)
         if summary is None:
+            config, chosen = with_coefficients(config, job.check, folder, say)
+            command.config = config  # as the run's folder keeps it, so that a resumed run has the same numbers
             config, checked = job.check(config, folder, say)
             if folder is None:
                 folder = command.folder(job.name)
                 stack.enter_context(run_folder.held(folder))
             say(f"run {folder.run} in {folder.shown()}")
+            if chosen:
+                Journal(folder.journal, say).note(chosen)
             summary = _made(job, command, config, checked, folder, began_at, console)
         else:
             assert folder is not None

@@ -18,6 +18,27 @@ def with_kept_teacher(teacher: TeacherConfig, resumed: RunFolder | None) -> Teac
     return replace(teacher, checkpoint=str(resumed.teacher)) if resumed and resumed.teacher.exists() else teacher
 
 
+def found_or_trained(
+    loaded: Teacher | None,
+    recipe: tuple[TeacherConfig, TrainingConfig, DataConfig],
+    say: Callable[[str], None],
+    device: torch.device,
+) -> Teacher:
+    """Return a teacher that was loaded, else the recipe's: from the library, or trained now and kept there.
+
+    Args:
+        loaded: from its checkpoint; None if it must be found in the library or trained by the recipe.
+        say: called with a line about its origin, unless it was loaded.
+        device: to train on, if it is trained.
+    """
+    if loaded is not None:
+        return loaded
+    teacher, found = trained_teacher(*recipe, device=device)
+    told = "found in" if found else "trained and kept in"
+    say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    return teacher
+
+
 def keep_teacher(
     loaded: Teacher | None,
     recipe: tuple[TeacherConfig, TrainingConfig, DataConfig],
@@ -25,21 +46,12 @@ def keep_teacher(
     say: Callable[[str], None],
     device: torch.device,
 ) -> Teacher:
-    """Return the run's teacher, and keep a copy of its weights in the run's folder.
-
-    Args:
-        loaded: from its checkpoint; None if it must be found in the library or trained by the recipe.
-        say: called with a line about its origin.
-        device: to train on, if it is trained.
+    """Return the run's teacher, and keep a copy of its weights in the run's folder; arguments as `found_or_trained`.
 
     Raises:
         InputError: it is not the one that the run was begun with.
     """
-    teacher = loaded
-    if teacher is None:
-        teacher, found = trained_teacher(*recipe, device=device)
-        told = "found in" if found else "trained and kept in"
-        say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    teacher = found_or_trained(loaded, recipe, say, device)
     keep(teacher, folder)
     return teacher
 

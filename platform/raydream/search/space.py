@@ -9,6 +9,7 @@ from typing import Any
 
 from raydream.config import DistillConfig, SearchConfig
 from raydream.config.conversion import as_dict, validate
+from raydream.config.synthesis import AUTO
 from raydream.config.tree import leaves
 from raydream.errors import InputError
 
@@ -106,7 +107,7 @@ def space_of(config: SearchConfig) -> Space:
     if not isinstance(scale, dict):
         raise InputError("space.scale", scale, "settings, as in the experiment's file", "write them below each other")
     settings = merged(experiment(config), scale)
-    _blame("space.scale", lambda: validate(DistillConfig, settings))
+    _blame("space.scale", lambda: _trial(settings))
     dimensions = tuple(_dimension(name, spec, settings) for name, spec in searched.items())
     return Space(dimensions, scale)
 
@@ -138,7 +139,16 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_at(config: DistillConfig, space: Space, point: Point) -> DistillConfig:
     """Build a trial's configuration; raises InputError where its settings contradict each other."""
-    return validate(DistillConfig, settings_at(merged(experiment(config), space.scale), point))
+    return _trial(settings_at(merged(experiment(config), space.scale), point))
+
+
+def _trial(settings: dict[str, Any]) -> DistillConfig:
+    """Check the settings of a trial; raises InputError."""
+    config = validate(DistillConfig, settings)
+    if names := config.synthesis.coefficients.automatic:
+        remedy = "in the experiment's own file, auto is replaced by a number before the first trial"
+        raise InputError(f"synthesis.coefficients.{names[0]}", AUTO, "a number in a space", remedy)
+    return config
 
 
 def _dimension(name: str, spec: Any, settings: dict[str, Any]) -> Dimension:
@@ -157,7 +167,7 @@ def _dimension(name: str, spec: Any, settings: dict[str, Any]) -> Dimension:
         raise InputError(field, values, "values that differ", "leave out those that come twice")
     for value in values:
         at = settings_at(settings, {name: value})
-        _blame(field, lambda at=at: validate(DistillConfig, at))  # type: ignore[misc]
+        _blame(field, lambda at=at: _trial(at))  # type: ignore[misc]
     return dimension
 
 
