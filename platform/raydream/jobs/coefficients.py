@@ -31,7 +31,7 @@ def with_coefficients(
         InputError: see `Job.check`.
     """
     asked: Any = config
-    synthesis = getattr(asked, "synthesis", None)
+    synthesis: Any = getattr(asked, "synthesis", None)
     names = () if synthesis is None else synthesis.coefficients.automatic
     if not names:
         return config, ""
