@@ -77,6 +77,7 @@ from raydream.synthesis.tasks import tasks_of
 from raydream.teachers import loading
 from raydream.teachers.checkpoints import check_values, load_weights
 from raydream.teachers.checks import check_shapes
+from raydream.teachers.statistics import add_statistics
 from raydream.teachers.teacher import Teacher, make_teacher
 
 __all__ = [
@@ -105,6 +106,7 @@ def load_teacher(
     classes: int | None = None,
     checkpoint: str | None = None,
     arguments: Settings | None = None,
+    statistics: str = "",
     device: str = "auto",
 ) -> Teacher:
     """Load a trained network to invert and to learn from; see `TeacherConfig`.
@@ -120,6 +122,8 @@ def load_teacher(
             https://...#sha256=CHECKSUM is downloaded once into a cache, or the name of published ones; needed for a
             network by name. Nothing in it is executed.
         arguments: of the factory of a network by name.
+        statistics: for a network without batch normalization: path of a few hundred images, of which means and
+            variances are kept, see `TeacherConfig.statistics`.
         device: auto, cpu, cuda or mps; auto: cuda where there is a GPU, else mps where there is one, else cpu.
 
     Raises:
@@ -137,6 +141,8 @@ def load_teacher(
                 raise InputError(f"teacher.{field}", None, f"given for {name}", remedy)
     settings: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     settings |= {"network": name, "arguments": dict(arguments or {})}
+    if statistics:
+        settings["statistics"] = statistics
     config = validate(TeacherConfig, runs.resolve({"teacher": settings})["teacher"])
     if isinstance(network, nn.Module):
         check_python(network, "teacher.network", name)
@@ -145,6 +151,7 @@ def load_teacher(
         own = copy.deepcopy(network).cpu()
         if checkpoint is not None:
             load_weights(own, checkpoint, "teacher.checkpoint", name)
+        add_statistics(own, config)
         teacher = make_teacher(own, replace(config, checkpoint=None))
     else:
         teacher = loading.load_teacher(config)

@@ -85,8 +85,9 @@ def builder_of(
 def as_teacher(network: nn.Module, teacher: Teacher, config: DistillConfig | TransferConfig) -> Teacher:
     """Return a student as a teacher; raises DivergenceError if its weights are broken."""
     check_finite(network)
+    student = config.student
     described_as = replace(
-        teacher.config, network=config.student.network, arguments=config.student.arguments, checkpoint=None
+        teacher.config, network=student.network, arguments=student.arguments, statistics="", checkpoint=None
     )
     return make_teacher(network, described_as).to(teacher.device)
 

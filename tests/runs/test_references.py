@@ -8,7 +8,15 @@ import pytest
 import yaml
 
 from raydream.cli import parse
-from raydream.config import DataConfig, DistillConfig, StudentConfig, TeacherConfig, TeacherJobConfig, TransferConfig
+from raydream.config import (
+    DataConfig,
+    DistillConfig,
+    StudentConfig,
+    SynthesizeConfig,
+    TeacherConfig,
+    TeacherJobConfig,
+    TransferConfig,
+)
 from raydream.config.conversion import as_dict
 from raydream.errors import InputError
 from raydream.runs.references import resolve
@@ -97,3 +105,15 @@ def test_what_is_not_there_is_said_so(settings, says, distilled):
     settings = yaml.safe_load(yaml.safe_dump(settings).replace("{distilled}", str(distilled)))
     with pytest.raises(InputError, match=says):
         resolve(settings)
+
+
+def test_only_the_teacher_itself_has_the_statistics_of_images(tmp_path):
+    observed = replace(TEACHER, checkpoint="w.pt", statistics="photos")
+    begin(tmp_path / "run", as_dict(DistillConfig(teacher=observed)), "distill")
+    begin(tmp_path / "made", as_dict(SynthesizeConfig(teacher=observed)), "synthesize")
+    for place, name in (("run", "student"), ("made", "teacher")):
+        (tmp_path / place / f"{name}.safetensors").touch()
+    settings = {"images": str(tmp_path / "run"), "verifiers": f"digits=b.th,run:{tmp_path / 'run'}"}
+    assert [each["statistics"] for each in resolve(settings)["verifiers"]] == ["", ""]
+    inverted = resolve({"teacher": {"network": f"run:{tmp_path / 'made'}"}})["teacher"]
+    assert inverted["statistics"] == "photos" and inverted["checkpoint"].endswith("made/teacher.safetensors")

@@ -67,6 +67,7 @@ class ContinualConfig:
             raise InputError("methods", list(self.methods), "each method once", "leave out what is named twice")
         for index, step in enumerate(self.steps):
             self._check_step(index, step)
+        self.teacher.check_unobserved()
         student = self.student
         if student.network != "teacher" or student.arguments:
             remedy = "the teacher itself learns: leave the student's network and arguments out"

@@ -35,6 +35,7 @@ class TeacherJobConfig:
 
     def __post_init__(self) -> None:
         self.training.check_classes(self.teacher.classes)
+        self.teacher.check_unobserved()
         if self.training.batch_size % self.workers.count:
             allowed = f"a divisor of training.batch_size ({self.training.batch_size})"
             remedy = "each step's images are split evenly among the workers, so change one of the two"
@@ -318,6 +319,7 @@ class QuantizeConfig:
 
 def _check_recovery(config: PruneConfig | QuantizeConfig, changed: str) -> None:
     """Check a job that changes a teacher and distills from the original; raises InputError."""
+    config.teacher.check_unobserved()
     if config.additions.rounds and not config.synthesis.competes:
         remedy = f"rounds make images that compete with {changed}: set additions.rounds to 0 without them"
         competing = one_of([name for name, each in METHODS.items() if each.competes])

@@ -79,6 +79,7 @@ class ReproduceConfig:
     def __post_init__(self) -> None:
         if self.table not in TABLES:
             raise InputError("table", self.table, "1 to 7", "give it as --table N")
+        self.teacher.check_unobserved()
         if self.data.name == "none":
             raise InputError("data.name", "none", "a data set", "all tables are measured on real images: name some")
         if self.device == "cuda" and not self.gpus:

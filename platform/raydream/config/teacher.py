@@ -35,6 +35,11 @@ class TeacherConfig:
     """path or URL of its weights (.safetensors, or a state dict that torch.save wrote); https://...#sha256=CHECKSUM is
     downloaded once into a cache; for torchvision: also the name of published weights (IMAGENET1K_V1, DEFAULT), for
     timm: the word pretrained; null: train it on `data`"""
+    statistics: str = ""
+    """for networks without batch normalization: a few hundred unlabeled or other images (a folder of pictures, .parquet
+    or .npz, resized where they are of another size), of which the driver keeps means and variances at the inputs of the
+    normalization layers, as BN does of its training data; no process that makes or learns from images sees these
+    images; empty: none"""
     input_shape: tuple[Count, Count, Count] = (1, 8, 8)
     """channels, height, width (pixels)"""
     mean: tuple[float, ...] = (0.3,)
@@ -55,6 +60,12 @@ class TeacherConfig:
                 )
         if self.checkpoint is not None:
             _check_url(self.checkpoint)
+
+    def check_unobserved(self) -> None:
+        """Raise InputError where statistics are to be gathered for a job that changes the network."""
+        if self.statistics:
+            remedy = "they are for making images: raydream synthesize or distill"
+            raise InputError("teacher.statistics", self.statistics, "empty with this job", remedy)
 
 
 def _check_url(checkpoint: str) -> None:

@@ -28,6 +28,7 @@ from raydream.diagnosis.real_images import MOST_IMAGES, Fit, ImagesAt, fit_real_
 from raydream.diagnosis.structure import Structure, structure, structure_findings
 from raydream.memory import free_memory
 from raydream.networks.batch_norm import keeps_statistics
+from raydream.networks.gathered import gathers
 from raydream.search.space import merged
 from raydream.synthesis.balance import balanced, gradient_lengths, own_terms
 from raydream.teachers.teacher import Teacher
@@ -152,10 +153,12 @@ def diagnosis_of(
     usable = all(layer.state in USABLE for layer in statistics)
     found = structure(network, config)
     findings += structure_findings(network, found)
-    layer = first_layer(network, config.input_shape)
+    # Statistics that were gathered from images depend on the configured normalization, so they do not judge it.
+    of_training = not any(map(gathers, network.modules()))
+    layer = first_layer(network, config.input_shape) if of_training else None
     estimate = estimate_input(layer) if layer is not None and usable else None
     fits: list[Fit] = []
-    if usable and real is not None and keeps_statistics(network):
+    if usable and real is not None and keeps_statistics(network) and of_training:
         say("showing real images to the network")
         seen = fit_real_images(network, config, real.at, real.labels)
         fits = [each.fit for each in seen]

@@ -71,7 +71,7 @@ def structure(network: nn.Module, config: TeacherConfig) -> Structure:
     Args:
         network: on the CPU, in eval mode.
     """
-    named = replace(config, checkpoint=config.checkpoint or GIVEN)
+    named = replace(config, checkpoint=config.checkpoint or GIVEN, statistics="")  # which no job needs that asks here
     maps, streams = _maps(network, config.input_shape), _streams(network, config.input_shape)
     quantizable, quantized = _quantizable(network, named)
     layers = [
@@ -195,7 +195,10 @@ def structure_findings(network: nn.Module, found: Structure) -> list[Finding]:
     findings = []
     if not keeps_statistics(network):
         text = "no BN layer keeps running statistics, which deep_inversion and adaptive compare with"
-        remedy = "set synthesis.method to deepdream, noise or dafl, or take the network from before BN was folded"
+        remedy = (
+            "set synthesis.method to deepdream, noise or dafl, take the network from before BN was folded, or name "
+            "images to gather statistics from (teacher.statistics)"
+        )
         findings.append(Finding("structure", "fault", text, remedy))
     else:
         skipped = [layer.name for layer in found.layers if layer.observed.startswith("no: it ")]

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from raydream.networks.gathered import gathers
+
 Seen = tuple[Tensor, Tensor]
 """input of a BN layer: its mean and biased variance, [2,C], and itself, [N,C] or [N,C,...]"""
 
@@ -16,11 +18,12 @@ def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
     """Return a network's BN layers by name, in order of definition; each has `running_mean`, `running_var`.
 
     These are torch's layers (1d, 2d, 3d, sync) with their subclasses, and detection's FrozenBatchNorm, which also keeps
-    the statistics of its training.
+    the statistics of its training; and other layers, where these keep statistics that were gathered from images.
     """
 
     def is_one(layer: nn.Module) -> bool:
-        return isinstance(layer, _BatchNorm) or type(layer).__name__.startswith("FrozenBatchNorm")
+        named = type(layer).__name__.startswith("FrozenBatchNorm")
+        return isinstance(layer, _BatchNorm) or named or gathers(layer)
 
     return {name: layer for name, layer in network.named_modules() if is_one(layer)}
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.networks.batch_norm import Seen, batch_norm_layers, freeze_batch_norm, joined, moments
+from raydream.networks.gathered import by_channel
 
 
 def last_layer(network: nn.Module, classes: int) -> str:
@@ -129,7 +130,7 @@ class ObservedNetwork(nn.Module):
 
     def _observe(self, index: int) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def observe(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            x = _entering(inputs, named)
+            x = by_channel(layer, _entering(inputs, named))
             self._seen[index].append(moments(x, layer.running_mean))  # type: ignore[arg-type]
 
         return observe

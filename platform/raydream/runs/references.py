@@ -102,7 +102,8 @@ def _network(description: dict[str, Any], field: str) -> dict[str, Any]:
         source = NETWORK if place.has(NETWORK) else "configuration"
         raise InputError(field, name, "a run that trained a network", f"its {source} describes none")
     described = {key: own[key] for key in ("network", "arguments", "classes") if key in own}
-    return teacher | described | {"checkpoint": f"{place}/{trained}"}
+    own_files = {"statistics": own.get("statistics", ""), "checkpoint": f"{place}/{trained}"}
+    return teacher | described | own_files
 
 
 def _space(path: str) -> dict[str, Any]:
@@ -126,4 +127,4 @@ def _verifier(verifier: Any, settings: dict[str, Any]) -> dict[str, Any]:
         allowed = "NETWORK=CHECKPOINT or run:DIR, with commas between several"
         raise InputError("verifiers", verifier, allowed, "give both its network and its weights")
     judged = teacher_of(settings["images"], "images") if "images" in settings else settings["teacher"]
-    return judged | {"network": network, "arguments": {}, "checkpoint": checkpoint}
+    return judged | {"network": network, "arguments": {}, "statistics": "", "checkpoint": checkpoint}

@@ -9,6 +9,7 @@ from raydream.data import load_data
 from raydream.supervised.training import CPU, train_teacher
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.loading import library_path, load_teacher
+from raydream.teachers.statistics import add_statistics
 from raydream.teachers.teacher import Teacher, make_teacher
 
 
@@ -32,4 +33,5 @@ def trained_teacher(
     network = train_teacher(config, training, real.train, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_network(network, path)
+    add_statistics(network, config)
     return make_teacher(network, config), False

@@ -77,7 +77,10 @@ def _check_statistics(network: nn.Module, config: TeacherConfig, method: str, tr
     others = one_of([name for name, each in METHODS.items() if "feature" not in each.terms])
     if not with_statistics:
         allowed = f"{others} for {config.network}, which {_why_none(network, bool(layers))}"
-        remedy = "choose one of these, or a teacher with batch normalization that keeps running statistics"
+        remedy = (
+            "choose one of these, a teacher with batch normalization that keeps running statistics, or name images to "
+            "gather statistics from (teacher.statistics)"
+        )
         raise InputError("synthesis.method", method, allowed, remedy)
     if trained and all(_is_fresh(layer.state_dict()) for layer in with_statistics):
         allowed = f"{others} for this checkpoint, whose BN statistics were never trained (all zeros and ones)"

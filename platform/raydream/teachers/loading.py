@@ -10,7 +10,9 @@ from raydream.config import DataConfig, TeacherConfig, TrainingConfig
 from raydream.data import load_data
 from raydream.errors import InputError, first_line
 from raydream.networks import TIMM, TORCHVISION, build_teacher
-from raydream.teachers.checkpoints import fit_weights, load_weights
+from raydream.networks.gathered import adopt_statistics
+from raydream.teachers.checkpoints import fit_weights, read_state
+from raydream.teachers.statistics import add_statistics
 from raydream.teachers.teacher import Teacher, fingerprint_of, make_teacher
 
 
@@ -23,16 +25,21 @@ def load_teacher(config: TeacherConfig, field: str = "teacher") -> Teacher:
         field: the option's name, for the error.
 
     Raises:
-        InputError: see `load_weights`; or published weights that do not exist, or cannot be downloaded from here.
+        InputError: see `load_weights` and `add_statistics`; or published weights that do not exist, or cannot be
+            downloaded from here.
     """
     if config.checkpoint is None:
         raise ValueError("there is no checkpoint to load: train the teacher instead")
     network = build_teacher(config, field)
     is_file = "://" in config.checkpoint or Path(config.checkpoint).exists()
     if is_file or not config.network.startswith((TORCHVISION, TIMM)):
-        load_weights(network, config.checkpoint, f"{field}.checkpoint", config.network)
+        state = read_state(config.checkpoint, f"{field}.checkpoint")
+        if config.statistics:  # a run's copy of its teacher has them
+            adopt_statistics(network, state)
+        fit_weights(network, state, f"{field}.checkpoint", config.checkpoint, config.network)
     else:
         _load_published(network, config.network, config.checkpoint, f"{field}.checkpoint")
+    add_statistics(network, config, field)
     return make_teacher(network, config)
 
 

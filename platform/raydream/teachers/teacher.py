@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raydream.config import TeacherConfig
 from raydream.networks import build_teacher
+from raydream.networks.gathered import adopt_statistics
 from raydream.teachers.normalization import Normalization
 
 
@@ -69,6 +70,8 @@ def load_arrays(network: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
 def teacher_from_arrays(config: TeacherConfig, arrays: Mapping[str, np.ndarray]) -> Teacher:
     """Rebuild a teacher from its description and weights, on a machine without the checkpoint."""
     network = build_teacher(config)
+    if config.statistics:
+        adopt_statistics(network, {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
     load_arrays(network, arrays)
     return make_teacher(network, config)
 

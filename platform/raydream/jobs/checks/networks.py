@@ -12,6 +12,7 @@ from raydream.synthesis.checks import check_network
 from raydream.targets import check_targets
 from raydream.teachers.checks import check_pupil
 from raydream.teachers.loading import load_teacher
+from raydream.teachers.statistics import add_statistics
 from raydream.teachers.teacher import Teacher
 
 
@@ -26,6 +27,7 @@ def check_teacher(config: DistillConfig | SynthesizeConfig) -> Teacher | None:
     """
     if config.teacher.checkpoint is None:
         teacher, network = None, build_teacher(config.teacher)
+        add_statistics(network, config.teacher)
         check_data(config.data, config.teacher, train=True)
     else:
         teacher = load_teacher(config.teacher)
