@@ -78,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         present = {(each["mistake"], each["evidence"]) for each in done if each["network"] == name}
         if present >= set(wanted):
             continue
-        network, test = _trained(name, given.data, given.work)
+        network, test = trained(NETWORKS[name], given.data, given.work)
         config = NETWORKS[name]
-        reached = accuracy(network, raydream.load_teacher(network, **_described(config)).normalization, *_arrays(test))
+        reached = accuracy(
+            network, raydream.load_teacher(network, **described_as(config)).normalization, *_arrays(test)
+        )
         for mistake, evidence in wanted:
             if (mistake, evidence) in present:
                 continue
@@ -101,19 +103,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
-    """Return a trained network, from `work` if it was trained before, and real images that it was not trained on."""
+def trained(config: TeacherConfig, data: Path | None, work: Path) -> tuple[nn.Module, Split]:
+    """Return a trained network, from `work` if it was trained before, and real images that it was not trained on.
+
+    Args:
+        data: folder with CIFAR-10, for networks that do not take digits.
+    """
     training = TrainingConfig(epochs=5, batch_size=64, shift=3, library=str(work / "teachers"))
     where = DataConfig()
-    if name == "digits":
+    if config.input_shape[0] == 1:
         training = replace(training, epochs=30, shift=1)
     else:
+        assert data is not None
         paths: dict[str, Any] = {
             split: _some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
         }
         where = DataConfig(name="files", validation_share=0.02, **paths)
-    teacher, _ = trained_teacher(NETWORKS[name], training, where)
-    real = load_data(where, NETWORKS[name])
+    teacher, _ = trained_teacher(config, training, where)
+    real = load_data(where, config)
     assert real is not None
     return teacher.network, real.test
 
@@ -133,7 +140,8 @@ def _arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return split.images, split.labels
 
 
-def _described(config: TeacherConfig) -> dict[str, Any]:
+def described_as(config: TeacherConfig) -> dict[str, Any]:
+    """Return the description of a network's input, as `raydream.load_teacher` takes it."""
     shared = {"input_shape": config.input_shape, "mean": config.mean, "std": config.std, "classes": config.classes}
     return {**shared, "device": "cpu"}
 
@@ -176,7 +184,7 @@ def _cell(network: nn.Module, config: TeacherConfig, mistake: str, evidence: str
     shown = None if evidence == "nothing" else images
     labels = test.labels[:SHOWN] if evidence == "labels" else None
     try:
-        teacher = raydream.load_teacher(changed, **_described(described))
+        teacher = raydream.load_teacher(changed, **described_as(described))
         findings = raydream.diagnose(teacher, shown, labels, updates=0).findings
     except raydream.InputError as error:
         outcome = "refused" if mistake != "none" else "missed"

@@ -1,6 +1,6 @@
 """Small networks that differ from the project's and from each other, as users' networks do: named unlike_networks:NAME.
 
-Each maps [N,3,32,32] to ten logits, and has batch normalization.
+Each maps [N,3,32,32] to ten logits, those of digits [N,1,8,8]; all but `digits_convnext` have batch normalization.
 """
 
 from torch import Tensor, nn
@@ -20,6 +20,22 @@ class Separable(nn.Sequential):
             nn.BatchNorm2d(channels_out),
             nn.ReLU6(),
         )
+
+
+class Block(nn.Module):
+    """A block of a ConvNeXt, channels last between its convolution and its end."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.inner = nn.Sequential(
+            nn.LayerNorm(channels), nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a map of the same shape, [N,C,H,W]."""
+        moved: Tensor = self.inner(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + moved.permute(0, 3, 1, 2)
 
 
 class Plain(nn.Module):
@@ -76,4 +92,35 @@ def mobile() -> nn.Module:
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(96, 10),
+    )
+
+
+def digits_mobile() -> nn.Module:
+    """Return a MobileNet of three blocks for digits of 8 x 8 pixels."""
+    return nn.Sequential(
+        *_convolution(1, 16),
+        Separable(16, 32),
+        Separable(32, 48, stride=2),
+        Separable(48, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+def digits_convnext() -> nn.Module:
+    """Return a ConvNeXt of four blocks for digits of 8 x 8 pixels, without batch normalization."""
+    return nn.Sequential(
+        nn.Conv2d(1, 24, 3, padding=1),
+        nn.GroupNorm(1, 24),
+        Block(24),
+        Block(24),
+        nn.GroupNorm(1, 24),
+        nn.Conv2d(24, 48, 2, 2),
+        Block(48),
+        Block(48),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.LayerNorm(48),
+        nn.Linear(48, 10),
     )
