@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from doctor import NETWORKS, described_as, trained
+from doctor import NETWORKS, as_described, trained
 
 import raydream
 from raydream.config import TeacherConfig
@@ -98,7 +98,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _teacher(name: str, given: argparse.Namespace) -> tuple[Teacher, Split]:
     network, test = trained(ALL[name], given.data, given.work)
-    return raydream.load_teacher(network, **described_as(ALL[name])), test
+    return raydream.load_teacher(network, **as_described(ALL[name])), test
 
 
 def measured(

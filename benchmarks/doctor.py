@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network, test = trained(NETWORKS[name], given.data, given.work)
         config = NETWORKS[name]
         reached = accuracy(
-            network, raydream.load_teacher(network, **described_as(config)).normalization, *_arrays(test)
+            network, raydream.load_teacher(network, **as_described(config)).normalization, *_arrays(test)
         )
         for mistake, evidence in wanted:
             if (mistake, evidence) in present:
@@ -111,12 +111,12 @@ def trained(config: TeacherConfig, data: Path | None, work: Path) -> tuple[nn.Mo
     """
     training = TrainingConfig(epochs=5, batch_size=64, shift=3, library=str(work / "teachers"))
     where = DataConfig()
-    if config.input_shape[0] == 1:
+    if config.input_shape == (1, 8, 8):
         training = replace(training, epochs=30, shift=1)
     else:
         assert data is not None
         paths: dict[str, Any] = {
-            split: _some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
+            split: some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
         }
         where = DataConfig(name="files", validation_share=0.02, **paths)
     teacher, _ = trained_teacher(config, training, where)
@@ -125,7 +125,7 @@ def trained(config: TeacherConfig, data: Path | None, work: Path) -> tuple[nn.Mo
     return teacher.network, real.test
 
 
-def _some(data: Path, work: Path, split: str, count: int) -> str:
+def some(data: Path, work: Path, split: str, count: int) -> str:
     """Keep some images of a split in an .npz file, and return its path."""
     path = work / f"{split}.npz"
     if not path.exists():
@@ -140,8 +140,8 @@ def _arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return split.images, split.labels
 
 
-def described_as(config: TeacherConfig) -> dict[str, Any]:
-    """Return the description of a network's input, as `raydream.load_teacher` takes it."""
+def as_described(config: TeacherConfig) -> dict[str, Any]:
+    """Return a network's description as arguments of `load_teacher`."""
     shared = {"input_shape": config.input_shape, "mean": config.mean, "std": config.std, "classes": config.classes}
     return {**shared, "device": "cpu"}
 
@@ -184,7 +184,7 @@ def _cell(network: nn.Module, config: TeacherConfig, mistake: str, evidence: str
     shown = None if evidence == "nothing" else images
     labels = test.labels[:SHOWN] if evidence == "labels" else None
     try:
-        teacher = raydream.load_teacher(changed, **described_as(described))
+        teacher = raydream.load_teacher(changed, **as_described(described))
         findings = raydream.diagnose(teacher, shown, labels, updates=0).findings
     except raydream.InputError as error:
         outcome = "refused" if mistake != "none" else "missed"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from balance import measured, show
-from doctor import NETWORKS, described_as, trained
+from doctor import NETWORKS, as_described, trained
 from sklearn.datasets import load_sample_images
 
 import raydream
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
     network, test = trained(NETWORK, None, given.work)
     judge, _ = trained(NETWORKS["digits"], None, given.work)
-    verifier = raydream.load_teacher(judge, **described_as(NETWORKS["digits"]))
+    verifier = raydream.load_teacher(judge, **as_described(NETWORKS["digits"]))
     kept = {name: str(given.work / f"{name}.npz") for name in ("digits", "photos")}
     np.savez(kept["digits"], x=load_digits().validation.images[:GATHERED_OF].transpose(0, 2, 3, 1))
     np.savez(kept["photos"], x=_patches().transpose(0, 2, 3, 1))
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for setting, method in METHODS.items():
             if (setting, seed) in {(each["setting"], each["seed"]) for each in done}:
                 continue
-            described = described_as(NETWORK)
+            described = as_described(NETWORK)
             teacher = raydream.load_teacher(network, statistics=kept.get(setting, ""), **described)
             keys = {"network": "digits_convnext", "accuracy": raydream.accuracy(teacher, test.images, test.labels)}
             found = measured(teacher, verifier, test, method, AUTOMATIC, seed)

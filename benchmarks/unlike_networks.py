@@ -1,6 +1,6 @@
 """Small networks that differ from the project's and from each other, as users' networks do: named unlike_networks:NAME.
 
-Each maps [N,3,32,32] to ten logits, those of digits [N,1,8,8]; all but `digits_convnext` have batch normalization.
+Each maps [N,3,32,32] to ten logits and has batch normalization, where its function says nothing else.
 """
 
 from torch import Tensor, nn
@@ -96,7 +96,7 @@ def mobile() -> nn.Module:
 
 
 def digits_mobile() -> nn.Module:
-    """Return a MobileNet of three blocks for digits of 8 x 8 pixels."""
+    """Return a MobileNet of three blocks for digits, [N,1,8,8]."""
     return nn.Sequential(
         *_convolution(1, 16),
         Separable(16, 32),
@@ -109,7 +109,7 @@ def digits_mobile() -> nn.Module:
 
 
 def digits_convnext() -> nn.Module:
-    """Return a ConvNeXt of four blocks for digits of 8 x 8 pixels, without batch normalization."""
+    """Return a ConvNeXt of four blocks for digits, [N,1,8,8], without batch normalization."""
     return nn.Sequential(
         nn.Conv2d(1, 24, 3, padding=1),
         nn.GroupNorm(1, 24),
@@ -124,3 +124,24 @@ def digits_convnext() -> nn.Module:
         nn.LayerNorm(48),
         nn.Linear(48, 10),
     )
+
+
+def rectified() -> nn.Module:
+    """Return a CNN with PReLU, and BN without weights of its own, for two classes."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (16, 32, 64):
+        convolution = nn.Conv2d(channels, width, 3, 2, 1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(width, affine=False), nn.PReLU(width)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2))
+
+
+def long_input() -> nn.Module:
+    """Return a CNN of one long channel, as of a spectrogram, [N,1,16,96], to ten logits."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for width in (16, 32, 48):
+        layers += [*_convolution(channels, width), nn.MaxPool2d(2)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d((1, 6)), nn.Flatten(), nn.Linear(6 * channels, 10))
