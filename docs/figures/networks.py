@@ -1,6 +1,8 @@
-"""A user's network: what the doctor finds, and how fast a teacher trains."""
+"""A user's network: what the doctor finds, coefficients without a search, and how fast a teacher trains."""
 
-from docs.figures.text import FIGURES, figure, label, number, percent, results, table
+from typing import Any
+
+from docs.figures.text import FIGURES, figure, label, mean, number, over, percent, results, table
 
 FIGURES["train_speed"] = lambda: number(results("train_speed")["speed"]["speed_of_plain"], 2)
 
@@ -49,3 +51,45 @@ def unlike_networks() -> str:
             cells.append(("works" if accuracy is None else percent(accuracy)) if works else "refused")
         lines.append(cells)
     return table("network | accuracy | doctor | on target | small student | half of the filters | 8 bits", lines)
+
+
+SETTINGS = {"auto": "`auto`", "preset": "by hand", "default": "defaults"}
+BALANCED = {"digits": "CNN of digits", "digits_mobile": "MobileNet of digits"}
+"""networks by what the documents call them; others keep their names"""
+
+
+@figure
+def automatic_coefficients() -> str:
+    """Table: images by automatic coefficients, by those that were set by hand, and by the defaults."""
+    lines = []
+    for network in dict.fromkeys(run["network"] for run in results("balance")):
+        for setting, words in SETTINGS.items():
+            runs = [run for run in results("balance") if (run["network"], run["setting"]) == (network, setting)]
+            lines.append([BALANCED.get(network, network), words, *_measured(runs)])
+    return table("network | coefficients | on target | by the other network | student | seeds", lines)
+
+
+GATHERED = {
+    "digits": "deep_inversion, statistics of 300 unlabeled digits",
+    "photos": "deep_inversion, statistics of 300 patches of photographs",
+    "deepdream": "deepdream, no statistics",
+    "noise": "noise, no statistics",
+}
+
+
+@figure
+def gathered_statistics() -> str:
+    """Table: images of a network without BN, with statistics of a user's images and without."""
+    lines = []
+    for setting, words in GATHERED.items():
+        runs = [run for run in results("gathered") if run["setting"] == setting]
+        lines.append([words, *_measured(runs)])
+    return table("images | on target | by another network | student | seeds", lines)
+
+
+def _measured(runs: list[dict[str, Any]]) -> list[str]:
+    """Cells of a table: what benchmarks/balance.py measures, and the number of seeds."""
+    return [
+        *(mean(over(runs, name)) for name in ("target_share", "verifier_share", "student_accuracy")),
+        str(len(runs)),
+    ]
