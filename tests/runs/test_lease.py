@@ -51,7 +51,7 @@ def test_a_lease_that_is_returned_is_free_at_once(place: Folder, monkeypatch: py
 
 def takers(place: Folder, count: int = 2) -> list[bool]:
     """Whether each of some processes that take a lease at the same moment has got it, while all of them run."""
-    together, answered = threading.Barrier(count), threading.Barrier(count)
+    together, answered = (threading.Barrier(count, timeout=60) for _ in range(2))
 
     def take(_: int) -> bool:
         together.wait()

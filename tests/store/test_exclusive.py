@@ -19,7 +19,7 @@ from tests.tiny import some_batch
 
 def commits_at_once(folder: Folder, count: int) -> None:
     """Have two writers commit each of so many batches at the same moment, and look at what they got of it."""
-    together = threading.Barrier(2)
+    together = threading.Barrier(2, timeout=60)
 
     def commit(batch: ImageBatch) -> tuple[bool, ImageBatch]:
         store = ShardStore(folder)
@@ -28,7 +28,7 @@ def commits_at_once(folder: Folder, count: int) -> None:
 
     with ThreadPoolExecutor(2) as writers:
         for index in range(count):
-            batches = [some_batch(f"r0000-b{index:04d}", count) for count in (1, 2)]
+            batches = [some_batch(f"r0000-b{index:04d}", size) for size in (1, 2)]
             (one, read_by_one), (other, read_by_other) = writers.map(commit, batches)
             assert one != other, f"batch {index}: {one + other} of two writers have committed it"
             winner = batches[0 if one else 1]
