@@ -78,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         present = {(each["mistake"], each["evidence"]) for each in done if each["network"] == name}
         if present >= set(wanted):
             continue
-        network, test = _trained(name, given.data, given.work)
+        network, test = trained(name, given.data, given.work)
         config = NETWORKS[name]
-        reached = accuracy(network, raydream.load_teacher(network, **_described(config)).normalization, *_arrays(test))
+        reached = accuracy(
+            network, raydream.load_teacher(network, **as_described(config)).normalization, *_arrays(test)
+        )
         for mistake, evidence in wanted:
             if (mistake, evidence) in present:
                 continue
@@ -101,7 +103,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
+def trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
     """Return a trained network, from `work` if it was trained before, and real images that it was not trained on."""
     training = TrainingConfig(epochs=5, batch_size=64, shift=3, library=str(work / "teachers"))
     where = DataConfig()
@@ -109,7 +111,7 @@ def _trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
         training = replace(training, epochs=30, shift=1)
     else:
         paths: dict[str, Any] = {
-            split: _some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
+            split: some(data, work, split, count) for split, count in (("train", TRAINED_ON), ("test", MEASURED_ON))
         }
         where = DataConfig(name="files", validation_share=0.02, **paths)
     teacher, _ = trained_teacher(NETWORKS[name], training, where)
@@ -118,7 +120,7 @@ def _trained(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
     return teacher.network, real.test
 
 
-def _some(data: Path, work: Path, split: str, count: int) -> str:
+def some(data: Path, work: Path, split: str, count: int) -> str:
     """Keep some images of a split in an .npz file, and return its path."""
     path = work / f"{split}.npz"
     if not path.exists():
@@ -133,7 +135,8 @@ def _arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return split.images, split.labels
 
 
-def _described(config: TeacherConfig) -> dict[str, Any]:
+def as_described(config: TeacherConfig) -> dict[str, Any]:
+    """Return a network's description as arguments of `load_teacher`."""
     shared = {"input_shape": config.input_shape, "mean": config.mean, "std": config.std, "classes": config.classes}
     return {**shared, "device": "cpu"}
 
@@ -176,7 +179,7 @@ def _cell(network: nn.Module, config: TeacherConfig, mistake: str, evidence: str
     shown = None if evidence == "nothing" else images
     labels = test.labels[:SHOWN] if evidence == "labels" else None
     try:
-        teacher = raydream.load_teacher(changed, **_described(described))
+        teacher = raydream.load_teacher(changed, **as_described(described))
         findings = raydream.diagnose(teacher, shown, labels, updates=0).findings
     except raydream.InputError as error:
         outcome = "refused" if mistake != "none" else "missed"

@@ -65,18 +65,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     network, normalization = teacher.network, teacher.normalization
     float_says = {name: logits_of(network, normalization, split.images) for name, split in measured.items()}
     done: list[dict[str, Any]] = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else []
-    choices = itertools.product(range(given.seeds), given.bits, given.methods, given.ranges, given.sources)
-    for seed, bits, method, ranges, source in choices:
-        keys = {"bits": bits, "method": method, "ranges": ranges, "source": source, "seed": seed}
+    counts = given.counts or [validate(QuantizeConfig, base).new_images]
+    choices = itertools.product(range(given.seeds), given.bits, given.methods, given.ranges, given.sources, counts)
+    for seed, bits, method, ranges, source, count in choices:
+        keys = {"bits": bits, "method": method, "ranges": ranges, "source": source, "seed": seed, "images": count}
         if any(all(each.get(key) == value for key, value in keys.items()) for each in done):
             continue
         weights, activations = (int(each) for each in bits[1:].split("A"))
         wanted = {"weights": weights, "activations": activations, "method": method, "ranges": ranges}
+        wanted["calibration_images"] = count
         # What differs from the configuration; `images` only says where they come from.
-        changes = {"seed": seed, "images": source, "quantization": wanted}
+        changes = {"seed": seed, "images": source, "new_images": count, "quantization": wanted}
         config = validate(QuantizeConfig, merged(base, changes))
         images = _images(given, config, teacher, source)
-        done.append({**keys, "images": len(images), **_run(given, config, teacher, images, measured, float_says)})
+        done.append({**keys, **_run(given, config, teacher, images, measured, float_says)})
         write_json(given.json, done)
         print(json.dumps({key: value for key, value in done[-1].items() if "by_class" not in key}), flush=True)
     _print(done)
@@ -90,6 +92,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=["post_training"], choices=["post_training", "distillation"])
     parser.add_argument("--ranges", nargs="+", default=["auto"])
     parser.add_argument("--sources", nargs="+", default=["deep_inversion"], choices=SOURCES)
+    parser.add_argument("--counts", nargs="+", type=int, help="numbers of images; default: the configuration's")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=Path, default=Path("runs/calibration"), help="folder to keep images in")
@@ -202,7 +205,7 @@ def _quantized_file(config: QuantizeConfig, teacher: Teacher, images: np.ndarray
 
 
 def _print(done: list[dict[str, Any]]) -> None:
-    keys = ("bits", "method", "ranges", "source")
+    keys = ("bits", "method", "ranges", "source", "images")
     for choice in dict.fromkeys(tuple(each[key] for key in keys) for each in done):
         runs = [each for each in done if tuple(each[key] for key in keys) == choice]
         for name in (name for name, value in runs[0].items() if isinstance(value, dict) and "accuracy" in value):

@@ -1,6 +1,6 @@
 """Small networks that differ from the project's and from each other, as users' networks do: named unlike_networks:NAME.
 
-Each maps [N,3,32,32] to ten logits, and has batch normalization.
+Each has batch normalization, and maps [N,3,32,32] to ten logits where its function says nothing else.
 """
 
 from torch import Tensor, nn
@@ -77,3 +77,24 @@ def mobile() -> nn.Module:
         nn.Flatten(),
         nn.Linear(96, 10),
     )
+
+
+def rectified() -> nn.Module:
+    """Return a CNN with PReLU, and BN without weights of its own, for two classes."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for width in (16, 32, 64):
+        convolution = nn.Conv2d(channels, width, 3, 2, 1, bias=False)
+        layers += [convolution, nn.BatchNorm2d(width, affine=False), nn.PReLU(width)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2))
+
+
+def long_input() -> nn.Module:
+    """Return a CNN of one long channel, as of a spectrogram, [N,1,16,96], to ten logits."""
+    layers: list[nn.Module] = []
+    channels = 1
+    for width in (16, 32, 48):
+        layers += [*_convolution(channels, width), nn.MaxPool2d(2)]
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d((1, 6)), nn.Flatten(), nn.Linear(6 * channels, 10))

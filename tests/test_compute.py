@@ -1,4 +1,5 @@
 import contextlib
+import copy
 import platform
 import resource
 import subprocess
@@ -19,10 +20,12 @@ from raydream.compute import (
     counted,
     has_bf16_instructions,
     saved_by_compiling_s,
+    threads_that_pay,
     use_device,
 )
 from raydream.config import SynthesisConfig
 from raydream.errors import InputError
+from raydream.networks import NETWORKS
 
 CPU = torch.device("cpu")
 CPU_FLAGS = Path("/proc/cpuinfo")
@@ -105,6 +108,22 @@ def test_arithmetic_is_charged_by_the_image_and_launches_are_not(device):
         == launches
         == 2 * saved_by_compiling_s(Work(0.0, 500), 1, where, 1)
     )
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "images", "threads"), [("digits", 8, 128, 1), ("cifar_resnet20", 32, 128, 2)]
+)
+def test_small_kernels_run_on_one_thread(network, size, images, threads):
+    built, before = NETWORKS[network](input_channels=3), torch.get_num_threads()
+    kept = copy.deepcopy(built.state_dict())
+    torch.set_num_threads(2)
+    try:
+        with threads_that_pay(built, (3, size, size), 128):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 2 and built.training
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(value, kept[name]) for name, value in built.state_dict().items()), "no statistics are taken"
 
 
 def test_the_calls_of_kernels_and_their_arithmetic_are_counted():

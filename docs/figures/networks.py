@@ -1,6 +1,6 @@
 """A user's network: what the doctor finds, and how fast a teacher trains."""
 
-from docs.figures.text import FIGURES, figure, number, results, table
+from docs.figures.text import FIGURES, figure, label, number, percent, results, table
 
 FIGURES["train_speed"] = lambda: number(results("train_speed")["speed"]["speed_of_plain"], 2)
 
@@ -30,3 +30,21 @@ def doctor_hits() -> str:
             cells.append(f"{sum(run['outcome'] in right for run in runs)} of {len(runs)}{note}")
         lines.append([words, *cells])
     return table(" | ".join(["mistake", *EVIDENCE.values()]), lines)
+
+
+@figure
+def unlike_networks() -> str:
+    """Table: unlike networks through the jobs."""
+    lines = []
+    for run in results("unlike"):
+        cells = [run["network"], percent(run["accuracy"]) if run["trained"] else "random weights"]
+        cells.append(f"{len(run['findings'])} findings" if run.get("findings") else "nothing wrong")
+        cells.append(
+            f"{percent(run['target_share'], 0)} ({label(run['method'])})" if "target_share" in run else "refused"
+        )
+        for step in ("transfer", "prune", "quantize"):
+            works = isinstance(run.get(step), float)
+            accuracy = run.get(f"{step}_accuracy")
+            cells.append(("works" if accuracy is None else percent(accuracy)) if works else "refused")
+        lines.append(cells)
+    return table("network | accuracy | doctor | on target | small student | half of the filters | 8 bits", lines)

@@ -129,3 +129,23 @@ def streaming_student() -> str:
 
 
 FIGURES["streaming_rate"] = lambda: number(results("streaming")["large_set"]["images_per_s"], 0)
+
+
+@figure
+def starting() -> str:
+    """Table: what starting costs today and before, by job."""
+    words = {
+        "demo": "`raydream demo`",
+        "tiny": "a tiny distillation in lockstep",
+        "transfer": "a transfer of 1,000 images",
+    }
+    told = {(each["job"], each["tree"]): each for each in results("start")["medians"]}
+    lines = []
+    for job, name in words.items():
+        now, before = told[job, "now"], told[job, "before"]
+        cells = [
+            f"{number(now[each])} s ({number(now[each] / before[each], 2)})"
+            for each in ("first_step_s", "wall_s", "cpu_s")
+        ]
+        lines.append([name, *cells])
+    return table("job | first step of the student | until the end | CPU time", lines)

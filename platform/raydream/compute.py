@@ -8,13 +8,14 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -31,6 +32,10 @@ ASSUMED_RATE = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
 SAVED_LAUNCH_S = {"cpu": 6e-6, "cuda": 1e-5, "mps": 1e-5}
 """seconds that compiling is assumed to save for each call of a kernel, as it leaves few of them: by device (an update
 of 64 digits on a CPU goes from 17.5 to 11.9 ms; no GPU has confirmed the others)"""
+
+SMALL_KERNEL = 5e7
+"""arithmetic operations in a kernel call of a forward pass, on average, below which a second thread does not pay: it
+starts and waits for longer than it computes (the digits network has half of that, a CIFAR ResNet-20 three times)"""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """glibc's names for: bytes free at the heap's end before it shrinks; blocks that may come from the kernel directly"""
@@ -216,3 +221,27 @@ def saved_by_compiling_s(work: Work, images: int, device: torch.device, threads:
     """
     rate = ASSUMED_RATE[device.type] * (threads if device.type == "cpu" else 1)
     return SAVED_SHARE * work.operations * images / rate + work.launches * SAVED_LAUNCH_S[device.type]
+
+
+@contextlib.contextmanager
+def threads_that_pay(network: nn.Module, shape: tuple[int, ...], images: int) -> Iterator[None]:
+    """Compute on one thread where the kernel calls of a network are small for a batch.
+
+    Args:
+        network: runs once, in eval mode, on its device.
+        shape: [C,H,W] of an image.
+        images: number in a batch.
+    """
+    before, training = torch.get_num_threads(), network.training
+    weights = next(network.parameters())
+    image = torch.zeros(1, *shape, device=weights.device, dtype=weights.dtype)
+    network.eval()
+    with torch.no_grad():
+        work = counted(lambda: network(image))
+    network.train(training)
+    if work.operations * images < SMALL_KERNEL * work.launches:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """The table of commands: every row works, has its script, and loads no more than it needs."""
 
 import ast
+import os
 import subprocess
 import sys
 from dataclasses import is_dataclass
@@ -10,7 +11,7 @@ import pytest
 
 import raydream
 from raydream.cli import completion
-from raydream.commands import COMMANDS, NAMES, imported, overview
+from raydream.commands import COMMANDS, NAMES, imported, main, overview
 from raydream.runs.catalogue import SIGNS
 from tests.calls import ROOT, call, run
 from tests.cli.test_mistakes import cpu_seconds, said
@@ -122,3 +123,12 @@ def test_a_command_without_a_script_is_run_by_the_package():
     assert "configs" not in SCRIPTS
     here, apart = call("configs", "ls"), run("configs", "ls")
     assert here.returncode == apart.returncode == 0 and here.stdout == apart.stdout and "digits_quantize" in here.stdout
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_where_they_wait_unless_the_user_says_otherwise(monkeypatch, given, found):
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert main(["--version"]) == 0
+    assert os.environ["OMP_WAIT_POLICY"] == found

@@ -75,6 +75,7 @@ SIZES = {
     "cifar_vgg16_bn": 14_728_266,
     "cifar_wrn16_1": 175_066,
     "cifar_wrn40_2": 2_243_546,
+    "cifar_mobilenet_v2": 2_236_682,  # torchvision's for 10 classes: strides have no weights
 }
 
 
@@ -106,6 +107,7 @@ RESOLUTIONS = {
     "cifar_vgg16_bn": [32, 16, 8, 4, 2],
     "cifar_wrn16_1": [32, 16, 8],
     "cifar_wrn40_2": [32, 16, 8],
+    "cifar_mobilenet_v2": [32, 16, 8, 4],
 }
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from raydream.config import StudentConfig, TeacherConfig
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
+from raydream.networks.mobilenet import mobilenet_v2
 from raydream.networks.pruned import parse_widths, resized
 from raydream.networks.quantized import parse_bits, quantized
 from raydream.networks.resnet import RESNETS
@@ -28,6 +29,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     **RESNETS,
     **VGGS,
     **WIDE_RESNETS,
+    "cifar_mobilenet_v2": mobilenet_v2,
 }
 
 

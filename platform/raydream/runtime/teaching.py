@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from raydream.compute import use_device
+from raydream.compute import threads_that_pay, use_device
 from raydream.config import TeacherJobConfig, WorkersConfig
 from raydream.data.splits import Split
 from raydream.errors import InputError
@@ -81,4 +81,5 @@ class TeacherPlan:
         learning, feed = begin_teacher(
             config.teacher, config.training, self.train(), device, place, seat.rank, seat.workers
         )
-        learn_and_report(Learner.resumed(learning, seat), self.epochs, feed.epoch, self.reports, self.tell)
+        with threads_that_pay(learning.student, config.teacher.input_shape, config.training.batch_size):
+            learn_and_report(Learner.resumed(learning, seat), self.epochs, feed.epoch, self.reports, self.tell)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raydream.compute import threads_that_pay
 from raydream.config import TeacherConfig, TrainingConfig
 from raydream.data.splits import Split
 from raydream.errors import DivergenceError
@@ -126,5 +127,9 @@ def train_teacher(
         check_loss(torch.stack(losses).mean().item())
         losses.clear()
 
-    learn_epochs(learning, feed.epochs, 0, feed.epoch, lambda step, loss, agreement: losses.append(loss), on_epoch)
+    def on_step(step: int, loss: Tensor, agreement: Tensor) -> None:
+        losses.append(loss)
+
+    with threads_that_pay(learning.student, teacher.input_shape, config.batch_size):
+        learn_epochs(learning, feed.epochs, 0, feed.epoch, on_step, on_epoch)
     return trained(learning)
