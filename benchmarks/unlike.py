@@ -87,8 +87,8 @@ def _tried(name: str, data: Path, work: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"parameters": sum(weights.numel() for weights in network.parameters())}
     if test is not None:
         row["accuracy"] = raydream.accuracy(teacher, test.images, test.labels)
-    shown = None if test is None else test.images[: doctor.SHOWN]
-    diagnosis = _step(row, "doctor", lambda: raydream.diagnose(teacher, shown, None if test is None else test.labels))
+    shown = () if test is None else (test.images[: doctor.SHOWN], test.labels[: doctor.SHOWN])
+    diagnosis = _step(row, "doctor", lambda: raydream.diagnose(teacher, *shown))
     if diagnosis is not None:
         row["findings"] = [
             f"{found.severity}: {found.text}" for found in diagnosis.findings if found.severity != "note"

@@ -13,6 +13,7 @@ import pytest
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
 from tests import ledger
 from tests.calls import STARTED, call, lockstep_options, run
+from tests.stores import new_bucket, reach, s3_server
 
 Job = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,6 +53,20 @@ def no_job_outlives_its_test() -> Iterator[None]:
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the runs of a test session keep their one teacher."""
     return tmp_path_factory.mktemp("teachers")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of a server that speaks S3, started once."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket of that server."""
+    reach(s3, monkeypatch)
+    return new_bucket()
 
 
 @pytest.fixture(scope="session")

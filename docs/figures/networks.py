@@ -25,6 +25,7 @@ def doctor_hits() -> str:
         cells = []
         for evidence in EVIDENCE:
             runs = [run for run in results("doctor") if (run["mistake"], run["evidence"]) == (mistake, evidence)]
+            runs = [run for run in runs if run["outcome"] != "not applicable"]
             refused = sum(run["outcome"] == "refused" for run in runs)
             note = f", {refused} refused" if refused and mistake != "none" else ""
             cells.append(f"{sum(run['outcome'] in right for run in runs)} of {len(runs)}{note}")

@@ -103,6 +103,8 @@ def test_the_function_finds_what_the_job_finds(tmp_path):
     assert json.loads(json.dumps(found.as_json()))["statistics"]
     with pytest.raises(InputError, match="images"):
         diagnose(teacher, np.zeros((4, 3, 8, 8), np.uint8))
+    with pytest.raises(InputError, match=r"labels = .int64 \[5\].* must be 4 whole numbers from 0 to 9"):
+        diagnose(teacher, load_digits().test.images[:4], np.arange(5))
 
 
 @pytest.mark.usefixtures("unexported")

@@ -9,12 +9,14 @@ import pytest
 from raydream.cli import Command, parse
 from raydream.config import SynthesizeConfig
 from raydream.errors import DocumentError, InputError, RaydreamError
-from raydream.runs import run_folder
+from raydream.runs import lease, run_folder
+from raydream.runs.run_folder import NOT_EXCLUSIVE
 from raydream.runs.summaries import DistillSummary
-from raydream.store.folders import LocalFolder
+from raydream.store.folders import LocalFolder, folder_at
+from tests.stores import new_bucket
 
 
-def begun_together(path: Path, count: int) -> list[run_folder.RunFolder]:
+def begun_together(path: Path | str, count: int) -> list[run_folder.RunFolder]:
     """The folders that so many threads get which begin a run in one at the same moment."""
     start, begun = threading.Barrier(count), []
 
@@ -44,6 +46,33 @@ def test_of_those_that_begin_at_the_same_moment_one_succeeds(there, tmp_path):
         assert json.loads((path / "run.json").read_text())["run"] == begun[0].run
         with run_folder.held(begun[0]):
             pass
+
+
+def test_of_those_that_begin_in_a_store_at_the_same_moment_one_succeeds(bucket):
+    for turn in range(3):
+        begun = begun_together(f"{bucket}/{turn}", 2)
+        assert len(begun) == 1
+        assert json.loads(begun[0].place.read("run.json"))["run"] == begun[0].run
+        with run_folder.held(begun[0]):
+            pass
+
+
+@pytest.mark.parametrize(("kind", "warns"), [("bucket", False), ("ignoring", True), ("refusing", True)])
+def test_a_run_in_a_store_without_conditional_writes_says_so(bucket, kind, warns, caplog):
+    where = f"{new_bucket(kind)}/run"
+    with run_folder.held(run_folder.begin(where, {"experiment": "x"}, "distill")):
+        said = [record.getMessage() for record in caplog.records]
+    assert said == ([f"{where} {NOT_EXCLUSIVE.removeprefix('%s ')}"] if warns else [])
+
+
+def test_what_a_process_that_was_killed_in_beginning_leaves_in_a_store_is_no_hindrance(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "LAPSE_S", 0.5)
+    monkeypatch.setattr(lease, "LOOK_S", 0.1)
+    place = folder_at(f"{bucket}/run")
+    for name in (".begin.aside", "config.yaml", ".lease-1"):
+        place.write(name, b"killed 0")
+    run_folder.begin(str(place), {"experiment": "x"}, "distill")
+    assert run_folder.read_config(place) == {"experiment": "x"}
 
 
 def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkeypatch):

@@ -10,12 +10,16 @@ from ray.util.queue import Queue
 
 from raydream.config import DistillConfig
 from raydream.runs.run_folder import check_teacher, resume
+from raydream.runtime import generator
 from raydream.runtime.generator import Generator, GeneratorPlan
+from raydream.runtime.messages import Receipt
 from raydream.schedule import Schedule
-from raydream.store.folders import LocalFolder
-from raydream.store.records import BatchId, Order
+from raydream.store.folders import Folder, LocalFolder, folder_at
+from raydream.store.records import BatchId, ImageBatch, Order
 from raydream.store.shards import ShardStore
+from raydream.synthesis import resuming
 from raydream.teachers.teacher import to_arrays
+from tests.synthesis.test_checkpoint import Killed
 from tests.tiny import finished_images, tiny_network, tiny_synthesis, tiny_teacher
 
 BATCH = BatchId(0, 1)
@@ -40,6 +44,37 @@ def test_two_who_make_one_batch_answer_with_what_is_committed(joined: None, tmp_
     for receipt, batch in zip(receipts, batches, strict=True):
         assert receipt.provenance == batch.provenance == committed.provenance
         assert (batch.images == committed.images).all()
+
+
+def test_in_a_store_a_batch_resumes_from_its_checkpoint_which_its_commit_deletes(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "MOST_SHARE", float("inf"))
+    left = {"updates": 5}
+
+    def progress(share: float) -> None:
+        left["updates"] -= 1
+        if not left["updates"]:
+            raise Killed
+
+    monkeypatch.setattr(generator, "Throttled", lambda reports, message: progress)
+    synthesis = replace(CONFIG.synthesis, iterations=12)
+
+    def make(folder: Folder) -> tuple[Receipt, ImageBatch]:
+        often = replace(CONFIG.generators, checkpoint_s=1e-3)
+        plan = GeneratorPlan("a run", "cpu", CONFIG.teacher, synthesis, None, often, folder, folder)
+        order = Order(BATCH, np.arange(20) % 10, 1)
+        return Generator(0, plan).make(order, to_arrays(tiny_network()), None, None, None)  # type: ignore[arg-type]
+
+    folder = folder_at(f"{bucket}/images")
+    with pytest.raises(Killed):
+        make(folder)
+    assert folder.names() == ["_unfinished-r0000-b0001.safetensors"]
+    receipt, batch = make(folder)
+    assert 1 <= -left["updates"] < 12 and "the batch resumes after update" in receipt.notes[0]
+    assert folder.names() == ["r0000-b0001.parquet"]
+    for whole in (ShardStore(folder).read(BATCH), make(LocalFolder(tmp_path))[1]):
+        assert (batch.images == whole.images).all() and (batch.teacher_logits == whole.teacher_logits).all()
 
 
 def test_what_an_earlier_run_has_made_is_not_made_again(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import io
 import pickle
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +11,12 @@ from pyarrow import fs
 
 from raydream.data import ImageSet
 from raydream.errors import InputError
-from raydream.runs import lease, run_folder
+from raydream.runs import run_folder
 from raydream.store.folders import Folder, LocalFolder, RemoteFolder, folder_at
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import load_weights
 from tests.store.test_shards import some_batch
-from tests.stores import new_bucket, s3_server
 from tests.tiny import tiny_network
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    with s3_server():
-        yield
-
-
-@pytest.fixture
-def bucket(server) -> str:
-    return new_bucket()
 
 
 @pytest.fixture(params=["disk", "s3", "other"])
@@ -60,6 +47,21 @@ def test_what_is_written_is_there(folder):
     folder.delete("c")
     assert folder.names() == []
     assert str(folder / "images") == f"{folder}/images"
+
+
+def test_a_file_that_is_deleted_between_its_opening_and_its_reading_is_missing(bucket):
+    folder = folder_at(f"{bucket}/runs")
+    assert isinstance(folder, RemoteFolder)
+
+    class Deleting(RemoteFolder):
+        def open(self, name):
+            file = super().open(name)
+            folder.delete(name)
+            return file
+
+    folder.write("a", b"1")
+    with pytest.raises(FileNotFoundError):
+        Deleting(folder.scheme, folder.system, folder.path).read("a")
 
 
 def test_a_folder_moves_with_all_that_is_in_it(folder):
@@ -123,28 +125,6 @@ def test_a_run_is_begun_and_found_again_in_a_store(bucket):
             run_folder.check_new(other)
 
 
-def test_a_store_that_cannot_be_written_is_refused(server):
+def test_a_store_that_cannot_be_written_is_refused(bucket):
     with pytest.raises(InputError, match=r"a folder that may be written; name another one .*NO_SUCH_BUCKET"):
         run_folder.check_new("s3://no-such-bucket/run")
-
-
-def test_a_held_folder_is_refused_until_its_holder_is_gone(bucket, monkeypatch):
-    monkeypatch.setattr(lease, "RENEW_S", 0.3)
-    monkeypatch.setattr(lease, "LAPSE_S", 1.5)
-    place = folder_at(f"{bucket}/run")
-    with lease.leased(place), pytest.raises(InputError, match="no other process is using"), lease.leased(place):
-        pass
-    assert place.names() == []
-    place.write(lease.NAME, b"somebody-who-was-killed 3")
-    with lease.leased(place):
-        assert place.has(lease.NAME)
-
-
-def test_who_loses_a_lease_is_interrupted_and_leaves_it(bucket, monkeypatch):
-    monkeypatch.setattr(lease, "RENEW_S", 0.2)
-    place = folder_at(f"{bucket}/run")
-    with pytest.raises(KeyboardInterrupt), lease.leased(place):
-        place.write(lease.NAME, b"another 0")
-        for _ in range(300):  # an interruption ends no sleep that has begun
-            time.sleep(0.1)
-    assert place.read(lease.NAME) == b"another 0"

@@ -90,8 +90,8 @@ class SamplesPerInsert:
     A batch is worth as many samples as the schedule draws for each (a round's steps x images per step / batches), so
     a run comes out even. The balance is what the batches beyond the minimum fill are worth, less the images drawn.
     Drawing may take it down to -bound, inserting up to +bound. Until the minimum fill is reached only inserting is
-    allowed, and the final steps wait for the last batch. How stale a snapshot can be is bounded by the steps that fit
-    into twice the bound.
+    allowed, and the final steps wait for the last batch. The bound limits how far the two sides drift apart, not the
+    age of one batch: while its generator is slow, others continue.
 
     Args:
         schedule: of the run; its initial batches are the minimum fill.

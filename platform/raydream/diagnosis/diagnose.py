@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raydream.api_arguments import Settings, as_settings, on_cpu, pixels_of
+from raydream.api_arguments import Settings, as_settings, labels_of, on_cpu, pixels_of
 from raydream.config import METHODS, CoefficientsConfig, SynthesisConfig, SynthesizeConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data.files import resized
@@ -116,15 +116,15 @@ def diagnose(
         seed: of the probe, at least 0.
 
     Raises:
-        InputError: images of another shape, or settings out of range.
+        InputError: images of another shape, labels that are not one for each image, or settings out of range.
     """
     settings = {"seed": seed, "synthesis": {"method": "deep_inversion", **(synthesis or {})}}
     config = validate(SynthesizeConfig, settings | as_settings(teacher))
     real = None
     if images is not None:
-        pixels = pixels_of(images, teacher)[:MOST_IMAGES]
-        named = None if labels is None else np.asarray(labels)[:MOST_IMAGES].astype(np.int64)
-        real = RealImages(lambda size: _resized(pixels, size), named)
+        pixels = pixels_of(images, teacher)
+        named = None if labels is None else labels_of(labels, len(pixels), 0, teacher.config.classes)[:MOST_IMAGES]
+        real = RealImages(lambda size: _resized(pixels[:MOST_IMAGES], size), named)
     return diagnosis_of(teacher, config.synthesis, real, updates, seed)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import tempfile
 import time
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
-from raydream.runs.lease import is_alive, leased
+from raydream.runs.lease import is_alive, is_lease, leased
 from raydream.runs.summary import Summary
 from raydream.runs.summary import read as read_figures
 from raydream.runs.working_copy import WorkingCopy
@@ -22,6 +23,8 @@ from raydream.store.atomic import TEMPORARY, remove_leftovers, write_json
 from raydream.store.documents import is_moment, read_json, read_yaml
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.store.yaml_files import write_yaml
+
+log = logging.getLogger(__name__)
 
 Made = TypeVar("Made", bound=Summary)
 
@@ -41,6 +44,10 @@ TRIAL = ".writable-"
 """prefix of a folder that tests whether a folder is writable"""
 BEGINNING = f".begin{TEMPORARY}"
 """file in a folder in which a run is being begun: without the marker beside it, the run can be begun again"""
+NOT_EXCLUSIVE = (
+    "%s has no conditional writes (those of s3:// need raydream[s3]): of two processes that commit one batch, or "
+    "resume this run, at the same moment, the later one wins"
+)
 
 
 class TakenError(InputError):
@@ -195,7 +202,7 @@ def _may_be_begun_again(place: Folder, there: list[str]) -> bool:
     """Return whether a folder holds only what a process that began a run, and may have been killed, has left in it."""
     if isinstance(place, LocalFolder):
         return BEGINNING in there or all(name == LOCK or name.startswith(TRIAL) for name in there)
-    return set(there) <= {BEGINNING, "config.yaml"}
+    return {name for name in there if not is_lease(name)} <= {BEGINNING, "config.yaml"}
 
 
 def _try_writing(path: Path) -> None:
@@ -219,8 +226,8 @@ def is_begun(where: str) -> bool:
 def begin(where: str, config: dict[str, Any], job: str) -> RunFolder:
     """Make the folder of a new run and write its resolved configuration.
 
-    Of several processes that begin a run in one folder at the same time, one succeeds. A store has no locks: there, two
-    that do so within the same second may both succeed, and the lease ends one of them.
+    Of several processes that begin a run in one folder at the same time, one succeeds. In a store whose writes are not
+    exclusive (`store/exclusive.py`) two may succeed, and the lease ends one of them.
 
     Args:
         job: that begins it, for run.json.
@@ -236,13 +243,13 @@ def begin(where: str, config: dict[str, Any], job: str) -> RunFolder:
     try:
         folder = _opened(folder_at(where), noted["run"])
         folder.path.mkdir(parents=True, exist_ok=True)
-        with _alone(folder.path, taken) if folder.copy is None else contextlib.nullcontext():
+        with _alone(folder.path, taken) if folder.copy is None else leased(folder.place, taken):
             _check_free(folder.place, where)  # a run that another process began since
             (folder.path / BEGINNING).touch()
             write_yaml(folder.config, config)
             write_json(folder.path / MARKER, noted)
             (folder.path / BEGINNING).unlink()
-        folder.save()
+            folder.save()
     except OSError as error:
         remedy = f"writing failed: {first_line(error)}"
         raise InputError("--run-dir", where, "a folder that may be written", remedy) from error
@@ -336,7 +343,11 @@ def held(folder: RunFolder) -> Iterator[None]:
     Raises:
         InputError: another process is using it.
     """
-    with leased(folder.place) if folder.copy is not None else _locked(folder.path):
+    remedy = "wait for its end, or stop it"
+    refused = InputError("--resume", str(folder.place), "a run that no other process is using", remedy)
+    with _locked(folder.path, refused) if folder.copy is None else leased(folder.place, refused):
+        if folder.copy is not None and not folder.place.is_exclusive(MARKER):
+            log.warning(NOT_EXCLUSIVE, folder.place)
         try:
             yield
         finally:
@@ -359,9 +370,8 @@ def _alone(path: Path, refused: InputError) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    remedy = "wait for its end, or stop it"
-    with _alone(path, InputError("--resume", str(path), "a run that no other process is using", remedy)):
+def _locked(path: Path, refused: InputError) -> Iterator[None]:
+    with _alone(path, refused):
         remove_leftovers(path)
         try:
             yield

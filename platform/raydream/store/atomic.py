@@ -28,8 +28,6 @@ TRANSIENT = frozenset(
     }
 )
 """errors of storage, mainly network storage, after which a retry may succeed"""
-NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
-"""errors of storage without hard links, where two writers of a file at the same moment cannot be told apart"""
 WAITS_S = (0.1, 0.5, 2.0, 8.0)
 """seconds before each retry"""
 
@@ -67,23 +65,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         DiskFullError: there is no space for it; `path` is what it was, as with any other error.
         OSError: the folder is missing or not writable, or storage keeps failing.
     """
-    _write_patiently(path, write, Path.replace)
+    write_through(path, write, Path.replace)
 
 
-def write_first(path: Path, write: Callable[[Path], object]) -> bool:
-    """Write a file as `write_atomically`, unless it exists: of any number of writers, the first one wins.
+def write_through(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
+    """Let `write` fill a file beside `path`, flush it to the disk, and let `put` name it `path`.
 
-    Returns:
-        whether the file is this call's; also False if storage reported the failure of a rename that had succeeded.
+    Both are called again after a transient storage error; raises as `write_atomically`, and what `put` raises.
     """
-    try:
-        _write_patiently(path, write, _put_first)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_patiently(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:
     try:
         retry_transient(lambda: _write_once(path, write, put))
     except OSError as error:
@@ -100,20 +89,6 @@ def temporary_name(name: str) -> str:
 def damaged_name(name: str) -> str:
     """Return the name of a damaged file in quarantine, which no reader opens."""
     return f"_damaged-{time.time_ns()}-{name}"
-
-
-def _put_first(temporary: Path, path: Path) -> None:
-    """Rename a file to a path that does not exist yet; raises FileExistsError."""
-    try:
-        os.link(temporary, path)  # which, unlike a rename, never replaces
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if path.exists():
-            raise FileExistsError(path) from error
-        temporary.replace(path)
-    else:
-        temporary.unlink()
 
 
 def _write_once(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], object]) -> None:

@@ -18,7 +18,8 @@ from pyarrow import fs
 
 from raydream.errors import InputError, first_line
 from raydream.memory import check_fits
-from raydream.store.atomic import retry_transient, temporary_name, write_atomically, write_first
+from raydream.store.atomic import retry_transient, temporary_name, write_atomically
+from raydream.store.exclusive import put_first, write_first
 
 Result = TypeVar("Result")
 Stamp = tuple[int, int]
@@ -63,13 +64,25 @@ class Folder(ABC):
 
     @abstractmethod
     def write_first(self, name: str, content: bytes) -> bool:
-        """Write a file unless one of this name exists, which stays unchanged; see `atomic.write_first`.
-
-        Stores that pyarrow reaches cannot do this in one step: of two simultaneous writers there, the later one wins.
+        """Write a file unless one of this name exists, which stays unchanged; see `store/exclusive.py`.
 
         Returns:
-            whether this call wrote the file.
+            whether this call wrote the file. Where `is_exclusive` is false, two that write it at the same moment may
+            both have True, and the file is the later one's.
+
+        Raises:
+            DiskFullError, OSError: as `write`.
         """
+
+    def is_exclusive(self, name: str) -> bool:
+        """Return whether of two processes that call `write_first` at the same moment one has True; raises OSError.
+
+        A disk is assumed to have hard links; a store is tried.
+
+        Args:
+            name: of a file that exists, and that no other process writes; it stays unchanged.
+        """
+        return True
 
     @abstractmethod
     def rename(self, name: str, to: str) -> None:
@@ -202,6 +215,10 @@ class RemoteFolder(Folder):
     def open(self, name: str) -> pa.NativeFile:
         return _remotely(lambda: self.system.open_input_file(f"{self.path}/{name}"))
 
+    def _content(self, name: str) -> bytes:
+        # A file that is deleted between its opening and its reading is an error of no kind.
+        return _once(lambda: super(RemoteFolder, self)._content(name))
+
     def write(self, name: str, content: bytes) -> None:
         if self.system.type_name in OBJECT_STORES:
             _remotely(lambda: self._put(name, content))
@@ -211,10 +228,16 @@ class RemoteFolder(Folder):
         self.rename(temporary, name)
 
     def write_first(self, name: str, content: bytes) -> bool:
-        if self.has(name):
+        if self.has(name):  # asked in any case, as some stores ignore the condition of a write
             return False
-        self.write(name, content)
-        return True
+        first = _remotely(lambda: put_first(self.system, f"{self.path}/{name}", content))
+        if first is None:
+            self.write(name, content)
+        return first is not False
+
+    def is_exclusive(self, name: str) -> bool:
+        content = self.read(name)
+        return _remotely(lambda: put_first(self.system, f"{self.path}/{name}", content)) is False
 
     def rename(self, name: str, to: str) -> None:
         _remotely(lambda: self.system.move(f"{self.path}/{name}", f"{self.path}/{to}"))
@@ -278,14 +301,15 @@ def file_at(where: str) -> tuple[Folder, str]:
 
 
 def _remotely(action: Callable[[], Result]) -> Result:
-    """Run an operation of a store, and retry it after transient errors, which only their text identifies."""
+    """Run an operation of a store, and retry it after transient errors."""
+    return retry_transient(lambda: _once(action))
 
-    def attempt() -> Result:
-        try:
-            return action()
-        except OSError as error:
-            if error.errno is not None or any(final in str(error) for final in FINAL):
-                raise
-            raise OSError(errno.EIO, first_line(error)) from error
 
-    return retry_transient(attempt)
+def _once(action: Callable[[], Result]) -> Result:
+    """Run an operation of a store, and give a number to its transient errors, which only their text identifies."""
+    try:
+        return action()
+    except OSError as error:
+        if error.errno is not None or any(final in str(error) for final in FINAL):
+            raise
+        raise OSError(errno.EIO, first_line(error)) from error

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from raydream.errors import ShardError
 from raydream.memory import check_fits
-from raydream.store.atomic import damaged_name, link_or_copy, write_first
+from raydream.store.atomic import damaged_name, link_or_copy
+from raydream.store.exclusive import write_first
 from raydream.store.folders import Folder, folder_at
 from raydream.store.records import BatchId, ImageBatch, Provenance, check_types, parse_description
 from raydream.store.verified import read_verified, write_verified
@@ -90,7 +91,7 @@ class ShardStore:
             False if a batch of that id is committed already, which stays unchanged.
 
         Raises:
-            DiskFullError, OSError: see `atomic.write_first`; nothing is left behind.
+            DiskFullError, OSError: see `exclusive.write_first`; nothing is left behind.
         """
         own, theirs = Path(str(self.folder)), Path(str(other.folder))
         own.mkdir(exist_ok=True)
