@@ -44,6 +44,9 @@ def inversion_quality() -> str:
 
 
 FIGURES["engine_speedup"] = lambda: f"{number(results('inversion_cifar10')['deep_inversion']['speedup_bf16'])} times"
+FIGURES["engine_update"] = lambda: (
+    f"{number(results('inversion_cifar10')['deep_inversion']['stages'][0]['engine_bf16_s'], 2)} s"
+)
 
 
 @figure

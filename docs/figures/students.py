@@ -97,6 +97,10 @@ def hour_curve() -> str:
 
 FIGURES["cifar10_student"] = lambda: mean(over(cifar10_runs("deep_inversion"), "student_accuracy"))
 FIGURES["hour_student"] = lambda: percent(results("cifar10_hour")[0]["student_accuracy"])
+FIGURES["distance_200"] = lambda: number(
+    results("inversion_cifar10")["quality"]["engine"]["feature_distance"]["mean"], 0
+)
+FIGURES["distance_500"] = lambda: number(over(cifar10_runs("deep_inversion"), "feature_distance")["mean"], 0)
 
 
 # Accuracy against time

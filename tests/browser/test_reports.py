@@ -125,6 +125,19 @@ def test_clicking_an_image_shows_what_both_networks_say(show, reports):
     assert not dialog.is_visible()
 
 
+FAR_AWAY = """() => {
+    const space = document.createElement('div'), copy = document.querySelector('img.image').cloneNode();
+    space.style.height = '50000px';
+    copy.src += '#far';
+    document.body.append(space, copy);
+    return copy.getBoundingClientRect().height;
+}"""
+
+
+def test_an_image_keeps_its_place_before_it_is_loaded(show, reports):
+    assert show(reports["distill"]).evaluate(FAR_AWAY) >= 50
+
+
 def test_a_table_sorts_both_ways_with_empty_cells_last(show, reports):
     page = show(reports["comparison"])
     table = section(page, "Final figures").locator("table")

@@ -19,7 +19,10 @@ from raydream.config import DistillConfig, SearchConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.errors import InputError
 from raydream.jobs.checks.search import check_search, check_trial_fits
+from raydream.jobs.search import JOB
 from raydream.runs.references import resolve
+from raydream.runs.summaries import SearchSummary
+from raydream.runs.summary import read
 from raydream.runtime.session import machine_nodes
 from raydream.runtime.trial import TrialAtWork, TrialPlan
 from raydream.runtime.trials import Search, run_trials
@@ -68,6 +71,14 @@ def finished(library: Path, tmp_path_factory: pytest.TempPathFactory, job: Job) 
 def asked(library: Path) -> list[str]:
     also = "[exam_agreement,own_agreement]"
     return options(library, "--searcher", "random", "--scheduler", "none", "--also", also)
+
+
+def test_the_files_in_the_table_at_the_end_replace_none_of_its_rows() -> None:
+    counted = {"trials": 8, "trials_done": 4, "trials_stopped": 4, "trials_failed": 0, "updates": 2000}
+    best = {"best_trial": 0, "best_value": 0.98, "best_settings": {}, "metric": "accuracy", "metric_is": "accuracy"}
+    how = {"seed": 0, "searcher": "tpe", "scheduler": "asha", "trial_seconds": 24.0, "wall_s": 25.0}
+    rows = JOB.rows(read(SearchSummary, counted | best | how))
+    assert rows["trials"] == "8: 4 done, 4 stopped, 0 failed" and not {*rows} & {*JOB.files}
 
 
 def test_a_search_leaves_a_configuration_that_distill_takes(finished: Path) -> None:

@@ -232,7 +232,7 @@ JOB = Job(
     report=_report,
     files={
         "best experiment": BEST,
-        "trials": "trials.parquet",
+        "table of trials": "trials.parquet",
         "reports of trials": "reports.parquet",
         "report": "search.html",
     },

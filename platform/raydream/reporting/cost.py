@@ -33,4 +33,4 @@ def cost_rows(summary: Summary) -> dict[str, str]:
     if summary.cpu_hours is None or summary.gpu_hours is None:
         return {}
     hours = f"{summary.cpu_hours:.3g} CPU-hours, {summary.gpu_hours:.3g} GPU-hours"
-    return {"reserved": f"{hours}: what the processes asked for, times how long"}
+    return {"reserved": f"{hours} (reserved processors × time)"}
