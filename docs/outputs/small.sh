@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a float network of 4.6 MB to one of 8-bit integers, without data; writes the table of docs/how-to/small.md. With
+# From a float network of 4.5 MB to one of 8-bit integers, without data; writes the table of docs/how-to/small.md. With
 # the environment active, in the root of the repository: docs/outputs/small.sh FOLDER
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

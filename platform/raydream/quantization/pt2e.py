@@ -1,6 +1,7 @@
 """8-bit programs of torch.export by torchao's PT2E path, for x86 processors through torch.compile."""
 
 import io
+import logging
 import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -17,6 +18,8 @@ _ANY = torch.export.Dim("count", min=1)
 
 def check_torchao() -> None:
     """Raise RaydreamError where torchao is missing or does not fit the torch in use."""
+    # torch has come to know torchao's enumerations by itself, and warns of that.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         from torchao.quantization.pt2e import quantize_pt2e  # noqa: F401
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer  # noqa: F401
