@@ -65,7 +65,8 @@ def automatic_coefficients() -> str:
     for network in dict.fromkeys(run["network"] for run in results("balance")):
         for setting, words in SETTINGS.items():
             runs = [run for run in results("balance") if (run["network"], run["setting"]) == (network, setting)]
-            lines.append([BALANCED.get(network, network), words, *_measured(runs)])
+            if runs:
+                lines.append([BALANCED.get(network, network), words, *_measured(runs)])
     return table("network | coefficients | on target | by the other network | student | seeds", lines)
 
 
@@ -93,35 +94,3 @@ def _measured(runs: list[dict[str, Any]]) -> list[str]:
         *(mean(over(runs, name)) for name in ("target_share", "verifier_share", "student_accuracy")),
         str(len(runs)),
     ]
-
-
-def _cells(file: str, settings: dict[str, str]) -> list[list[str]]:
-    """Rows of networks and settings: on target, verifier, student; mean and interval over seeds."""
-    lines = []
-    for network in dict.fromkeys(run["network"] for run in results(file)):
-        for setting, words in settings.items():
-            runs = [run for run in results(file) if (run["network"], run["setting"]) == (network, setting)]
-            if runs:
-                shown = [mean(over(runs, name)) for name in ("target_share", "verifier_share", "student_accuracy")]
-                lines.append([network, words, str(len(runs)), *shown])
-    return lines
-
-
-@figure
-def balance() -> str:
-    """Table: coefficients that are auto, beside hand-set ones and defaults."""
-    settings = {"auto": "`auto`", "preset": "set by hand", "default": "the defaults"}
-    return table("network | coefficients | seeds | on target | verifier | student", _cells("balance", settings))
-
-
-@figure
-def gathered() -> str:
-    """Table: what statistics of a user's images bring to a network without batch normalization."""
-    settings = {
-        "digits": "DeepInversion, statistics of 300 digits",
-        "photos": "DeepInversion, statistics of 300 patches of photographs",
-        "deepdream": "DeepDream",
-        "noise": "noise (class loss alone)",
-    }
-    rows = [line[1:] for line in _cells("gathered", settings)]
-    return table("images | seeds | on target | verifier | student", rows)

@@ -6,8 +6,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir "$1"
 cd "$1"
 # commands
-raydream distill --config digits --run-dir runs/student --teacher.arguments "{width: 88}" --student.arguments "{width: 32}"
-raydream prune --config digits_prune --run-dir runs/pruned --images runs/student --teacher.network run:runs/student
-raydream quantize --config digits_quantize --run-dir runs/int8 --images runs/student --teacher.network run:runs/pruned
+raydream distill --config digits --run-dir runs/student \
+    --teacher.arguments "{width: 88}" --student.arguments "{width: 32}"
+raydream prune --config digits_prune --run-dir runs/pruned \
+    --images runs/student --teacher.network run:runs/student
+raydream quantize --config digits_quantize --run-dir runs/int8 \
+    --images runs/student --teacher.network run:runs/pruned
 # end
 python "$here/small.py" runs/student runs/pruned runs/int8 | tee "$here/small.txt"
