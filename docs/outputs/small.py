@@ -27,6 +27,6 @@ for name, each in floats.items():
 rows["quantized to 8 bits"] = json.loads((int8 / "summary.json").read_text(encoding="utf-8"))["student_accuracy"]
 files["quantized to 8 bits"] = int8 / "student.onnx"
 
-print(f"{'':30} {'test accuracy':>13} {'file':>10} {'32 images':>10}")
+print(f"{'':30} {'test accuracy':>13} {'file':>10} {'latency':>10}")
 for (name, share), cost in zip(rows.items(), file_costs([*files.values()], shape["input_shape"]), strict=True):
     print(f"{name:30} {share:>11.1%} {cost.size_bytes / 1000:>9.0f} kB {cost.latencies[32].median_s * 1000:>7.2f} ms")
