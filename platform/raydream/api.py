@@ -175,6 +175,7 @@ def synthesize(
     The images are those that `raydream synthesize` makes with these settings.
 
     Args:
+        teacher: to invert.
         images: N, at least 1; made in batches of at most `synthesis.batch_size` (256), which losses are of.
         method: a key of `raydream.config.METHODS`, such as noise (eq. 2 without a prior), deepdream (eq. 3),
             deep_inversion (eq. 4-7), dafl (Chen et al., ICCV 2019), fast (after Fang et al., AAAI 2022) or noisy (after
@@ -184,6 +185,7 @@ def synthesize(
         generators: Ray actors that make them, in a run folder, which `raydream synthesize --resume` resumes after
             an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
         run_dir: path or URL of that folder, which must be new; None: one in runs/.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
         the images, with targets and the teacher's logits; a torch data set.
@@ -227,6 +229,7 @@ def distill(
     Equals `raydream distill` in lockstep, in one process.
 
     Args:
+        teacher: to invert and to learn from.
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
             fresh weights.
         seed: of all that is random, at least 0.
@@ -234,6 +237,7 @@ def distill(
         student: how the student learns, as in `StudentConfig`.
         rounds: their number, and their number of batches, as in `RoundsConfig`.
         samples_per_insert: number of draws, on average, for each image that joins, > 0 (the paper: 50).
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
         the student, and all images that were made.
@@ -273,12 +277,14 @@ def transfer(
     Equals `raydream transfer` from memory, in one process.
 
     Args:
+        teacher: to learn from.
         images: to learn from; no label is looked at.
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
             fresh weights.
         epochs: passes over the images, at least 1 (the paper: 90, or 250 with MixUp).
         seed: of all that is random, at least 0.
         student: how it learns, as in `StudentConfig`.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Raises:
         InputError: a setting that cannot work, a student or images that do not fit the teacher.
@@ -313,6 +319,7 @@ def quantize(
     """Quantize a network to few bits, by calibration and, with fewer than 8, distillation on images alone.
 
     Args:
+        teacher: to quantize, and to learn from.
         images: to calibrate on and to learn from.
         weights, activations: bits, 2 to 8, of the weights and inputs of convolutions and linear layers.
         seed: of all that is random, at least 0.
@@ -322,6 +329,7 @@ def quantize(
         additions: rounds of images that compete with the quantized network, as in `AdditionsConfig`; none by default.
         synthesis: of these images, as in `SynthesisConfig`.
         student: how the network learns, as in `StudentConfig`.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
         the network with weights and inputs rounded to what these bits can hold, in floating point.
@@ -372,6 +380,7 @@ def extend(
     Equals one step of `raydream extend`, in one process.
 
     Args:
+        teacher: to extend.
         images: real ones of the new classes.
         labels: int [N]: the new classes are K, K + 1 and so on, where the teacher has K.
         method: deep_inversion, adaptive or deepdream: eq. 11 with images by these; balanced: with a balanced softmax,
@@ -382,6 +391,7 @@ def extend(
         seed: of all that is random, at least 0.
         synthesis: of the images, as in `SynthesisConfig`.
         student: how the network learns, as in `StudentConfig`.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
         a network of all classes, the old ones first.

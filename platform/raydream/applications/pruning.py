@@ -176,6 +176,7 @@ def prune(
     This is `raydream prune` in one process.
 
     Args:
+        teacher: to prune, and to learn from.
         images: the images to measure importance and to recover on.
         ratio: share of the filters (or FLOPs, by `pruning`) to remove, in (0, 1).
         seed: the seed of all random numbers, at least 0.
@@ -183,6 +184,7 @@ def prune(
         additions: rounds of images that compete with the pruned network, as in `AdditionsConfig`; none by default.
         synthesis: settings of these images, as in `SynthesisConfig`.
         student: how the network recovers, as in `StudentConfig`.
+        on_progress: called with the share of the work that is done, in [0, 1].
 
     Returns:
         the smaller network, dense as before.

@@ -108,6 +108,7 @@ def diagnose(
     """Tell whether a teacher is described and trained as an inversion needs it, and suggest settings.
 
     Args:
+        teacher: to diagnose.
         images: a few real images (256 at most are used; 16 are the fewest that decide), uint8 [N,C,H,W]: with them a
             wrong normalization, order of channels or size is found, and without only suspected.
         labels: whole numbers [N], their classes, by which the order of channels is judged.
