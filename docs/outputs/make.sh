@@ -31,7 +31,9 @@ boxed() { # NAME COMMAND...: the table with which a job ends, without durations
 boxed demo raydream demo --run-dir runs/first
 boxed synthesize raydream synthesize --config mine.yaml --config preset:cifar10_pictures --images 64 --synthesis.iterations 200 --run-dir runs/mine/images
 boxed doctor raydream doctor --config mine.yaml --run-dir runs/mine/doctor
+boxed doctor_pixels raydream doctor --config mine.yaml --teacher.mean '[0, 0, 0]' --teacher.std '[0.0039, 0.0039, 0.0039]' --run-dir runs/mine/pixels
 boxed train raydream train --config digits_teacher --training.seed 1 --run-dir runs/teacher
+boxed doctor_student raydream doctor --teacher.network run:runs/first --run-dir runs/second_opinion
 boxed transfer raydream transfer --images runs/first --student.network digits --student.arguments '{width: 7}' --epochs 60 --run-dir runs/small
 boxed evaluate raydream evaluate --images runs/first --verifiers run:runs/teacher,run:runs/small --run-dir runs/asked
 boxed prune raydream prune --images runs/first --pruning.ratio 0.5 --run-dir runs/half
