@@ -1,4 +1,4 @@
-"""Sixteen unlike networks through doctor, synthesize, transfer, prune and quantize: what works, and what is refused.
+"""Seventeen unlike networks through doctor, synthesize, transfer, prune and quantize: what works, and what is refused.
 
     python benchmarks/unlike.py --data FOLDER --work DIR --json benchmarks/results/unlike.json
 

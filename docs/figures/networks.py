@@ -41,7 +41,8 @@ def unlike_networks() -> str:
     lines = []
     for run in results("unlike"):
         cells = [run["network"], percent(run["accuracy"]) if run["trained"] else "random weights"]
-        cells.append(f"{len(run['findings'])} findings" if run.get("findings") else "nothing wrong")
+        count = len(run.get("findings", []))
+        cells.append(f"{count} finding{'s' * (count > 1)}" if count else "nothing wrong")
         cells.append(
             f"{percent(run['target_share'], 0)} ({label(run['method'])})" if "target_share" in run else "refused"
         )
