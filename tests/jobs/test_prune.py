@@ -303,6 +303,11 @@ def normed_network() -> torch.nn.Module:
     return torch.nn.Sequential(*layers)
 
 
+def much_normed_network() -> torch.nn.Module:
+    norms = [torch.nn.GroupNorm(2, 6) for _ in range(4)]
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 6, 3), *norms, torch.nn.Flatten(), torch.nn.Linear(216, 10))
+
+
 def half_normed_network() -> torch.nn.Module:
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 6, 3), torch.nn.Conv2d(6, 1, 1), torch.nn.Upsample(8), normed_network()
@@ -314,6 +319,7 @@ REFUSED = [
     (Halving, 0.5, "answers differently"),
     (fixed_network, 0.5, r"following them failed: .*shape"),
     (normed_network, 0.5, r"no layer can lose channels: 0 runs through 1, a GroupNorm.$"),
+    (much_normed_network, 0.5, r": 0 runs through [1-4], a GroupNorm, [1-4], a GroupNorm, and 2 more layers.$"),
     (half_normed_network, 0.9, r"at most 0\.\d+ .*left out: 3\.0 runs through 3\.1, a GroupNorm.$"),
 ]
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Side = Literal["out", "in", "through"]
 
+MOST_NAMED = 2
+"""number of layers in the way of a stream that a sentence names"""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -106,10 +109,16 @@ def follow(network: nn.Module, input_shape: tuple[int, int, int]) -> FoundStream
     for group in graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Linear)):
         stream, reasons = _stream(graph, group, names)
         if reasons:
-            left_out[stream.name] = ", ".join(dict.fromkeys(reasons))
+            left_out[stream.name] = _listed([*dict.fromkeys(reasons)])
         elif stream.layers("in"):  # what no layer takes in is the output
             streams.append(stream)
     return FoundStreams(sorted(streams, key=lambda stream: stream.name), left_out)
+
+
+def _listed(reasons: list[str]) -> str:
+    """List what stands in the way of a stream, the first few of many."""
+    more = len(reasons) - MOST_NAMED
+    return ", ".join([*reasons[:MOST_NAMED], *([f"and {more} more layers"] if more > 0 else [])])
 
 
 def _put_layers_that_can_be_followed(network: nn.Module) -> None:
