@@ -55,7 +55,13 @@ def unlike_networks() -> str:
 
 
 SETTINGS = {"auto": "`auto`", "preset": "by hand", "default": "defaults"}
-BALANCED = {"digits": "CNN of digits", "digits_mobile": "MobileNet of digits"}
+BALANCED = {
+    "digits": "CNN of digits",
+    "digits_mobile": "MobileNet of digits",
+    "resnet8": "ResNet-8 of CIFAR-10",
+    "slim_vgg": "narrow VGG of CIFAR-10",
+    "wrn16_1": "WRN-16-1 of CIFAR-10",
+}
 """networks by what the documents call them; others keep their names"""
 
 
@@ -68,7 +74,7 @@ def automatic_coefficients() -> str:
             runs = [run for run in results("balance") if (run["network"], run["setting"]) == (network, setting)]
             if runs:
                 lines.append([BALANCED.get(network, network), words, *_measured(runs)])
-    return table("network | coefficients | on target | by the other network | student | seeds", lines)
+    return table("network | coefficients | on target | by another network | student | seeds", lines)
 
 
 GATHERED = {
