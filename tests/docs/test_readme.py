@@ -78,4 +78,4 @@ def test_the_own_network_is_inverted_as_pasted(job, tmp_path, monkeypatch):
         ]
         done = job(command, *options, *few, folder=empty)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (empty / "runs" / "mine" / "images.png").exists()
+    assert (empty / "runs" / "mine" / "images" / "images.png").exists()
