@@ -419,9 +419,7 @@ def extend(
     how = METHODS[method]
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
-    told = Callbacks(
-        lambda epoch, loss, learning: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
-    )
+    told = Callbacks(lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2))
     learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), told)
     return make_teacher(learned, replace(teacher.config, classes=classes, checkpoint=None)).to(teacher.device)
 
