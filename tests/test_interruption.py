@@ -1,10 +1,13 @@
 import contextlib
 import io
+import itertools
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -119,3 +122,67 @@ def test_the_status_stands_where_nothing_can_be_said(tmp_path: Path, monkeypatch
 
     status, _ = status_of(tmp_path / "run", job)
     assert status == 129
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_held_signal_waits_for_the_end(number: signal.Signals) -> None:
+    reached = []
+    with interruption.Interruption() as interrupted:
+        before = signal.getsignal(number)
+        with pytest.raises(KeyboardInterrupt), interruption.signals_held():
+            signal.raise_signal(number)
+            reached.append("the end")
+        assert signal.getsignal(number) is before
+    assert reached and interrupted.signal is (None if number == signal.SIGINT else number)
+
+
+def test_a_signal_at_any_line_of_holding_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "ONCE_S", 0.0)
+    lines = itertools.count()
+    last = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Callable[..., object] | None:
+        nonlocal last
+        if frame.f_code.co_filename != interruption.__file__:
+            return None
+        if event == "line" and (last := next(lines)) == at:
+            signal.raise_signal(signal.SIGTERM)
+        return trace
+
+    with interruption.Interruption():
+        for at in itertools.count():
+            lines, raised = itertools.count(), False
+            sys.settrace(trace)
+            try:
+                with interruption.signals_held():
+                    pass
+            except KeyboardInterrupt:
+                raised = True
+            finally:
+                sys.settrace(None)
+            if last < at:
+                break
+            assert raised, f"at line {at}"
+    assert at > 12
+
+
+def test_a_signal_that_nothing_handles_is_not_held() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.signals_held():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_nothing_is_held_beside_the_main_thread() -> None:
+    entered = []
+
+    def other() -> None:
+        with interruption.signals_held():
+            entered.append(True)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert entered

@@ -1,7 +1,10 @@
 """The signals that end a run in the same way as Ctrl-C."""
 
+import contextlib
 import math
 import signal
+import threading
+from collections.abc import Iterator
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any
@@ -48,3 +51,35 @@ class Interruption:
         self._at = now
         self.signal = self.signal or signal.Signals(number)
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Delay the signals that the process handles, Ctrl-C included, to the end of a `with` block, or of a function.
+
+    For code that must not be left halfway: the start of processes, or of others' code that would keep a lock.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which gets no signals
+        yield
+        return
+    before: dict[signal.Signals, Any] = {}
+    held: list[int] = []
+    holds = True
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        # A signal between two lines of the `finally` below may find this handler still installed.
+        held.append(number) if holds else before[signal.Signals(number)](number, frame)
+
+    try:
+        for number in (signal.SIGINT, *ENDING):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, hold)
+        yield
+    finally:
+        holds = False
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])

@@ -11,7 +11,7 @@ import ray
 
 from raydream.errors import RaydreamError, ShardError
 from raydream.interruption import ENDING, ONCE_S, Interruption
-from raydream.runtime.session import ray_session, signals_held
+from raydream.runtime.session import ray_session
 
 
 @pytest.fixture
@@ -63,35 +63,3 @@ def test_errors_of_remote_processes_leave_a_session_as_one_sentence(
     with pytest.raises(RaydreamError) as lost, ray_session(lambda nodes: None, [], "errors"):
         ray.get(fails.remote(OSError("the device is gone")))
     assert str(lost.value) == "a process that the run cannot do without was lost: OSError: the device is gone"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING], ids=lambda number: number.name)
-def test_a_signal_waits_until_ray_has_started(number: signal.Signals, interruption: Interruption) -> None:
-    before, reached = signal.getsignal(number), []
-    with pytest.raises(KeyboardInterrupt), signals_held():
-        signal.raise_signal(number)
-        reached.append("started")
-    assert reached and signal.getsignal(number) is before
-    assert interruption.signal is (None if number == signal.SIGINT else number)
-
-
-def test_a_signal_that_nothing_handles_is_not_held() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with signals_held():
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-def test_nothing_is_held_beside_the_main_thread() -> None:
-    entered = []
-
-    def other() -> None:
-        with signals_held():
-            entered.append(True)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    assert entered

@@ -1,9 +1,14 @@
 """TensorBoard's events of a run, as TensorBoard itself reads them."""
 
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -12,6 +17,7 @@ from raydream.config import DistillConfig
 from raydream.config.conversion import as_dict
 from raydream.runs.recorder import Recorder
 from raydream.tracking.tags import charts_of, compared
+from raydream.tracking.tensorboard_sink import TensorBoardSink
 
 
 def events_in(folder: Path) -> EventAccumulator:
@@ -69,3 +75,26 @@ def test_pictures_texts_and_the_layout_are_there_from_the_beginning(tmp_path):
     assert [category.title for category in shown.category] == [*charts_of(settings)]
     assert list(shown.category[0].chart[0].multiline.tag) == ["student/accuracy_real_.*"]
     recorder.close()
+
+
+def test_a_signal_while_the_writers_queue_is_locked_leaves_it_usable(tmp_path):
+    """Python runs the handler of a signal between any two instructions, so also between taking a lock and using it."""
+
+    def interrupt(frame: FrameType, event: str, argument: object) -> None:
+        if event == "return" and frame.f_code is threading.Condition.__enter__.__code__:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sink = TensorBoardSink(tmp_path)
+        sys.setprofile(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sink.flush()
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGTERM, before)
+    closing = threading.Thread(target=sink.close, daemon=True)
+    closing.start()
+    closing.join(timeout=20.0)
+    assert not closing.is_alive()

@@ -5,9 +5,7 @@ import ipaddress
 import logging
 import os
 import platform
-import signal
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raydream.compute import use_device
 from raydream.config import GeneratorsConfig, StudentConfig
 from raydream.errors import RaydreamError, first_line
-from raydream.interruption import ENDING
+from raydream.interruption import signals_held
 from raydream.machine import code_version, machine_cpus
 from raydream.runtime.failures import own_error
 from raydream.runtime.gpus import share_to_measure_on, uses_gpus
@@ -49,6 +47,7 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
     address = os.environ.get("RAY_ADDRESS")
     own = {} if address else {"num_cpus": machine_cpus(), "include_dashboard": False, "resources": _custom(roles)}
     try:
+        # If interrupted, `ray.init` can hang; it and `ray.shutdown` then leave processes behind.
         with signals_held(), started_as_here(private=not address):
             try:
                 ray.init(
@@ -159,29 +158,6 @@ def on_loopback() -> bool:
 def is_local() -> bool:
     """Return whether a run would start Ray on this machine, so that the machine's size is known beforehand."""
     return not os.environ.get("RAY_ADDRESS")
-
-
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Delay the signals that the process handles, Ctrl-C included, to the end of a `with` block.
-
-    For Ray's start and end: if interrupted, `ray.init` can hang, and both leave processes behind.
-    """
-    if threading.current_thread() is not threading.main_thread():  # which gets no signals
-        yield
-        return
-    held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
-    own = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in own:
-        signal.signal(number, lambda received, frame: held.append(received))
-    try:
-        yield
-    finally:
-        for number, handler in own.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
 
 
 def _tighten_token() -> None:
