@@ -1,14 +1,16 @@
-"""Storage that fails now and then, and storage that is full."""
+"""Storage that fails now and then, storage that is full, and a clock that is set."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from benchmarks.faults import Faults
 from raydream.teachers.checkpoints import save_network
-from tests.calls import TINY, assert_same_images, images_of, run, start
+from tests.calls import TINY, assert_same_images, images_of, run, start, wait_until
+from tests.chaos.faults import noted
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos
@@ -53,17 +55,37 @@ def test_a_full_disk_stops_the_run_clearly_and_it_goes_on_when_there_is_space(tm
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_writes_that_fail_now_and_then_cost_nothing_but_time(tmp_path: Path, library: Path) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("there is no C compiler")
-    shim, run_dir = tmp_path / "flaky.so", tmp_path / "run"
-    source = Path(__file__).with_name("flaky.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+@pytest.fixture
+def faults(tmp_path: Path) -> Faults:
+    """Of what is written to `tmp_path / "run"`."""
+    try:
+        return Faults(tmp_path, tmp_path / "run")
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+def test_writes_that_fail_now_and_then_cost_nothing_but_time(tmp_path: Path, library: Path, faults: Faults) -> None:
+    run_dir = tmp_path / "run"
+    faults.set(failing=3)
     process = start(
-        "distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir,
-        env={**os.environ, "LD_PRELOAD": str(shim), "FLAKY_FOLDER": str(run_dir)},
-    )  # fmt: skip
+        "distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir, env=faults.environment
+    )
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, out + error
     assert len(images_of(run_dir)) == 3 + 3 * 2
     assert not list(run_dir.rglob("*.aside"))
+
+
+def test_a_clock_that_is_set_forth_and_back_is_no_silence(tmp_path: Path, library: Path, faults: Faults) -> None:
+    run_dir = tmp_path / "run"
+    process = start(
+        "distill", "--config", TINY, "--training.library", library, "--run-dir", run_dir, env=faults.environment
+    )
+    for hours, shards in ((3, 1), (-3, 4)):
+        wait_until(lambda: len(list(run_dir.glob("images/r*.parquet"))) >= shards, process)  # noqa: B023
+        faults.set(clock_s=hours * 3600)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    assert "too long" not in noted(run_dir), noted(run_dir)
+    rows = pd.read_parquet(run_dir / "metrics.parquet")
+    assert (rows["duration_s"].dropna() >= 0).all() and (rows["duration_s"].dropna() < 1800).all()

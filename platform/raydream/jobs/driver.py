@@ -130,7 +130,7 @@ class Driver:
         if damage := quarantine_damaged_checkpoints(self._folder.checkpoints):
             self._journal.note(f"{damage}, and the student starts from scratch")
         self._training = StudentTraining(training, self._folder.checkpoints)
-        self._last_news = time.time()
+        self._last_news = time.monotonic()
 
     def _generator_plan(self) -> GeneratorPlan:
         config = self._config
@@ -216,7 +216,7 @@ class Driver:
         for made in finished:
             inserted = self._buffer.insert.remote(made.batch, [made.images])
             ray.get(inserted, timeout=self._config.buffer.stall_timeout_s)
-            self._last_news = time.time()
+            self._last_news = time.monotonic()
             shown = whole_batch(made.batch, made.images, self._store) if made.batch.index == 0 else None
             self._run_log.batch_made(made.batch, made.receipt, shown)
             if made.batch.index == 0 and self._snapshot_ref is not None:
@@ -230,7 +230,7 @@ class Driver:
             if isinstance(report, Notice):
                 self._journal.note(report.text)
                 continue
-            self._last_news = time.time()
+            self._last_news = time.monotonic()
             if isinstance(report, BatchProgress):
                 self._pool.heard(report.batch)
                 self._run_log.batch_progressed(report)
@@ -256,7 +256,7 @@ class Driver:
 
     def _check_alive(self) -> None:
         self._trained = self._training.done()
-        if time.time() - self._last_news > self._config.buffer.stall_timeout_s:
+        if time.monotonic() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(
                 f"no new image batch and no report of the student for {self._config.buffer.stall_timeout_s:g} s "

@@ -89,7 +89,7 @@ class FollowedTask(Generic[Report]):
         self._record, self._measure, self._words, self._who = record, measure, words, who
         self._counted = "distillation steps" if who == "student" else "training steps"
         self._measuring: dict[ray.ObjectRef, Report] = {}
-        self._heard_at = time.time()
+        self._heard_at = time.monotonic()
         self.reports = Queue(
             actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
         )
@@ -125,7 +125,7 @@ class FollowedTask(Generic[Report]):
 
     def _collect_reports(self) -> None:
         for report in drain(self.reports):
-            self._heard_at = time.time()
+            self._heard_at = time.monotonic()
             if isinstance(report, Notice):
                 self._run.journal.note(report.text)
             elif isinstance(report, StepsDone):
@@ -155,7 +155,7 @@ class FollowedTask(Generic[Report]):
 
     def _check_news(self, what: str) -> None:
         timeout_s: float = self._run.config.stall_timeout_s
-        if time.time() - self._heard_at > timeout_s:
+        if time.monotonic() - self._heard_at > timeout_s:
             raise StallError(
                 f"no news of {what} for {timeout_s:g} s (stall_timeout_s); "
                 f"the last was of {self._step} of {self._steps} {self._counted}"

@@ -173,7 +173,7 @@ class RunLog:
         """
         waiting = self._waits.update(waits)
         if pool.in_flight and not self._making_since:
-            self._making_since = time.time()
+            self._making_since = time.monotonic()
         self._tell_metrics(progress, pool)
         if self._step is None and progress.drawn_steps == 0:
             stage = "making the first images, starting the student"
@@ -209,5 +209,5 @@ class RunLog:
 
     @property
     def _images_per_s(self) -> float:
-        seconds = time.time() - self._making_since if self._making_since else 0.0
+        seconds = time.monotonic() - self._making_since if self._making_since else 0.0
         return (self._committed - self._found) * self._schedule.batch_images / seconds if seconds else 0.0

@@ -85,11 +85,11 @@ class Recorder:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Record the duration of a `with` block as a span of the driver."""
-        start = time.time()
+        start, clock = time.time(), time.monotonic()
         try:
             yield
         finally:
-            self.span(start, time.time() - start, "driver", name)
+            self.span(start, time.monotonic() - clock, "driver", name)
 
     def pictures(self, images: np.ndarray, targets: np.ndarray, step: int) -> None:
         """Show images uint8 [N,C,H,W] by their classes, int [N], in TensorBoard."""

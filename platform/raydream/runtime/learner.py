@@ -120,7 +120,7 @@ class Waits:
     def __init__(self) -> None:
         self.waited_s = 0.0
         self.busy: list[tuple[float, float]] = []
-        self._busy_since = time.time()
+        self._busy_since = _now()
 
     def waited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield batches, and count what each of them takes as a wait."""
@@ -134,20 +134,29 @@ class Waits:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the duration of a `with` block as a wait."""
-        began = time.time()
+        began = time.monotonic()
         yield
-        ended = time.time()
-        self.waited_s += ended - began
-        if ended - began > WORTH_TELLING_S:
-            self.busy.append((self._busy_since, began - self._busy_since))
-            self._busy_since = ended
+        waited_s = time.monotonic() - began
+        self.waited_s += waited_s
+        if waited_s > WORTH_TELLING_S:
+            self._end_stretch(began)
 
     def take(self) -> tuple[float, list[tuple[float, float]]]:
         """Return the seconds waited, and (start, seconds) of each stretch of work; then reset both."""
-        now = time.time()
-        waited_s, busy = self.waited_s, [*self.busy, (self._busy_since, now - self._busy_since)]
-        self.waited_s, self.busy, self._busy_since = 0.0, [], now
+        self._end_stretch(time.monotonic())
+        waited_s, busy = self.waited_s, self.busy
+        self.waited_s, self.busy = 0.0, []
         return waited_s, busy
+
+    def _end_stretch(self, clock: float) -> None:
+        moment, since = self._busy_since
+        self.busy.append((moment, clock - since))
+        self._busy_since = _now()
+
+
+def _now() -> tuple[float, float]:
+    """Return the moment in seconds since the epoch, and on a clock that is never adjusted, for durations."""
+    return time.time(), time.monotonic()
 
 
 class Reports(Protocol):

@@ -96,14 +96,14 @@ class GeneratorPool:
         self, order: Order, teacher: ray.ObjectRef, snapshot: ray.ObjectRef | None, source: BatchId | None
     ) -> None:
         """Give an order to an idle generator; see `Generator.make`."""
-        index = self._roster.begin(order.batch, time.time())
+        index = self._roster.begin(order.batch, time.monotonic())
         make = self._actors[index].make.options(num_returns=2)
         receipt, images = make.remote(order, teacher, snapshot, source, self._reports)
         self._making[receipt] = (order.batch, images)
 
     def heard(self, batch: BatchId) -> None:
         """Take note of a progress report on a batch."""
-        self._roster.heard(batch, time.time())
+        self._roster.heard(batch, time.monotonic())
 
     def collect(self, timeout_s: float, more: bool) -> tuple[list[Finished], list[BatchId]]:
         """Return the batches that were made, and those that must be ordered again because their generator failed.
@@ -202,7 +202,7 @@ class GeneratorPool:
             self._roster.joined(index)
 
     def _replace_hung(self) -> None:
-        for batch, index in self._roster.hung(time.time()):
+        for batch, index in self._roster.hung(time.monotonic()):
             if batch not in self._killed:
                 self._killed[batch] = "nothing was heard of it for too long (generators.patience_s)"
                 ray.kill(self._actors[index], no_restart=False)

@@ -51,7 +51,7 @@ class Tasks:
         Raises:
             RaydreamError: a process failed for good, or no report arrived for too long.
         """
-        heard_at = time.time()
+        heard_at = time.monotonic()
         with Counter(self._what, sum(self._shares.values()), len(self._shares), console) as counter:
             while self._running:
                 try:
@@ -69,7 +69,7 @@ class Tasks:
                     self._shares[news.name] = max(news.share, self._shares[news.name])
                 counter.update(sum(self._shares.values()))
                 if done or told:
-                    heard_at = time.time()
-                elif time.time() - heard_at > self._stall_timeout_s:
+                    heard_at = time.monotonic()
+                elif time.monotonic() - heard_at > self._stall_timeout_s:
                     left = ", ".join(self._running.values())
                     raise StallError(f"no news for {self._stall_timeout_s:g} s (stall_timeout_s) of {left}")
