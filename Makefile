@@ -86,11 +86,13 @@ docs: $(VENV)/.installed-docs
 figures: $(VENV)/.installed
 	$(BIN)/python -m docs.figures
 
-MINUTES ?= 10
+MINUTES ?= 120
 SEED ?= 0
 
+# Two hours of random faults, then the memory of a run of ten thousand batches.
 soak: $(VENV)/.installed
 	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES) --seed $(SEED) --json benchmarks/results/soak.json
+	$(BIN)/python benchmarks/steady.py --json benchmarks/results/steady.json
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -1,7 +1,5 @@
 """The job that removes whole channels of a teacher using only images, which it may make first."""
 
-import contextlib
-import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,20 +7,18 @@ from typing import Any
 
 import ray
 import torch
-from ray.util.queue import Queue
 from torch import nn
 
 from raydream.applications.pruning import Pruning, StageReport, build_pruned, described, total_steps
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import PruneConfig
-from raydream.data.sources import Images
 from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
 from raydream.jobs.checks.prune import CheckedPruning, check_pruning
-from raydream.jobs.followed import FollowedTask, ended, record_network
-from raydream.jobs.images import device_to_learn_on, images_made, with_room
+from raydream.jobs.compression import Compression, CompressionPlan, compress, report_stage
+from raydream.jobs.images import device_to_learn_on, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import PRUNED, parameters_of
@@ -32,43 +28,16 @@ from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import PruneSummary
-from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import NetworkReport, StepsDone, Throttled
-from raydream.runtime.placement import check_workers
-from raydream.runtime.repair import with_whole_shards
-from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
+from raydream.runtime.messages import StepsDone, Throttled
 from raydream.store.atomic import write_json
-from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays, to_arrays
 
-log = logging.getLogger(__name__)
-
 LATENCY_BATCHES = (1, 32)
 """batch sizes of the timed passes, beside `pruning.latency_batch_size`"""
-
-
-@dataclass(frozen=True)
-class PruningPlan:
-    """Settings and data of the process that prunes.
-
-    Attributes:
-        teacher: a list with the reference to the teacher's arrays.
-        images: to learn from.
-        added: folder of the added shards.
-        checkpoints: folder.
-        reports: a queue of `NetworkReport`, to the driver.
-    """
-
-    config: PruneConfig
-    teacher: list[ray.ObjectRef]
-    images: Images
-    added: Folder
-    checkpoints: Folder
-    reports: Queue
 
 
 @dataclass(frozen=True)
@@ -86,24 +55,20 @@ class Pruned:
     latencies: list[tuple[Latency, Latency]]
 
 
-def _prune(plan: PruningPlan) -> Pruned:
+def _prune(plan: CompressionPlan[PruneConfig]) -> Pruned:
     """Prune from the last checkpoint, or from the start; if the process is lost, Ray starts it again."""
     name_logs("pruning")
-    config, reports = plan.config, plan.reports
+    config = plan.config
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
     def tell(told: StageReport) -> None:
-        stage = told.stage
-        log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
-        snapshot = Snapshot(told.step, to_arrays(told.network))
-        widths, filters = widths_text(widths_of(told.network)), filters_of(told.network)
-        figures, learned = {"pruning/filters": filters}, (told.losses, told.agreements)
-        reports.put(NetworkReport(stage.kind, stage.index, snapshot, widths, figures, *learned, told.note))
+        filters = {"pruning/filters": filters_of(told.network)}
+        report_stage(plan, told, widths_text(widths_of(told.network)), filters)
 
     images = plan.images.source.read(plan.images.rows)
     pruning = Pruning(
-        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Throttled(reports, StepsDone)
+        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Throttled(plan.reports, StepsDone)
     )
     network = pruning.run()
     shape, sizes = config.teacher.input_shape, sorted({*LATENCY_BATCHES, config.pruning.latency_batch_size})
@@ -128,8 +93,7 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
     if checked.note:
         run.journal.note(checked.note)
     teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
-    session = partial(_session, run, checked, teacher)
-    pruned = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
+    _, pruned = compress(run, checked, teacher, _pruning(run.config))
     with run.stage("export", "the network to be exported"):
         network = build_pruned(run.config.teacher, pruned.widths)
         load_arrays(network, pruned.snapshot.state)
@@ -137,40 +101,18 @@ def _make(run: JobRun[PruneConfig], checked: CheckedPruning) -> PruneSummary:
     return _summarize(run, checked, teacher, network, pruned)
 
 
-def _session(run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher) -> Pruned:
-    """Run one session, from what the folder holds to the pruned network."""
-    config = run.config
-    images = checked.images or images_made(run, config.making, teacher)
-    with contextlib.ExitStack() as session:
-        with run.stage("start", "Ray to start"):
-            session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
-        with run.stage("pruning"):
-            return _prune_by_images(run, teacher, images)
-
-
-def _prune_by_images(run: JobRun[PruneConfig], teacher: Teacher, images: Images) -> Pruned:
-    """Prune to the end; raises RaydreamError."""
-    config, folder = run.config, run.folder
-    gpus = share_of_gpu_left(config.device, [config.student.gpus])
-    evaluator = start_evaluator(config, partial(build_pruned, config.teacher), gpus)
-
-    followed: FollowedTask[NetworkReport] = FollowedTask(
-        run,
-        0,
-        total_steps(config, len(images)),
-        partial(record_network, run),
-        lambda report: evaluator.measure.remote(report.snapshot, report.shape),
-        lambda report: f"{report.stage} {report.index + 1}: {report.figures['pruning/filters']} filters",
-    )
-    arrays = [ray.put(to_arrays(teacher.network))]
+def _pruning(config: PruneConfig) -> Compression[PruneConfig]:
     # The path of the tables is relative to the user's folder, wherever the process that prunes starts.
     tables = str(Path(config.pruning.latency_tables).absolute())
-    placed = replace(config, pruning=replace(config.pruning, latency_tables=tables))
-    plan = PruningPlan(placed, arrays, images, folder.images, folder.checkpoints, followed.reports)
-    task = _prune_task.options(**actor_options(config.student.resources)).remote(plan)
-    followed.until_end(ended(task), "the pruning")
-    pruned: Pruned = ray.get(task)
-    return pruned
+    return Compression(
+        replace(config, pruning=replace(config.pruning, latency_tables=tables)),
+        _prune_task,
+        "pruning",
+        "the pruning",
+        partial(build_pruned, config.teacher),
+        partial(total_steps, config),
+        lambda report: f"{report.figures['pruning/filters']} filters",
+    )
 
 
 def save(config: PruneConfig, network: nn.Module, folder: RunFolder, journal: Journal) -> None:

@@ -1,14 +1,11 @@
 """The job that quantizes a teacher to few bits using only images, which it may make first."""
 
-import contextlib
-import logging
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 import ray
 import torch
-from ray.util.queue import Queue
 
 from raydream.applications.quantized_files import FLOAT, QUANTIZED, by_source, said_by_file, write_files
 from raydream.applications.quantizing import (
@@ -24,13 +21,12 @@ from raydream.applications.quantizing import (
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import QuantizeConfig
-from raydream.data.sources import Images
 from raydream.evaluation.accuracy import logits_of
 from raydream.evaluation.comparison import beside
 from raydream.jobs.checks.images import CheckedInputs
 from raydream.jobs.checks.quantize import check_quantization
-from raydream.jobs.followed import FollowedTask, ended, record_network
-from raydream.jobs.images import device_to_learn_on, images_made, with_room
+from raydream.jobs.compression import Compression, CompressionPlan, compress, report_stage
+from raydream.jobs.images import device_to_learn_on, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks.quantized import bits_text
@@ -41,45 +37,18 @@ from raydream.quantization.sensitivity import Sensitivity, sensitivities
 from raydream.reporting.report import write_report
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import QuantizeSummary
-from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import NetworkReport, StepsDone, Throttled
-from raydream.runtime.placement import check_workers
-from raydream.runtime.repair import with_whole_shards
-from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
+from raydream.runtime.messages import StepsDone, Throttled
 from raydream.store.atomic import write_json
-from raydream.store.folders import Folder
 from raydream.store.records import Snapshot
 from raydream.store.shards import ShardStore
 from raydream.teachers.checkpoints import save_network
 from raydream.teachers.teacher import Teacher, load_arrays, teacher_from_arrays, to_arrays
 
-log = logging.getLogger(__name__)
-
 THREADS = 1
 """number of threads that ONNX Runtime computes with when it is measured"""
 SENSITIVE_IMAGES = 256
 """most images on which the sensitivity of layers is measured"""
-
-
-@dataclass(frozen=True)
-class QuantizingPlan:
-    """Settings and data of the process that quantizes.
-
-    Attributes:
-        teacher: a list with the reference to the teacher's arrays.
-        images: to calibrate on and learn from.
-        added: folder of the added shards.
-        checkpoints: folder.
-        reports: a queue of `NetworkReport`, to the driver.
-    """
-
-    config: QuantizeConfig
-    teacher: list[ray.ObjectRef]
-    images: Images
-    added: Folder
-    checkpoints: Folder
-    reports: Queue
 
 
 @dataclass(frozen=True)
@@ -95,20 +64,17 @@ class Quantized:
     layers: list[Sensitivity]
 
 
-def _quantize(plan: QuantizingPlan) -> Quantized:
+def _quantize(plan: CompressionPlan[QuantizeConfig]) -> Quantized:
     """Quantize from the last checkpoint, or from the start; if the process is lost, Ray starts it again."""
     name_logs("quantizing")
-    config, reports = plan.config, plan.reports
+    config = plan.config
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
     def tell(told: StageReport) -> None:
-        stage, snapshot = told.stage, Snapshot(told.step, to_arrays(told.network))
-        log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
-        learned = (told.losses, told.agreements)
-        reports.put(NetworkReport(stage.kind, stage.index, snapshot, bits_text(run.bits), {}, *learned, told.note))
+        report_stage(plan, told, bits_text(run.bits), {})
 
-    images, work = plan.images.source.read(plan.images.rows), Throttled(reports, StepsDone)
+    images, work = plan.images.source.read(plan.images.rows), Throttled(plan.reports, StepsDone)
     run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, work)
     network = run.run()
     some = images[calibration_rows(len(images), min(SENSITIVE_IMAGES, config.quantization.calibration_images))]
@@ -134,8 +100,7 @@ def _check(config: QuantizeConfig, resumed: RunFolder | None, say: Say) -> tuple
 
 def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummary:
     teacher = run.teacher(checked.teacher, device_to_learn_on(run.config))
-    session = partial(_session, run, checked, teacher)
-    images, quantized = with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
+    images, quantized = compress(run, checked, teacher, _quantizing(run.config))
     config, teacher = run.config, teacher.to(torch.device("cpu"))
     pixels = images.source.read(images.rows)
     with run.stage("export", "the network to be exported"):
@@ -152,37 +117,16 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
     return _summarize(run, checked, teacher, quantized, measured, costs)
 
 
-def _session(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher) -> tuple[Images, Quantized]:
-    """Run one session; returns the quantized network and the images that it learned from."""
-    config = run.config
-    images = checked.images or images_made(run, config.making, teacher)
-    with contextlib.ExitStack() as session:
-        with run.stage("start", "Ray to start"):
-            session.enter_context(ray_session(partial(check_workers, config, 0.0), [config.student], run.folder.run))
-        with run.stage("quantizing"):
-            return images, _quantize_by_images(run, teacher, images)
-
-
-def _quantize_by_images(run: JobRun[QuantizeConfig], teacher: Teacher, images: Images) -> Quantized:
-    """Quantize to the end; raises RaydreamError."""
-    config, folder = run.config, run.folder
-    gpus = share_of_gpu_left(config.device, [config.student.gpus])
-    evaluator = start_evaluator(config, partial(build_quantized, config.teacher), gpus)
-
-    followed: FollowedTask[NetworkReport] = FollowedTask(
-        run,
-        0,
-        total_steps(config, len(images)),
-        partial(record_network, run),
-        lambda report: evaluator.measure.remote(report.snapshot, report.shape),
-        lambda report: f"{report.stage} {report.index + 1}:",
+def _quantizing(config: QuantizeConfig) -> Compression[QuantizeConfig]:
+    return Compression(
+        config,
+        _quantize_task,
+        "quantizing",
+        "the quantization",
+        partial(build_quantized, config.teacher),
+        partial(total_steps, config),
+        lambda report: "",
     )
-    arrays = [ray.put(to_arrays(teacher.network))]
-    plan = QuantizingPlan(config, arrays, images, folder.images, folder.checkpoints, followed.reports)
-    task = _quantize_task.options(**actor_options(config.student.resources)).remote(plan)
-    followed.until_end(ended(task), "the quantization")
-    quantized: Quantized = ray.get(task)
-    return quantized
 
 
 def _measured(run: JobRun[QuantizeConfig], checked: CheckedInputs, teacher: Teacher, images: Any) -> dict[str, Any]:
