@@ -65,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found |= {"device": device.type, "torch": torch.__version__, "dtype": str(choose_dtype("auto", device))}
     found["speed"] = _speed(config, part, device, given.steps, given.turns)
     write_json(given.json, found)
-    training = replace(config.training, epochs=given.epochs)
+    steps = given.epochs * (len(part.labels) // config.training.batch_size)
+    warm_up = min(config.training.warm_up, steps // 10)  # that of a long run would not end within a short one
+    training = replace(config.training, epochs=given.epochs, warm_up=warm_up)
     normalization = Normalization(config.teacher.mean, config.teacher.std)
     accuracies: list[dict[str, Any]] = []
     for seed in range(given.seeds):
@@ -75,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             splits = {"validation": real.validation, "test": real.test}
             shares = {split: measure(each.images, each.labels) for split, each in splits.items()}
             accuracies.append({"loop": name, "seed": seed, **shares})
-            found |= {"images": len(part.labels), "epochs": given.epochs, "accuracies": accuracies}
+            found |= {"images": len(part.labels), "epochs": given.epochs, "warm_up": warm_up, "accuracies": accuracies}
             write_json(given.json, found)
     print(json.dumps(found, indent=1))
 

@@ -60,6 +60,7 @@ from raydream.config import (
     TransferConfig,
 )
 from raydream.config.conversion import validate
+from raydream.config.synthesis import default_coefficients, default_coefficients_if_made
 from raydream.data.image_set import ImageSet, InMemory
 from raydream.data.splits import Split
 from raydream.errors import InputError
@@ -181,7 +182,8 @@ def synthesize(
             deep_inversion (eq. 4-7), dafl (Chen et al., ICCV 2019), fast (after Fang et al., AAAI 2022) or noisy (after
             Tran et al., CVPR 2024). For adaptive (eq. 8-9), which needs a student: `distill`.
         seed: of all that is random, at least 0.
-        synthesis: other settings, as in `SynthesisConfig`.
+        synthesis: other settings, as in `SynthesisConfig`; where they name no coefficients, these follow from the
+            teacher (`auto`).
         generators: Ray actors that make them, in a run folder, which `raydream synthesize --resume` resumes after
             an interruption; for a teacher that was loaded by name. 0: this process makes them, without Ray.
         run_dir: path or URL of that folder, which must be new; None: one in runs/.
@@ -198,7 +200,7 @@ def synthesize(
     settings = {"images": images, "seed": seed, "synthesis": {**(synthesis or {}), "method": method}}
     if generators:
         settings["generators"] = {"count": generators}
-    config = configured(SynthesizeConfig, settings, teacher)
+    config = configured(SynthesizeConfig, settings, teacher, default_coefficients)
     check_invertible(teacher, config.synthesis)
     if generators:
         return _by_ray(config, teacher, run_dir)
@@ -233,7 +235,8 @@ def distill(
         network: the student's: a torch.nn.Module, a copy of which learns from the weights that it has; or a name, for
             fresh weights.
         seed: of all that is random, at least 0.
-        synthesis: of the images, as in `SynthesisConfig`; its method is adaptive unless it names another.
+        synthesis: of the images, as in `SynthesisConfig`; its method is adaptive unless it names another, and its
+            coefficients are as in `synthesize`.
         student: how the student learns, as in `StudentConfig`.
         rounds: their number, and their number of batches, as in `RoundsConfig`.
         samples_per_insert: number of draws, on average, for each image that joins, > 0 (the paper: 50).
@@ -253,7 +256,7 @@ def distill(
         "student": as_student(network, student),
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = configured(DistillConfig, settings, teacher)
+    config = configured(DistillConfig, settings, teacher, default_coefficients)
     build, schedule = builder_of(network, config, teacher), Schedule.of(config)
     check_invertible(teacher, config.synthesis)
     make_limiter(config, schedule, steps_to_settle(build()))
@@ -348,7 +351,7 @@ def quantize(
         "student": {**QUANTIZED_STUDENT, **(student or {}), "network": "teacher"},
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = configured(QuantizeConfig, settings, teacher)
+    config = configured(QuantizeConfig, settings, teacher, default_coefficients_if_made)
     check_quantizable(on_cpu(teacher), config)
     if config.additions.rounds:
         check_invertible(teacher, config.synthesis)
@@ -414,9 +417,10 @@ def extend(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **({"synthesis": dict(synthesis)} if synthesis else {}),
     }
-    config = configured(ContinualConfig, settings, teacher)
-    check_widening(on_cpu(teacher), teacher.config)
     how = METHODS[method]
+    defaults = default_coefficients if how.images == "made" else lambda given: {}
+    config = configured(ContinualConfig, settings, teacher, defaults)
+    check_widening(on_cpu(teacher), teacher.config)
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
     told = Callbacks(lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2))

@@ -40,13 +40,22 @@ def as_settings(teacher: Teacher) -> dict[str, Any]:
     return {"teacher": as_dict(replace(teacher.config, checkpoint=teacher.config.checkpoint or GIVEN))}
 
 
-def configured(kind: type[Config], settings: Settings, teacher: Teacher) -> Config:
+def configured(
+    kind: type[Config],
+    settings: Settings,
+    teacher: Teacher,
+    defaults: Callable[[Settings], Settings] = lambda settings: {},
+) -> Config:
     """Return a function's settings as a checked configuration, whose coefficients are all numbers; raises InputError.
 
     Args:
         kind: a job's configuration class, with the sections `teacher` and `synthesis`.
         settings: without the teacher.
+        defaults: of the section `synthesis` if it makes images, such as `default_coefficients`.
     """
+    beneath = defaults(settings).get("synthesis")
+    if beneath:
+        settings = {**settings, "synthesis": {**settings.get("synthesis", {}), **beneath}}
     config: Any = validate(kind, {**settings, **as_settings(teacher)})
     if config.synthesis.coefficients.automatic:
         check_invertible(teacher, replace(with_numbers(config.synthesis, {}), method="deepdream"))

@@ -56,6 +56,7 @@ COMMANDS = (
         "Distill a student of handwritten digits from no real image, in minutes on two CPU cores.",
         "raydream.jobs.distill:distill",
         "raydream.config:DistillConfig",
+        defaults="raydream.config.synthesis:default_coefficients",
         given=("--config", "digits"),
         examples=("demo", "demo --run-dir runs/first --seed 1"),
     ),
@@ -71,6 +72,7 @@ COMMANDS = (
         "Invert a trained network into a Parquet data set of images, with parallel generators on Ray.",
         "raydream.jobs.synthesize:synthesize",
         "raydream.config:SynthesizeConfig",
+        defaults="raydream.config.synthesis:default_coefficients",
         examples=(
             "synthesize --config mine.yaml --images 1024",
             "synthesize --config imagenet_resnet50 --config preset:imagenet_multi_resolution",
@@ -81,6 +83,7 @@ COMMANDS = (
         "Invert a trained network into images and distill a student from them, in rounds, on Ray.",
         "raydream.jobs.distill:distill",
         "raydream.config:DistillConfig",
+        defaults="raydream.config.synthesis:default_coefficients",
         examples=(
             "distill --config digits",
             "distill --config mine.yaml --config preset:cifar10_students --student.network cifar_resnet20",
@@ -91,6 +94,7 @@ COMMANDS = (
         "Train a student from scratch on a finished set of images, toward the teacher that they are of, on Ray.",
         "raydream.jobs.transfer:transfer",
         "raydream.config:TransferConfig",
+        defaults="raydream.config.synthesis:default_coefficients_if_made",
         examples=("transfer --config digits_transfer", "transfer --images runs/images/first --student.network digits"),
     ),
     CommandEntry(
@@ -98,6 +102,7 @@ COMMANDS = (
         "Make a trained network smaller by whole channels, with nothing but a finished set of images, on Ray.",
         "raydream.jobs.prune:prune",
         "raydream.config:PruneConfig",
+        defaults="raydream.config.synthesis:default_coefficients_if_made",
         extra="prune",
         examples=("prune --config digits_prune", "prune --images runs/images/first --pruning.ratio 0.3"),
     ),
@@ -106,6 +111,7 @@ COMMANDS = (
         "Make a trained network int8 or smaller, with nothing but a finished set of images, on Ray.",
         "raydream.jobs.quantize:quantize",
         "raydream.config:QuantizeConfig",
+        defaults="raydream.config.synthesis:default_coefficients_if_made",
         extra="quantize",
         examples=(
             "quantize --config digits_quantize",
@@ -117,6 +123,7 @@ COMMANDS = (
         "Teach a trained network new classes while images inverted from it stand for the old ones, on Ray.",
         "raydream.jobs.extend:extend",
         "raydream.config:ContinualConfig",
+        defaults="raydream.config.synthesis:default_coefficients",
         aliases=("continual",),
         examples=("extend --config digits_continual", "extend --config mine.yaml --methods [deep_inversion,lwf_mc]"),
     ),

@@ -11,7 +11,10 @@ import torch
 from torch import nn
 
 import raydream
+from raydream.cli import parse
+from raydream.commands import NAMES, imported
 from raydream.config import CoefficientsConfig, SynthesisConfig, TeacherConfig
+from raydream.config.synthesis import default_coefficients, default_coefficients_if_made
 from raydream.errors import InputError
 from raydream.synthesis.balance import RATIOS, balanced, gradient_lengths, own_terms, with_balance, with_numbers
 from raydream.synthesis.engine import Engine
@@ -151,3 +154,44 @@ def test_methods_with_a_generator_network_need_a_number(method):
 def test_only_measured_terms_can_be_automatic():
     with pytest.raises(InputError, match=r"synthesis\.coefficients\.classification"):
         raydream.synthesize(tiny_teacher(), 8, synthesis={"coefficients": {"classification": "auto"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "automatic"),
+    [
+        ({}, {"feature", "tv"}),
+        ({"synthesis": {"method": "deep_inversion", "iterations": 5}}, {"feature", "tv"}),
+        ({"synthesis": {"method": "deepdream"}}, {"tv"}),
+        ({"synthesis": {"method": "noise"}}, set()),
+        ({"synthesis": {"method": "fast"}}, set()),
+        ({"synthesis": {"method": "unknown"}}, set()),
+        ({"synthesis": {"method": ["noise"]}}, set()),
+        ({"synthesis": {"coefficients": {"l2": 0.0}}}, set()),
+        ({"synthesis": "mistaken"}, set()),
+    ],
+)
+def test_coefficients_are_automatic_where_none_is_named(given, automatic):
+    expected = {"synthesis": {"coefficients": dict.fromkeys(automatic, "auto")}} if automatic else {}
+    assert default_coefficients(given) == expected
+    assert default_coefficients_if_made({**given, "images": "runs/images"}) == {}
+    assert default_coefficients_if_made({**given, "images": "runs/images", "additions": {"rounds": 2}}) == expected
+    assert default_coefficients_if_made({**given, "new_images": 64}) == expected
+
+
+@pytest.mark.parametrize("name", ["synthesize", "distill", "transfer", "prune", "quantize", "extend"])
+def test_each_job_that_makes_images_has_that_default(name):
+    entry = NAMES[name]
+    kind, defaults = imported(entry.config), imported(entry.defaults)
+    words = ["--teacher.network", "digits", *(["--steps", "[{classes: [10]}]"] if name == "extend" else [])]
+    assert set(parse(kind, name, words, defaults).config.synthesis.coefficients.automatic) == {"feature", "tv"}
+    named = parse(kind, name, [*words, "--synthesis.coefficients.l2", "0"], defaults).config
+    assert named.synthesis.coefficients == CoefficientsConfig(l2=0.0)
+
+
+def test_the_python_api_has_that_default():
+    brief = {"batch_size": 8, "iterations": 3, "jitter": 0, "precision": "fp32"}
+    made = [
+        raydream.synthesize(tiny_teacher(), 8, synthesis={**brief, **named}).images
+        for named in ({}, {"coefficients": AUTOMATIC}, {"coefficients": {}})
+    ]
+    assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])

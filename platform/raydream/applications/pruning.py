@@ -25,6 +25,7 @@ from raydream.api_arguments import (
 from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
+from raydream.config.synthesis import default_coefficients_if_made
 from raydream.networks import PRUNED, build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
@@ -203,7 +204,7 @@ def prune(
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **{name: dict(section) for name, section in sections.items() if section},
     }
-    config = configured(PruneConfig, settings, teacher)
+    config = configured(PruneConfig, settings, teacher, default_coefficients_if_made)
     if note := check_prunable(on_cpu(teacher), config):
         log.warning("%s", note)
     if config.additions.rounds:

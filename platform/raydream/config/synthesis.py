@@ -1,8 +1,8 @@
 """How a batch of images is made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -100,7 +100,8 @@ class CoefficientsConfig:
     classification: NonNegative = 1.0
     """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
     tv: Balanced = 2.5e-5
-    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5); auto: as for feature"""
+    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5); auto: as for feature, and also
+    where no coefficient is named"""
     tv_l1: NonNegative = 0.0
     """weight of the total variation's other form, means of absolute differences (the published code has both)"""
     l2: NonNegative = 3e-8
@@ -295,3 +296,25 @@ class SynthesisConfig:
     def competes(self) -> bool:
         """Tell whether images are made against a snapshot of the student."""
         return any(getattr(self.coefficients, name) > 0 for name in self.terms if name in ADVERSARIES)
+
+
+def default_coefficients(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the coefficients that apply beneath a user's nested settings of a job that makes images.
+
+    Where the user names none, those that follow from the teacher are `auto`, for methods that invert pixels.
+    """
+    synthesis = settings.get("synthesis", {})
+    if not isinstance(synthesis, Mapping) or "coefficients" in synthesis:
+        return {}
+    method = METHODS.get(str(synthesis.get("method", SynthesisConfig.method)))
+    if method is None or method.learns:
+        return {}
+    automatic = [name for name in ("feature", "tv") if name in method.terms]
+    return {"synthesis": {"coefficients": dict.fromkeys(automatic, AUTO)}} if automatic else {}
+
+
+def default_coefficients_if_made(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same for a job that makes images only where none are named, or in rounds that add some."""
+    additions = settings.get("additions", {})
+    adds = isinstance(additions, Mapping) and additions.get("rounds")
+    return {} if settings.get("images") and not adds else default_coefficients(settings)

@@ -57,7 +57,7 @@ def ray_session(check: Callable[[Nodes], None], roles: Roles, namespace: str) ->
                     log_to_driver=False,
                     **own,
                 )
-            except RuntimeError as error:
+            except Exception as error:  # Ray raises many kinds, a plain Exception where a node starts too slowly
                 raise RaydreamError(f"Ray did not start: {first_line(error)}") from error
         _tighten_token()
         check(cluster_nodes())
