@@ -152,7 +152,7 @@ def exhaust_memory(run: Run) -> bool:
     for pid in of_kind(run, "ray::Generator")[:1]:
         pages = int((Path("/proc") / str(pid) / "statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + 2**20
-        resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+        resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         return True
     return False
 
@@ -297,8 +297,10 @@ def _torment(run: Run, end: float, faults: Counter[str]) -> None:
         run.look()
         now = time.monotonic()
         if due <= now < end:
-            name = random.choice(list(FAULTS))
-            if FAULTS[name](run):
+            name, met = random.choice(list(FAULTS)), False
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):  # of a process that has just ended
+                met = FAULTS[name](run)
+            if met:
                 faults[name] += 1
                 run.may_end |= name in ENDING
                 print(f"{end - now:4.0f} s left: {name}", flush=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+import torch
 
 from raydream import interruption
 from raydream.cli import Command, run_job
@@ -186,3 +187,12 @@ def test_nothing_is_held_beside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert entered
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=type)
+def test_a_driver_without_memory_fails_in_a_sentence(error: Exception, tmp_path: Path) -> None:
+    def job(command: Command[DistillConfig]) -> None:
+        raise error
+
+    status, said = status_of(tmp_path / "run", job)
+    assert status == 1 and said.startswith("failed: out of memory (") and "--resume" in said

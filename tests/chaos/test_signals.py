@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from benchmarks.processes import command_of, descendants
 from raydream.teachers.checkpoints import save_network
 from tests.calls import start, wait_until
-from tests.chaos.faults import assert_nothing_left
+from tests.chaos.faults import assert_nothing_left, noted
 from tests.tiny import WIDTH, tiny_network
 
 pytestmark = pytest.mark.chaos
@@ -26,7 +27,7 @@ def synthesize(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
         "--data.name", "none", "--images", "3200", "--synthesis.batch_size", "16", "--synthesis.iterations", "100",
         "--generators.cpus", "0.4", "--run-dir", tmp_path / "run",
     ]  # fmt: skip
-    return lambda **environment: start("synthesize", *options, env={**os.environ, **environment})
+    return lambda *more, **environment: start("synthesize", *options, *more, env={**os.environ, **environment})
 
 
 def assert_interrupted(process: subprocess.Popen[str], status: int, run_dir: Path) -> None:
@@ -65,3 +66,17 @@ def test_a_run_on_a_cluster_is_ended_and_the_cluster_stays(
     assert_nothing_left(tmp_path / "run", own, patience_s=10.0)
     daemons = {pid: command for pid, command in before.items() if "raylet/raylet" in command or "gcs_server" in command}
     assert len(daemons) == 2 and all(command_of(pid) == command for pid, command in daemons.items())
+
+
+def test_a_run_whose_driver_is_stopped_for_long_loses_nothing(
+    synthesize: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """As by Ctrl-Z: its generators went on, and what they reported meanwhile is read before they are judged."""
+    process = synthesize("--generators.patience_s", "4", "--images", "640")
+    wait_until(lambda: any((tmp_path / "run").glob("images/r*.parquet")), process)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(8)
+    os.kill(process.pid, signal.SIGCONT)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, out + error
+    assert "failed" not in noted(tmp_path / "run"), noted(tmp_path / "run")

@@ -1,11 +1,16 @@
 """What the driver keeps of the reports of a process that changes a network."""
 
+import contextlib
 import time
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import ray
 from rich.console import Console
 
-from raydream.jobs.followed import record_network
+from raydream.errors import StallError
+from raydream.jobs.followed import FollowedTask, record_network
 from raydream.jobs.job import JobRun
 from raydream.runs.journal import read_journal
 from raydream.runs.metrics_table import read_metrics
@@ -34,3 +39,28 @@ def test_figures_means_and_notes_are_kept_at_the_step_of_the_report(tmp_path):
         ("student/agreement", 2, 0.75),
     ]
     assert [entry.text for entry in read_journal(folder.journal)] == ["the checkpoint is damaged"]
+
+
+class _Slow:
+    def measure(self, report: NetworkReport) -> tuple[int, dict[str, float]]:
+        time.sleep(3.0)
+        return report.snapshot.step, {"test": 0.5}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("ends", [True, False])
+def test_measurements_of_what_is_trained_are_no_stall_and_silence_before_is_one(ends, tmp_path, cluster):
+    """However long they take: a resumed run would have to wait for them again."""
+    ray.init(address=cluster, namespace="followed", log_to_driver=False)
+    folder = local_run(tmp_path)
+    evaluator = ray.remote(num_cpus=0)(_Slow).remote()
+    try:
+        with recording(folder, time.time(), print) as (recorder, journal):
+            run = JobRun(SimpleNamespace(stall_timeout_s=1.0), folder, recorder, journal, Console(quiet=True))
+            followed = FollowedTask(run, 0, 2, lambda report: None, evaluator.measure.remote, lambda report: "")
+            followed.reports.put(NetworkReport("distill", 0, Snapshot(2, {})))
+            with contextlib.nullcontext() if ends else pytest.raises(StallError, match="no news of the student"):
+                followed.until_end(lambda: ends, "the student")
+            assert ("accuracy/test" in recorder.table()["name"].tolist()) == ends
+    finally:
+        ray.shutdown()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from raydream.errors import InputError
+from raydream.errors import InputError, RaydreamError
 from raydream.runs import lease
 from raydream.runs.lease import leased
 from raydream.store.folders import Folder, RemoteFolder, folder_at
@@ -107,3 +107,16 @@ def test_where_two_may_take_a_lease_the_later_one_keeps_it(tmp_path: Path) -> No
         place.write(f"{lease.NAME}1", b"another 0")
         interrupted(place)
     assert place.read(f"{lease.NAME}1") == b"another 0"
+
+
+def test_a_process_that_lost_its_lease_says_so(place: Folder) -> None:
+    with pytest.raises(RaydreamError, match="another process has taken over"), leased(place, REFUSED):
+        place.write(f"{lease.NAME}2", b"another 0")
+        for _ in range(300):
+            time.sleep(0.1)
+
+
+def test_an_interruption_of_its_holder_is_one(place: Folder) -> None:
+    with pytest.raises(KeyboardInterrupt), leased(place, REFUSED):
+        raise KeyboardInterrupt
+    assert place.names() == []

@@ -146,3 +146,22 @@ def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
 )
 def test_the_first_difference_of_two_configurations(one, other, difference):
     assert run_folder.first_difference(one, other) == difference
+
+
+def test_a_clock_that_is_set_changes_no_duration(tmp_path, monkeypatch):
+    first = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", time.time() - 5)
+    wall, clock = time.time, time.monotonic
+    for step_s in (7200, -7200):
+        monkeypatch.setattr(time, "time", lambda step_s=step_s: wall() + step_s)
+        with first.stage("images"):
+            pass
+        assert 5 <= first.elapsed_s < 65
+    monkeypatch.undo()
+    assert 0 <= first.seconds_by_stage()["images"] < 60
+    first.span(wall(), 100.0, "driver", "student")
+    first.close()
+    again = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", time.time())
+    assert again.elapsed_s >= 100
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 30)
+    assert again.elapsed_s >= 130
+    again.close()

@@ -1,6 +1,9 @@
 """A run folder is begun by one process, and what is read of it later is of the right types."""
 
+import errno
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -154,3 +157,23 @@ def test_a_damaged_summary_is_one_sentence(content, tmp_path):
     folder.summary.write_text(content)
     with pytest.raises(RaydreamError, match="delete it and resume"):
         run_folder.read_summary(folder, DistillSummary)
+
+
+def test_who_waited_for_a_run_in_a_store_has_what_its_last_process_wrote(bucket):
+    first = run_folder.begin(f"{bucket}/run", {"experiment": "x"}, "distill")
+    waiting = run_folder.resume(f"{bucket}/run")[0]
+    with run_folder.held(first):
+        first.journal.write_text("written in the end")
+    with run_folder.held(waiting):
+        assert waiting.journal.read_text() == "written in the end"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK], ids=errno.errorcode.get)
+def test_storage_that_has_no_locks_says_so(number, tmp_path, monkeypatch):
+    def refuses(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(InputError, match="may be written; writing failed") as refused:
+        run_folder.begin(str(tmp_path / "run"), {"experiment": "x"}, "distill")
+    assert not isinstance(refused.value, run_folder.TakenError)

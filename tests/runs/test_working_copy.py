@@ -69,3 +69,16 @@ def test_a_save_that_fails_deletes_nothing(store: Path, monkeypatch: pytest.Monk
     assert steps(store) == [0]
     copy.save()
     assert steps(store) == [0, 1]
+
+
+def test_fetching_again_leaves_nothing_of_what_was_here(store: Path) -> None:
+    early, other = WorkingCopy(LocalFolder(store)), WorkingCopy(LocalFolder(store))
+    write(other, 0)
+    other.save()
+    early.fetch()
+    write(other, 1, merged=True)
+    other.save()
+    early.fetch()
+    write(early, 2)
+    early.save()
+    assert steps(store) == steps(early.path) == [0, 1, 2]

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, read_checkpoint, steps_saved, write_checkpoint
-from raydream.store.folders import folder_at
+from raydream.store.folders import LocalFolder, folder_at
 
 
 class Hostile:
@@ -56,3 +57,14 @@ def test_a_pickle_in_a_students_checkpoint_is_set_aside_and_not_executed(tmp_pat
     (file,) = aside.iterdir()
     torch.load(file, weights_only=False)
     assert touched.exists(), "it would have been"
+
+
+def test_checkpoints_that_cannot_be_read_now_are_not_damaged(tmp_path: Path) -> None:
+    class Unreachable(LocalFolder):
+        def _content(self, name: str) -> bytes:
+            raise OSError(errno.EFBIG, f"{name} is too large")
+
+    write_checkpoint(folder_at(tmp_path), 100, {"weights": torch.zeros(2)})
+    with pytest.raises(OSError, match="too large"):
+        quarantine_damaged_checkpoints(Unreachable(tmp_path))
+    assert steps_saved(folder_at(tmp_path)) == 100

@@ -8,7 +8,15 @@ import yaml
 
 from raydream.errors import DiskFullError
 from raydream.store import atomic as storage
-from raydream.store.atomic import TEMPORARY, WAITS_S, remove_leftovers, retry_transient, write_atomically, write_json
+from raydream.store.atomic import (
+    TEMPORARY,
+    WAITS_S,
+    link_or_copy,
+    remove_leftovers,
+    retry_transient,
+    write_atomically,
+    write_json,
+)
 from raydream.store.shards import ShardStore
 from raydream.store.yaml_files import write_yaml
 from tests.tiny import some_batch
@@ -193,3 +201,24 @@ def test_a_full_disk_is_said_so_and_leaves_what_was_there(small_disk):
     assert names(small_disk) == ["a.json", "images"] and names(small_disk / "images") == []
     store.write(some_batch())
     assert store.committed() == [some_batch().id]
+
+
+def test_a_link_to_a_file_that_may_only_be_read_is_written(tmp_path):
+    """As that of a run which is archived, `chmod -R a-w`, and whose images a new run uses again."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    archived, place = tmp_path / "archived", tmp_path / "place"
+    archived.write_text("images")
+    archived.chmod(0o444)
+    place.mkdir()
+    for each in (tmp_path, archived, place):
+        os.chown(each, 65534, 65534)
+    before = os.getcwd()  # noqa: PTH109
+    os.chdir(tmp_path)  # the folders above belong to root
+    os.seteuid(65534)
+    try:
+        write_atomically(Path("place/images"), lambda temporary: link_or_copy(Path("archived"), temporary))
+    finally:
+        os.seteuid(0)
+        os.chdir(before)
+    assert (place / "images").read_text() == "images" and (place / "images").samefile(archived)

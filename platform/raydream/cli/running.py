@@ -16,7 +16,7 @@ from raydream.cli.settings import Asked, Setting, defaults_of, leaves, located, 
 from raydream.commands import CommandEntry, imported, show
 from raydream.config.conversion import as_dict, validate
 from raydream.config.synthesis import AUTO
-from raydream.errors import InputError, RaydreamError
+from raydream.errors import InputError, RaydreamError, first_line
 from raydream.extras import require
 from raydream.interruption import Interruption
 from raydream.runs import references as runs
@@ -256,6 +256,10 @@ def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int,
         return EXIT_BAD_INPUT, f"error: {error}"
     if isinstance(error, RaydreamError | OSError):
         return EXIT_FAILURE, f"failed: {error}"
+    if (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    ):  # torch's, which is not imported here
+        return EXIT_FAILURE, f"failed: out of memory ({first_line(error)}): lower the batch size"
     raise error
 
 

@@ -96,6 +96,7 @@ class Driver:
             while not self._done():
                 self._collect_batches()  # first, as generators can start while buffer and reports do
                 round_ended = self._collect_reports()
+                self._pool.replace_hung()
                 self._start_batches()
                 if round_ended:
                     self._save()
@@ -252,10 +253,13 @@ class Driver:
             return
         ready, self._measuring = ray.wait(self._measuring, num_returns=len(self._measuring), timeout=0)
         for done in ready:
+            self._last_news = time.monotonic()
             self._run_log.student_measured(*ray.get(done))
 
     def _check_alive(self) -> None:
         self._trained = self._training.done()
+        if self._trained and not (self._pending or self._pool.in_flight):
+            return  # what is left are measurements, which may take as long as they do
         if time.monotonic() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(

@@ -116,7 +116,8 @@ class FollowedTask(Generic[Report]):
                     self.metrics.set("student_step", self._step)
                     self.metrics.tell()
                     has_ended = has_ended or done()
-                    self._check_news(what)
+                    if not has_ended:  # measurements of what has learned to its end may take as long as they do
+                        self._check_news(what)
                     time.sleep(POLL_S)
         except ray.exceptions.RayError as error:
             raise own_error(error, f"{what} failed") from error
@@ -139,6 +140,7 @@ class FollowedTask(Generic[Report]):
         if not self._measuring:
             return
         for done in ray.wait(list(self._measuring), num_returns=len(self._measuring), timeout=0)[0]:
+            self._heard_at = time.monotonic()
             report = self._measuring.pop(done)
             step, accuracies = ray.get(done)
             for name, value in accuracies.items():

@@ -93,8 +93,8 @@ class JobRun(Generic[Config]):
 
     def timed(self, summary: Made) -> Made:
         """Return a summary completed by the run's duration so far and its machine."""
-        wall_s, stages = self.recorder.time_s(time.time()), self.recorder.seconds_by_stage()
-        return replace(summary, wall_s=wall_s, seconds_by_stage=stages, **machine_text())
+        stages = self.recorder.seconds_by_stage()
+        return replace(summary, wall_s=self.recorder.elapsed_s, seconds_by_stage=stages, **machine_text())
 
     def reused(self) -> dict[str, int]:
         """Return the number of batches reused from each earlier run, by its id; noted in the journal."""

@@ -187,7 +187,7 @@ class RunLog:
             images=self._images,
             generators=len(pool.in_flight),
             images_per_s=self._images_per_s,
-            seconds=self._recorder.time_s(time.time()),
+            seconds=self._recorder.elapsed_s,
         )
 
     def _tell_metrics(self, progress: Progress, pool: GeneratorPool) -> None:

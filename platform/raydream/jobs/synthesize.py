@@ -2,6 +2,7 @@
 
 import contextlib
 import heapq
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from raydream.synthesis.tasks import Task, tasks_of
 from raydream.teachers.teacher import Teacher, to_arrays
 
 POLL_S = 0.2
+SAVE_S = 60.0
+"""seconds, at least, between two uploads of the driver's files to a store"""
 
 
 def synthesize(command: Command[SynthesizeConfig]) -> SynthesizeSummary:
@@ -109,7 +112,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
         arrays = ray.put(to_arrays(teacher.network))
         pool = GeneratorPool(plan, reports, run.journal.note, config)
         shares: dict[BatchId, float] = {}
-        metrics, waits = RunMetrics(folder.run), LongWaits(counter.say)
+        metrics, waits, save_at = RunMetrics(folder.run), LongWaits(counter.say), 0.0
         while pending or pool.in_flight:
             # The batch whose state a batch starts from is committed or in progress, as batches are begun in order.
             while pending and pool.has_idle() and tasks[pending[0]].order.after not in pool.in_flight:
@@ -121,6 +124,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
             for report in drain(reports):
                 pool.heard(report.batch)
                 shares[report.batch] = report.share
+            pool.replace_hung()
             for done in finished:
                 made += sizes[done.batch]
                 committed.add(done.batch)
@@ -130,6 +134,9 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
                 counter.say(f"batch {done.batch}: {sizes[done.batch]} images, {share:.1%} on target, {seconds:.0f} s")
             if finished:
                 run.recorder.flush()
+            if finished and time.monotonic() > save_at:
+                folder.save()
+                save_at = time.monotonic() + SAVE_S
             under_way = sum(shares.get(batch, 0.0) * sizes[batch] for batch in pool.in_flight)
             counter.update(made + under_way)
             waits.update({"driver": f"{pool.absent} generators to start"} if pool.absent else {})

@@ -138,6 +138,7 @@ def _in_this_process(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epoch
         now, step, tag = time.time(), report.snapshot.step, "teacher/accuracy_real_validation"
         run.recorder.point(now, "driver", "accuracy/validation", share, step=step, tag=tag)
         run.recorder.flush()
+        run.folder.save()
         loss, left = report.losses.mean(), time_text(pace.left_s(epoch - done))
         run.say(f"epoch {epoch}/{epochs.count}  loss {loss:.3f}  validation {share:.1%}  left {left}")
 

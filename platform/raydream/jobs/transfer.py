@@ -10,7 +10,6 @@ from torch import nn
 
 from raydream.cli import Command
 from raydream.config import TransferConfig
-from raydream.errors import StallError
 from raydream.jobs.checks.transfer import CheckedTransfer, check_transfer
 from raydream.jobs.followed import FollowedTask
 from raydream.jobs.images import device_to_learn_on, images_made, with_room
@@ -98,17 +97,14 @@ def _train_student(
     followed.until_end(training.done, "the student")
     assert followed.last is not None
     snapshot = followed.last.snapshot
-    return snapshot, _examined(evaluator.examine.remote(snapshot, arrays), config.stall_timeout_s)
+    return snapshot, _examined(evaluator.examine.remote(snapshot, arrays))
 
 
-def _examined(asked: ray.ObjectRef, timeout_s: float) -> dict[str, Any]:
+def _examined(asked: ray.ObjectRef) -> dict[str, Any]:
     """Return the evaluator's findings; raises RaydreamError."""
     try:
-        found: dict[str, Any] = ray.get(asked, timeout=timeout_s)
+        found: dict[str, Any] = ray.get(asked)
         return found
-    except ray.exceptions.GetTimeoutError as error:
-        after = f"{timeout_s:g} s (stall_timeout_s)"
-        raise StallError(f"the evaluator has not examined the student in {after}") from error
     except ray.exceptions.RayError as error:
         raise own_error(error, "the evaluator failed") from error
 

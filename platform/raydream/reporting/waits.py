@@ -12,10 +12,10 @@ class LongWaits:
 
     Args:
         say: called once with a sentence about each long wait.
-        clock: gives seconds since the epoch.
+        clock: gives seconds, of which only differences count.
     """
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say, self._clock = say, clock
         self._since: dict[str, float] = {}
         self._said: set[str] = set()
@@ -36,7 +36,8 @@ class LongWaits:
             shown.append(f"{process}: waiting {now - self._since[process]:.0f} s for {what}")
             if process not in self._said:
                 self._said.add(process)
-                moment = time.strftime("%H:%M:%S", time.localtime(self._since[process]))
+                began = time.time() - (now - self._since[process])
+                moment = time.strftime("%H:%M:%S", time.localtime(began))
                 self._say(f"{process}: waiting since {moment} for {what}")
         return "; ".join(shown)
 

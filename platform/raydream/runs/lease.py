@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from raydream.errors import InputError
+from raydream.errors import InputError, RaydreamError
 from raydream.store.folders import Folder
 
 NAME = ".lease-"
@@ -29,23 +29,28 @@ Seen = tuple[int, str]
 
 @contextlib.contextmanager
 def leased(place: Folder, refused: InputError) -> Iterator[None]:
-    """Hold a folder's lease for a `with` block; it is interrupted, as by Ctrl-C, if another process takes it.
+    """Hold a folder's lease for a `with` block; it is interrupted, as by Ctrl-C, if another process takes the lease.
 
     That happens to a process that was stopped, or cut off from the store, for longer than `LAPSE_S`. In a store whose
     writes are not exclusive it also happens to one of two that took the lease at the same moment.
 
     Raises:
         InputError: `refused`, as another process holds it.
+        RaydreamError: another process has taken it.
         OSError: the store fails.
     """
-    own, ended = uuid.uuid4().hex, threading.Event()
+    own, ended, taken = uuid.uuid4().hex, threading.Event(), threading.Event()
     number = _taken(place, own)
     if not number:
         raise refused
-    holder = threading.Thread(target=_renew, args=(place, number, own, ended), daemon=True)
+    holder = threading.Thread(target=_renew, args=(place, number, own, ended, taken), daemon=True)
     holder.start()
     try:
         yield
+    except KeyboardInterrupt as error:
+        if taken.is_set():
+            raise RaydreamError(f"another process has taken over {place}, as this one was silent too long") from error
+        raise
     finally:
         ended.set()
         holder.join()
@@ -90,12 +95,13 @@ def _free_after(place: Folder) -> int | None:
     return first[0]
 
 
-def _renew(place: Folder, number: int, own: str, ended: threading.Event) -> None:
+def _renew(place: Folder, number: int, own: str, ended: threading.Event, taken: threading.Event) -> None:
     times = 0
     while not ended.wait(RENEW_S):
         times += 1
         with contextlib.suppress(OSError):  # the next time may succeed
             if not _is_holder(own, _newest(place)):
+                taken.set()
                 _thread.interrupt_main()
                 return
             place.write(f"{NAME}{number}", f"{own} {times}".encode())

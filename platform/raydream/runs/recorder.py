@@ -44,13 +44,20 @@ class Recorder:
     def __init__(self, metrics: Path, tensorboard: Path, began_at: float, trackers: Sequence[Sink] = ()) -> None:
         self._table = MetricsTable(metrics)
         self.damage = self._table.damage
+        now, clock = time.time(), time.monotonic()
         self._zero = began_at - self._table.end_s
+        self._clock_zero = clock - (now - began_at) - self._table.end_s
         self._board = TensorBoardSink(tensorboard)
         self._sinks: list[Sink] = [self._board, *trackers]
 
     def time_s(self, moment: float) -> float:
         """Return the seconds since the run began at a moment in seconds since the epoch."""
         return moment - self._zero
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return the seconds that the run has taken, in all its sessions."""
+        return time.monotonic() - self._clock_zero
 
     def point(
         self, moment: float, source: str, name: str, value: float, *, step: int, place: Place = NOWHERE, tag: str = ""

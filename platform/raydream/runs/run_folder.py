@@ -346,8 +346,10 @@ def held(folder: RunFolder) -> Iterator[None]:
     remedy = "wait for its end, or stop it"
     refused = InputError("--resume", str(folder.place), "a run that no other process is using", remedy)
     with _locked(folder.path, refused) if folder.copy is None else leased(folder.place, refused):
-        if folder.copy is not None and not folder.place.is_exclusive(MARKER):
-            log.warning(NOT_EXCLUSIVE, folder.place)
+        if folder.copy is not None:
+            folder.copy.fetch()  # again: another process may have written until it gave up the lease
+            if not folder.place.is_exclusive(MARKER):
+                log.warning(NOT_EXCLUSIVE, folder.place)
         try:
             yield
         finally:
@@ -362,7 +364,7 @@ def _alone(path: Path, refused: InputError) -> Iterator[None]:
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise refused from error
         yield
     finally:

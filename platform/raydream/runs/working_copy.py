@@ -13,8 +13,8 @@ PARTS = "metrics"
 class WorkingCopy:
     """Files below a temporary folder of this machine, deleted with this process.
 
-    The store is authoritative: a copy is fetched from it once, and changes not saved when the process dies are lost (a
-    round of curves at most, as in any run folder).
+    The store is authoritative: changes not saved when the process dies are lost (a round of curves at most, as in any
+    run folder), and fetching replaces all files here.
 
     Args:
         place: the folder in the store. Folders in it that many processes write to are not copied.
@@ -30,7 +30,10 @@ class WorkingCopy:
         self._saved: dict[Path, tuple[int, int]] = {}
 
     def fetch(self) -> None:
-        """Copy all files of the folder itself, and the parts of its metrics; raises OSError."""
+        """Copy all files of the folder itself, and the parts of its metrics, in place of those here; raises OSError."""
+        for path in self._files():
+            path.unlink()
+        self._saved.clear()
         (self.path / PARTS).mkdir(exist_ok=True)
         # Parts first: one that disappears meanwhile is contained in metrics.parquet, which is copied after it.
         for name in (self._place / PARTS).names():
@@ -44,7 +47,7 @@ class WorkingCopy:
 
         Deletions come last, so that a process that is killed meanwhile leaves too much, not too little.
         """
-        files = {path: _state(path) for path in self.path.rglob("*") if path.is_file() and path.name[0] != "."}
+        files = {path: _state(path) for path in self._files()}
         changed = {path: state for path, state in files.items() if self._saved.get(path) != state}
         for path, state in sorted(changed.items(), key=lambda each: each[1]):
             self._folder_of(path).write(path.name, path.read_bytes())
@@ -52,6 +55,9 @@ class WorkingCopy:
         for path in sorted(self._saved.keys() - files.keys()):
             self._folder_of(path).delete(path.name)
             del self._saved[path]
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.path.rglob("*") if path.is_file() and path.name[0] != "."]
 
     def _fetch(self, place: Folder, to: Path, name: str) -> None:
         if not name.startswith((".", "_")):

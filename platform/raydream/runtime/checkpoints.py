@@ -41,9 +41,7 @@ def write_checkpoint(storage: Folder, step: int, state: Mapping[str, Any]) -> No
 
 def read_checkpoint(storage: Folder, step: int) -> dict[str, Any]:
     """Read a checkpoint's state to the CPU. No pickle is executed; torch raises many kinds of errors for damage."""
-    content = io.BytesIO(storage.read(_name(step)))
-    state: dict[str, Any] = torch.load(content, weights_only=True, map_location="cpu")
-    return state
+    return _parsed(storage.read(_name(step)))
 
 
 def quarantine_damaged_checkpoints(storage: Folder) -> str | None:
@@ -51,15 +49,24 @@ def quarantine_damaged_checkpoints(storage: Folder) -> str | None:
 
     Returns:
         a sentence about the damage; None if there is none.
+
+    Raises:
+        OSError: the storage cannot be read, or memory is short, which is no damage.
     """
-    try:
-        for step in _steps(storage):
-            read_checkpoint(storage, step)
-    except Exception as error:
-        name = damaged_name("checkpoints")
-        storage.move(name)
-        return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"
+    for step in _steps(storage):
+        content = storage.read(_name(step))
+        try:
+            _parsed(content)
+        except Exception as error:
+            name = damaged_name("checkpoints")
+            storage.move(name)
+            return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"
     return None
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+    return state
 
 
 def _steps(storage: Folder) -> list[int]:

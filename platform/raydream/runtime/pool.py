@@ -119,7 +119,6 @@ class GeneratorPool:
         if self._demand:
             self._demand.release()
         self.fit(more)
-        self._replace_hung()
         self._check_alive()
         finished: list[Finished] = []
         lost: list[BatchId] = []
@@ -201,7 +200,8 @@ class GeneratorPool:
         else:
             self._roster.joined(index)
 
-    def _replace_hung(self) -> None:
+    def replace_hung(self) -> None:
+        """Replace generators of which nothing was heard for too long; call it after all reports were taken note of."""
         for batch, index in self._roster.hung(time.monotonic()):
             if batch not in self._killed:
                 self._killed[batch] = "nothing was heard of it for too long (generators.patience_s)"

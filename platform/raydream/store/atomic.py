@@ -95,13 +95,13 @@ def _write_once(path: Path, write: Callable[[Path], object], put: Callable[[Path
     temporary = path.with_name(temporary_name(path.name))
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         put(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    # Without this a power cut may undo the rename, though the file's content is on the disk.
+    _sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -132,9 +132,8 @@ def quarantine(path: Path) -> Path:
     return path.replace(path.with_name(damaged_name(path.name)))
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may undo the rename, though the file's content is on the disk.
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)  # a link to another run's file may be readable alone
     try:
         os.fsync(descriptor)
     finally:
