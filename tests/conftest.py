@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import raydream.runtime  # noqa: F401  (Ray reads its settings when it is imported, which test modules do first)
@@ -113,7 +114,15 @@ def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path, own_ra
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Nothing here is large enough for two threads, of which two pytest workers would have four on two cores."""
+    """Settings of all tests, before their modules are imported.
+
+    No test fails for being slow on a busy machine. And nothing here is large enough for two threads, of which two pytest
+    workers would have four on two cores.
+    """
+    hypothesis.settings.register_profile(
+        "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("untimed")
     if hasattr(config, "workerinput") or not config.option.numprocesses:
         import torch  # here, as a process that only hands out tests needs none
 
