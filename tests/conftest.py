@@ -116,8 +116,8 @@ def lockstep_run(tmp_path_factory: pytest.TempPathFactory, library: Path, own_ra
 def pytest_configure(config: pytest.Config) -> None:
     """Settings of all tests, before their modules are imported.
 
-    No test fails for being slow on a busy machine. And nothing here is large enough for two threads, of which two pytest
-    workers would have four on two cores.
+    No test fails for being slow on a busy machine. And nothing here is large enough for two threads, of which two
+    pytest workers would have four on two cores.
     """
     hypothesis.settings.register_profile(
         "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
