@@ -10,7 +10,7 @@ seed: 256 images in batches of 64, 200 updates each, by DeepInversion with
     auto        synthesis.coefficients.feature and tv are auto
     preset      feature 1, tv 1e-3, l2 0: set by hand, in the presets of the CIFAR-10 ResNet-20, from which auto has its
                 ratios, and of the digits CNN
-    default     the configuration's defaults, those of the paper for CIFAR-10
+    default     those of the paper for CIFAR-10, which a configuration has that names only others
 
 Measured are the share of images on target, the share that an independent network of another architecture classifies as
 their target, and the accuracy on real test images of a student that learns from these images alone, from scratch. A

@@ -29,6 +29,7 @@ from raydream.compute import autocast, choose_dtype, use_device
 from raydream.config import DataConfig, TeacherConfig, TeacherJobConfig, TrainingConfig
 from raydream.config.conversion import as_dict, validate
 from raydream.data import check_data
+from raydream.data.sources import evenly_spread
 from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.networks import build_teacher
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     data = DataConfig(name="files", train=given.train, test=given.test, resize=config.data.resize)
     real = check_data(data, config.teacher, train=True)
     assert real is not None
-    part = Split(real.train.images[: given.images], real.train.labels[: given.images])
+    rows = evenly_spread(range(len(real.train.labels)), given.images)  # files may be sorted by class
+    part = Split(real.train.images[rows], real.train.labels[rows])
     found: dict[str, Any] = {"settings": as_dict(config.training), "threads": torch.get_num_threads()}
     found |= {"device": device.type, "torch": torch.__version__, "dtype": str(choose_dtype("auto", device))}
     found["speed"] = _speed(config, part, device, given.steps, given.turns)
