@@ -92,7 +92,7 @@ def _summary(options: dict[str, list[str]], runs: list[dict[str, Any]]) -> dict[
             settings[name] = {
                 "seeds": len(of),
                 "student_accuracy": statistics.mean(accuracies),
-                "student_accuracy_std": statistics.stdev(accuracies) if len(of) > 1 else 0.0,
+                "student_accuracy_std": statistics.stdev(accuracies) if len(of) > 1 else None,
                 "wall_of_lockstep": statistics.median(run["wall_s"] / lockstep[run["seed"]] for run in of),
                 "student_waited_s": statistics.mean(run["student_waited_s"] for run in of),
                 "staleness_steps": statistics.mean(run["staleness_steps"] for run in of),

@@ -6,7 +6,8 @@ Digits runs follow each other until the time is over: first some undisturbed, to
 20 seconds a fault is drawn: processes are killed, stopped or left without memory, the storage is damaged, full, slow or
 failing, Python's clock is set (faults.c). A run that a fault has ended is resumed. A batch counts as accepted once its
 shard was seen; it is lost if it cannot be read at the run's end, and duplicated if one of its images is there twice. A
-stall is a time without a new shard or a checkpoint of the student (one a round). The file is written after each run.
+stall is a time without a new shard or a checkpoint of the student (one a round). An end that no fault explains is
+noted. The file is written after each disturbed run.
 
 A disk is full on a file system in memory, which only root can mount; where it cannot, that fault is left out.
 """
@@ -31,6 +32,7 @@ import pandas as pd
 from faults import Faults
 from processes import descendants
 
+from raydream.errors import ShardError
 from raydream.runtime.checkpoints import steps_saved
 from raydream.runtime.session import machine_text
 from raydream.store.atomic import write_json
@@ -42,6 +44,8 @@ EVERY_S = 20.0
 LASTS_S = 15.0
 """seconds that a disk is full, and storage slow or failing"""
 DISK_MIB = 64
+MOST_FAILURES = 3
+"""ends of one run that no fault explains, after which the soak itself fails"""
 
 
 class Run:
@@ -63,6 +67,8 @@ class Run:
         self.process = self._start(self._options)
         self.may_end = False
         """whether a fault since the last start may have ended it"""
+        self.failures = list[str]()
+        """the last line of each end that no fault explains"""
 
     def _start(self, options: list[str]) -> subprocess.Popen[str]:
         command, pipe = [sys.executable, "jobs/distill.py", *options], subprocess.PIPE
@@ -79,7 +85,11 @@ class Run:
     def resume(self) -> None:
         """Start it again, without what has ended it."""
         self.undo()
-        self.process.communicate()
+        said = self.process.communicate()[0].strip().splitlines()
+        if not self.may_end:
+            self.failures += [line for line in said if line.startswith(("failed:", "error:"))][-1:] or said[-1:]
+        if len(self.failures) > MOST_FAILURES:
+            raise SystemExit(f"a run failed again and again: {self.failures}")
         begun = (self.folder / "run.json").exists()
         self.process, self.may_end = self._start(["--resume", str(self.folder)] if begun else self._options), False
 
@@ -108,7 +118,10 @@ class Run:
     def outcome(self) -> dict[str, Any]:
         """Lost and duplicated batches, and the student's accuracy."""
         store = ShardStore(self.folder / "images")
-        whole = {str(store.read(batch).id) for batch in store.committed()}
+        whole = set[str]()
+        for batch in store.committed():
+            with contextlib.suppress(ShardError):  # damaged after the run has read it for the last time
+                whole.add(str(store.read(batch).id))
         rows = pd.read_parquet(self.folder / "images", columns=["batch", "row"])
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         return {
@@ -117,6 +130,7 @@ class Run:
             "duplicated": rows[rows.duplicated()]["batch"].nunique(),
             "longest_stall_s": self.longest_stall_s,
             "seconds": time.monotonic() - self._began,
+            "failures": self.failures,
             "student_accuracy": summary["student_accuracy"],
         }
 
@@ -210,7 +224,7 @@ FAULTS: dict[str, Callable[[Run], bool]] = {
     "driver terminated": terminate_driver,
     "Ray's control service killed": lambda run: kill(run, "gcs_server"),
 }
-ENDING = ("disk full", "driver killed", "driver terminated", "Ray's control service killed")
+ENDING = ("shard damaged", "disk full", "driver killed", "driver terminated", "Ray's control service killed")
 """faults that may end a run"""
 
 
@@ -233,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         while time.monotonic() < end:
             outcomes.append(_run(Path(work), given.seed + len(outcomes), end, faults))
             write_json(given.json, _result(faults, undisturbed, outcomes, (time.monotonic() - began) / 60))
-    result = _result(faults, undisturbed, outcomes, given.minutes)
+    result = json.loads(given.json.read_text(encoding="utf-8"))
     print(json.dumps({name: value for name, value in result.items() if name not in ("runs", "undisturbed")}, indent=1))
 
 
@@ -246,6 +260,7 @@ def _result(
         "all_faults": faults.total(),
         "faults": dict(sorted(faults.items())),
         **{name: int(table[name].sum()) for name in ("accepted", "lost", "duplicated")},
+        "failures": [said for outcome in outcomes for said in outcome["failures"]],
         "longest_stall_s": float(table["longest_stall_s"].max()),
         **_accuracy("student_accuracy", outcomes),
         **_accuracy("undisturbed_accuracy", undisturbed),
@@ -291,8 +306,6 @@ def _torment(run: Run, end: float, faults: Counter[str]) -> None:
         if run.process.poll() is not None:
             if not run.process.returncode:
                 break
-            if not run.may_end:
-                raise SystemExit(f"a run failed:\n{run.process.communicate()[0]}")
             run.resume()
         run.look()
         now = time.monotonic()

@@ -8,6 +8,7 @@ the two processes is noted after each hundredth of its batches.
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--batches", type=int, default=10_000)
+    parser.add_argument("--batches", type=int, default=10_000, help="at least 500")
     given = parser.parse_args(arguments)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +92,11 @@ def _watched(run: Path, batches: int) -> list[dict[str, float]]:
 def _mib(pid: int) -> float:
     """Return a process's resident memory; 0 where it has ended."""
     try:
-        return int((Path("/proc") / str(pid) / "statm").read_text(encoding="utf-8").split()[1]) * 4096 / 2**20
+        return (
+            int((Path("/proc") / str(pid) / "statm").read_text(encoding="utf-8").split()[1])
+            * resource.getpagesize()
+            / 2**20
+        )
     except OSError:
         return 0.0
 

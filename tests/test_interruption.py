@@ -189,7 +189,15 @@ def test_nothing_is_held_beside_the_main_thread() -> None:
     assert entered
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")], ids=type)
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=type,
+)
 def test_a_driver_without_memory_fails_in_a_sentence(error: Exception, tmp_path: Path) -> None:
     def job(command: Command[DistillConfig]) -> None:
         raise error

@@ -59,6 +59,7 @@ from raydream.config import (
     TeacherConfig,
     TransferConfig,
 )
+from raydream.config.continual import default_coefficients_if_inverted
 from raydream.config.conversion import validate
 from raydream.config.synthesis import default_coefficients, default_coefficients_if_made
 from raydream.data.image_set import ImageSet, InMemory
@@ -411,16 +412,16 @@ def extend(
     classes = int(new.labels.max()) + 1
     settings = {
         "seed": seed,
+        "methods": [method],
         "images_per_class": images_per_class,
         "epochs": epochs,
         "steps": [{"classes": list(range(old, classes))}],
         "student": {"learning_rate": 0.02, **(student or {}), "network": "teacher"},
         **({"synthesis": dict(synthesis)} if synthesis else {}),
     }
-    how = METHODS[method]
-    defaults = default_coefficients if how.images == "made" else lambda given: {}
-    config = configured(ContinualConfig, settings, teacher, defaults)
+    config = configured(ContinualConfig, settings, teacher, default_coefficients_if_inverted)
     check_widening(on_cpu(teacher), teacher.config)
+    how = METHODS[method]
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
     told = Callbacks(lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2))

@@ -123,7 +123,7 @@ COMMANDS = (
         "Teach a trained network new classes while images inverted from it stand for the old ones, on Ray.",
         "raydream.jobs.extend:extend",
         "raydream.config:ContinualConfig",
-        defaults="raydream.config.synthesis:default_coefficients",
+        defaults="raydream.config.continual:default_coefficients_if_inverted",
         aliases=("continual",),
         examples=("extend --config digits_continual", "extend --config mine.yaml --methods [deep_inversion,lwf_mc]"),
     ),

@@ -1,13 +1,19 @@
-"""Checks memory for the stated content of a file before it is unpacked, as a small file can state anything."""
+"""Memory: how much is free, whether something fits, and whether an error means that it ran out."""
 
 import os
 from pathlib import Path
 
 MEMINFO, CONTROL_GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+LIBRARIES = ("cublas_status_", "cudnn_status_")
+SAID_BY_LIBRARIES = ("alloc_failed", "not_initialized", "allocation_failed")
+"""errors of cuBLAS and cuDNN that find no memory, for a workspace or for themselves"""
 
 
 def check_fits(size: int) -> None:
-    """Raise ValueError if this number of bytes does not fit into free memory."""
+    """Raise ValueError if this number of bytes does not fit into free memory.
+
+    To be called before a file is unpacked, as a small file can state any size.
+    """
     if size > (free := free_memory()):
         raise ValueError(f"it takes {in_words(size)} of memory, of which {in_words(free)} are free")
 
@@ -38,3 +44,14 @@ def in_words(size: int) -> str:
     while amount >= 1000 and len(units) > 1:
         amount, _ = amount / 1024, units.pop(0)
     return f"{amount:.3g} {units[0]}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out; each device and library words it differently."""
+    if isinstance(error, MemoryError):
+        return True
+    told = str(error).lower()
+    library = any(name in told for name in LIBRARIES) and any(end in told for end in SAID_BY_LIBRARIES)
+    return isinstance(error, RuntimeError) and (
+        library or "out of memory" in told or "can't allocate memory" in told or "unable to find an engine" in told
+    )

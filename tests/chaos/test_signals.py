@@ -72,10 +72,10 @@ def test_a_run_whose_driver_is_stopped_for_long_loses_nothing(
     synthesize: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     """As by Ctrl-Z: its generators went on, and what they reported meanwhile is read before they are judged."""
-    process = synthesize("--generators.patience_s", "15", "--images", "960")
+    process = synthesize("--generators.patience_s", "30", "--images", "960")
     wait_until(lambda: any((tmp_path / "run").glob("images/r*.parquet")), process)
     os.kill(process.pid, signal.SIGSTOP)
-    time.sleep(18)
+    time.sleep(33)
     os.kill(process.pid, signal.SIGCONT)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, out + error

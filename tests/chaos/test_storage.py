@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -59,9 +61,15 @@ def test_a_full_disk_stops_the_run_clearly_and_it_goes_on_when_there_is_space(tm
 def faults(tmp_path: Path) -> Faults:
     """Of what is written to `tmp_path / "run"`."""
     try:
-        return Faults(tmp_path, tmp_path / "run")
+        made = Faults(tmp_path, tmp_path / "run")
     except OSError as error:
         pytest.skip(str(error))
+    made.set(clock_s=7200)
+    asked = [sys.executable, "-c", "import time; print(time.time())"]
+    seen = subprocess.run(asked, env=made.environment, capture_output=True, text=True, check=True).stdout
+    assert float(seen) - time.time() > 7000, "Python asks for the time in a way that the library does not see"
+    made.set()
+    return made
 
 
 def test_writes_that_fail_now_and_then_cost_nothing_but_time(tmp_path: Path, library: Path, faults: Faults) -> None:

@@ -37,7 +37,14 @@ TINY = {
     "steps": [{"name": "digits", "classes": [5, 6, 7]}, {"name": "digits", "classes": [8, 9]}],
     "images_per_class": 4,
     "epochs": 3,
-    "synthesis": {"batch_size": 20, "iterations": 8, "learning_rate": 0.1, "jitter": 1, "precision": "fp32"},
+    "synthesis": {
+        "batch_size": 20,
+        "iterations": 8,
+        "learning_rate": 0.1,
+        "jitter": 1,
+        "precision": "fp32",
+        "coefficients": {"l2": 0.0},
+    },
     "student": {"network": "teacher", "batch_size": 40, "precision": "fp32", "cpus": 1.0},
 }
 

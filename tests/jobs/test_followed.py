@@ -42,8 +42,11 @@ def test_figures_means_and_notes_are_kept_at_the_step_of_the_report(tmp_path):
 
 
 class _Slow:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
     def measure(self, report: NetworkReport) -> tuple[int, dict[str, float]]:
-        time.sleep(3.0)
+        time.sleep(self._seconds)
         return report.snapshot.step, {"test": 0.5}
 
 
@@ -53,7 +56,7 @@ def test_measurements_of_what_is_trained_are_no_stall_and_silence_before_is_one(
     """However long they take: a resumed run would have to wait for them again."""
     ray.init(address=cluster, namespace="followed", log_to_driver=False)
     folder = local_run(tmp_path)
-    evaluator = ray.remote(num_cpus=0)(_Slow).remote()
+    evaluator = ray.remote(num_cpus=0)(_Slow).remote(3.0 if ends else 600.0)
     try:
         with recording(folder, time.time(), print) as (recorder, journal):
             run = JobRun(SimpleNamespace(stall_timeout_s=1.0), folder, recorder, journal, Console(quiet=True))

@@ -52,7 +52,14 @@ def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
         "seed": 7,
         "pruning": {"ratio": 0.4, "steps": 2, "batches": 2, "between_epochs": 2, "epochs": 4},
         "additions": {"rounds": 1, "batches": 2, "epochs": 2},
-        "synthesis": {"batch_size": 20, "iterations": 15, "learning_rate": 0.1, "jitter": 1, "precision": "fp32"},
+        "synthesis": {
+            "batch_size": 20,
+            "iterations": 15,
+            "learning_rate": 0.1,
+            "jitter": 1,
+            "precision": "fp32",
+            "coefficients": {"l2": 0.0},
+        },
         "student": {"batch_size": 20, "precision": "fp32"},
     }
     path.write_text(yaml.safe_dump(settings))

@@ -53,7 +53,14 @@ def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
             "compare": "noise,real",
         },
         "additions": {"rounds": 1, "batches": 2, "epochs": 2},
-        "synthesis": {"batch_size": 20, "iterations": 15, "learning_rate": 0.1, "jitter": 1, "precision": "fp32"},
+        "synthesis": {
+            "batch_size": 20,
+            "iterations": 15,
+            "learning_rate": 0.1,
+            "jitter": 1,
+            "precision": "fp32",
+            "coefficients": {"l2": 0.0},
+        },
         "student": {"batch_size": 20, "precision": "fp32", "learning_rate": 0.01},
     }
     path.write_text(yaml.safe_dump(settings))

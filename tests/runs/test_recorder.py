@@ -38,7 +38,7 @@ def test_rows_and_events_outlive_the_session_and_time_goes_on(tmp_path):
     first.span(began + 6, 4.0, "generator-0", "make", Place(1, "r0001-b0000"))
     first.pictures(np.zeros((3, 1, 8, 8), np.uint8), np.arange(3), 0)
     first.close()
-    again = time.time()
+    again = time.time() - 5
     second = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", again)
     second.point(again + 2, "student", "student/loss", 0.25, step=10)
     second.close()
@@ -149,19 +149,18 @@ def test_the_first_difference_of_two_configurations(one, other, difference):
 
 
 def test_a_clock_that_is_set_changes_no_duration(tmp_path, monkeypatch):
-    first = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", time.time() - 5)
+    first = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", time.time() - 100)
     wall, clock = time.time, time.monotonic
     for step_s in (7200, -7200):
         monkeypatch.setattr(time, "time", lambda step_s=step_s: wall() + step_s)
         with first.stage("images"):
             pass
-        assert 5 <= first.elapsed_s < 65
+        assert 100 <= first.elapsed_s < 160
     monkeypatch.undo()
     assert 0 <= first.seconds_by_stage()["images"] < 60
-    first.span(wall(), 100.0, "driver", "student")
     first.close()
     again = Recorder(tmp_path / "metrics.parquet", tmp_path / "events", time.time())
-    assert again.elapsed_s >= 100
+    assert 100 <= again.elapsed_s < 160
     monkeypatch.setattr(time, "monotonic", lambda: clock() + 30)
-    assert again.elapsed_s >= 130
+    assert 130 <= again.elapsed_s < 190
     again.close()

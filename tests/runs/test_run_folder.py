@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,18 @@ def test_who_waited_for_a_run_in_a_store_has_what_its_last_process_wrote(bucket)
         first.journal.write_text("written in the end")
     with run_folder.held(waiting):
         assert waiting.journal.read_text() == "written in the end"
+
+
+def test_who_has_lost_a_run_in_a_store_writes_nothing_more(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    folder = run_folder.begin(f"{bucket}/run", {"experiment": "x"}, "distill")
+    with pytest.raises(RaydreamError, match="another process has taken over"), run_folder.held(folder):
+        folder.journal.write_text("of the first")
+        folder.place.write(f"{lease.NAME}9", b"another 0")
+        folder.place.write(folder.journal.name, b"of the other")
+        for _ in range(300):
+            time.sleep(0.1)
+    assert folder.place.read(folder.journal.name) == b"of the other"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK], ids=errno.errorcode.get)

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 import raydream
+from raydream.applications.continual.methods import METHODS as CONTINUAL_METHODS
 from raydream.cli import parse
 from raydream.commands import NAMES, imported
 from raydream.config import CoefficientsConfig, SynthesisConfig, TeacherConfig
+from raydream.config.continual import ALL_METHODS, default_coefficients_if_inverted
 from raydream.config.synthesis import default_coefficients, default_coefficients_if_made
 from raydream.errors import InputError
 from raydream.synthesis.balance import RATIOS, balanced, gradient_lengths, own_terms, with_balance, with_numbers
@@ -132,7 +134,7 @@ def test_images_of_automatic_coefficients_are_those_of_the_same_numbers():
     assert named != numbers
     made = [
         raydream.synthesize(teacher, 8, seed=4, synthesis={**given, "coefficients": each}).images
-        for each in (AUTOMATIC, named, numbers, {})
+        for each in (AUTOMATIC, named, numbers, {"l2": CoefficientsConfig().l2})
     ]
     assert np.array_equal(made[0], made[1]) and np.array_equal(made[2], made[3])
     assert not np.array_equal(made[0], made[2])
@@ -167,6 +169,7 @@ def test_only_measured_terms_can_be_automatic():
         ({"synthesis": {"method": "unknown"}}, set()),
         ({"synthesis": {"method": ["noise"]}}, set()),
         ({"synthesis": {"coefficients": {"l2": 0.0}}}, set()),
+        ({"synthesis": {"coefficients": {}}}, {"feature", "tv"}),
         ({"synthesis": "mistaken"}, set()),
     ],
 )
@@ -188,10 +191,16 @@ def test_each_job_that_makes_images_has_that_default(name):
     assert named.synthesis.coefficients == CoefficientsConfig(l2=0.0)
 
 
+@pytest.mark.parametrize("method", ALL_METHODS)
+def test_where_no_images_are_made_no_coefficient_is_chosen(method):
+    chosen = default_coefficients_if_inverted({"methods": [method]})
+    assert bool(chosen) == (CONTINUAL_METHODS[method].images == "made")
+
+
 def test_the_python_api_has_that_default():
     brief = {"batch_size": 8, "iterations": 3, "jitter": 0, "precision": "fp32"}
     made = [
         raydream.synthesize(tiny_teacher(), 8, synthesis={**brief, **named}).images
-        for named in ({}, {"coefficients": AUTOMATIC}, {"coefficients": {}})
+        for named in ({}, {"coefficients": AUTOMATIC}, {"coefficients": {"feature": 10.0}})
     ]
     assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.errors import SynthesisError
-from raydream.synthesis.memory import is_out_of_memory
+from raydream.memory import is_out_of_memory
 from tests.synthesis.test_gradient import ALL, assert_same, doubles, gradient_of, some_images
 from tests.tiny import tiny_network
 

@@ -19,6 +19,7 @@ from raydream.config.synthesis import AUTO
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.extras import require
 from raydream.interruption import Interruption
+from raydream.memory import is_out_of_memory
 from raydream.runs import references as runs
 from raydream.runs import run_folder
 from raydream.store.yaml_files import yaml_text
@@ -256,10 +257,9 @@ def _ending(error: BaseException, signaled: signal.Signals | None) -> tuple[int,
         return EXIT_BAD_INPUT, f"error: {error}"
     if isinstance(error, RaydreamError | OSError):
         return EXIT_FAILURE, f"failed: {error}"
-    if (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    ):  # torch's, which is not imported here
-        return EXIT_FAILURE, f"failed: out of memory ({first_line(error)}): lower the batch size"
+    if is_out_of_memory(error):
+        remedy = "free memory, or lower the number of images or the batch size"
+        return EXIT_FAILURE, f"failed: out of memory ({first_line(error)}): {remedy}"
     raise error
 
 

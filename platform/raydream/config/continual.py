@@ -1,27 +1,20 @@
 """Settings of learning new classes step by step."""
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from raydream.config.fields import STRICT, Count, Device, Name, NonNegativeInt, Positive
 from raydream.config.student import StudentConfig
-from raydream.config.synthesis import SynthesisConfig
+from raydream.config.synthesis import SynthesisConfig, default_coefficients
 from raydream.config.teacher import DataConfig, TeacherConfig, TrainingConfig
 from raydream.errors import InputError
 
-ALL_METHODS = (
-    "deep_inversion",
-    "adaptive",
-    "deepdream",
-    "balanced",
-    "abd",
-    "lwf_mc",
-    "finetune",
-    "oracle_distill",
-    "oracle_classify",
-)
+INVERTING_METHODS = ("deep_inversion", "adaptive", "deepdream", "balanced", "abd")
+"""those that make images of the old classes"""
+ALL_METHODS = (*INVERTING_METHODS, "lwf_mc", "finetune", "oracle_distill", "oracle_classify")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -96,3 +89,12 @@ class ContinualConfig:
 
 def _origin(data: DataConfig) -> tuple[object, ...]:
     return data.name, data.train, data.test, data.folder
+
+
+def default_coefficients_if_inverted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the coefficients that apply beneath a user's nested settings: `auto` if a method makes images and none is
+    named; see `default_coefficients`.
+    """
+    methods = settings.get("methods", ALL_METHODS)
+    inverts = isinstance(methods, Sequence) and any(method in INVERTING_METHODS for method in methods)
+    return default_coefficients(settings) if inverts else {}

@@ -100,8 +100,7 @@ class CoefficientsConfig:
     classification: NonNegative = 1.0
     """weight of the cross-entropy with the targets (eq. 2; the paper: 1)"""
     tv: Balanced = 2.5e-5
-    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5); auto: as for feature, and also
-    where no coefficient is named"""
+    """alpha_tv, weight of the total variation (eq. 3; the paper for CIFAR-10: 2.5e-5); auto: as for feature"""
     tv_l1: NonNegative = 0.0
     """weight of the total variation's other form, means of absolute differences (the published code has both)"""
     l2: NonNegative = 3e-8
@@ -110,7 +109,8 @@ class CoefficientsConfig:
     """weight of the mean norm of single images (the published ImageNet code's form of l2)"""
     feature: Balanced = 10.0
     """alpha_f, weight of the feature statistics (eq. 4-5; the paper for CIFAR-10: 1 to 100); auto: chosen before the
-    run, so that the length of the term's gradient at noise is a fixed multiple of that of the class loss"""
+    run, so that the length of the term's gradient at noise is a fixed multiple of that of the class loss. Where no
+    coefficient is named, feature and tv are auto in synthesize, distill, transfer, prune, quantize and extend"""
     competition: NonNegative = 10.0
     """alpha_c, weight of the competition with the student (eq. 8-9; the paper for CIFAR-10: 10)"""
     masked_kl: NonNegative = 1.33
@@ -304,7 +304,7 @@ def default_coefficients(settings: Mapping[str, Any]) -> dict[str, Any]:
     Where the user names none, those that follow from the teacher are `auto`, for methods that invert pixels.
     """
     synthesis = settings.get("synthesis", {})
-    if not isinstance(synthesis, Mapping) or "coefficients" in synthesis:
+    if not isinstance(synthesis, Mapping) or synthesis.get("coefficients"):
         return {}
     method = METHODS.get(str(synthesis.get("method", SynthesisConfig.method)))
     if method is None or method.learns:
@@ -314,7 +314,10 @@ def default_coefficients(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def default_coefficients_if_made(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same for a job that makes images only where none are named, or in rounds that add some."""
+    """Return the coefficients that apply beneath a user's nested settings of a job that may be given its images.
+
+    As `default_coefficients`, if it makes images: where none are named, or in rounds that add some.
+    """
     additions = settings.get("additions", {})
     adds = isinstance(additions, Mapping) and additions.get("rounds")
     return {} if settings.get("images") and not adds else default_coefficients(settings)

@@ -91,16 +91,16 @@ def compress(
     return with_whole_shards(ShardStore(run.folder.images), session, run.journal.note)
 
 
-def report_stage(plan: CompressionPlan[Any], told: StageReport, shape: str, figures: Mapping[str, float]) -> None:
+def report_stage(plan: CompressionPlan[Any], report: StageReport, shape: str, figures: Mapping[str, float]) -> None:
     """Report a stage, or an epoch, from the process that does the work.
 
     Args:
         shape, figures: see `NetworkReport`.
     """
-    stage, snapshot = told.stage, Snapshot(told.step, to_arrays(told.network))
-    log.info("%s %d, %d steps", stage.kind, stage.index, told.step)
-    learned = (told.losses, told.agreements)
-    plan.reports.put(NetworkReport(stage.kind, stage.index, snapshot, shape, figures, *learned, told.note))
+    stage, snapshot = report.stage, Snapshot(report.step, to_arrays(report.network))
+    log.info("%s %d, %d steps", stage.kind, stage.index, report.step)
+    learned = (report.losses, report.agreements)
+    plan.reports.put(NetworkReport(stage.kind, stage.index, snapshot, shape, figures, *learned, report.note))
 
 
 def _session(

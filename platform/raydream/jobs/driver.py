@@ -258,8 +258,8 @@ class Driver:
 
     def _check_alive(self) -> None:
         self._trained = self._training.done()
-        if self._trained and not (self._pending or self._pool.in_flight):
-            return  # what is left are measurements, which may take as long as they do
+        if self._trained and self._measuring and not (self._pending or self._pool.in_flight):
+            return  # measurements of what has learned to its end may take as long as they do
         if time.monotonic() - self._last_news > self._config.buffer.stall_timeout_s:
             making = ", ".join(map(str, self._pool.in_flight)) or "none"
             raise StallError(

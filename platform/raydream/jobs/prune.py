@@ -105,13 +105,13 @@ def _pruning(config: PruneConfig) -> Compression[PruneConfig]:
     # The path of the tables is relative to the user's folder, wherever the process that prunes starts.
     tables = str(Path(config.pruning.latency_tables).absolute())
     return Compression(
-        replace(config, pruning=replace(config.pruning, latency_tables=tables)),
-        _prune_task,
-        "pruning",
-        "the pruning",
-        partial(build_pruned, config.teacher),
-        partial(total_steps, config),
-        lambda report: f"{report.figures['pruning/filters']} filters",
+        config=replace(config, pruning=replace(config.pruning, latency_tables=tables)),
+        work=_prune_task,
+        stage="pruning",
+        name="the pruning",
+        build=partial(build_pruned, config.teacher),
+        steps=partial(total_steps, config),
+        shown=lambda report: f"{report.figures['pruning/filters']} filters",
     )
 
 

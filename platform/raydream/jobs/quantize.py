@@ -119,13 +119,13 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
 
 def _quantizing(config: QuantizeConfig) -> Compression[QuantizeConfig]:
     return Compression(
-        config,
-        _quantize_task,
-        "quantizing",
-        "the quantization",
-        partial(build_quantized, config.teacher),
-        partial(total_steps, config),
-        lambda report: "",
+        config=config,
+        work=_quantize_task,
+        stage="quantizing",
+        name="the quantization",
+        build=partial(build_quantized, config.teacher),
+        steps=partial(total_steps, config),
+        shown=lambda report: "",
     )
 
 

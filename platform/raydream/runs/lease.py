@@ -28,11 +28,14 @@ Seen = tuple[int, str]
 
 
 @contextlib.contextmanager
-def leased(place: Folder, refused: InputError) -> Iterator[None]:
+def leased(place: Folder, refused: InputError) -> Iterator[threading.Event]:
     """Hold a folder's lease for a `with` block; it is interrupted, as by Ctrl-C, if another process takes the lease.
 
     That happens to a process that was stopped, or cut off from the store, for longer than `LAPSE_S`. In a store whose
     writes are not exclusive it also happens to one of two that took the lease at the same moment.
+
+    Yields:
+        an event that is set once another process has taken the lease; nothing may be written then.
 
     Raises:
         InputError: `refused`, as another process holds it.
@@ -46,7 +49,7 @@ def leased(place: Folder, refused: InputError) -> Iterator[None]:
     holder = threading.Thread(target=_renew, args=(place, number, own, ended, taken), daemon=True)
     holder.start()
     try:
-        yield
+        yield taken
     except KeyboardInterrupt as error:
         if taken.is_set():
             raise RaydreamError(f"another process has taken over {place}, as this one was silent too long") from error

@@ -51,8 +51,11 @@ class Recorder:
         self._sinks: list[Sink] = [self._board, *trackers]
 
     def time_s(self, moment: float) -> float:
-        """Return the seconds since the run began at a moment in seconds since the epoch."""
-        return moment - self._zero
+        """Return the seconds since the run began at a moment in seconds since the epoch.
+
+        At most those until now, so that a clock that was set forth does not prolong the run for its later sessions.
+        """
+        return min(moment - self._zero, self.elapsed_s)
 
     @property
     def elapsed_s(self) -> float:

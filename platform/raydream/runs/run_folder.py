@@ -338,22 +338,29 @@ def _opened(place: Folder, run: str) -> RunFolder:
 def held(folder: RunFolder) -> Iterator[None]:
     """Reserve a run folder to this process for a `with` block, and delete temporary files of killed processes.
 
-    At the block's end, however it ends, all files of the driver are in the folder.
+    In a store, the driver's files are fetched at its beginning, as another process may have written until it gave up
+    the lease; at its end, however it ends, all of them are in the store, unless another process has taken the lease.
 
     Raises:
         InputError: another process is using it.
+        RaydreamError: another process has taken the lease of a folder in a store.
+        OSError: the store fails.
     """
     remedy = "wait for its end, or stop it"
     refused = InputError("--resume", str(folder.place), "a run that no other process is using", remedy)
-    with _locked(folder.path, refused) if folder.copy is None else leased(folder.place, refused):
-        if folder.copy is not None:
-            folder.copy.fetch()  # again: another process may have written until it gave up the lease
-            if not folder.place.is_exclusive(MARKER):
-                log.warning(NOT_EXCLUSIVE, folder.place)
+    if folder.copy is None:
+        with _locked(folder.path, refused):
+            yield
+        return
+    with leased(folder.place, refused) as lost:
+        folder.copy.fetch()
+        if not folder.place.is_exclusive(MARKER):
+            log.warning(NOT_EXCLUSIVE, folder.place)
         try:
             yield
         finally:
-            folder.save()
+            if not lost.is_set():
+                folder.save()
 
 
 @contextlib.contextmanager

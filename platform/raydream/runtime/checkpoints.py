@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from raydream.errors import first_line
+from raydream.memory import is_out_of_memory
 from raydream.store.atomic import damaged_name
 from raydream.store.folders import Folder
 
@@ -58,6 +59,8 @@ def quarantine_damaged_checkpoints(storage: Folder) -> str | None:
         try:
             _parsed(content)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             name = damaged_name("checkpoints")
             storage.move(name)
             return f"a checkpoint of the student is damaged ({first_line(error)}): they are kept as {name}"

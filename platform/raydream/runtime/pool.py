@@ -202,8 +202,13 @@ class GeneratorPool:
 
     def replace_hung(self) -> None:
         """Replace generators of which nothing was heard for too long; call it after all reports were taken note of."""
-        for batch, index in self._roster.hung(time.monotonic()):
-            if batch not in self._killed:
+        hung = self._roster.hung(time.monotonic())
+        if not hung:
+            return
+        answered = ray.wait([*self._making], num_returns=len(self._making), timeout=0)[0]
+        done = {self._making[receipt][0] for receipt in answered}  # while this process was stopped, perhaps
+        for batch, index in hung:
+            if batch not in self._killed and batch not in done:
                 self._killed[batch] = "nothing was heard of it for too long (generators.patience_s)"
                 ray.kill(self._actors[index], no_restart=False)
 

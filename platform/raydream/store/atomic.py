@@ -133,7 +133,7 @@ def quarantine(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)  # a link to another run's file may be readable alone
+    descriptor = os.open(path, os.O_RDONLY)  # a link to another run's file may be read-only
     try:
         os.fsync(descriptor)
     finally:

@@ -12,8 +12,9 @@ from raydream.compute import autocast
 from raydream.errors import first_line
 from raydream.losses.feature_statistics import FeatureDistances
 from raydream.losses.objective import Objective, Observation
+from raydream.memory import is_out_of_memory
 from raydream.networks.observed import ObservedNetwork
-from raydream.synthesis.memory import Chunks, is_out_of_memory
+from raydream.synthesis.memory import Chunks
 
 BACKEND: str | Callable[..., Any] = "inductor"
 """torch.compile's"""

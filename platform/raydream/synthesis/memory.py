@@ -7,14 +7,11 @@ from typing import TypeVar
 import torch
 
 from raydream.errors import SynthesisError, first_line
+from raydream.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-LIBRARIES = ("cublas_status_", "cudnn_status_")
-SAID_BY_LIBRARIES = ("alloc_failed", "not_initialized", "allocation_failed")
-"""errors of cuBLAS and cuDNN that find no memory, for a workspace or for themselves"""
 
 
 class Chunks:
@@ -68,14 +65,3 @@ class Chunks:
         """Return the deviations since the last call, one sentence each."""
         notes, self._notes = tuple(self._notes), []
         return notes
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; each device and library words it differently."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    told = str(error).lower()
-    library = any(name in told for name in LIBRARIES) and any(end in told for end in SAID_BY_LIBRARIES)
-    return isinstance(error, RuntimeError) and (
-        library or "out of memory" in told or "can't allocate memory" in told or "unable to find an engine" in told
-    )
