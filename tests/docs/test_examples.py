@@ -99,9 +99,12 @@ def test_each_command_has_a_page_that_shows_its_command_line():
 
 # README's only block is run, and its figures compared, by test_readme.py.
 RUNNABLE = [page for page in PAGES if page.name != "README.md" and MARKED.search(page.read_text())]
+SLOW = {"docs/tutorial.md": pytest.mark.long, "docs/api/diagnose.md": pytest.mark.long}
 
 
-@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=name(page), marks=SLOW.get(name(page), ())) for page in RUNNABLE]
+)
 def test_marked_blocks_of_a_page_run_in_turn(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen: dict[str, Any] = {}

@@ -31,6 +31,7 @@ def test_links_of_readme_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
+@pytest.mark.long
 def test_the_python_quickstart_is_15_lines_and_gives_what_readme_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert len([line for line in quickstart.quickstart().splitlines() if line]) <= 15

@@ -116,6 +116,7 @@ def test_numbers_are_found_ones_else_defaults():
     assert (found.tv, found.feature) == (0.5, CoefficientsConfig().feature)
 
 
+@pytest.mark.long
 def test_another_process_chooses_the_same_numbers():
     code = (
         "import json\nfrom dataclasses import asdict\nfrom tests.synthesis.test_balance import *\n"
