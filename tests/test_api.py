@@ -153,6 +153,7 @@ def test_pruning_takes_filters_away_and_rounds_of_images_compete_with_what_is_le
     assert weights(teacher.network) == teacher.fingerprint
 
 
+@pytest.mark.long
 def test_quantizing_rounds_what_a_network_computes_with_and_writes_files(teacher, images, tmp_path):
     four = raydream.quantize(
         teacher, images, 4, 4, files=tmp_path / "files", quantization={"epochs": 1}, student=STUDENT

@@ -101,6 +101,7 @@ def test_the_most_accurate_candidate_is_chosen_and_of_equals_the_first():
     assert hour.chosen({"a": run(0.9, 0.3), "b": run(0.1, 0.5), "c": run(0.5)}) == "b"
 
 
+@pytest.mark.long
 def test_the_speed_is_of_updates_in_this_process():
     assert 0.01 < hour.updates_a_second(1) < 1000
 

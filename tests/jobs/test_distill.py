@@ -62,7 +62,6 @@ def test_a_run_leaves_the_folder_that_the_contract_names(tmp_path: Path, library
     assert "tensorboard --logdir" in done.stdout
 
 
-@pytest.mark.long
 def test_a_private_rays_processes_start_before_the_teacher_is_trained(lockstep_run: Path) -> None:
     metrics = pd.read_parquet(lockstep_run / "metrics.parquet").set_index("name")["time_s"]
     assert metrics["span/start"] < metrics["span/teacher"] < metrics["span/rounds"]
