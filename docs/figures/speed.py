@@ -121,6 +121,14 @@ def simulated_listing() -> str:
 
 
 @figure
+def steady_growth() -> str:
+    """Phrase: KiB by which the driver's and the buffer's memory grew a batch, over a whole run."""
+    told = results("steady")
+    grown = (told[f"{process}_bytes_per_batch"] / 1024 for process in ("driver", "buffer"))
+    return " and ".join(f"{number(each)} KiB" for each in grown)
+
+
+@figure
 def streaming_student() -> str:
     """Phrase: the rate of a student on streamed images, of that on images in memory."""
     told = results("streaming")
