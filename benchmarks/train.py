@@ -141,7 +141,7 @@ def _plain(
     optimizer = torch.optim.SGD(
         network.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )
-    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / max(1, config.warm_up), total_iters=config.warm_up)
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / max(1, config.warm_up), total_iters=config.warm_up - 1)
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total - config.warm_up))
     schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [config.warm_up])
     clock, (height, width), most = _Clock(device, steps), x.shape[2:], config.shift

@@ -53,9 +53,15 @@ RANDOM: dict[str, TeacherConfig] = {
             "densenet121": 64,
             "googlenet": 64,
             "convnext_tiny": 64,
-            "vit_b_32": 224,
         }.items()
     },
+    "vit_b_32": TeacherConfig(
+        network="torchvision:vit_b_32",
+        arguments={"image_size": 64},
+        input_shape=(3, 64, 64),
+        classes=100,
+        **doctor.IMAGENET,
+    ),
 }
 UPDATES, EPOCHS = 200, 30
 Made = TypeVar("Made")
@@ -152,7 +158,7 @@ def _taught(name: str, data: Path, work: Path) -> tuple[nn.Module, Split]:
 def _calibrated(config: TeacherConfig) -> nn.Module:
     """Return a network with random weights, and BN statistics of noise."""
     torch.manual_seed(0)
-    network = build_network(config.network, {}, config.input_shape[0], config.classes)
+    network = build_network(config.network, dict(config.arguments), config.input_shape[0], config.classes)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raydream.augmentation import random_shift
+from raydream.augmentation import random_flip, random_shift
 from raydream.config import TeacherConfig, TeacherJobConfig, TrainingConfig
 from raydream.data.digits import load_digits
 from raydream.data.splits import Split
@@ -60,6 +60,45 @@ def test_a_recipe_of_version_0_1_gives_its_teacher_to_the_bit() -> None:
     one, other = (train(TINY, config, some_digits()) for train in (loop_of_version_0_1, train_teacher))
     assert fingerprint(to_arrays(one)) == fingerprint(to_arrays(other))
     assert not other.training and all(values.is_contiguous() for values in other.parameters())
+
+
+def plain_loop(config: TrainingConfig, train: Split) -> nn.Module:
+    """SGD, warm-up and cosine as a user writes them with torch alone; weights, order and views are the project's."""
+    torch.manual_seed(derive_seed(config.seed, "teacher weights"))
+    network = build_teacher(TINY).to(memory_format=torch.channels_last).train()
+    x, labels = torch.tensor(train.images), torch.tensor(train.labels)
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (TINY.mean, TINY.std))
+    sgd = torch.optim.SGD(
+        network.parameters(), config.learning_rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+    steps, warm_up = config.epochs * -(-len(x) // config.batch_size), config.warm_up
+    rise = torch.optim.lr_scheduler.LinearLR(sgd, 1 / warm_up, total_iters=warm_up - 1)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, steps - warm_up)
+    schedule = torch.optim.lr_scheduler.SequentialLR(sgd, [rise, fall], [warm_up])
+    for epoch in range(1, config.epochs + 1):
+        random = generator(config.seed, "teacher order", epoch)
+        for rows in torch.split(torch.randperm(len(x), generator=random), config.batch_size):
+            view = random_shift((x[rows].float() / 255 - mean) / std, config.shift, -mean / std, random)
+            view = random_flip(view, random).contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(view)
+            loss = functional.cross_entropy(logits.float(), labels[rows], label_smoothing=config.label_smoothing)
+            sgd.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            sgd.step()
+            schedule.step()
+    return network
+
+
+def test_a_recipe_of_sgd_and_cosine_equals_a_plain_loop() -> None:
+    """To the bit but for the learning rate, which torch's schedules accumulate in another order."""
+    config = TrainingConfig(
+        epochs=2, seed=3, batch_size=32, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4, decay="cosine",
+        warm_up=4, label_smoothing=0.1, flip=True, precision="bf16",
+    )  # fmt: skip
+    own, plain = train_teacher(TINY, config, some_digits()), plain_loop(config, some_digits())
+    for one, other in zip(own.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one, other.contiguous(), rtol=1e-4, atol=1e-6)
 
 
 class Killed(BaseException):
