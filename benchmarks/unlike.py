@@ -162,6 +162,8 @@ def _calibrated(config: TeacherConfig) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the mean over all batches
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.trunc_normal_(module.weight, std=0.02)  # a head that answers nothing has no gradient
     network.train()
     for _ in range(4):
         network(torch.randn(16, *config.input_shape))
