@@ -38,7 +38,6 @@ SETTINGS = {
     "student.cpus": 0.4,
     "generators.cpus": 0.4,
     "buffer.samples_per_insert": 10,
-    "buffer.memory_mb": 0.5,  # the images of 2,048 batches: the handles of all others are given up
     "rounds.count": ROUNDS - 1,
     "rounds.final_steps": 10,
     "reuse": "",
