@@ -47,7 +47,7 @@ VERIFIERS = {
 COEFFICIENTS: dict[str, dict[str, Any]] = {
     "auto": {"feature": "auto", "tv": "auto"},
     "preset": {"feature": 1.0, "tv": 1e-3, "l2": 0.0},
-    "default": {},
+    "default": {"feature": 10.0, "tv": 2.5e-5},
 }
 IMAGES, EPOCHS = 256, 60
 SYNTHESIS = {"batch_size": 64, "iterations": 200, "learning_rate": 0.1, "decay": "cosine", "precision": "fp32"}

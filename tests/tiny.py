@@ -25,6 +25,18 @@ from raydream.teachers.teacher import Teacher, freeze, make_teacher
 torch.set_num_threads(1)  # such small tensors only lose by more
 
 WIDTH = 8
+ADDED_IMAGES = {
+    "additions": {"rounds": 1, "batches": 2, "epochs": 2},
+    "synthesis": {
+        "batch_size": 20,
+        "iterations": 15,
+        "learning_rate": 0.1,
+        "jitter": 1,
+        "precision": "fp32",
+        "coefficients": {"l2": 0.0},
+    },
+}
+"""settings of a job that adds images to those it is given, in one round"""
 
 
 def tiny_network(seed: int = 0) -> nn.Module:

@@ -56,7 +56,6 @@ COMMANDS = (
         "Distill a student of handwritten digits from no real image, in minutes on two CPU cores.",
         "raydream.jobs.distill:distill",
         "raydream.config:DistillConfig",
-        defaults="raydream.config.synthesis:default_coefficients",
         given=("--config", "digits"),
         examples=("demo", "demo --run-dir runs/first --seed 1"),
     ),

@@ -35,7 +35,7 @@ from raydream.teachers.loading import load_teacher
 from tests.calls import call, start, wait_until
 from tests.chaos.faults import kill
 from tests.conftest import Job
-from tests.tiny import finished_images, some_batch
+from tests.tiny import ADDED_IMAGES, finished_images, some_batch
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Path:
         "images": str(images),
         "seed": 7,
         "pruning": {"ratio": 0.4, "steps": 2, "batches": 2, "between_epochs": 2, "epochs": 4},
-        "additions": {"rounds": 1, "batches": 2, "epochs": 2},
-        "synthesis": {
-            "batch_size": 20,
-            "iterations": 15,
-            "learning_rate": 0.1,
-            "jitter": 1,
-            "precision": "fp32",
-            "coefficients": {"l2": 0.0},
-        },
+        **ADDED_IMAGES,
         "student": {"batch_size": 20, "precision": "fp32"},
     }
     path.write_text(yaml.safe_dump(settings))

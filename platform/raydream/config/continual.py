@@ -92,8 +92,9 @@ def _origin(data: DataConfig) -> tuple[object, ...]:
 
 
 def default_coefficients_if_inverted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the coefficients that apply beneath a user's nested settings: `auto` if a method makes images and none is
-    named; see `default_coefficients`.
+    """Return the coefficients that apply beneath a user's nested settings of `raydream extend`.
+
+    As `default_coefficients`, if one of the methods makes images of the old classes.
     """
     methods = settings.get("methods", ALL_METHODS)
     inverts = isinstance(methods, Sequence) and any(method in INVERTING_METHODS for method in methods)

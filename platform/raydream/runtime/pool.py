@@ -137,6 +137,7 @@ class GeneratorPool:
                 lost.append(batch)
             else:
                 index = self._roster.done(batch)
+                self._killed.pop(batch, None)  # its answer came before its end
                 self._tell(batch, index, receipt)
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
