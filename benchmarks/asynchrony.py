@@ -2,7 +2,7 @@
 
     python benchmarks/asynchrony.py --json OUT [--config configs/digits.yaml] [--seeds 3]
 
-Whole runs of `raydream distill` take turns: in lockstep, with the default bound (a round, or what the settings need; see
+Whole runs of `raydream distill` take turns: in lockstep, with the default bound (a round, or what settings need; see
 docs/concepts.md), and with one of four rounds. Noted are the accuracy on real test images, the run's duration relative
 to that of the same seed in lockstep, the student's waits, and the age of the student that a batch competed with when it
 joined, in distillation steps. A run that is in the file is not made again.
