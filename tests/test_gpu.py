@@ -234,7 +234,7 @@ def test_the_objective_of_each_method_stays_on_its_device(fake, method, chunk_si
     teacher, config = teacher_on_gpu(), SynthesisConfig(method=method, compile="off", chunk_size=chunk_size)
     engine = Engine(teacher, config, config.terms, 1)
     gradient, targets = engine.gradient(network_on_gpu()), torch.zeros(4, dtype=torch.long, device=GPU)
-    images = View(1, -1, True)(torch.zeros(4, *SHAPE, device=GPU))
+    images = View(1, -1, 1)(torch.zeros(4, *SHAPE, device=GPU))
     with torch.no_grad():
         total, _, _ = gradient._all_at_once(images, targets)
         assert total.device == GPU

@@ -56,17 +56,19 @@ class FrozenBatchNorm(nn.Module):
         for name, value in layer.named_buffers(recurse=False):
             self.register_buffer(name, value)
         self.eval()
+        for name in ("scale", "shift"):  # the product's and the sum's other operands, which are no part of the state
+            self.register_buffer(name, torch.empty_like(self.running_mean), persistent=False)
         self._prepare()
         self.register_load_state_dict_post_hook(lambda module, _: module._prepare())  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def _prepare(self) -> None:
-        """Compute the product's and the sum's other operands, which are no part of the state."""
+        """Compute the operands, in place, as a captured graph reads them where they are."""
         scale = (self.running_var + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shift = -self.running_mean * scale
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift if self.bias is None else shift + self.bias, persistent=False)
+        self.scale.copy_(scale)
+        self.shift.copy_(shift if self.bias is None else shift + self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalized [N,C] or [N,C,...]; the argument has the name that torch gives it."""

@@ -12,26 +12,30 @@ from raydream.losses.feature_statistics import FeatureDistances, SmoothedDistanc
 from raydream.losses.objective import Objective
 from raydream.networks.observed import ObservedNetwork, frozen_copy, last_layer
 from raydream.synthesis.gradient import PixelGradient
+from raydream.synthesis.graphed import Graphs
 from raydream.synthesis.memory import Chunks
 from raydream.synthesis.stages import stages_of
 from raydream.teachers.teacher import Teacher
 
 
 class Engine:
-    """Computes gradients and logits; keeps compiled code and working chunk sizes from request to request.
+    """Computes gradients and logits; keeps compiled code, graphs and working chunk sizes from request to request.
 
     Args:
         teacher: frozen and in eval mode; stays unchanged.
         config: the synthesis configuration; `coefficients` are read for the terms.
         terms: keys of `TERMS`; those in `ADVERSARIES` are left out where a request has no student.
         batches: number of batches in the whole run, which decides whether compiling pays off.
+
+    Attributes:
+        graphs: of whole updates, for synthesizers of pixels.
     """
 
     def __init__(self, teacher: Teacher, config: SynthesisConfig, terms: tuple[str, ...], batches: int) -> None:
         self._teacher, self._config, self._terms, self._batches = teacher, config, terms, batches
         self._gradients: dict[bool, PixelGradient] = {}
         self._student: nn.Module | None = None
-        self._finished = Chunks(config.chunk_size)
+        self._finished, self.graphs = Chunks(config.chunk_size), Graphs(teacher.device)
         self._network = self._observed()
         self._distances = self._compared()
 
@@ -73,7 +77,8 @@ class Engine:
     def way(self) -> dict[str, object]:
         """Describe for a recipe how this process computes images without a competing student."""
         gradient = self._gradient(competes=False)
-        return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size]}
+        graphed = {"graphed": True} if self.graphs.capture else {}
+        return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size], **graphed}
 
     def _gradient(self, competes: bool) -> PixelGradient:
         if competes not in self._gradients:

@@ -93,6 +93,11 @@ class PixelGradient:
         images = images.contiguous(memory_format=torch.channels_last)
         return self.chunks.fitting(lambda size: self._evaluate(images, targets, size), len(images), images.device)
 
+    def at_once(self, images: Tensor, targets: Tensor) -> Evaluation:
+        """Evaluate the objective at all images at once, and try nothing else where that fails: code to be captured."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        return self._evaluate_either(images, targets, len(images))
+
     def take_notes(self) -> tuple[str, ...]:
         """Return the deviations since the last call, one sentence each."""
         return self.chunks.take_notes()
@@ -130,7 +135,7 @@ class PixelGradient:
             return method  # type: ignore[no-any-return]
         key = method.__name__, x.shape
         if key not in self._code:
-            self._code[key] = torch.compile(_own_code(method), dynamic=False, backend=BACKEND)
+            self._code[key] = compiled_alone(method)
         return self._code[key]
 
     def _scale(self, count: int) -> float:
@@ -244,15 +249,16 @@ class PixelGradient:
         return found
 
 
-def _own_code(method: Any) -> Any:
-    """Copy a method, with a separate code object.
+def compiled_alone(function: Any) -> Any:
+    """Compile a function or method for one shape, with a code object of its own.
 
-    Dynamo counts its compilations per code object. All engines of a process would share a method's, and the ninth shape
-    would run uncompiled.
+    Dynamo counts its compilations per code object. All engines of a process would share one, and the ninth shape would
+    run uncompiled.
     """
-    function = method.__func__
-    copied = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
-    return MethodType(copied, method.__self__)
+    owner = getattr(function, "__self__", None)
+    plain = function if owner is None else function.__func__
+    copied = FunctionType(plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__)
+    return torch.compile(copied if owner is None else MethodType(copied, owner), dynamic=False, backend=BACKEND)
 
 
 def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:

@@ -53,21 +53,17 @@ class Inversion:
             if done >= stage.iterations:
                 done -= stage.iterations
                 continue
-            x = pixels.resized(x, stage)
-            optimizer = torch.optim.Adam([x], stage.learning_rate, stage.betas, fused=True)
+            given = pixels.resized(x, stage), targets, gradient, stage, pixels.bounds
+            update = self.engine.graphs.updates(*given)
+            x = update.pixels
             if resumed is not None and done:
-                resumed.restore_parameters(optimizer)
+                update.restore(resumed)
             for iteration in range(done, stage.iterations):
-                optimizer.param_groups[0]["lr"] = learning_rate(self._config, stage, iteration)
                 view = draw_view(stage.jitter, self._config.flip, random)
-                evaluation = gradient(view(x.detach()), targets)
-                # Fused Adam goes through memory: pixels and gradient lie in it in the same order, channels-last.
-                x.grad = view.back(evaluation.gradient)
-                optimizer.step()
-                pixels.clip(x)
+                evaluation = update(view, learning_rate(self._config, stage, iteration))
                 if recorded.is_due() and not recorded.record(evaluation, x):
                     return None
-                recorded.advance(request, restarts, random, optimizer)
+                recorded.advance(request, restarts, random, update.optimizer)
             done = 0
         images = pixels.quantize(x).contiguous()
         return recorded.synthesis(images, gradient.layers, restarts, gradient.take_notes())
@@ -80,7 +76,7 @@ class _Pixels:
         self._teacher, self._random = teacher, random
         self._canvas = teacher.normalization.canvas()
         self.quantize = self._canvas.quantize
-        self._bounds = self._canvas.valid_range() if config.clip else None
+        self.bounds = self._canvas.valid_range() if config.clip else None
 
     def first(self, request: Request, stage: Stage) -> Tensor:
         channels = self._teacher.config.input_shape[0]
@@ -102,8 +98,3 @@ class _Pixels:
         if x.shape[2:] != stage.size:
             x = functional.interpolate(x.detach(), stage.size, mode=stage.upsampling)
         return x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
-
-    @torch.no_grad()
-    def clip(self, x: Tensor) -> None:
-        if self._bounds is not None:
-            x.clamp_(*self._bounds)

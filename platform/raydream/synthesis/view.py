@@ -16,17 +16,19 @@ class View:
 
     Attributes:
         down, right: pixels that the images are rolled by.
-        mirrored: whether they are then mirrored left to right.
+        mirrored: whether they are then mirrored left to right, 0 or 1.
+
+    The attributes are numbers, or int64 scalars on the images' device.
     """
 
-    down: int
-    right: int
-    mirrored: bool
+    down: int | Tensor
+    right: int | Tensor
+    mirrored: int | Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return images [N,C,H,W] as they are seen, channels-last."""
         height, width = (torch.arange(side, device=x.device) for side in x.shape[2:])
-        columns = width.flip(0) if self.mirrored else width
+        columns = self.mirrored * (len(width) - 1) + (1 - 2 * self.mirrored) * width
         return _gathered(x, height - self.down, columns - self.right)
 
     def back(self, gradient: Tensor) -> Tensor:
@@ -34,7 +36,7 @@ class View:
         height, width = (torch.arange(side, device=gradient.device) for side in gradient.shape[2:])
         columns = width + self.right
         # Where it has arrived is counted from the other side of a mirrored image.
-        return _gathered(gradient, height + self.down, -1 - columns if self.mirrored else columns)
+        return _gathered(gradient, height + self.down, (1 - 2 * self.mirrored) * columns - self.mirrored)
 
 
 def _gathered(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -92,4 +94,4 @@ def draw_view(jitter: int, flip: bool, random: torch.Generator) -> View:
     """Draw a view rolled by up to `jitter` pixels each way, and mirrored half of the time if `flip`."""
     # Drawn on the CPU, so that the loop never waits for a GPU to tell a number.
     down, right = torch.randint(-jitter, jitter + 1, (2,), generator=random).tolist() if jitter else (0, 0)
-    return View(down, right, flip and bool(torch.rand((), generator=random) < 0.5))
+    return View(down, right, int(flip and bool(torch.rand((), generator=random) < 0.5)))
