@@ -159,11 +159,12 @@ def test_what_is_captured_compiles_in_one_piece():
     moments = torch.zeros_like(pixels), torch.zeros_like(pixels)
     compiled = torch.compile(seen, backend="eager", fullgraph=True)(pixels, given)
     assert torch.equal(compiled, View(2, -1, 1)(pixels))
-    expected = [each.clone() for each in (pixels, *moments)]
-    moved(expected[0], pixels, *expected[1:], given, (0.9, 0.999), None)
-    torch.compile(moved, backend="eager", fullgraph=True)(pixels, pixels.clone(), *moments, given, (0.9, 0.999), None)
-    for one, other in zip(expected, (pixels, *moments), strict=True):
-        assert torch.allclose(one, other)
+    one, first, second = (each.clone() for each in (pixels, *moments))
+    moved(one, pixels, first, second, given, (0.9, 0.999), None)
+    other = pixels.clone()
+    torch.compile(moved, backend="eager", fullgraph=True)(other, pixels, *moments, given, (0.9, 0.999), None)
+    for expected, found in ((one, other), (first, moments[0]), (second, moments[1])):
+        assert torch.allclose(expected, found)
 
 
 def assert_close(one: Tensor, other: Tensor, absolute: float = 1e-6) -> None:
