@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -134,6 +135,32 @@ def test_a_killed_search_goes_on_with_what_it_had_and_runs_nothing_twice(
     assert points_of(run_dir) == points_of(finished) == random_points(space_of(config), TRIALS, 0).points
     both = [Trials(path / "trials.jsonl").items() for path in (run_dir, finished)]
     scores = [[trial.scores("accuracy") for _, trial in trials] for trials in both]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.long
+def test_a_trial_that_cannot_store_its_images_is_run_by_the_resumed_search_and_damaged_images_are_made_again(
+    finished: Path, tmp_path: Path, job: Job
+) -> None:
+    run_dir = shutil.copytree(finished, tmp_path / "run")
+    (run_dir / "summary.json").unlink()
+    images, records = run_dir / "trials", run_dir / "trials.jsonl"
+    lines = records.read_text().splitlines()
+    records.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["trial"] not in (1, 2)))
+    shutil.rmtree(images / "0001")
+    (images / "0001").write_text("no folder can be made here")
+    (damaged, *_) = sorted((images / "0002").glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    done = job("search", "--resume", run_dir)
+    assert done.returncode == 1 and "trials that are not finished: 1 (" in done.stderr, done.stdout + done.stderr
+    assert Trials(records)[1].status == "running" and Trials(records)[2].status == "done"
+    (images / "0001").unlink()
+    done = job("search", "--resume", run_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scores = [
+        {number: trial.scores("accuracy") for number, trial in Trials(path / "trials.jsonl").items()}
+        for path in (run_dir, finished)
+    ]
     assert scores[0] == scores[1]
 
 

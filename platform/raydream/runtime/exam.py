@@ -4,6 +4,7 @@ They are made before the first trial, with settings drawn from the space itself:
 students of that setting.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,6 +26,8 @@ from raydream.store.shards import ShardStore
 from raydream.synthesis.batch import BatchMaker
 from raydream.teachers.teacher import Teacher, teacher_from_arrays, to_arrays
 
+log = logging.getLogger(__name__)
+
 BATCHES = 8
 """batches of the exam, each with its own settings"""
 
@@ -39,6 +42,8 @@ def make_exam(config: SearchConfig, space: Space, teacher: Teacher, place: Folde
         RaydreamError: no drawn setting could make images.
     """
     store = ShardStore(place)
+    for damage in store.quarantine_damaged():
+        log.warning("%s; it is quarantined, and its batch is made again", damage)
     points = random_points(space, BATCHES, config.seed, "exam").points
     configs = [replace(config_at(config, space, point), seed=derive_seed(config.seed, "exam")) for point in points]
     missing = [(index, each) for index, each in enumerate(configs) if not store.has(BatchId(0, index))]

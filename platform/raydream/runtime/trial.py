@@ -22,7 +22,7 @@ from raydream.compute import use_device
 from raydream.config import DistillConfig, TeacherConfig
 from raydream.config.conversion import validate
 from raydream.data import Split
-from raydream.errors import SynthesisError, first_line
+from raydream.errors import ShardError, SynthesisError, first_line
 from raydream.evaluation.accuracy import accuracy
 from raydream.evaluation.cross_model import target_shares
 from raydream.evaluation.data_free import agreement, diversity, feature_distance
@@ -107,6 +107,9 @@ class TrialRun(tune.Trainable):  # type: ignore[misc]
         except (SynthesisError, torch.OutOfMemoryError, MemoryError, ArithmeticError) as error:
             log.warning("failed: %s", first_line(error))
             yield {"score": FAILED_SCORE, "failed": f"{type(error).__name__}: {first_line(error)}", "done": True}
+        except (OSError, ShardError) as error:  # of where it stores its images, not of its settings
+            log.warning("not finished: %s", first_line(error))
+            yield {"score": FAILED_SCORE, "unfinished": first_line(error), "done": True}
 
     def _result(self, report: int, values: dict[str, float], done: bool) -> dict[str, Any]:
         return {"report": report, "values": values, "score": score_of(self._plan.metric, values), "done": done}
@@ -126,6 +129,8 @@ class TrialAtWork:
         self._teacher = teacher_from_arrays(*plan.teacher).to(device)
         self._verifiers = [teacher_from_arrays(*verifier).to(device) for verifier in plan.verifiers]
         self._store = ShardStore(images_of(plan.place, trial))
+        for damage in self._store.quarantine_damaged():
+            log.warning("%s; it is quarantined, and its batch is made again", damage)
         self._schedule = Schedule.of(config)
         self._own: np.ndarray | None = None
 

@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 
 from raydream.config import DistillConfig, SearchConfig
 from raydream.config.conversion import as_dict
-from raydream.errors import InputError
+from raydream.errors import InputError, RaydreamError
 from raydream.runtime.failures import last_line
 from raydream.runtime.trial import TrialPlan, TrialRun
 from raydream.search.candidates import Sampler
@@ -43,6 +43,10 @@ class Search:
         trials: their records.
         ended: called with the number of each trial that has ended.
         reported: called with the number of each trial that has reported.
+
+    Attributes:
+        unfinished: the trials that a cause outside of them has ended, with the cause. They are not noted as ended, so
+            a resumed search continues them.
     """
 
     config: SearchConfig
@@ -52,6 +56,7 @@ class Search:
     trials: Trials
     ended: Callable[[int], None]
     reported: Callable[[int], None]
+    unfinished: dict[int, str] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -82,6 +87,7 @@ def run_trials(search: Search, plan: TrialPlan) -> None:
 
     Raises:
         KeyboardInterrupt: after an interruption; all reports are noted.
+        RaydreamError: a trial could not store its images, and is unfinished.
     """
     os.environ.update(TUNE_SETTINGS)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the search itself reports what happens to trials
@@ -111,6 +117,9 @@ def run_trials(search: Search, plan: TrialPlan) -> None:
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
+    if search.unfinished:
+        numbers = ", ".join(str(number) for number in sorted(search.unfinished))
+        raise RaydreamError(f"trials that are not finished: {numbers} ({next(iter(search.unfinished.values()))})")
 
 
 def _name(trial: Any) -> str:
@@ -195,6 +204,9 @@ class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
         if "failed" in result:
             self._search.fail(number, result["failed"])
             return
+        if "unfinished" in result:
+            self._search.unfinished[number] = result["unfinished"]
+            return
         self._search.trials.report(number, result["report"] - 1, result["values"])
         self._search.reported(number)
 
@@ -202,6 +214,9 @@ class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
         number = trial.config["trial"]
         known = self._search.trials[number]
         if known.status == "failed":
+            return
+        if number in self._search.unfinished:
+            self._search.tell(number)
             return
         first = known.status == "running"
         whole = len(known.reports) == trial.config["reports"]
