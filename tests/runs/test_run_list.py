@@ -207,8 +207,16 @@ def test_all_images_of_a_run_are_verified_where_that_is_asked_for(tmp_path):
     os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
     told = call("runs", "verify", run)
     assert told.returncode == 1 and f"the shard {shard} cannot be read" in told.stdout
-    assert told.stderr == "failed: 1 of 2 shards are damaged: resume the run to make them again\n"
+    remedy = "resume the run to make those again that it still needs"
+    assert told.stderr == f"failed: 1 of 2 shards are damaged: {remedy}\n"
     assert ShardStore(run / "images").quarantine_damaged()
+
+
+def test_the_images_of_a_search_are_verified_too(tmp_path):
+    run = finished_images(tmp_path / "run")
+    (run / "trials").mkdir()
+    (run / "images").rename(run / "trials" / "0000")
+    assert call("runs", "verify", run).stdout == "2 shards, all of them whole\n"
 
 
 def test_a_reader_that_goes_away_ends_it_in_silence(runs):

@@ -41,12 +41,18 @@ def _show(given: argparse.Namespace) -> None:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    store = ShardStore(read_run(given.run, "RUN").place / "images")
-    batches, damaged = len(store.committed()), store.verify(again=True)
-    for error in damaged.values():
+    place = read_run(given.run, "RUN").place
+    trials = place / "trials"  # a search has its images there, and those of its exam
+    stores = [
+        ShardStore(each) for each in (place / "images", place / "exam", *map(trials.__truediv__, trials.folders()))
+    ]
+    batches = sum(len(store.committed()) for store in stores)
+    damaged = [error for store in stores for error in store.verify(again=True).values()]
+    for error in damaged:
         print(printable(str(error)))
     if damaged:
-        raise RaydreamError(f"{len(damaged)} of {batches} shards are damaged: resume the run to make them again")
+        remedy = "resume the run to make those again that it still needs"
+        raise RaydreamError(f"{len(damaged)} of {batches} shards are damaged: {remedy}")
     print(f"{batches} shards, all of them whole")
 
 
