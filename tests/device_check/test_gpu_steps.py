@@ -83,6 +83,6 @@ def test_a_distillation_step_is_watched_after_others(monkeypatch):
 
 def test_only_steps_that_a_cpu_cannot_run_need_a_gpu():
     needy = {step.target.rpartition(":")[2] for step in STEPS if "cuda" in step.needs}
-    assert {"limited", "distillation_syncs", "student", "generators"} <= needy
+    assert {"limited", "distillation_syncs", "student", "workers", "generators"} <= needy
     anywhere = {step.name for step in STEPS if not step.needs}
     assert {"facts", "smoke", "resnet20_published", "resnet20_engine_compiled", "bits", "resnet50_warm"} <= anywhere

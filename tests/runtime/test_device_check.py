@@ -12,11 +12,15 @@ FACTS = CheckStep("facts", "what there is", "tests.device_check.fakes:facts", 30
 
 
 @pytest.mark.long
-def test_a_train_worker_and_two_generators_do_their_work(tmp_path: Path, own_ray: None) -> None:
+def test_one_worker_two_workers_of_ray_train_and_two_generators_do_their_work(tmp_path: Path, own_ray: None) -> None:
     steps = [CheckStep(step.name, step.does, step.target, 600) for step in OF_RAY]
     results = run_steps([FACTS, *steps], "cpu", tmp_path / "check.json", 1200, print)
-    student, generators = (results[name] for name in ("ray_student", "ray_generators"))
+    student, workers, generators = (results[name] for name in ("ray_student", "ray_workers", "ray_generators"))
     assert student["ok"], student["error"]
     assert student["figures"]["devices"] == ["cpu"] and len(student["figures"]["losses"]) == 4
+    assert workers["ok"], workers["error"]
+    first, second = workers["figures"]["workers"]
+    assert first["devices"] == second["devices"] == ["cpu"] and first["losses"] != second["losses"]
+    assert first["weights"] == second["weights"]
     assert generators["ok"], generators["error"]
     assert generators["figures"]["generators"] == [0, 1] and generators["figures"]["notes"] == []

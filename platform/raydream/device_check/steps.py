@@ -94,6 +94,7 @@ STEPS = (
         "syncs", "where a distillation step waits for the GPU", f"{_HERE}.syncs:distillation_syncs", 45, needs=_CUDA
     ),
     CheckStep("ray_student", "a student's process on the GPU", f"{_RUNTIME}:student", 120, needs=_RAY),
+    CheckStep("ray_workers", "two workers of Ray Train on half a GPU each", f"{_RUNTIME}:workers", 120, needs=_RAY),
     CheckStep("ray_generators", "two generators on half a GPU each", f"{_RUNTIME}:generators", 120, needs=_RAY),
     CheckStep("resnet50_bare_compiled", "ResNet-50, bare, compiled", f"{_SPEED}:bare", 150, _LARGE | _COMPILED, _CUDA),
 )

@@ -1,4 +1,4 @@
-"""The steps of the device check that need Ray: a student and generators, placed as a run places them.
+"""The steps of the device check that need Ray: students and generators, placed as a run places them.
 
 `raydream/device_check/steps.py` lists them. Without a GPU they reserve none, which the tests use.
 """
@@ -31,13 +31,14 @@ from raydream.teachers.teacher import to_arrays
 
 STEPS = 4
 UPDATES = 20
+WORKERS = 2
 GENERATORS = 2
 POLL_S = 0.2
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """Plan of a student that takes a few steps on one batch of random images; see `TrainPlan`."""
+    """Plan of a student that takes a few steps on random images, split among its workers; see `TrainPlan`."""
 
     config: DistillConfig
     teacher: list[ray.ObjectRef]
@@ -52,7 +53,7 @@ class CheckPlan:
 
     @property
     def seats(self) -> StudentConfig:
-        """Return the settings of the worker."""
+        """Return the settings of the workers."""
         return self.config.student
 
     @property
@@ -61,21 +62,23 @@ class CheckPlan:
         return False
 
     def workers_that_fit(self, nodes: Nodes) -> int:
-        """Return 1: Ray places the single worker."""
-        return 1
+        """Return the number of workers: all, as Ray waits for missing resources until the step's deadline."""
+        return self.seats.workers
 
     def datasets(self, step: int) -> dict[str, Any]:
         """Return no datasets."""
         return {}
 
     def work(self, seat: Seat) -> None:
-        """Train, save a checkpoint, and report the losses and the devices."""
+        """Train, save a checkpoint, and report the losses, the device and the size of the weights."""
         learner = Learner.begin(self.config, self.teacher[0], STEPS, seat)
-        images = torch.from_numpy(self.images.copy())
+        images = torch.from_numpy(self.images[seat.rank :: seat.workers].copy())
         losses = [float(learner.learning.step(images, step)[0]) for step in range(learner.step, STEPS)]
         learner.save(STEPS)
-        placed = {str(weights.device) for weights in learner.learning.student.parameters()}
-        self.reports.put({"losses": losses, "devices": sorted(placed)})
+        weights = list(learner.learning.student.parameters())
+        size = float(sum(weight.detach().double().abs().sum() for weight in weights))
+        devices = sorted({str(weight.device) for weight in weights})
+        self.reports.put({"rank": seat.rank, "losses": losses, "devices": devices, "weights": size})
 
 
 def student(device: str) -> Figures:
@@ -84,13 +87,38 @@ def student(device: str) -> Figures:
     Raises:
         StepError: its losses are not finite, or its weights are not on the GPU.
     """
+    gpus, (told,) = _trained(device, workers=1)
+    return {"gpus": gpus, "losses": told["losses"], "devices": told["devices"]}
+
+
+def workers(device: str) -> Figures:
+    """Train a student with two workers of Ray Train, each on half a GPU if there is one.
+
+    Raises:
+        StepError: a worker's losses are not finite, its weights are not on the GPU, or the two have other weights, as
+            they would have if their gradients were not averaged.
+    """
+    gpus, told = _trained(device, workers=WORKERS)
+    figures: Figures = {"gpus": gpus, "workers": told}
+    if len(told) != WORKERS or len({each["weights"] for each in told}) > 1:
+        raise StepError(f"{len(told)} of {WORKERS} workers reported, and their weights should be equal", figures)
+    return figures
+
+
+def _trained(device: str, workers: int) -> tuple[float, list[Figures]]:
+    """Train a student; returns the GPUs that each worker reserved, and the report of each, by rank."""
     subject = find_subject("resnet20", device)
-    gpus = float(subject.device.type == "cuda")
+    gpus = 1 / workers if subject.device.type == "cuda" else 0.0
     described = subject.teacher.config
     config = DistillConfig(
         teacher=described,
         student=StudentConfig(
-            network=described.network, arguments=described.arguments, batch_size=subject.images, cpus=0.5, gpus=gpus
+            network=described.network,
+            arguments=described.arguments,
+            batch_size=subject.images,
+            workers=workers,
+            cpus=0.5,
+            gpus=gpus,
         ),
     )
     with tempfile.TemporaryDirectory() as folder, ray_session(_anything, [config.student], "device-check"):
@@ -100,13 +128,13 @@ def student(device: str) -> Figures:
         training = StudentTraining(plan, folder_at(Path(folder) / "checkpoints"))
         while not training.done():
             time.sleep(POLL_S)
-        (told,) = [each for each in drain(reports) if isinstance(each, dict)]
-    figures: Figures = {"gpus": gpus, **told}
-    if not np.isfinite(told["losses"]).all():
-        raise StepError("the student's losses are not finite", figures)
-    if any(place.partition(":")[0] != subject.device.type for place in told["devices"]):
-        raise StepError(f"the student is on {', '.join(told['devices'])}", figures)
-    return figures
+        told = sorted((each for each in drain(reports) if isinstance(each, dict)), key=lambda each: each["rank"])
+    if not np.isfinite([each["losses"] for each in told]).all():
+        raise StepError("the student's losses are not finite", {"workers": told})
+    devices = sorted({place for each in told for place in each["devices"]})
+    if any(place.partition(":")[0] != subject.device.type for place in devices):
+        raise StepError(f"the student is on {', '.join(devices)}", {"workers": told})
+    return gpus, told
 
 
 def generators(device: str) -> Figures:
