@@ -26,6 +26,12 @@ def test_readme_is_short_and_leads_from_why_to_license():
     assert re.findall(r"^## (.*)$", README, re.MULTILINE) == [*order, "Citation and license"]
 
 
+def test_readme_and_the_guide_name_one_line_that_uses_the_gpus_of_a_machine():
+    guide = (ROOT / "docs/how-to/gpus.md").read_text(encoding="utf-8")
+    for page in (README, guide):
+        assert re.search(r"raydream distill .*--generators\.gpus 0\.45 --student\.gpus 0\.45", page)
+
+
 def test_links_of_readme_lead_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", README):
         assert (ROOT / target).exists(), target
