@@ -369,6 +369,7 @@ NAMED = [
     "--synthesis.coefficients.l2",
     "0",
 ]  # otherwise coefficients follow from the teacher, which is looked for first
+FILES = ["--data.name", "files", "--data.train", "nowhere.pt", "--data.test", "nowhere.pt"]
 
 
 @pytest.mark.parametrize(
@@ -378,6 +379,8 @@ NAMED = [
         ("synthesize", [*MISSING, *NAMED]),
         ("transfer", [*MISSING, *NAMED]),
         ("prune", [*MISSING, *NAMED]),
+        ("quantize", [*MISSING, *NAMED]),
+        ("train", ["--workers.count", "2", "--workers.cpus", "0.5", *FILES]),
         ("continual", ["--config", "configs/digits_continual.yaml", *MISSING]),
         ("search", ["--config", "tests/tiny.yaml", "--space", "tests/tiny_space.yaml", *MISSING[2:]]),
         ("reproduce", ["--table", "1", "--scale", "digits", *MISSING[2:]]),

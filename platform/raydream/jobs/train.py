@@ -24,6 +24,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import TrainSummary
 from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, steps_saved
 from raydream.runtime.evaluator import start_evaluator
+from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.messages import StepsDone, StudentReport, Throttled
 from raydream.runtime.session import is_local, machine_nodes, ray_session, share_of_gpu_left
 from raydream.runtime.teaching import TeacherPlan, check_room, training_device
@@ -50,7 +51,10 @@ def _check(config: TeacherJobConfig, resumed: RunFolder | None, say: Say) -> tup
     check_shapes(build_teacher(config.teacher), config.teacher)
     workers = config.workers
     if workers.count > 1 and is_local():
-        check_room(workers, machine_nodes([]))
+        nodes = machine_nodes([])
+        check_room(workers, nodes)
+        if notice := idle_gpus(config.device, {"workers.gpus": workers.gpus}, nodes):
+            say(notice)
     real = check_data(config.data, config.teacher, train=True)
     if real is None:
         raise ValueError("there are no real data to train a teacher on")
