@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from raydream.compute import arithmetic, autocast, driver_version, use_device
+from raydream.compute import arithmetic, autocast, driver_version, repeats_bits, use_device
 from raydream.config import (
     METHODS,
     DistillConfig,
@@ -28,6 +29,7 @@ from raydream.config import (
     TransferConfig,
     ViewConfig,
 )
+from raydream.jobs import distill
 from raydream.losses.divergences import kl_divergence
 from raydream.networks import build_teacher
 from raydream.runtime import generator, learner
@@ -35,8 +37,10 @@ from raydream.runtime.gpus import free_shares, idle_gpus, share_to_measure_on, w
 from raydream.runtime.process_group import backend_for
 from raydream.runtime.session import device_of_driver
 from raydream.store.folders import LocalFolder
+from raydream.store.records import BatchId, Order
 from raydream.students.learning import update_average
 from raydream.students.view import StudentView
+from raydream.synthesis.batch import BatchMaker
 from raydream.synthesis.engine import Engine
 from raydream.synthesis.generator_network import GeneratorNetwork
 from raydream.synthesis.view import View
@@ -153,8 +157,9 @@ def test_all_that_decides_the_bits_on_a_gpu_is_told(cuda, monkeypatch):
 @pytest.mark.parametrize("lockstep", [False, True])
 def test_every_process_of_lockstep_computes_deterministically(cuda, monkeypatch, lockstep, tmp_path):
     told: list[torch.device] = []
-    for module in (generator, learner):
+    for module in (generator, learner, distill):
         monkeypatch.setattr(module, "compute_deterministically", told.append)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     config = DistillConfig(
         rounds={"lockstep": lockstep, "final_steps": 1}, generators={"gpus": 0.5}, student={"gpus": 0.5}
     )
@@ -164,7 +169,8 @@ def test_every_process_of_lockstep_computes_deterministically(cuda, monkeypatch,
         "run", "auto", config.teacher, config.synthesis, None, config.generators, place, place, lockstep=lockstep
     )
     generator.Generator(0, plan)
-    assert told == (2 * [GPU_IN_USE] if lockstep else [])
+    assert distill.device_to_compute_on(config) == GPU_IN_USE  # the driver's
+    assert told == (3 * [GPU_IN_USE] if lockstep else [])
     assert learner.device_of(TransferConfig(images="x", student={"gpus": 1.0})) == GPU_IN_USE
 
 
@@ -241,6 +247,23 @@ def test_the_objective_of_each_method_stays_on_its_device(fake, method, chunk_si
         if chunk_size is not None and gradient.layers:
             assert all(value.device == GPU for pair in gradient._statistics(images, chunk_size) for value in pair)
         assert engine.logits(torch.zeros(4, *SHAPE, dtype=torch.uint8)).device == GPU
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_batch_has_a_recipe_on_a_gpu_only_where_its_bits_can_be_made_again(fake, monkeypatch, deterministic):
+    teacher = teacher_on_gpu()
+    Recorded(monkeypatch)  # not before, as fake tensors would look for the GPU that it reports
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    maker = BatchMaker("run", teacher, SynthesisConfig(method="deep_inversion", compile="off"))
+    recipe = maker.recipe(Order(BatchId(0, 0), np.arange(4), 0), None, None)
+    assert len(recipe) == (16 if deterministic else 0)
+
+
+@pytest.mark.parametrize(("device", "repeated"), [("cpu", True), ("cuda", False), ("mps", False)])
+def test_bits_are_repeated_on_cpus_and_on_others_only_where_torch_promises_it(monkeypatch, device, repeated):
+    assert repeats_bits(torch.device(device)) == repeated
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert repeats_bits(torch.device(device)) == (device != "mps")
 
 
 def test_a_generator_network_makes_images_on_its_device(fake):

@@ -229,7 +229,8 @@ def distill(
 ) -> tuple[Teacher, ImageSet]:
     """Distill a student while images are made that compete with it: Adaptive DeepInversion (section 3.3, eq. 1, 8-9).
 
-    Equals `raydream distill` in lockstep, in one process.
+    Equals `raydream distill` in lockstep, in one process: to the bit on a CPU. On CUDA that takes
+    `raydream.compute.compute_deterministically`, before anything is computed there.
 
     Args:
         teacher: to invert and to learn from.

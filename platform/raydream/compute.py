@@ -96,6 +96,11 @@ def compute_deterministically(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def repeats_bits(device: torch.device) -> bool:
+    """Return whether this process computes the same bits each time on a device: a CPU, or CUDA in lockstep."""
+    return device.type == "cpu" or (device.type == "cuda" and torch.are_deterministic_algorithms_enabled())
+
+
 def arithmetic(device: torch.device) -> dict[str, object]:
     """Return all of this machine that decides the bits of a computation, for a recipe."""
     found: dict[str, object] = {

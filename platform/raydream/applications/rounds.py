@@ -1,7 +1,7 @@
 """A whole run in one process, without Ray: the rounds in lockstep, one batch after the other.
 
-This is the reference that the runtime's lockstep mode must equal to the bit (with one Train worker), and the way to
-run many small experiments side by side.
+This is the reference that the runtime's lockstep mode must equal to the bit (with one Train worker; on CUDA, after
+`compute_deterministically`), and the way to run many small experiments side by side.
 """
 
 import functools

@@ -56,9 +56,7 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     state = DisplayState(schedule.rounds, schedule.total_steps, images, config.generators.number)
     state.devices = _devices(config)
     with Display(state, run.console) as display:
-        device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
-        if config.rounds.lockstep:
-            compute_deterministically(device)
+        device = device_to_compute_on(config)
         session = partial(_session, run, checked, device, display)
         teacher, snapshot = with_whole_shards(ShardStore(folder.images), session, run.journal.note)
     student = build_student(config.student, config.teacher)
@@ -81,6 +79,14 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
         teacher_fingerprint=teacher.fingerprint,
         reused=run.reused(),
     )
+
+
+def device_to_compute_on(config: DistillConfig) -> torch.device:
+    """Set up and return the device of the driver, which trains a teacher and measures the student."""
+    device = device_of_driver(config.device, [config.generators.gpus, config.student.gpus])
+    if config.rounds.lockstep:
+        compute_deterministically(device)
+    return device
 
 
 def _devices(config: DistillConfig) -> str:

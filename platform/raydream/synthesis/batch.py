@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from raydream.compute import repeats_bits
 from raydream.config import SynthesisConfig
 from raydream.errors import ShardError
 from raydream.store.learned import LearnedState, LearnedStates
@@ -156,9 +157,14 @@ class BatchMaker:
         """Return the recipe of all batches that equal, to the bit, what `make` would produce here.
 
         Returns:
-            see `recipe_of`; empty where the batch also depends on a student or on state learned with other batches.
+            see `recipe_of`; empty where the batch also depends on a student or on state learned with other batches, or
+            where the device does not compute the same bits twice.
         """
-        if self._config.learns or (self._config.competes and snapshot is not None):
+        if (
+            not repeats_bits(self._teacher.device)
+            or self._config.learns
+            or (self._config.competes and snapshot is not None)
+        ):
             return ""
         return recipe_of(self._teacher, self._config, order, source, self._synthesizer.engine.way())
 
