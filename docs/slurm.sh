@@ -15,6 +15,7 @@ command=(raydream distill --config digits --run-dir /shared/runs/first --generat
     --generators.gpus 1 --generators.node_resource generator --student.gpus 1 --student.node_resource student) # CHANGE
 
 export RAY_AUTH_MODE=token # only holders of the token in ~/.ray, which all nodes share, reach this Ray
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=1 # a process that reserves no GPU sees none
 [ -e ~/.ray/auth_token ] || (umask 077; ray get-auth-token --generate > /dev/null)
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address=$(srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" hostname --ip-address | cut --delimiter=' ' --fields=1):6379

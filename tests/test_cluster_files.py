@@ -19,6 +19,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from raydream.cli import parse
 from raydream.config import DistillConfig
 from raydream.extras import EXTRAS
+from raydream.runtime import SETTINGS
 from raydream.tracking.sinks import TRACKERS
 from tests.calls import ROOT
 
@@ -163,6 +164,12 @@ def test_no_machine_listens_or_is_entered_without_the_token() -> None:
     )
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
     assert yaml.safe_load(RAYJOB)["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "Dockerfile", "docs/slurm.sh", "docs/operations.md"])
+def test_ray_shows_no_gpu_to_a_process_that_reserves_none_as_a_private_ray_does(name: str) -> None:
+    variable = "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"
+    assert re.search(rf"(export|ENV) .*\b{variable}={SETTINGS[variable]}\b", (ROOT / name).read_text(encoding="utf-8"))
 
 
 def test_constraints_meet_what_the_project_asks_for() -> None:
