@@ -1,7 +1,8 @@
 """What a process does with a GPU, where there is none.
 
 No test here has met a GPU. Three ways stand in for one: `Recorded` answers for a few functions of `torch.cuda`, fake
-tensors follow devices through forward passes, and a private Ray has two declared GPUs. What only a GPU can show
+tensors follow devices through forward passes, and a private Ray has two declared GPUs (`runtime/test_gpus.py`). The
+check's own steps have a stand-in of theirs, `Cuda` in `device_check/test_gpu_steps.py`. What only a GPU can show
 (kernels, memory, equal bits) is left to the tests that are skipped without one.
 """
 
