@@ -84,6 +84,14 @@ def test_another_recipe_is_made_anew(what, runs, own):
     assert not own.has(BATCH)
 
 
+@pytest.mark.parametrize("version", [1, 2, 10**6])
+def test_images_of_another_engine_version_are_not_taken(version, runs, own, monkeypatch):
+    current = recipe()
+    monkeypatch.setattr("raydream.synthesis.recipe.ENGINE_VERSION", version)
+    assert recipe() != current
+    assert not earlier(runs, own).take(BATCH, recipe()) and not own.has(BATCH)
+
+
 def test_arithmetic_and_what_is_started_from_are_in_the_recipe():
     source = BatchMaker("own", TEACHER, CONFIG).make(ORDER, None, None).batch
     brighter = replace(source, images=np.minimum(source.images, 254) + np.uint8(1))

@@ -131,6 +131,19 @@ def test_keys_follow_from_what_decides_and_from_nothing_else() -> None:
     assert len({cell.key(teacher, [], "data"), *keys}) == 7
 
 
+@pytest.mark.parametrize("version", [1, 2, 10**6])
+def test_figures_and_sets_of_another_engine_version_are_not_found(
+    monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    teacher, cells = tiny_teacher(), cells_of(tiny(1))
+    images = next(each.images for each in cells_of(tiny(6)) if isinstance(each.images, DistillConfig))
+    before = [cell.key(teacher, [], "data") for cell in cells], key_of(images, teacher)
+    monkeypatch.setattr("raydream.reproduction.tables.ENGINE_VERSION", version)  # not in the keys of sets
+    assert not {*before[0]} & {cell.key(teacher, [], "data") for cell in cells}
+    monkeypatch.setattr("raydream.reproduction.sets.ENGINE_VERSION", version)
+    assert key_of(images, teacher) != before[1]
+
+
 def test_a_normalization_decides_what_images_and_figures_are() -> None:
     # A fingerprint of weights knows nothing of it.
     teacher, config = tiny_teacher(), tiny(6, rows=["deep_inversion"])
