@@ -6,11 +6,14 @@ import pickle
 import resource
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
 
+from raydream.cli import Command, run_job
 from raydream.commands import main
+from raydream.config import DistillConfig
 from raydream.errors import MistakeError
 
 FILES = {
@@ -101,6 +104,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_module_in_the_working_directory_is_found_and_takes_no_other_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("html", "torch", "my_network_from_here"):
+        (tmp_path / f"{name}.py").write_text("raise ValueError('the wrong module')", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    found: dict[str, bool] = {}
+
+    def look(command: Command[DistillConfig]) -> None:
+        for name in ("html", "torch", "my_network_from_here"):
+            spec = PathFinder.find_spec(name)
+            found[name] = spec is not None and Path(str(spec.origin)).parent == tmp_path
+
+    assert run_job(DistillConfig, "distill", look, arguments=[]) == 0
+    assert found == {"html": False, "torch": False, "my_network_from_here": True}
 
 
 @pytest.mark.parametrize("line", MISTAKES)

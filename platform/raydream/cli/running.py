@@ -198,8 +198,9 @@ def run_job(
     Returns:
         0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
-    # A user's own network is imported from where the job is started, as `python -m` would.
-    sys.path.insert(1, str(Path.cwd()))
+    # A user's own network is imported from where the job is started. That comes last: no file that happens to lie
+    # there, say html.py, takes the place of a module that Python or a package brings.
+    sys.path.append(str(Path.cwd()))
     command: Command[Config] | None = None
     with Interruption() as interruption:
         try:
