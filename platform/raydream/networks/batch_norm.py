@@ -140,6 +140,9 @@ def one_pass_statistics(x: Tensor, around: Tensor) -> tuple[Tensor, Tensor]:
     The variance is a difference: the mean of (x - around)^2 less the square of the mean of (x - around). With fp32 sums
     of 262,144 values its relative error is below 1e-4 for means within 2 standard deviations of `around`, and below
     1e-2 within 20. An inversion moves the means towards the running ones.
+
+    Farther away nothing corrects it, as `joined` does outside of compiled code: at 1,000 standard deviations the
+    variance was 0.56 to 1.18 times what it is, and at 10,000 between -8 and 784 times (see docs/deviations.md).
     """
     over = [0, *range(2, x.dim())]
     centered = _wide(x) - around.view(1, -1, *[1] * (x.dim() - 2))
