@@ -2,7 +2,7 @@
 
 from docs.figures.pruning import pruned_cifar10, pruned_digits
 from docs.figures.students import cifar10_runs
-from docs.figures.text import FIGURES, figure, label, mean, number, over, percent, results, table
+from docs.figures.text import FIGURES, figure, label, mean, number, older, over, percent, results, table
 
 
 @figure
@@ -12,7 +12,7 @@ def readme_results() -> str:
     teacher = percent(results("cifar10_pruning")[0]["teacher_lossless"])
     lines = [["teacher", percent(results("digits_transfer")["runs"][0]["teacher_accuracy"]), teacher]]
     for name in ("noise", "deepdream", "deep_inversion", "adaptive"):
-        words = f"student, equal budget: {label(name)}"
+        words = f"student, equal budget: {older(name)}"
         lines.append([words, mean(digits[name]), mean(cifar[name]["accuracy"])])
     transfer = results("digits_transfer")["table"]["deep_inversion"]["student_accuracy"]
     many = mean(over(cifar10_runs("deep_inversion"), "student_accuracy"))

@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from docs.figures.text import FIGURES, figure, label, mean, number, over, percent, percents, results, table
+from docs.figures.text import FIGURES, figure, label, mean, number, older, over, percent, percents, results, table
 
 
 @figure
@@ -15,7 +15,7 @@ def methods() -> str:
     for name, row in told["rows"].items():
         paired = "" if name == "deep_inversion" else mean(row["minus_deep_inversion"], unit="", signed=True)
         seconds = number(statistics.median(run["seconds"] for run in told["runs"][name]), 0)
-        lines.append([label(name), mean(row), paired, percent(row["target_share"], 0), seconds])
+        lines.append([older(name), mean(row), paired, percent(row["target_share"], 0), seconds])
     return table(head, lines)
 
 

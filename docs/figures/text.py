@@ -48,6 +48,11 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
+def older(name: str, mark: str = "†") -> str:
+    """The same in a table that version 0.1.0 made: DeepDream has a mark, as its images differ most from today's."""
+    return f"{label(name)} {mark}" if name == "deepdream" else label(name)
+
+
 def table(head: str, rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown; `head` has the names of the columns, with `|` between them."""
     columns = [each.strip() for each in head.split("|")]
