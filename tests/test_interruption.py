@@ -16,7 +16,13 @@ from raydream import interruption
 from raydream.cli import Command, run_job
 from raydream.config import DistillConfig
 from raydream.errors import InputError, RaydreamError
+from raydream.jobs.job import Job, carry_out
+from raydream.runs import run_folder
+from raydream.runs.run_folder import RunFolder
+from raydream.runs.summaries import DistillSummary
+from raydream.runs.summary import read
 from tests.calls import TINY
+from tests.summaries import example
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
@@ -30,11 +36,12 @@ def usual_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def status_of(run_dir: Path, job: Callable[[Command[DistillConfig]], None]) -> tuple[int, str]:
-    """Exit status and error text of a job that has begun its run folder."""
+def status_of(run_dir: Path, job: Callable[[Command[DistillConfig]], object], begin: bool = True) -> tuple[int, str]:
+    """Exit status and error text of a job that has begun its run folder, or does so itself."""
 
     def begun(command: Command[DistillConfig]) -> None:
-        command.folder("distill")
+        if begin:
+            command.folder("distill")
         job(command)
 
     error = io.StringIO()
@@ -54,6 +61,55 @@ def test_a_signal_ends_a_run_with_its_status_and_the_command_to_resume(number: s
     assert said.endswith(f"job.py --resume {tmp_path / 'run'}\n") and said.count("\n") == 2
     assert (number.name in said) == (number != signal.SIGINT), "Ctrl-C needs no name"
     assert all(signal.getsignal(each) is signal.SIG_DFL for each in interruption.ENDING)
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_second_signal_on_the_way_out_changes_nothing(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interruption, "ONCE_S", 0.0)
+
+    def job(command: Command[DistillConfig]) -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)
+
+    status, said = status_of(tmp_path / "run", job)
+    assert status == STATUS[number] and said.startswith("interrupted") and "--resume" in said and said.count("\n") == 2
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_second_signal_while_the_end_is_said_is_no_traceback(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a store that takes its time to answer whether the run is begun."""
+    monkeypatch.setattr(interruption, "ONCE_S", 0.0)
+    monkeypatch.setattr(run_folder, "is_begun", lambda path: signal.raise_signal(number))
+    status, said = status_of(tmp_path / "run", lambda command: signal.raise_signal(number))
+    assert status == STATUS[number] and said.startswith("interrupted") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", STATUS, ids=lambda number: number.name)
+def test_a_signal_while_the_report_is_written_ends_a_run_that_is_done(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[RunFolder] = []
+
+    def report(folder: RunFolder, config: DistillConfig, summary: DistillSummary) -> None:
+        reported.append(folder)
+        if len(reported) == 1:
+            signal.raise_signal(number)
+
+    summary = read(DistillSummary, example("distill"))
+    job = Job("distill", lambda config, *_: (config, None), lambda *_: summary, lambda _: {}, report, figures=None)
+    status, said = status_of(tmp_path / "run", lambda command: carry_out(job, command), begin=False)
+    assert status == STATUS[number] and said.startswith("interrupted") and (tmp_path / "run/summary.json").exists()
+    assert said.endswith(f"job.py --resume {tmp_path / 'run'}\n")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = ["--resume", str(tmp_path / "run")]
+    assert run_job(DistillConfig, "a job", lambda command: carry_out(job, command), arguments=arguments) == 0
+    assert len(reported) == 2, "its report is written again"
 
 
 @pytest.mark.parametrize("number", interruption.ENDING, ids=lambda number: number.name)

@@ -24,7 +24,7 @@ from raydream.errors import ShardError
 from raydream.store.records import BatchId
 from raydream.store.shards import ShardStore
 from tests.attacks.asked import distill, refusal, transfer
-from tests.tiny import shard_path
+from tests.tiny import shard_path, tiny_network
 
 # Files of images
 
@@ -285,6 +285,38 @@ def test_a_checkpoint_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path
     assert path.stat().st_size < 2**22
     error = refusal(lambda: distill(teacher={"checkpoint": str(path)}))
     assert "it unpacks to 256 MiB" in str(error), str(error)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["a.pt", "a.pth"])
+def test_an_archive_of_torchscript_is_refused_as_what_it_is(name: str, tmp_path: Path, recwarn) -> None:
+    torch.jit.save(torch.jit.script(tiny_network()), tmp_path / name)
+    recwarn.clear()
+    error = refusal(lambda: distill(teacher={"checkpoint": str(tmp_path / name)}))
+    assert error.field == "teacher.checkpoint" and "a TorchScript archive" in str(error), str(error)
+    assert not recwarn.list, "torch's own words are no part of the sentence"
+
+
+class Opening:
+    """What unpickling executes: it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_arrays_of_objects_are_refused_and_not_unpickled(name: str, tmp_path: Path) -> None:
+    arrays = {"x": np.zeros((20, 8, 8), np.uint8), "y": np.zeros(20, np.int64)}
+    arrays[name] = np.array([Opening(tmp_path / "opened")] * 20, dtype=object)
+    np.savez(tmp_path / "a.npz", **arrays)
+    data = {"name": "files", "test": str(tmp_path / "a.npz"), "validation_of": "test"}
+    assert f"{name} holds Python objects" in str(refusal(lambda: distill(data=data)))
+    if name == "x":
+        assert "x holds Python objects" in str(refusal(lambda: transfer(tmp_path, tmp_path / "a.npz")))
+    assert not (tmp_path / "opened").exists()
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.npz", "a.parquet", "pictures/a.png"])

@@ -258,6 +258,37 @@ def test_what_links_of_a_run_lead_to_stays(tmp_path):
     assert (tmp_path / "precious/file").read_text() == "kept"
 
 
+def test_what_has_another_name_elsewhere_stays_there_whole(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "marker").hardlink_to(GOOD / "run.json")  # as the shards of a run that another one has reused
+    marker = (tmp_path / "marker").read_text()
+    (GOOD / ".lock").unlink(missing_ok=True)
+    for name in (".lock", "images.parquet", ".run.json.0.aside"):
+        (GOOD / name).hardlink_to(tmp_path / "precious")
+    assert prune().returncode == 0 and not GOOD.exists()
+    assert (tmp_path / "precious").read_text() == "kept" and (tmp_path / "marker").read_text() == marker
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "unfinished"])
+def test_a_run_that_a_process_uses_is_kept(done):
+    make(BAD, done=done)
+    with run_folder.held(run_folder.resume(str(BAD))[0]):
+        pruned = prune(*([] if done else ["--unfinished"]))
+    assert pruned.returncode == 0 and "kept: runs/bad, as it is running" in pruned.stdout
+    assert BAD.exists() and not list(Path("runs").glob(".*"))
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "unfinished"])
+def test_a_run_that_a_process_takes_after_it_was_looked_at_is_kept(done, monkeypatch):
+    make(BAD, done=done)
+    found = find_runs("runs")
+    monkeypatch.setattr("raydream.jobs.runs.find_runs", lambda root: found)
+    with run_folder.held(run_folder.resume(str(BAD))[0]):
+        pruned = prune(*([] if done else ["--unfinished"]))
+    assert pruned.returncode == 1 and "no other process is using" in pruned.stderr and BAD.exists()
+    assert GOOD.exists() != done  # the other run goes
+
+
 @pytest.mark.parametrize("place", ["run/inside", "run/a file", "run", "group"])
 def test_what_is_mounted_is_left_alone(place, tmp_path, monkeypatch):
     mounted = {"run/inside": GOOD / "images", "run/a file": GOOD / "config.yaml", "run": GOOD}.get(place)

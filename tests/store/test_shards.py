@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -76,19 +77,34 @@ def test_what_is_committed_stays_when_somebody_comes_late_with_another_batch(sto
     assert names(shard.parent) == [shard.name] and shard.read_bytes() == before
 
 
-@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_of_several_who_commit_one_batch_the_first_does(store, monkeypatch, links):
-    if not links:
-        monkeypatch.setattr(os, "link", refuse_links)
+@pytest.mark.parametrize(
+    "refusal",
+    [None, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP],
+    ids=["links", "not permitted", "not implemented", "not supported"],
+)
+def test_of_several_who_commit_one_batch_the_first_does(store, monkeypatch, refusal):
+    if refusal is not None:
+        monkeypatch.setattr(os, "link", refuse_links(refusal))
     assert store.write(some_batch())
     assert not store.write(replace(some_batch(), images=255 - some_batch().images))
     assert_same(store.read(BatchId(1, 2)), some_batch())
     assert store.folder.names() == ["r0001-b0002.parquet"]
 
 
-def refuse_links(*paths: Path) -> None:
+def refuse_links(number: int) -> Callable[[Path, Path], None]:
     """As file systems do that know none."""
-    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def refuse(path: Path, to: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+def test_another_failure_of_a_link_is_none_of_a_disk_without_links(store, monkeypatch):
+    monkeypatch.setattr(os, "link", refuse_links(errno.EMLINK))
+    with pytest.raises(OSError, match=os.strerror(errno.EMLINK)):
+        store.write(some_batch())
+    assert store.folder.names() == []
 
 
 def test_of_many_who_commit_one_batch_at_once_one_does(store):

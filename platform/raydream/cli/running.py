@@ -209,9 +209,10 @@ def run_job(
             return 0
         except (KeyboardInterrupt, Exception) as error:
             status, said = _ending(error, interruption.signal)
-        _say(said)
-        if status != EXIT_BAD_INPUT and command is not None and run_folder.is_begun(command.run_dir):
-            _say(f"to resume: {shlex.join([*_started_as(name), '--resume', command.run_dir])}")
+        with contextlib.suppress(KeyboardInterrupt):  # a further one, while a store is slow to answer
+            _say(said)
+            if status != EXIT_BAD_INPUT and command is not None and run_folder.is_begun(command.run_dir):
+                _say(f"to resume: {shlex.join([*_started_as(name), '--resume', command.run_dir])}")
         return status
 
 

@@ -135,7 +135,7 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
         if name.endswith(".safetensors"):
             found: Any = safetensors.torch.load(content)
         else:
-            _check_unpacked(content)
+            _check_archive(content)
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except InputError:
         raise
@@ -179,12 +179,16 @@ def _without_prefixes(state: Mapping[str, Tensor], own: set[str]) -> Mapping[str
     return state
 
 
-def _check_unpacked(content: bytes) -> None:
-    """Raise ValueError for a zip file that is far larger unpacked, as none by torch.save is."""
+def _check_archive(content: bytes) -> None:
+    """Raise ValueError for a zip file that is a program, or far larger unpacked, as none by torch.save is."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         unpacked = sum(info.file_size for info in file.infolist())
+        names = {name.rpartition("/")[2] for name in file.namelist()}
+    if "constants.pkl" in names:
+        remedy = "where you trust it, load it by torch.jit.load and save its state dict"
+        raise ValueError(f"it is a TorchScript archive, which is a program: {remedy}")
     if unpacked > len(content) + COMPRESSED:
         raise ValueError(
             f"it unpacks to {in_words(unpacked)} from {in_words(len(content))}, and torch.save does not compress: "
