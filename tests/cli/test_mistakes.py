@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raydream.cli import Command, run_job
+from raydream.cli import Command, parse, run_job
 from raydream.commands import main
 from raydream.config import DistillConfig
 from raydream.errors import MistakeError
@@ -28,6 +28,7 @@ FILES = {
     "list.yaml": "- seed\n",
     "nobody.yaml": "quarks: 1\n",
     "distill.yaml": "rounds:\n  count: 3\n",
+    "weights.yaml": "teacher:\n  checkpoint: none.th\n",
     "twice.yaml": "seed: 1\nrounds:\n  count: 3\nseed: 2\n",
 }
 MISTAKES = {
@@ -84,6 +85,20 @@ MISTAKES = {
     "reproduce --table 9": "error: table = 9: must be 1 to 7; give it as --table N.",
     "ditsill --config digits": "error: unknown command 'ditsill'. Did you mean raydream distill?",
     "--config digits": "error: unknown command '--config'. `raydream --help` lists all commands.",
+    "distill --teacher.checkpoint none.th": "error: teacher.checkpoint = 'none.th': must be a file with a state dict "
+    "(.safetensors, or torch.save's); there is no such file.",
+    "distill --config weights.yaml": "error: teacher.checkpoint = 'none.th': must be a file with a state dict "
+    "(.safetensors, or torch.save's); there is no such file (it stands in weights.yaml:2).",
+    "distill --teacher.network quarks": "error: teacher.network = 'quarks': must be one of digits, cifar_resnet20, ",
+    "distill --student.network quarks": "error: student.network = 'quarks': must be one of digits, cifar_resnet20, ",
+    "synthesize --teacher.network nomod:fn": "error: teacher.network = 'nomod:fn': must be one of digits, "
+    "cifar_resnet20, cifar_resnet32, cifar_resnet44, cifar_resnet56, cifar_resnet18, cifar_resnet34, cifar_vgg11_bn, "
+    "cifar_vgg16_bn, cifar_wrn16_1, cifar_wrn40_2, cifar_mobilenet_v2, torchvision:NAME, timm:NAME, or "
+    "package.module:factory; importing it failed (No module named 'nomod'); is it on PYTHONPATH?",
+    "synthesize --teacher.network no.such:fn": "error: teacher.network = 'no.such:fn': must be one of digits, ",
+    "ablate --config digits --verifiers digits=none.th": "error: verifiers.0.checkpoint = 'none.th': must be a file ",
+    "report nowhere": "error: RUN = 'nowhere': must be the folder of a run; there is no run.json in it.",
+    "runs show nowhere": "error: RUN = 'nowhere': must be the folder of a run; there is no run.json in it.",
     "configs show digts": "error: NAME = 'digts': must be ",
 }
 
@@ -147,14 +162,41 @@ def cpu_seconds(*words: str) -> tuple[float, str]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
-def test_a_mistake_takes_less_than_a_second_without_torch_and_ray(folder: Path) -> None:
-    program = (
-        "import sys; from raydream.commands import main; status = main(sys.argv[1:]); "
-        "print(status, {'torch', 'ray'} & set(sys.modules))"
-    )
-    for options in (["--config", "iteratons.yaml"], ["--resume", "nothing"], ["--config", "range.yaml"]):
+def test_a_mistake_takes_less_than_a_second(folder: Path) -> None:
+    program = "import sys; from raydream.commands import main; print(main(sys.argv[1:]))"
+    for options in (["--config", "iteratons.yaml"], ["--resume", "nothing"], ["--teacher.checkpoint", "none.th"]):
         taken, out = cpu_seconds("-c", program, "distill", *options)
-        assert out == "2 set()\n" and taken < 1
+        assert out == "2\n" and taken < 1
+
+
+def test_no_mistake_needs_torch_or_ray(folder: Path) -> None:
+    program = (
+        "import sys; from raydream.commands import main\n"
+        "for line in sys.argv[1:]: print(main(line.split(' ')), {'torch', 'ray'} & {*sys.modules}, line)"
+    )
+    _, out = cpu_seconds("-c", program, *MISTAKES)
+    assert out.splitlines() == [f"2 set() {line}" for line in MISTAKES]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--teacher.network", "torchvision:resnet18", "--teacher.checkpoint", "IMAGENET1K_V1"],
+        ["--teacher.network", "timm:resnet18", "--teacher.checkpoint", "pretrained"],
+        ["--teacher.checkpoint", "s3://bucket/weights.pt"],
+        ["--teacher.checkpoint", "weights.pt"],
+        ["--teacher.network", "tests.tiny:tiny_network", "--student.network", "own:network"],
+    ],
+    ids=" ".join,
+)
+def test_networks_and_weights_that_names_do_not_decide_pass(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("weights.pt", "own.py"):
+        (tmp_path / name).touch()
+    parse(DistillConfig, "distill", options)
 
 
 def test_an_error_survives_the_way_between_processes() -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raydream.config import TeacherConfig
-from raydream.networks import NETWORKS
+from raydream.config.network_names import BUILT_IN, PRUNED, QUANTIZED
+from raydream.networks import DERIVED, NETWORKS
 from raydream.networks.batch_norm import batch_norm_layers
 from raydream.networks.observed import ObservedNetwork
 from raydream.networks.resnet import PaddedShortcut, ResidualBlock
@@ -31,6 +32,10 @@ def randomised(network: nn.Module) -> nn.Module:
         layer.running_mean.normal_()
         layer.running_var.uniform_(0.5, 2.0)
     return network.eval()
+
+
+def test_the_names_that_are_known_without_torch_are_those_of_the_factories():
+    assert tuple(NETWORKS) == BUILT_IN and {PRUNED, QUANTIZED} == DERIVED.keys()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

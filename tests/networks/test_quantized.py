@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from raydream.config.network_names import QUANTIZED
 from raydream.errors import InputError
-from raydream.networks import QUANTIZED, build_network
+from raydream.networks import build_network
 from raydream.networks.quantized import (
     INPUT,
     Quantizer,

@@ -1,14 +1,12 @@
 """Runs beside each other in one page."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from raydream.errors import InputError
-from raydream.reporting.comparison import _figure_table, curves, seed_curves, seed_groups, short_names, write_comparison
+from raydream.reporting.comparison import _figure_table, curves, seed_curves, seed_groups, write_comparison
 from raydream.runs.frames import metrics_frame
 from raydream.runs.run_list import read_run
 from raydream.store.shards import ShardStore
@@ -108,24 +106,6 @@ def test_the_best_run_is_marked_only_among_equal_figures(runs):  # noqa: F811
     teacher = {"teacher_accuracy": 0.99, "teacher_accuracy_validation": 0.9, "data": "digits", "train_images": 1}
     other = replace(second, noted_job="train", summary=teacher | {"test_images": 1})
     assert other.figure is not None and _figure_table([*"abc"], [*done[:2], other]).best == []
-
-
-NAMES = [
-    (["runs/a/1", "runs/a/2"], ["1", "2"]),
-    (["runs/a/1", "runs/b/1/"], ["a/1", "b/1"]),
-    (["1", "runs/1"], ["1", "runs/1"]),
-]
-
-
-@pytest.mark.parametrize(("given", "names"), NAMES)
-def test_names_are_as_short_as_they_can_be(given, names):
-    assert short_names(given) == names
-
-
-def test_a_run_is_not_beside_itself():
-    for again in ("a", "a/", "./a", str(Path("a").resolve())):
-        with pytest.raises(InputError, match=f"RUN = '{re.escape(again)}'.*each run once"):
-            short_names(["a", "b", again])
 
 
 def test_the_job(runs, tmp_path: Path):  # noqa: F811

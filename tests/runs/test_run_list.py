@@ -1,6 +1,7 @@
 """The runs in a folder: how they stand, what refers to what, and what may be deleted."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from raydream.config import DistillConfig, SynthesizeConfig, TeacherConfig, Tran
 from raydream.config.conversion import as_dict
 from raydream.errors import InputError
 from raydream.runs import run_folder
-from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references
+from raydream.runs.run_list import ListedRun, delete, find_runs, prunable, read_run, references, short_names
 from raydream.store.atomic import write_json
 from raydream.store.folders import LocalFolder, RemoteFolder
 from raydream.store.shards import ShardStore
@@ -231,3 +232,21 @@ def test_a_reader_that_goes_away_ends_it_in_silence(runs):
     process.stdout.close()
     assert process.stderr.read() == b""
     process.wait(timeout=120)
+
+
+NAMES = [
+    (["runs/a/1", "runs/a/2"], ["1", "2"]),
+    (["runs/a/1", "runs/b/1/"], ["a/1", "b/1"]),
+    (["1", "runs/1"], ["1", "runs/1"]),
+]
+
+
+@pytest.mark.parametrize(("given", "names"), NAMES)
+def test_names_are_as_short_as_they_can_be(given, names):
+    assert short_names(given) == names
+
+
+def test_a_run_is_not_beside_itself():
+    for again in ("a", "a/", "./a", str(Path("a").resolve())):
+        with pytest.raises(InputError, match=f"RUN = '{re.escape(again)}'.*each run once"):
+            short_names(["a", "b", again])

@@ -25,8 +25,9 @@ from raydream.api_arguments import (
 from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.buffer.sampler import uniform_draw
 from raydream.config import PruneConfig, TeacherConfig
+from raydream.config.network_names import PRUNED
 from raydream.config.synthesis import default_coefficients_if_made
-from raydream.networks import PRUNED, build_teacher
+from raydream.networks import build_teacher
 from raydream.networks.pruned import parse_widths, resized, widths_of, widths_text, with_selected_shortcuts
 from raydream.pruning import costs
 from raydream.pruning.checks import check_prunable, cost_of

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from raydream.applications.recovery import Recovery, RecoveryStage, StageReport, total_steps_of
 from raydream.config import QuantizeConfig, TeacherConfig
+from raydream.config.network_names import QUANTIZED
 from raydream.data.sources import evenly_spread
-from raydream.networks import QUANTIZED, build_teacher
+from raydream.networks import build_teacher
 from raydream.networks.quantized import Bits, bits_text, parse_bits, quantized, quantizers_of
 from raydream.quantization.layers import bits_by_layer, layers_in_order
 from raydream.quantization.ranges import calibrated, observe

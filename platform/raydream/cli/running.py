@@ -15,6 +15,7 @@ from raydream.cli.help import help_page
 from raydream.cli.settings import Asked, Setting, defaults_of, leaves, located, placed, read_command_line
 from raydream.commands import CommandEntry, imported, show
 from raydream.config.conversion import as_dict, validate
+from raydream.config.network_names import check_networks
 from raydream.config.synthesis import AUTO
 from raydream.errors import InputError, RaydreamError, first_line
 from raydream.extras import require
@@ -124,6 +125,7 @@ def _new(kind: type[Config], asked: Asked, settings: dict[str, Any]) -> Command[
         remedy = "the folder that a submitted job runs in goes with the cluster: name one on shared storage"
         raise InputError("--run-dir", where, "an absolute path that all nodes reach, or a URL", remedy)
     run_folder.check_new(where)
+    check_networks(config)
     return Command(config, where, None, by_default=not asked.run_dir, track=asked.track)
 
 

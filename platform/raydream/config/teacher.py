@@ -12,7 +12,7 @@ from raydream.config.fields import STRICT, Arguments, Count, NonNegative, NonNeg
 from raydream.errors import InputError
 
 TORCHVISION = "torchvision:"
-"""prefix of the names of torchvision's data sets"""
+"""prefix of the names of torchvision's networks and data sets"""
 CHECKSUM = "#sha256="
 """separator between the URL of a file and its checksum"""
 ON_THE_WEB = re.compile(r"https?://", re.IGNORECASE)

@@ -13,6 +13,7 @@ from raydream.applications.pruning import Pruning, StageReport, build_pruned, de
 from raydream.cli import Command
 from raydream.compute import use_device
 from raydream.config import PruneConfig
+from raydream.config.network_names import PRUNED
 from raydream.data.splits import Split
 from raydream.evaluation.accuracy import accuracy_on
 from raydream.evaluation.latency import Latency, filters_of, flops_of, measure_latencies
@@ -21,7 +22,7 @@ from raydream.jobs.compression import Compression, CompressionPlan, compress, re
 from raydream.jobs.images import device_to_learn_on, with_room
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
-from raydream.networks import PRUNED, parameters_of
+from raydream.networks import parameters_of
 from raydream.networks.export import export_onnx, export_program
 from raydream.networks.pruned import widths_of, widths_text
 from raydream.reporting.report import write_report

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raydream.cli import run_tool
+from raydream.runs.run_list import read_run, short_names
 
 
 def report(words: Sequence[str]) -> int:
@@ -17,8 +18,9 @@ def report(words: Sequence[str]) -> int:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from raydream.reporting.comparison import (
-        write_comparison,
-    )  # here, so that bad input is reported before torch is loaded
+    for run in given.run:  # before torch is loaded
+        read_run(run, "RUN")
+    short_names(given.run)
+    from raydream.reporting.comparison import write_comparison
 
     print(write_comparison(given.run, given.out))

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from raydream.config import StudentConfig, TeacherConfig
+from raydream.config.network_names import PRUNED, QUANTIZED, TIMM, check_network_name, not_imported
+from raydream.config.teacher import TORCHVISION
 from raydream.errors import InputError, first_line
 from raydream.networks.digits import digits_network
 from raydream.networks.mobilenet import mobilenet_v2
@@ -31,13 +33,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     **WIDE_RESNETS,
     "cifar_mobilenet_v2": mobilenet_v2,
 }
-
-
-TORCHVISION, TIMM = "torchvision:", "timm:"
-PRUNED = "pruned"
-"""a pruned network: the one it is left `of`, its layers' `widths`, and its other arguments"""
-QUANTIZED = "quantized"
-"""a quantized `network`: its layers' `bits`, and its other arguments"""
+"""factories of this project's networks, in the order of `network_names.BUILT_IN`"""
 
 
 def build_teacher(config: TeacherConfig, field: str = "teacher") -> nn.Module:
@@ -154,14 +150,11 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _import_factory(path: str, field: str) -> Callable[..., Any]:
-    allowed = f"one of {', '.join(NETWORKS)}, torchvision:NAME, timm:NAME, or package.module:factory"
+    check_network_name(path, field)
     module, _, attribute = path.partition(":")
-    if not attribute:
-        raise InputError(field, path, allowed, "name a known network, or where to import yours from")
     try:
         with contained():
             factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # whatever a user's module raises
-        remedy = f"importing it failed ({first_line(error)}); is it on PYTHONPATH?"
-        raise InputError(field, path, allowed, remedy) from error
+        raise not_imported(path, field, first_line(error)) from error
     return factory

@@ -16,9 +16,8 @@ from raydream.reporting.picture_grid import grid_batches
 from raydream.reporting.thinning import thinned_curve
 from raydream.runs import run_folder
 from raydream.runs.frames import differences, final_figures, method_of, metrics_frame
-from raydream.runs.run_list import ListedRun, read_run
+from raydream.runs.run_list import ListedRun, read_run, short_names
 from raydream.runs.summary import SHARES, shown_figure
-from raydream.store.folders import folder_at
 from raydream.store.records import ImageBatch
 from raydream.terminal import printable
 
@@ -78,18 +77,6 @@ def write_comparison(runs: Sequence[str], path: Path) -> Path:
         ],
     )
     return write_page(path, page)
-
-
-def short_names(runs: Sequence[str]) -> list[str]:
-    """Return the shortest distinct ends of paths; raises InputError where one is named twice."""
-    places = [str(folder_at(run, "RUN")) for run in runs]
-    for at, (run, place) in enumerate(zip(runs, places, strict=True)):
-        if place in places[:at]:
-            raise InputError("RUN", run, "each run once", "leave out what is named twice")
-    parts = [str(run).rstrip("/").split("/") for run in runs]
-    counts = range(1, max(map(len, parts)) + 1)
-    named = (["/".join(each[-count:]) for each in parts] for count in counts)
-    return next(names for names in named if len({*names}) == len(names))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

@@ -112,6 +112,18 @@ def read_run(where: str | Path | Folder, field: str) -> ListedRun:
     return ListedRun(place, *noted, config, summary, state, "; ".join(damage), marker.working_directory, marker.job)
 
 
+def short_names(runs: Sequence[str]) -> list[str]:
+    """Return the shortest distinct ends of paths; raises InputError where one is named twice."""
+    places = [str(folder_at(run, "RUN")) for run in runs]
+    for at, (run, place) in enumerate(zip(runs, places, strict=True)):
+        if place in places[:at]:
+            raise InputError("RUN", run, "each run once", "leave out what is named twice")
+    parts = [str(run).rstrip("/").split("/") for run in runs]
+    counts = range(1, max(map(len, parts)) + 1)
+    named = (["/".join(each[-count:]) for each in parts] for count in counts)
+    return next(names for names in named if len({*names}) == len(names))
+
+
 def _readable(read: Callable[[], Part], otherwise: Part, damage: list[str]) -> Part:
     """Read a part of a run folder; if it cannot be read, add the reason to `damage`."""
     try:

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raydream.config.network_names import WEIGHTS
 from raydream.config.teacher import CHECKSUM, ON_THE_WEB
 from raydream.errors import InputError, first_line
 from raydream.memory import in_words
@@ -122,7 +123,6 @@ def _kind(value: Tensor) -> str:
 
 def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
     """Read the state dict in a file, executing nothing; raises InputError, and errors of `downloaded`."""
-    allowed = "a file with a state dict (.safetensors, or torch.save's)"
     where = path
     if ON_THE_WEB.match(str(path)):
         url, _, checksum = str(path).partition(CHECKSUM)
@@ -130,7 +130,7 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
     try:
         folder, name = file_at(str(where))
         if not folder.has(name):
-            raise InputError(field, str(path), allowed, "there is no such file")
+            raise InputError(field, str(path), WEIGHTS, "there is no such file")
         content = folder.read(name)
         if name.endswith(".safetensors"):
             found: Any = safetensors.torch.load(content)
@@ -146,7 +146,7 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
                 f"reading it safely failed, as it holds {other.group(1)} beside tensors: where you trust it, load "
                 "it with weights_only=False and save its state dict alone"
             )
-        raise InputError(field, str(path), allowed, remedy) from error
+        raise InputError(field, str(path), WEIGHTS, remedy) from error
     outer: list[Any] = []
     while isinstance(found, Mapping):
         key = next((key for key in NESTINGS if isinstance(found.get(key), Mapping)), None)
@@ -155,10 +155,10 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
         outer.append(found)
         found = found[key]
         if any(found is each for each in outer):
-            raise InputError(field, str(path), allowed, f"it holds {key}: a dictionary that it lies in itself")
+            raise InputError(field, str(path), WEIGHTS, f"it holds {key}: a dictionary that it lies in itself")
     if not isinstance(found, Mapping) or not found or not all(_is_plain(v) for v in found.values()):
         kind = "nothing" if isinstance(found, Mapping) and not found else f"something else ({_told(found)})"
-        raise InputError(field, str(path), allowed, f"it holds {kind}")
+        raise InputError(field, str(path), WEIGHTS, f"it holds {kind}")
     return {str(name): value for name, value in found.items()}
 
 

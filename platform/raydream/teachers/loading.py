@@ -7,9 +7,11 @@ from typing import Any
 from torch import nn
 
 from raydream.config import DataConfig, TeacherConfig, TrainingConfig
+from raydream.config.network_names import TIMM
+from raydream.config.teacher import TORCHVISION
 from raydream.data import load_data
 from raydream.errors import InputError, first_line
-from raydream.networks import TIMM, TORCHVISION, build_teacher
+from raydream.networks import build_teacher
 from raydream.networks.gathered import adopt_statistics
 from raydream.teachers.checkpoints import fit_weights, read_state
 from raydream.teachers.statistics import add_statistics
