@@ -24,29 +24,35 @@ from tests.tiny import tiny_network
 pytestmark = pytest.mark.long
 
 VALIDATE = """
-import contextlib, io, pathlib, yaml
+import pathlib, yaml
 import raydream
 from raydream.cli import parse
-from raydream.cli.settings import leaves, type_at
+from raydream.cli.settings import all_names, leaves, type_at
 from raydream.commands import COMMANDS, imported
-from raydream.shipped import SPACE, shipped_files
+from raydream.shipped import PRESET, SPACE, shipped_files
 
 package = pathlib.Path(raydream.__file__).parent
 kinds = {entry.name: imported(entry.config) for entry in COMMANDS if entry.config}
+defaults = {entry.name: imported(entry.defaults) if entry.defaults else lambda given: {} for entry in COMMANDS}
 for name, path in shipped_files().items():
     assert path.is_relative_to(package), path
     if name.startswith(SPACE):
-        asked = ["search", "--config", "digits_poor_start", "--space", name]
+        command, given = "search", ["--config", "digits_poor_start", "--space", name]
     else:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        fits = (
+        fits = [
             each for each, kind in kinds.items()
             if all(type_at(kind, at) is not None for at, _ in leaves(kind, settings))
-        )
-        asked = [next(fits), "--config", name]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-        parse(kinds[asked[0]], asked[0], [*asked[1:], "--print-config"])
-    print(name)
+        ]
+        if name.startswith(PRESET):
+            command = fits[0]
+            before = f"digits_{command}" if command in ("prune", "transfer") else "digits"
+            given = ["--config", before, "--config", name]
+        else:
+            command = min(fits, key=lambda each: len([*all_names(kinds[each])]))
+            given = ["--config", name]
+    parse(kinds[command], command, [*given, "--run-dir", "x"], defaults[command])
+    print(name, command)
 """
 OWN = """
 from torch import nn
@@ -126,7 +132,9 @@ def test_the_command_and_all_configurations_are_there(programs: Path, tmp_path: 
     listed = run(programs / "raydream", "configs", "ls", folder=tmp_path).stdout
     assert [line.split()[0] for line in listed.splitlines()] == list(shipped_files())
     validated = run(programs / "python", "-c", VALIDATE, folder=tmp_path).stdout
-    assert validated.split() == list(shipped_files())
+    commands = dict(line.split() for line in validated.splitlines())
+    assert list(commands) == list(shipped_files())
+    assert commands["preset:prune_paper"] == "prune" and commands["preset:transfer_90_epochs"] == "transfer"
     assert not list(tmp_path.iterdir())
 
 
