@@ -72,7 +72,9 @@ def test_configs_lists_shows_and_copies(tmp_path, monkeypatch):
     status, _, error = said(["configs", "cp", "digits", "."])
     assert status == 2 and error.startswith("error: TO = 'digits.yaml': must be a file that does not exist yet")
     assert said(["configs", "cp", "space:images", "mine.yaml"])[1] == "mine.yaml\n"
-    assert said(["configs", "cp", "digits", "none/mine.yaml"])[0] == 1
+    for to, reason in (("none/mine.yaml", "No such file or directory"), ("mine.yaml/other.yaml", "Not a directory")):
+        sentence = f"error: TO = '{to}': must be a folder, or a new file in one; writing there failed: {reason}.\n"
+        assert said(["configs", "cp", "digits", to]) == (2, "", sentence)
 
 
 def test_an_installed_package_has_them_in_itself(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from dataclasses import is_dataclass
@@ -11,7 +12,10 @@ import pytest
 
 import raydream
 from raydream.cli import completion
+from raydream.cli.entries import entries_of
+from raydream.cli.settings import defaults_of
 from raydream.commands import COMMANDS, NAMES, imported, main, overview
+from raydream.config import ReproduceConfig
 from raydream.runs.catalogue import SIGNS
 from tests.calls import ROOT, call, run
 from tests.cli.test_mistakes import cpu_seconds, said
@@ -73,14 +77,31 @@ def test_without_words_a_command_prints_its_short_help(entry, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["report", "runs", "configs", "completion"])
+def test_without_words_a_tool_prints_its_short_help(name):
+    status, out, error = said([name])
+    assert (status, out) == (2, "") and error.startswith(f"usage: raydream {name} ") and "--help" in error
+    with pytest.raises(SystemExit) as ended:
+        said([name, "--help"])
+    assert ended.value.code == 0 and len(error.splitlines()) > 5
+
+
 @pytest.mark.parametrize("entry", SETTINGS, ids=lambda entry: entry.name)
 def test_help_is_a_page_with_examples_that_work(entry, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, page, _ = said([entry.name, "--help"])
     lines = page.splitlines()
-    assert status == 0 and 18 <= len(lines) <= 55 and all(len(line) <= 120 for line in lines)
+    assert status == 0 and 18 <= len(lines) <= 40 and all(len(line) <= 120 for line in lines)
     assert "FieldInfo" not in page and "Annotated" not in page and entry.examples
     assert all(f"  raydream {example}" in lines for example in entry.examples)
+
+
+def test_a_page_says_how_many_settings_it_leaves_out():
+    page = said(["reproduce", "--help"])[1]
+    (count,) = re.findall(r"  \.\.\. and (\d+) more: raydream reproduce --help all", page)
+    shown = {line.split()[0] for line in page.partition("settings:")[2].splitlines() if line.startswith("  --")}
+    assert len(shown) + int(count) == len(entries_of(ReproduceConfig, defaults_of(ReproduceConfig)))
+    assert " more: " not in said(["distill", "--help"])[1]
 
 
 @pytest.mark.parametrize("entry", SETTINGS, ids=lambda entry: entry.name)

@@ -11,6 +11,8 @@ from raydream.errors import MistakeError
 
 WIDTH = 112
 """number of characters of a line"""
+PAGE = 40
+"""lines of the short page"""
 
 
 def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
@@ -18,7 +20,7 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
 
     Args:
         kind: its configuration class.
-        topic: empty: a page of some 40 lines; a section: its settings; `all`: all settings.
+        topic: empty: a page of at most `PAGE` lines; a section: its settings; `all`: all settings.
 
     Raises:
         MistakeError: there is no such section.
@@ -31,7 +33,7 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
         pages = [] if topic != "all" else ["\n".join(_in_full(kind, "", defaults))]
         pages += ["\n".join(_section(sections[name], name, defaults[name])) for name in parts]
         return "\n\n".join(pages)
-    lines = [
+    above = [
         f"usage: raydream {entry.name} [--config FILE ...] [--SETTING VALUE ...]",
         f"       raydream {entry.name} --resume DIR",
         "",
@@ -49,7 +51,8 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
         "  --help [SECTION]   show this page, the settings of a section, or all",
         "",
         "settings:",
-        *_table(entries_of(kind, defaults)),
+    ]
+    below = [
         "",
         f"sections, as --SECTION.SETTING VALUE (raydream {entry.name} --help SECTION):",
         *(
@@ -57,7 +60,10 @@ def help_page(entry: CommandEntry, kind: type, topic: str = "") -> str:
             for name, of in sections.items()
         ),
     ]
-    return "\n".join(lines)
+    settings, room = entries_of(kind, defaults), PAGE - len(above) - len(below)
+    shown = settings if len(settings) <= room else settings[: room - 1]
+    rest = [f"  ... and {len(settings) - len(shown)} more: raydream {entry.name} --help all"]
+    return "\n".join([*above, *_table(shown), *(rest if len(shown) < len(settings) else []), *below])
 
 
 def _table(entries: list[SettingEntry]) -> list[str]:

@@ -225,15 +225,19 @@ def run_tool(
 
     Args:
         tool: called with the arguments; it imports heavy packages itself.
-        words: of the command line; default: those of the process.
+        words: of the command line, without which the help is printed; default: those of the process.
 
     Returns:
-        0 done, 1 failure, 2 bad input, 130 interrupted by Ctrl-C.
+        0 done, 1 failure, 2 bad input or no words, 130 interrupted by Ctrl-C.
 
     Raises:
         SystemExit: after `--help` (status 0), or an unknown option (status 2).
     """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that has seen enough, such as head, ends it in silence
+    words = sys.argv[1:] if words is None else words
+    if not words:
+        _say(parser.format_help().rstrip())
+        return EXIT_BAD_INPUT
     try:
         tool(parser.parse_args(words))
         return 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raydream.cli import run_tool
-from raydream.errors import InputError
+from raydream.errors import InputError, first_line
 from raydream.shipped import description_of, file_named, shipped_files
 
 
@@ -39,12 +39,17 @@ def _show(given: argparse.Namespace) -> None:
 
 def _copy(given: argparse.Namespace) -> None:
     path = _named(given.name)
-    to = given.to / path.name if given.to.is_dir() else given.to
+    to = given.to
     try:
-        with to.open("x", encoding="utf-8") as file:
-            file.write(path.read_text(encoding="utf-8"))
+        to = to / path.name if to.is_dir() else to
+        file = to.open("x", encoding="utf-8")
     except FileExistsError as error:
         raise InputError("TO", str(to), "a file that does not exist yet", "name another one") from error
+    except OSError as error:
+        remedy = f"writing there failed: {error.strerror or first_line(error)}"
+        raise InputError("TO", str(to), "a folder, or a new file in one", remedy) from error
+    with file:
+        file.write(path.read_text(encoding="utf-8"))
     print(to)
 
 
