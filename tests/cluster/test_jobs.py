@@ -25,10 +25,9 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     assert len(images_of(run)) == 9
     assert (run / "report.html").is_file()
     assert_logs_are_named(head, json.loads((run / "run.json").read_text())["run"])
-    few = ["--images", "20", "--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--generators.cpus", "0.5"]
-    (tmp_path / "empty").mkdir()
-    options = ["--teacher.network", f"run:{run}", *few, "--run-dir", images]
-    made = head.submit_command(tmp_path / "empty", "synthesize", *options)
+    few = ["--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--generators.cpus", "0.4"]
+    few += ["--teacher.network", f"run:{run}"]
+    made = head.submit("jobs/synthesize.py", *few, "--images", "20", "--run-dir", images)
     assert made.returncode == 0, made.stdout + made.stderr
     judged = head.submit(
         "jobs/evaluate.py", "--images", images, "--verifiers", f"run:{run}", "--run-dir", tmp_path / "judged"
@@ -52,6 +51,17 @@ def test_every_job_can_be_submitted(head: Head, tmp_path: Path) -> None:
     assert searched.returncode == 0, searched.stdout + searched.stderr
     assert json.loads((tmp_path / "searched" / "summary.json").read_text())["trials"] == 3
     assert (tmp_path / "searched" / "best.yaml").is_file()
+
+
+def test_a_command_can_be_submitted_from_an_empty_directory(head: Head, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    few = ["--teacher.arguments.width", "8", "--training.epochs", "1", "--training.library", tmp_path / "teachers"]
+    few += ["--synthesis.batch_size", "20", "--synthesis.iterations", "5", "--student.batch_size", "20"]
+    few += ["--buffer.samples_per_insert", "60", "--rounds.count", "1", "--rounds.batches", "1"]
+    few += ["--rounds.final_steps", "5", "--generators.cpus", "0.4", "--student.cpus", "0.4", "--reuse", ""]
+    done = head.submit_command(tmp_path / "empty", "distill", "--config", "digits", *few, "--run-dir", tmp_path / "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "student, last" in done.stdout and len(images_of(tmp_path / "run")) == 5
 
 
 def test_a_pruning_can_be_submitted(head: Head, tmp_path: Path) -> None:
