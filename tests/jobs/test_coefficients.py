@@ -1,15 +1,19 @@
 """Coefficients that are `auto`, through a job: the doctor's, as it needs no Ray and shares its skeleton with all."""
 
+import io
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from raydream.cli import parse
 from raydream.config import DoctorConfig, SynthesizeConfig, TeacherJobConfig
 from raydream.diagnosis import structure
 from raydream.errors import InputError
 from raydream.jobs.coefficients import with_coefficients
+from raydream.reporting import progress
 from raydream.runs.journal import read_journal
 from raydream.synthesis.balance import with_balance
 from raydream.teachers.checkpoints import save_network
@@ -85,17 +89,27 @@ def test_a_teacher_that_must_be_trained_is_trained_once_and_after_all_checks(tmp
         raise InputError("real", "nowhere", "images", "name some")
 
     with pytest.raises(InputError, match="nowhere"):
-        with_coefficients(config, refuse, None, print)
+        with_coefficients(config, refuse, None, Console())
     assert not list(tmp_path.glob("*.safetensors"))
     checked = []
-    chosen, noted = with_coefficients(config, lambda config, *others: checked.append(config), None, print)
+    chosen, noted = with_coefficients(config, lambda config, *others: checked.append(config), None, Console())
     (made,) = tmp_path.glob("*.safetensors")
     first = made.stat().st_mtime_ns
-    assert with_coefficients(config, lambda *given: None, None, print) == (chosen, noted)
+    assert with_coefficients(config, lambda *given: None, None, Console()) == (chosen, noted)
     assert made.stat().st_mtime_ns == first
     assert not chosen.synthesis.coefficients.automatic and not checked[0].synthesis.coefficients.automatic
 
 
+def test_outside_a_terminal_it_says_what_is_waited_for(described, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_S", 0.001)
+    given = [*described[:2], *AUTOMATIC, "--run-dir", "x"]
+    config, out = parse(SynthesizeConfig, "synthesize", given).config, io.StringIO()
+    with_coefficients(config, lambda *given: time.sleep(0.1), None, Console(file=out, width=200))
+    lines = out.getvalue().splitlines()
+    for what in ("networks and data to be checked", "the coefficients, and the teacher that they are chosen for"):
+        assert [line for line in lines if line.endswith(f"waiting for {what}")], lines
+
+
 @pytest.mark.parametrize("config", [DoctorConfig(), TeacherJobConfig()], ids=["named", "no synthesis"])
 def test_other_settings_are_not_looked_at(config):
-    assert with_coefficients(config, lambda *given: pytest.fail("checked"), None, print) == (config, "")
+    assert with_coefficients(config, lambda *given: pytest.fail("checked"), None, Console()) == (config, "")

@@ -60,7 +60,9 @@ def test_measurements_of_what_is_trained_are_no_stall_and_silence_before_is_one(
     try:
         with recording(folder, time.time(), print) as (recorder, journal):
             run = JobRun(SimpleNamespace(stall_timeout_s=1.0), folder, recorder, journal, Console(quiet=True))
-            followed = FollowedTask(run, 0, 2, lambda report: None, evaluator.measure.remote, lambda report: "")
+            followed = FollowedTask(
+                run, 0, 2, lambda report: None, evaluator.measure.remote, lambda report: "", gpus=0.0
+            )
             followed.reports.put(NetworkReport("distill", 0, Snapshot(2, {})))
             with contextlib.nullcontext() if ends else pytest.raises(StallError, match="no news of the student"):
                 followed.until_end(lambda: ends, "the student")

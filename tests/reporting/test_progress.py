@@ -1,6 +1,7 @@
 """How far a job is, and how long it will take."""
 
 import io
+import re
 import time
 
 import pytest
@@ -8,8 +9,19 @@ from rich.console import Console
 
 from raydream.config import DistillConfig, GeneratorsConfig, TrialConfig
 from raydream.config.conversion import as_dict
+from raydream.reporting import progress
 from raydream.reporting.cost import cost_rows, hours
-from raydream.reporting.progress import Counter, Display, DisplayState, Pace, end_text, result_table, time_text, waiting
+from raydream.reporting.progress import (
+    Counter,
+    Display,
+    DisplayState,
+    Pace,
+    device_text,
+    end_text,
+    result_table,
+    time_text,
+    waiting,
+)
 from raydream.runs.run_folder import begin
 from raydream.runs.summary import Summary
 
@@ -70,6 +82,19 @@ def test_a_counter_tells_each_tenth_with_the_time_left():
     assert all("left: " in line for line in lines) and lines[-1].endswith("left: 0 s")
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_counter_shows_speed_and_device_where_one_is_named(terminal):
+    out, where = io.StringIO(), device_text("generators", 0.5)
+    console = Console(file=out, force_terminal=terminal, width=200)
+    with Counter("images", 0, 100, console, where=where) as counter:
+        counter.update(10)
+        time.sleep(0.01)
+        counter.update(60)
+    assert ", generators on GPUs" in out.getvalue()
+    (speed,) = re.findall(r"60 of 100(?: images)? \(([\d.]+)/s\), generators on GPUs", out.getvalue())[-1:]
+    assert 0 < float(speed) <= 5000
+
+
 def test_a_counter_of_nothing_tells_nothing():
     out = io.StringIO()
     with Counter("images", 0, 0, Console(file=out)) as counter:
@@ -92,9 +117,10 @@ def test_outside_a_terminal_a_line_is_printed_at_least_every_ten_seconds():
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_what_is_waited_for_is_printed_outside_a_terminal(terminal):
+def test_what_is_waited_for_is_printed_outside_a_terminal(terminal, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_S", 0.01)
     out = io.StringIO()
-    with waiting("Ray to start", Console(file=out, force_terminal=terminal), every_s=0.01):
+    with waiting("Ray to start", Console(file=out, force_terminal=terminal)):
         time.sleep(0.1)
     assert ("waiting for Ray to start" in out.getvalue()) is not terminal
 
@@ -144,5 +170,8 @@ def test_the_end_of_long_work_has_a_time_of_day(left_s, text):
 def test_a_line_has_loss_agreement_and_accuracies_once_they_are_known():
     state = DisplayState(4, 100, 1000, 2)
     assert "student: not measured yet  left" in state.line()
+    state.devices = "generators on CPUs, student on CPUs"
+    assert "not measured yet  generators on CPUs, student on CPUs  left" in state.line()
+    state.devices = ""
     state.loss, state.agreement, state.accuracy = 0.1234, 0.9, {"validation": 0.75}
     assert "student: loss 0.123  agrees with the teacher on 90.0%  validation 75.0%  left" in state.line()

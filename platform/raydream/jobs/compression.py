@@ -127,6 +127,7 @@ def _followed(run: JobRun[Config], teacher: Teacher, images: Images, compression
         partial(record_network, run),
         lambda report: evaluator.measure.remote(report.snapshot, report.shape),
         lambda report: f"{report.stage} {report.index + 1}: {compression.shown(report)}".rstrip(),
+        gpus=config.student.gpus,
     )
     arrays = [ray.put(to_arrays(teacher.network))]
     plan = CompressionPlan(compression.config, arrays, images, folder.images, folder.checkpoints, followed.reports)

@@ -15,7 +15,7 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_student
 from raydream.reporting.picture_grid import save_image_grid
-from raydream.reporting.progress import Display, DisplayState, accuracy_rows
+from raydream.reporting.progress import Display, DisplayState, accuracy_rows, device_text, waiting
 from raydream.reporting.report import write_report
 from raydream.runs.recorder import overlap_share
 from raydream.runs.run_folder import RunFolder
@@ -62,11 +62,13 @@ def _make(run: JobRun[DistillConfig], checked: Checked) -> DistillSummary:
     student = build_student(config.student, config.teacher)
     load_arrays(student, snapshot.state)
     save_network(student, folder.student)
+    with waiting("the teacher to be measured", run.console):
+        accuracies = final_accuracies(teacher, checked.data, run.recorder, schedule.total_steps, device)
     return DistillSummary(
         method=config.synthesis.method,
         seed=config.seed,
         data=config.data.name,
-        **final_accuracies(teacher, checked.data, run.recorder, schedule.total_steps, device),
+        **accuracies,
         rounds=schedule.rounds,
         generators=config.generators.number,
         images=images,
@@ -90,8 +92,7 @@ def device_to_compute_on(config: DistillConfig) -> torch.device:
 
 
 def _devices(config: DistillConfig) -> str:
-    where = {True: "GPUs", False: "CPUs"}
-    return f"generators on {where[config.generators.gpus > 0]}, student on {where[config.student.gpus > 0]}"
+    return f"{device_text('generators', config.generators.gpus)}, {device_text('student', config.student.gpus)}"
 
 
 def _session(

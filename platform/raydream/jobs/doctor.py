@@ -88,7 +88,7 @@ def _make(run: JobRun[DoctorConfig], checked: DoctorInputs) -> DoctorSummary:
     config = run.config
     device = use_device(config.device, torch.get_num_threads(), torch.cuda.device_count())
     teacher = run.teacher(checked.teacher, device).to(device)
-    with run.stage("diagnosis"):
+    with run.stage("diagnosis", "the network to be diagnosed"):
         found = diagnosis_of(teacher, config.synthesis, checked.real, config.updates, config.seed, run.say)
     if config.apply:
         write_yaml(Path(config.apply), applied(config, found.suggested))

@@ -10,6 +10,7 @@ from raydream.data.image_set import ImageSet
 from raydream.errors import InputError
 from raydream.evaluation.cross_model import target_shares
 from raydream.jobs.job import Job, JobRun, Say, carry_out
+from raydream.reporting.progress import waiting
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import EvaluateSummary
 from raydream.teachers.teacher import Teacher
@@ -29,6 +30,11 @@ def _check(config: EvaluateConfig, resumed: RunFolder | None, say: Say) -> tuple
 
 
 def _make(run: JobRun[EvaluateConfig], verifiers: list[Teacher]) -> EvaluateSummary:
+    with waiting("the images to be classified", run.console):
+        return _judged(run, verifiers)
+
+
+def _judged(run: JobRun[EvaluateConfig], verifiers: list[Teacher]) -> EvaluateSummary:
     images = ImageSet(run.config.images)
     device = use_device(run.config.device, torch.get_num_threads(), torch.cuda.device_count())
     logits = np.concatenate([batch.teacher_logits for batch in images.batches()])

@@ -10,7 +10,7 @@ from ray.util.queue import Queue
 
 from raydream.errors import StallError
 from raydream.jobs.job import JobRun
-from raydream.reporting.progress import Counter
+from raydream.reporting.progress import Counter, device_text
 from raydream.runtime.failures import own_error
 from raydream.runtime.messages import NetworkReport, Notice, StepsDone, drain
 from raydream.runtime.metrics import RunMetrics
@@ -68,6 +68,7 @@ class FollowedTask(Generic[Report]):
         measure: starts to measure a report's network; see `Evaluator.measure`.
         words: describes a report, for a line of output.
         who: the network that learns, student or teacher.
+        gpus: the share of a GPU that each process that learns reserves.
 
     Attributes:
         reports: the queue to which the process puts `Report`, `StepsDone` and `Notice`.
@@ -84,9 +85,12 @@ class FollowedTask(Generic[Report]):
         measure: Callable[[Report], ray.ObjectRef],
         words: Callable[[Report], str],
         who: str = "student",
+        *,
+        gpus: float,
     ) -> None:
         self._run, self._step, self._steps = run, step, steps
         self._record, self._measure, self._words, self._who = record, measure, words, who
+        self._where = device_text(who, gpus)
         self._counted = "distillation steps" if who == "student" else "training steps"
         self._measuring: dict[ray.ObjectRef, Report] = {}
         self._heard_at = time.monotonic()
@@ -108,7 +112,8 @@ class FollowedTask(Generic[Report]):
         """
         has_ended = False
         try:
-            with Counter(self._counted, self._step, self._steps, self._run.console) as counter:
+            console = self._run.console
+            with Counter(self._counted, self._step, self._steps, console, where=self._where) as counter:
                 while not has_ended or self._measuring or self.reports.qsize():
                     self._collect_reports()
                     self._collect_measurements(counter)

@@ -148,9 +148,10 @@ def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made
             stack.enter_context(run_folder.held(folder))
             summary = _finished(job, config, folder, say)
         if summary is None:
-            config, chosen = with_coefficients(config, job.check, folder, say)
+            config, chosen = with_coefficients(config, job.check, folder, console)
             command.config = config  # as the run's folder keeps it, so that a resumed run has the same numbers
-            config, checked = job.check(config, folder, say)
+            with waiting("networks and data to be checked", console):
+                config, checked = job.check(config, folder, say)
             if folder is None:
                 folder = command.folder(job.name)
                 stack.enter_context(run_folder.held(folder))
@@ -162,7 +163,8 @@ def carry_out(job: Job[Config, Checked, Made], command: Command[Config]) -> Made
             assert folder is not None
             say(f"the run in {folder.shown()} is done; its report is written again")
         if job.report is not None:
-            job.report(folder, config, summary)
+            with waiting("the report to be written", console):
+                job.report(folder, config, summary)
     console.print(result_table(_rows(job, folder, summary)))
     say(f"{Path(sys.executable).with_name('tensorboard')} --logdir {folder.shown(folder.tensorboard.name)}")
     return summary

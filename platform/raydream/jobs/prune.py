@@ -25,6 +25,7 @@ from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import parameters_of
 from raydream.networks.export import export_onnx, export_program
 from raydream.networks.pruned import widths_of, widths_text
+from raydream.reporting.progress import waiting
 from raydream.reporting.report import write_report
 from raydream.runs.journal import Journal
 from raydream.runs.run_folder import RunFolder
@@ -134,6 +135,8 @@ def _summarize(
     run: JobRun[PruneConfig], checked: CheckedPruning, teacher: Teacher, network: nn.Module, pruned: Pruned
 ) -> PruneSummary:
     config, shape = run.config, run.config.teacher.input_shape
+    with waiting("both networks to be measured", run.console):
+        accuracies = _accuracies(checked, teacher, network, device_to_learn_on(config))
     flops, filters, parameters = (
         (of(teacher.network), of(network)) for of in (lambda each: flops_of(each, shape), filters_of, parameters_of)
     )
@@ -142,7 +145,7 @@ def _summarize(
         seed=config.seed,
         criterion=config.pruning.criterion,
         data=config.data.name,
-        **_accuracies(checked, teacher, network, device_to_learn_on(config)),
+        **accuracies,
         filters_ratio=filters[1] / filters[0],
         parameters_ratio=parameters[1] / parameters[0],
         flops_ratio=flops[1] / flops[0],

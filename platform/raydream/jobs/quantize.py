@@ -110,7 +110,7 @@ def _make(run: JobRun[QuantizeConfig], checked: CheckedInputs) -> QuantizeSummar
         write_json(run.folder.network, {"network": description.network, "arguments": description.arguments})
         save_network(network, run.folder.student)
         write_files(config, teacher, network, pixels, run.folder.path, run.journal.note)
-    with run.stage("measuring"):
+    with run.stage("measuring", "the exported networks to be measured"):
         measured = _measured(run, checked, teacher, pixels)
         paths = [run.folder.path / name for name in (FLOAT, QUANTIZED)]
         costs = file_costs(paths, config.teacher.input_shape, threads=THREADS)

@@ -16,7 +16,7 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.cost import hours
 from raydream.reporting.hyper_parameters import write_hyper_parameters
-from raydream.reporting.progress import Counter
+from raydream.reporting.progress import Counter, waiting
 from raydream.reporting.search_report import write_search_report
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SearchSummary
@@ -93,12 +93,14 @@ def _run_missing(run: JobRun[Any], checked: CheckedTrials, teacher: Teacher, tri
     exam = None
     if "exam_agreement" in measured(config):
         run.say("making the exam's images")
-        exam = make_exam(config, found.space, teacher, folder.place / "exam")
+        with waiting("the exam's images", run.console):
+            exam = make_exam(config, found.space, teacher, folder.place / "exam")
     plan = _plan(config, found, teacher, folder, checked.split, exam)
     sampler = make_sampler(config.searcher, found.space, found.trials, config.seed)
     with Counter("trials", _ended(trials), found.trials, run.console) as counter:
         tell = _Teller(config, folder, trials, counter, checked.chooses)
-        run_trials(Search(config, found.space, found.trials, sampler, trials, tell.ended, tell.reported), plan)
+        with waiting("trials to end", run.console):
+            run_trials(Search(config, found.space, found.trials, sampler, trials, tell.ended, tell.reported), plan)
 
 
 def _plan(

@@ -20,7 +20,7 @@ from raydream.jobs.run_log import show_batch
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.reporting.data_card import write_card
 from raydream.reporting.picture_grid import save_image_grid
-from raydream.reporting.progress import Counter, waiting
+from raydream.reporting.progress import Counter, device_text, waiting
 from raydream.reporting.waits import LongWaits
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import SynthesizeSummary
@@ -106,7 +106,8 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
     with contextlib.ExitStack() as session:
         with waiting("Ray to start", run.console):
             session.enter_context(ray_session(partial(check_cluster, config), [config.generators], folder.run))
-        counter = session.enter_context(Counter("images", made, images, run.console))
+        where = device_text("generators", config.generators.gpus)
+        counter = session.enter_context(Counter("images", made, images, run.console, where=where))
         here = {"scheduling_strategy": beside_the_driver()}
         reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
         arrays = ray.put(to_arrays(teacher.network))

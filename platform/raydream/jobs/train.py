@@ -18,7 +18,7 @@ from raydream.jobs.followed import FollowedTask
 from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.run_log import record_student
 from raydream.networks import build_teacher, parameters_of
-from raydream.reporting.progress import Pace, time_text
+from raydream.reporting.progress import Pace, Pulse, time_text
 from raydream.reporting.report import write_report
 from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import TrainSummary
@@ -129,7 +129,7 @@ def _in_this_process(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epoch
     """Train without Ray, in all of this process; returns the network."""
     config, checkpoints, measure = run.config, run.folder.checkpoints, _Measure(run.config)
     done = steps_saved(checkpoints) // epochs.steps
-    pace = Pace(epochs.count - done)
+    pace, pulse = Pace(epochs.count - done), Pulse()
 
     def record(report: StudentReport) -> None:
         _record(run, epochs, report)
@@ -145,9 +145,14 @@ def _in_this_process(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epoch
         run.folder.save()
         loss, left = report.losses.mean(), time_text(pace.left_s(epoch - done))
         run.say(f"epoch {epoch}/{epochs.count}  loss {loss:.3f}  validation {share:.1%}  left {left}")
+        pulse.line()
+
+    def stepped(step: int) -> None:
+        if pulse.due():
+            run.say(f"[{run.recorder.elapsed_s:5.0f} s] {step} of {epochs.total_steps} training steps")
 
     here = _Here(record)
-    learn(TeacherPlan(config, lambda: real.train, epochs, here, lambda step: None), checkpoints)
+    learn(TeacherPlan(config, lambda: real.train, epochs, here, stepped), checkpoints)
     assert here.last is not None
     return here.last.snapshot
 
@@ -166,6 +171,7 @@ def _by_workers(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epochs) ->
             lambda report: evaluator.measure.remote(report.snapshot),
             lambda report: f"epoch {report.snapshot.step // epochs.steps}/{epochs.count}",
             "teacher",
+            gpus=workers.gpus,
         )
         split, tell = [ray.put(real.train)], Throttled(followed.reports, StepsDone)
         plan = TeacherPlan(config, partial(_fetched, split), epochs, followed.reports, tell)

@@ -17,7 +17,7 @@ from raydream.jobs.job import Job, JobRun, Say, carry_out
 from raydream.jobs.run_log import record_student
 from raydream.jobs.teacher import with_kept_teacher
 from raydream.networks import build_student, parameters_of
-from raydream.reporting.progress import accuracy_rows
+from raydream.reporting.progress import accuracy_rows, waiting
 from raydream.reporting.report import write_report
 from raydream.runs.compared import with_teachers
 from raydream.runs.recorder import Recorder
@@ -89,6 +89,7 @@ def _train_student(
         record,
         lambda report: evaluator.measure.remote(report.snapshot),
         lambda report: f"epoch {report.snapshot.step // epochs.steps}/{epochs.count}",
+        gpus=config.student.gpus,
     )
     followed.metrics.set("images", epochs.images)
     arrays = ray.put(to_arrays(teacher.network))
@@ -97,7 +98,8 @@ def _train_student(
     followed.until_end(training.done, "the student")
     assert followed.last is not None
     snapshot = followed.last.snapshot
-    return snapshot, _examined(evaluator.examine.remote(snapshot, arrays))
+    with waiting("the student to be compared with the teacher", run.console):
+        return snapshot, _examined(evaluator.examine.remote(snapshot, arrays))
 
 
 def _examined(asked: ray.ObjectRef) -> dict[str, Any]:
@@ -118,10 +120,13 @@ def _summarize(
     examined: dict[str, Any],
 ) -> TransferSummary:
     config, epochs = run.config, checked.epochs
+    with waiting("the teacher to be measured", run.console):
+        device = device_to_learn_on(config)
+        accuracies = final_accuracies(teacher, checked.data, run.recorder, epochs.total_steps, device)
     return TransferSummary(
         seed=config.seed,
         data=config.data.name,
-        **final_accuracies(teacher, checked.data, run.recorder, epochs.total_steps, device_to_learn_on(config)),
+        **accuracies,
         images=epochs.images,
         images_of=config.images or f"this run, by {config.synthesis.method}",
         share=config.share,

@@ -43,21 +43,26 @@ class Pace:
         self._first: tuple[float, float] | None = None
 
     def left_s(self, done: float, now: float | None = None) -> float | None:
-        """Return the remaining seconds; None while unknown.
+        """Return the remaining seconds; None while unknown; arguments as `per_s`."""
+        per_s = self.per_s(done, now)
+        if done >= self._of:
+            return 0.0
+        return None if per_s is None else (self._of - done) / per_s
+
+    def per_s(self, done: float, now: float | None = None) -> float | None:
+        """Return the work done in a second; None while unknown.
 
         Args:
             done: work done, earlier sessions included; where it falls, as some was lost, the estimate restarts.
             now: time in seconds; default: the clock.
         """
         now = time.monotonic() if now is None else now
-        if done >= self._of:
-            return 0.0
         if self._first is None or done < self._first[1]:
             self._first = (now, done) if done > 0 else None
-        if self._first is None or done == self._first[1]:
+        if self._first is None or done == self._first[1] or now == self._first[0]:
             return None
         since, before = self._first
-        return (self._of - done) * (now - since) / (done - before)
+        return (done - before) / (now - since)
 
 
 def time_text(seconds: float | None) -> str:
@@ -70,6 +75,15 @@ def time_text(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
+
+
+def device_text(who: str, gpus: float) -> str:
+    """Format where processes compute, such as `generators on GPUs`.
+
+    Args:
+        gpus: the share of a GPU that each reserves.
+    """
+    return f"{who} on {'GPUs' if gpus else 'CPUs'}"
 
 
 def end_text(left_s: float | None, now: float | None = None) -> str:
@@ -132,10 +146,11 @@ class DisplayState:
 
     def line(self) -> str:
         """Format the state in one line."""
+        devices = f"{self.devices}  " if self.devices else ""
         return (
             f"[{self.seconds:5.0f} s] round {self.round}/{self.rounds}  step {self.step}/{self.steps}  "
             f"images {self.images}/{self.all_images} ({self.images_per_s:.1f}/s)  student: {self.student}  "
-            f"left {end_text(self.left_s)}  {self.stage}"
+            f"{devices}left {end_text(self.left_s)}  {self.stage}"
         )
 
 
@@ -162,17 +177,16 @@ class Pulse:
 
 
 @contextlib.contextmanager
-def waiting(what: str, console: Console, every_s: float = LINE_S) -> Iterator[None]:
-    """Outside a terminal, print every now and then what a `with` block waits for, and since when.
+def waiting(what: str, console: Console) -> Iterator[None]:
+    """Outside a terminal, print every `LINE_S` seconds what a `with` block waits for, and since when.
 
     Args:
         what: is waited for, such as "Ray to start".
-        every_s: seconds between two lines.
     """
     ended, began = threading.Event(), time.monotonic()
 
     def print_lines() -> None:
-        while not ended.wait(every_s):
+        while not ended.wait(LINE_S):
             printer(console)(f"[{time.monotonic() - began:5.0f} s] waiting for {what}")
 
     thread = None if console.is_terminal else threading.Thread(target=print_lines, daemon=True)
@@ -259,23 +273,30 @@ class Counter:
         what: the things counted.
         done, of: current and final number.
         clock: see `Pulse`.
+        where: the device, as `device_text` formats it, which is shown with the speed; empty: neither is shown.
     """
 
     def __init__(
-        self, what: str, done: float, of: int, console: Console, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        done: float,
+        of: int,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        where: str = "",
     ) -> None:
-        self._console, self._what, self._of = console, what, of
+        self._console, self._what, self._of, self._where = console, what, of, where
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+            TextColumn("{task.completed:.0f} of {task.total:.0f}{task.fields[speed]}"),
             TimeElapsedColumn(),
             TextColumn("left:"),
             TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(what, total=of, left="?")
+        self._task = self._bar.add_task(what, total=of, left="?", speed=self._speed(None))
         self._bar.update(self._task, completed=done)
         self._told, self._began, self._pace, self._pulse = done, time.monotonic(), Pace(of), Pulse(clock)
 
@@ -290,19 +311,25 @@ class Counter:
 
     def update(self, done: float) -> None:
         """Show the number; outside a terminal, print a line for each tenth, and after `LINE_S` seconds without one."""
-        left = end_text(self._pace.left_s(done))
-        self._bar.update(self._task, completed=done, left=left)
+        left, speed = end_text(self._pace.left_s(done)), self._speed(self._pace.per_s(done))
+        self._bar.update(self._task, completed=done, left=left, speed=speed)
         if self._console.is_terminal:
             return
         tenth = done > self._told and done - self._told >= self._of / 10
         if tenth or self._pulse.due():
             self._told = done
             self._pulse.line()
-            self.say(f"[{time.monotonic() - self._began:5.0f} s] {done:.0f} of {self._of} {self._what}, left: {left}")
+            elapsed_s = time.monotonic() - self._began
+            self.say(f"[{elapsed_s:5.0f} s] {done:.0f} of {self._of} {self._what}{speed}, left: {left}")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
         printer(self._console)(text)
+
+    def _speed(self, per_s: float | None) -> str:
+        if not self._where:
+            return ""
+        return f", {self._where}" if per_s is None else f" ({per_s:.1f}/s), {self._where}"
 
 
 def _bar(done: int, of: int, width: int = 24) -> str:
