@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raydream.applications.pruning import prune
     from raydream.diagnosis.diagnose import diagnose
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ImageSet",
