@@ -1,5 +1,6 @@
 """The figures of README and docs are those of the results, and `make figures` writes them."""
 
+import json
 import re
 
 import pytest
@@ -9,6 +10,9 @@ from docs.figures import FIGURES
 from docs.figures.__main__ import main
 from docs.figures.pages import BLOCK, MARK, PAGES, PageError, filled, name
 from docs.figures.text import mean, number, percent, table
+from raydream.reproduction.results import shown
+from raydream.runs.summaries import ReproduceSummary
+from raydream.runs.summary import read
 
 TABLE = next(each for each in FIGURES if FIGURES[each]().startswith("|"))
 PHRASE = next(each for each in FIGURES if not FIGURES[each]().startswith("|"))
@@ -33,6 +37,21 @@ MADE_BY_RUNS = re.compile(r"docs/results/table_\d/table\.md")
 def test_no_interval_is_written_by_hand(page):
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     assert re.findall(r"[\d.]+ ± [\d.]+(?: %)?", text) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if MADE_BY_RUNS.fullmatch(name(page))], ids=name)
+def test_a_table_of_the_paper_has_the_figures_of_its_summary(page):
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    head, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    cells = {(row[0], column): cell for row in rows for column, cell in zip(head, row, strict=True)}
+    told = read(ReproduceSummary, json.loads(page.with_name("summary.json").read_text(encoding="utf-8"))).figures
+    expected = {
+        (row.replace("_", " "), figure.replace("_", " ")): shown(figure, value)
+        for figure, values in told.items()
+        for row, value in values.items()
+    }
+    assert expected and {place: cells[place] for place in expected} == expected
+    assert len({row for row, _ in expected}) == sum(bool(row[1]) for row in rows), "no row is by hand"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
