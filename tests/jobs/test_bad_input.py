@@ -66,7 +66,7 @@ BOUNDARIES = [
     ["--student.workers", "4"],
     ["--rounds.initial_batches", "1"],
     ["--rounds.count", "0", "--rounds.final_steps", "1"],
-    ["--data.name", "none", "--teacher.checkpoint", "weights.pt"],
+    ["--data.name", "none", "--teacher.checkpoint", __file__],
     ["--synthesis.betas", "[0, 0.999]"],
 ]
 

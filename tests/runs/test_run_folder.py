@@ -82,7 +82,7 @@ def test_what_a_process_that_was_killed_in_beginning_leaves_in_a_store_is_no_hin
 def test_jobs_that_start_in_one_second_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_folder.time, "strftime", lambda _: "20260101-120000")  # type: ignore[attr-defined]
-    options = ["--teacher.checkpoint", "w.pt", "--experiment", "x"]
+    options = ["--experiment", "x"]
     commands = [parse(SynthesizeConfig, "", options) for _ in range(3)]
     assert len({command.run_dir for command in commands}) == 1
     folders = [command.folder("distill") for command in commands]
