@@ -388,32 +388,32 @@ def test_the_driver_trains_and_measures_on_a_gpu_where_the_run_uses_them(
     assert cuda.fractions == []
 
 
-MISSING = ["--teacher.network", "digits", "--teacher.checkpoint", "nowhere.pt"]
+DAMAGED = ["--teacher.network", "digits", "--teacher.checkpoint", "LICENSE"]
 NAMED = [
     "--synthesis.coefficients.l2",
     "0",
 ]  # otherwise coefficients follow from the teacher, which is looked for first
-FILES = ["--data.name", "files", "--data.train", "nowhere.pt", "--data.test", "nowhere.pt"]
+FILES = ["--data.name", "files", "--data.train", "LICENSE", "--data.test", "LICENSE"]
 
 
 @pytest.mark.parametrize(
     ("job", "options"),
     [
-        ("distill", [*MISSING, *NAMED]),
-        ("synthesize", [*MISSING, *NAMED]),
-        ("transfer", [*MISSING, *NAMED]),
-        ("prune", [*MISSING, *NAMED]),
-        ("quantize", [*MISSING, *NAMED]),
+        ("distill", [*DAMAGED, *NAMED]),
+        ("synthesize", [*DAMAGED, *NAMED]),
+        ("transfer", [*DAMAGED, *NAMED]),
+        ("prune", [*DAMAGED, *NAMED]),
+        ("quantize", [*DAMAGED, *NAMED]),
         ("train", ["--workers.count", "2", "--workers.cpus", "0.5", *FILES]),
-        ("continual", ["--config", "configs/digits_continual.yaml", *MISSING]),
-        ("search", ["--config", "tests/tiny.yaml", "--space", "tests/tiny_space.yaml", *MISSING[2:]]),
-        ("reproduce", ["--table", "1", "--scale", "digits", *MISSING[2:]]),
+        ("continual", ["--config", "configs/digits_continual.yaml", *DAMAGED]),
+        ("search", ["--config", "tests/tiny.yaml", "--space", "tests/tiny_space.yaml", *DAMAGED[2:]]),
+        ("reproduce", ["--table", "1", "--scale", "digits", *DAMAGED[2:]]),
     ],
 )
 def test_each_job_notices_an_idle_gpu_before_it_starts(cuda, monkeypatch, tmp_path, job, options):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     done = call(job, *options, "--run-dir", tmp_path / "run")
-    assert "nowhere.pt" in done.stderr and done.returncode == 2  # it went no further
+    assert "LICENSE" in done.stderr and done.returncode == 2  # it went no further
     assert "2 GPUs are left idle, as no process reserves any: add --" in done.stdout
     quiet = call(job, *options, "--device", "cpu", "--run-dir", tmp_path / "run")
-    assert "nowhere.pt" in quiet.stderr and "idle" not in quiet.stdout
+    assert "LICENSE" in quiet.stderr and "idle" not in quiet.stdout
