@@ -30,7 +30,6 @@ import ray
 import ray.experimental
 import torch
 import yaml
-from ray.util.queue import Queue
 
 from raydream.buffer.index import gather
 from raydream.buffer.limiter import SamplesPerInsert
@@ -42,6 +41,7 @@ from raydream.machine import machine_cpus
 from raydream.runtime.buffer import Buffer, BufferPlan
 from raydream.runtime.generator import Generator, GeneratorPlan
 from raydream.runtime.learner import Waits
+from raydream.runtime.messages import ReportQueue
 from raydream.runtime.session import machine_text
 from raydream.runtime.student import BufferFeed, StudentPlan
 from raydream.schedule import Schedule
@@ -95,7 +95,7 @@ def _generation(config: DistillConfig, teacher: Teacher, folder: Path) -> dict[s
     orders = [schedule.order(BatchId(0, index), config) for index in range(BATCHES)]
     maker = BatchMaker("bare", teacher, config.synthesis)
     actor = ray.remote(num_cpus=0.5)(Generator)
-    weights, reports = ray.put(to_arrays(teacher.network)), Queue(actor_options={"num_cpus": 0})
+    weights, reports = ray.put(to_arrays(teacher.network)), ReportQueue()
     one_thread = GeneratorsConfig(cpus=0.5)
     counter = iter(range(10**6))
 
@@ -235,7 +235,7 @@ def _reading(config: DistillConfig, folder: Path) -> dict[str, Any]:
         handles[BatchId(0, index)] = ray.put(made)
     buffer, schedule = _buffer(config, handles, 256, folder)
     steps = 2000
-    plan = StudentPlan(config, schedule, [], buffer, None, folder_at(folder), 10)
+    plan = StudentPlan(config, schedule, [], buffer, ReportQueue(), folder_at(folder), 10)
     first_steps = iter(range(0, 10**6, steps))
 
     def through_feed() -> None:

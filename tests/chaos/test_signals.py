@@ -58,7 +58,7 @@ def test_a_run_on_a_cluster_is_ended_and_the_cluster_stays(
     own = {
         pid: command
         for pid, command in descendants(os.getpid()).items()
-        if pid not in before and command.startswith(("ray::Generator", "ray::_QueueActor"))
+        if pid not in before and command.startswith(("ray::Generator", "ray::ReportActor"))
     }
     assert len(own) == 3, "the generators and the reports"
     os.kill(process.pid, signal.SIGHUP)  # as a terminal that is closed

@@ -15,7 +15,7 @@ from raydream.jobs.job import JobRun
 from raydream.runs.journal import read_journal
 from raydream.runs.metrics_table import read_metrics
 from raydream.runs.recording import recording
-from raydream.runtime.messages import NetworkReport
+from raydream.runtime.messages import NetworkReport, StoredSnapshot
 from raydream.store.records import Snapshot
 from tests.tiny import local_run
 
@@ -45,7 +45,7 @@ class _Slow:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
-    def measure(self, report: NetworkReport) -> tuple[int, dict[str, float]]:
+    def measure(self, report: NetworkReport[StoredSnapshot]) -> tuple[int, dict[str, float]]:
         time.sleep(self._seconds)
         return report.snapshot.step, {"test": 0.5}
 

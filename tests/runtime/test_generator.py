@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from ray.util.queue import Queue
 
 from raydream.config import DistillConfig
 from raydream.runs.run_folder import check_teacher, resume
 from raydream.runtime import generator
 from raydream.runtime.generator import Generator, GeneratorPlan
-from raydream.runtime.messages import Receipt
+from raydream.runtime.messages import Receipt, ReportQueue
 from raydream.schedule import Schedule
 from raydream.store.folders import Folder, LocalFolder, folder_at
 from raydream.store.records import BatchId, ImageBatch, Order
@@ -30,7 +29,7 @@ CONFIG = DistillConfig(
 
 
 def test_two_who_make_one_batch_answer_with_what_is_committed(joined: None, tmp_path: Path) -> None:
-    reports = Queue(actor_options={"num_cpus": 0})
+    reports = ReportQueue()
     folder = LocalFolder(tmp_path)
     plan = GeneratorPlan("a run", "cpu", CONFIG.teacher, CONFIG.synthesis, None, CONFIG.generators, folder, folder)
     generators = [ray.remote(num_cpus=0.1)(Generator).remote(index, plan) for index in range(2)]

@@ -8,18 +8,17 @@ from functools import partial
 
 import pytest
 import ray
-from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.errors import RaydreamError, StallError
-from raydream.runtime.messages import TELL_S, TaskProgress, Throttled
+from raydream.runtime.messages import TELL_S, ReportQueue, TaskProgress, Throttled
 from raydream.runtime.tasks import Tasks
 
 pytestmark = pytest.mark.usefixtures("joined")
 
 
 @ray.remote(num_cpus=0.1, max_retries=0)
-def work(reports: Queue, name: str, seconds: float, reason: str | None, *after: str | None) -> str | None:
+def work(reports: ReportQueue, name: str, seconds: float, reason: str | None, *after: str | None) -> str | None:
     tell, began = Throttled(reports, partial(TaskProgress, name)), time.monotonic()
     while (past := time.monotonic() - began) < seconds:
         tell(past / seconds)

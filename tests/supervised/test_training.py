@@ -21,6 +21,7 @@ from raydream.runtime.teaching import TeacherPlan
 from raydream.runtime.training import learn
 from raydream.seeds import derive_seed, generator
 from raydream.store.folders import Folder, LocalFolder
+from raydream.store.records import Snapshot
 from raydream.supervised.training import LabeledFeed, begin_teacher, epochs_of, train_teacher
 from raydream.teachers.normalization import Normalization
 from raydream.teachers.teacher import fingerprint, to_arrays
@@ -109,15 +110,15 @@ class Killed(BaseException):
 class Reports:
     """Takes a training's reports."""
 
-    taken: list[StudentReport] = field(default_factory=list)
+    taken: list[StudentReport[Snapshot]] = field(default_factory=list)
 
-    def put(self, item: StudentReport) -> None:
+    def put(self, item: StudentReport[Snapshot]) -> None:
         self.taken.append(item)
 
 
 def trained(
     config: TrainingConfig, checkpoints: Folder, tell: Callable[[int], object] = lambda step: None
-) -> list[StudentReport]:
+) -> list[StudentReport[Snapshot]]:
     split, reports = some_digits(), Reports()
     epochs = epochs_of(len(split.labels), config)
     learn(

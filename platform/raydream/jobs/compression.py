@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.util.queue import Queue
 from torch import nn
 
 from raydream.applications.recovery import StageReport
@@ -19,7 +18,7 @@ from raydream.jobs.followed import FollowedTask, ended, record_network
 from raydream.jobs.images import images_made
 from raydream.jobs.job import JobRun
 from raydream.runtime.evaluator import start_evaluator
-from raydream.runtime.messages import NetworkReport
+from raydream.runtime.messages import NetworkReport, ReportQueue, StoredSnapshot
 from raydream.runtime.placement import check_workers
 from raydream.runtime.repair import with_whole_shards
 from raydream.runtime.session import actor_options, ray_session, share_of_gpu_left
@@ -50,7 +49,7 @@ class CompressionPlan(Generic[Config]):
     images: Images
     added: Folder
     checkpoints: Folder
-    reports: Queue
+    reports: ReportQueue
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Compression(Generic[Config]):
     name: str
     build: Callable[[str], nn.Module]
     steps: Callable[[int], int]
-    shown: Callable[[NetworkReport], str]
+    shown: Callable[[NetworkReport[StoredSnapshot]], str]
 
 
 def compress(
@@ -120,12 +119,12 @@ def _followed(run: JobRun[Config], teacher: Teacher, images: Images, compression
     config, folder = run.config, run.folder
     gpus = share_of_gpu_left(config.device, [config.student.gpus])
     evaluator = start_evaluator(config, compression.build, gpus)
-    followed: FollowedTask[NetworkReport] = FollowedTask(
+    followed: FollowedTask[NetworkReport[StoredSnapshot]] = FollowedTask(
         run,
         0,
         compression.steps(len(images)),
         partial(record_network, run),
-        lambda report: evaluator.measure.remote(report.snapshot, report.shape),
+        lambda report: evaluator.measure.remote(report.snapshot.ref, report.shape),
         lambda report: f"{report.stage} {report.index + 1}: {compression.shown(report)}".rstrip(),
         gpus=config.student.gpus,
     )

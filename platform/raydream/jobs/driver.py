@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.queue import Queue
 
 from raydream.buffer.limiter import Progress, opponent
 from raydream.config import DistillConfig
@@ -23,7 +22,7 @@ from raydream.runtime.checkpoints import quarantine_damaged_checkpoints
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.images import whole_batch
-from raydream.runtime.messages import BatchProgress, Notice, StudentReport, drain
+from raydream.runtime.messages import BatchProgress, Notice, ReportQueue, StoredSnapshot, StudentReport
 from raydream.runtime.placement import batches_that_fit
 from raydream.runtime.pool import GeneratorPool
 from raydream.runtime.session import beside_the_driver, object_store_bytes, share_of_gpu_left
@@ -64,12 +63,9 @@ class Driver:
         self._pending = [batch for batch in self._schedule.batch_ids() if batch not in committed]  # in order: a heap
         self._run_log = RunLog(run, self._schedule, len(committed), display)
         self._measuring: list[ray.ObjectRef] = []
-        self._snapshot: Snapshot | None = None
-        self._snapshot_ref: ray.ObjectRef | None = None
+        self._snapshot: StoredSnapshot | None = None
         self._trained = False
-        self._reports = Queue(
-            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
-        )
+        self._reports = ReportQueue(name="reports", scheduling_strategy=beside_the_driver())
         student, generators = self._config.student, self._config.generators
         processes = [student.gpus] * student.workers + [generators.gpus] * generators.number
         self._gpu_share_left = share_of_gpu_left(self._config.device, processes)
@@ -103,7 +99,7 @@ class Driver:
                 self._collect_measurements()
                 self._check_alive()
             assert self._snapshot is not None
-            return self._snapshot
+            return self._snapshot.fetch()
         finally:
             self._save()
 
@@ -202,12 +198,12 @@ class Driver:
         return waits
 
     def _snapshot_for(self, batch: BatchId) -> ray.ObjectRef | None:
-        newest = self._snapshot.step if self._snapshot else None
-        step = opponent(self._checked.limiter, batch, newest)
+        newest = self._snapshot
+        step = opponent(self._checked.limiter, batch, newest.step if newest else None)
         if step is None:
             return None
-        if step == newest:
-            return self._snapshot_ref
+        if newest and step == newest.step:
+            return newest.ref
         return ray.put(read_snapshot(self._folder.snapshots, step))
 
     def _collect_batches(self) -> None:
@@ -220,14 +216,14 @@ class Driver:
             self._last_news = time.monotonic()
             shown = whole_batch(made.batch, made.images, self._store) if made.batch.index == 0 else None
             self._run_log.batch_made(made.batch, made.receipt, shown)
-            if made.batch.index == 0 and self._snapshot_ref is not None:
-                self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot_ref, made.batch))
+            if made.batch.index == 0 and self._snapshot is not None:
+                self._measuring.append(self._evaluator.measure_synthetic.remote(self._snapshot.ref, made.batch))
 
     def _collect_reports(self) -> bool:
         """Take in the student's reports; True if it ended a round."""
         round_ended = False
-        report: StudentReport | BatchProgress | Notice
-        for report in drain(self._reports):
+        report: StudentReport[StoredSnapshot] | BatchProgress | Notice
+        for report in self._reports.take():
             if isinstance(report, Notice):
                 self._journal.note(report.text)
                 continue
@@ -239,13 +235,12 @@ class Driver:
             if self._snapshot is not None and report.snapshot.step <= self._snapshot.step:
                 self._journal.note(f"the student was restarted and resumes from step {report.first_step}")
             if self._config.rounds.lockstep and self._config.synthesis.competes:
-                write_snapshot(self._folder.snapshots, report.snapshot)
+                write_snapshot(self._folder.snapshots, report.snapshot.fetch())
             self._snapshot = report.snapshot
-            self._snapshot_ref = ray.put(report.snapshot)
             self._run_log.student_reported(report)
             if self._schedule.ends_round(report.snapshot.step):
                 round_ended = True
-                self._measuring.append(self._evaluator.measure.remote(self._snapshot_ref))
+                self._measuring.append(self._evaluator.measure.remote(self._snapshot.ref))
         return round_ended
 
     def _collect_measurements(self) -> None:

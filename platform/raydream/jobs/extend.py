@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import ray
 import torch
-from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.applications.continual.course import Course
@@ -34,7 +33,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ExtendSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import TaskProgress, Throttled
+from raydream.runtime.messages import ReportQueue, TaskProgress, Throttled
 from raydream.runtime.placement import check_workers
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
@@ -59,7 +58,7 @@ class CoursePlan:
     config: ContinualConfig
     shared: list[ray.ObjectRef]
     results: Folder
-    reports: Queue
+    reports: ReportQueue
 
 
 def _take(plan: CoursePlan, method: str, seed: int) -> str | None:

@@ -6,16 +6,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import ray
-from ray.util.queue import Queue
 
 from raydream.errors import StallError
 from raydream.jobs.job import JobRun
 from raydream.reporting.progress import Counter, device_text
 from raydream.runtime.failures import own_error
-from raydream.runtime.messages import NetworkReport, Notice, StepsDone, drain
+from raydream.runtime.messages import NetworkReport, Notice, ReportQueue, StepsDone, StoredSnapshot
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.session import beside_the_driver
-from raydream.store.records import Snapshot
 
 POLL_S = 0.2
 
@@ -24,7 +22,7 @@ class LearningReport(Protocol):
     """The report of a learning process: its current network, and the figures of its last steps."""
 
     @property
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> StoredSnapshot: ...
     @property
     def losses(self) -> np.ndarray: ...
     @property
@@ -46,7 +44,7 @@ def ended(task: ray.ObjectRef) -> Callable[[], bool]:
     return done
 
 
-def record_network(run: JobRun[Any], report: NetworkReport) -> None:
+def record_network(run: JobRun[Any], report: NetworkReport[Any]) -> None:
     """Note and record a report of a process that changes a network."""
     now, step = time.time(), report.snapshot.step
     if report.note:
@@ -94,9 +92,7 @@ class FollowedTask(Generic[Report]):
         self._counted = "distillation steps" if who == "student" else "training steps"
         self._measuring: dict[ray.ObjectRef, Report] = {}
         self._heard_at = time.monotonic()
-        self.reports = Queue(
-            actor_options={"num_cpus": 0, "name": "reports", "scheduling_strategy": beside_the_driver()}
-        )
+        self.reports = ReportQueue(name="reports", scheduling_strategy=beside_the_driver())
         self.metrics = RunMetrics(run.folder.run)
         self.last: Report | None = None
 
@@ -114,7 +110,7 @@ class FollowedTask(Generic[Report]):
         try:
             console = self._run.console
             with Counter(self._counted, self._step, self._steps, console, where=self._where) as counter:
-                while not has_ended or self._measuring or self.reports.qsize():
+                while not has_ended or self._measuring or len(self.reports):
                     self._collect_reports()
                     self._collect_measurements(counter)
                     counter.update(self._step)
@@ -130,7 +126,7 @@ class FollowedTask(Generic[Report]):
             self._run.recorder.flush()
 
     def _collect_reports(self) -> None:
-        for report in drain(self.reports):
+        for report in self.reports.take():
             self._heard_at = time.monotonic()
             if isinstance(report, Notice):
                 self._run.journal.note(report.text)

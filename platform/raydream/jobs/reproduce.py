@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.applications.continual.course import Group
@@ -42,7 +41,7 @@ from raydream.runs.run_folder import RunFolder
 from raydream.runs.summaries import ReproduceSummary
 from raydream.runtime.gpus import idle_gpus
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import TaskProgress, Throttled
+from raydream.runtime.messages import ReportQueue, TaskProgress, Throttled
 from raydream.runtime.session import actor_options, device_of_driver, is_local, machine_nodes, ray_session
 from raydream.runtime.tasks import Tasks
 from raydream.schedule import Schedule
@@ -94,7 +93,7 @@ class TablePlan:
     train: list[ray.ObjectRef]
     images: Folder
     cells: Folder
-    reports: Queue
+    reports: ReportQueue
 
     def teacher_here(self) -> Teacher:
         """Return the teacher on the device that this process computes on."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from raydream.buffer.limiter import Progress
 from raydream.config import DistillConfig, SynthesisConfig
@@ -26,7 +27,7 @@ STEPS_PER_ROW = 10
 """distillation steps between two rows of the student's curves"""
 
 
-def record_student(recorder: Recorder, report: StudentReport, part: int, who: str = "student") -> None:
+def record_student(recorder: Recorder, report: StudentReport[Any], part: int, who: str = "student") -> None:
     """Record the curves of a student's report, and its busy spans.
 
     Args:
@@ -135,7 +136,7 @@ class RunLog:
             recorder.row(now, source, name, value, step=step, place=place)
         show_batch(recorder, self._config.synthesis, receipt, self._committed, first, batch.round in self._curved)
 
-    def student_reported(self, report: StudentReport) -> None:
+    def student_reported(self, report: StudentReport[Any]) -> None:
         """Report that the student has advanced, or was restarted from an earlier step."""
         now, recorder, step = time.time(), self._recorder, report.snapshot.step
         self._student_restarts += self._step is not None and step <= self._step

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.queue import Queue
 
 from raydream.cli import Command
 from raydream.config import SynthesizeConfig
@@ -27,7 +26,7 @@ from raydream.runs.summaries import SynthesizeSummary
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.gpus import on_machine
 from raydream.runtime.images import whole_batch
-from raydream.runtime.messages import drain
+from raydream.runtime.messages import ReportQueue
 from raydream.runtime.metrics import RunMetrics
 from raydream.runtime.placement import check_cluster, check_device, check_machine
 from raydream.runtime.pool import GeneratorPool
@@ -108,8 +107,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
             session.enter_context(ray_session(partial(check_cluster, config), [config.generators], folder.run))
         where = device_text("generators", config.generators.gpus)
         counter = session.enter_context(Counter("images", made, images, run.console, where=where))
-        here = {"scheduling_strategy": beside_the_driver()}
-        reports = Queue(actor_options={"num_cpus": 0, "name": "reports", **here})
+        reports = ReportQueue(name="reports", scheduling_strategy=beside_the_driver())
         arrays = ray.put(to_arrays(teacher.network))
         pool = GeneratorPool(plan, reports, run.journal.note, config)
         shares: dict[BatchId, float] = {}
@@ -122,7 +120,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
             finished, lost = pool.collect(POLL_S, more=bool(pending))
             for batch in lost:
                 heapq.heappush(pending, batch)
-            for report in drain(reports):
+            for report in reports.take():
                 pool.heard(report.batch)
                 shares[report.batch] = report.share
             pool.replace_hung()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import ray
 from torch import nn
@@ -25,7 +26,7 @@ from raydream.runs.summaries import TrainSummary
 from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, steps_saved
 from raydream.runtime.evaluator import start_evaluator
 from raydream.runtime.gpus import idle_gpus
-from raydream.runtime.messages import StepsDone, StudentReport, Throttled
+from raydream.runtime.messages import StepsDone, StoredSnapshot, StudentReport, Throttled
 from raydream.runtime.session import is_local, machine_nodes, ray_session, share_of_gpu_left
 from raydream.runtime.teaching import TeacherPlan, check_room, training_device
 from raydream.runtime.training import StudentTraining, learn
@@ -106,7 +107,7 @@ class _Measure:
         return network.eval()
 
 
-def _record(run: JobRun[TeacherJobConfig], epochs: Epochs, report: StudentReport) -> None:
+def _record(run: JobRun[TeacherJobConfig], epochs: Epochs, report: StudentReport[Any]) -> None:
     """Record the curves of an epoch; raises DivergenceError. A resumed training first reports without any."""
     if len(report.losses):
         record_student(run.recorder, report, report.first_step // epochs.steps, "teacher")
@@ -117,10 +118,10 @@ def _record(run: JobRun[TeacherJobConfig], epochs: Epochs, report: StudentReport
 class _Here:
     """Takes the reports of a training in this process."""
 
-    record: Callable[[StudentReport], None]
-    last: StudentReport | None = None
+    record: Callable[[StudentReport[Snapshot]], None]
+    last: StudentReport[Snapshot] | None = None
 
-    def put(self, item: StudentReport) -> None:
+    def put(self, item: StudentReport[Snapshot]) -> None:
         self.record(item)
         self.last = item
 
@@ -131,7 +132,7 @@ def _in_this_process(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epoch
     done = steps_saved(checkpoints) // epochs.steps
     pace, pulse = Pace(epochs.count - done), Pulse()
 
-    def record(report: StudentReport) -> None:
+    def record(report: StudentReport[Snapshot]) -> None:
         _record(run, epochs, report)
         if not len(report.losses):
             return
@@ -163,12 +164,12 @@ def _by_workers(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epochs) ->
     with ray_session(partial(check_room, workers), [], run.folder.run):
         gpus = share_of_gpu_left(config.device, [workers.gpus] * workers.count)
         evaluator = start_evaluator(config, partial(build_teacher, config.teacher), gpus)
-        followed: FollowedTask[StudentReport] = FollowedTask(
+        followed: FollowedTask[StudentReport[StoredSnapshot]] = FollowedTask(
             run,
             steps_saved(checkpoints),
             epochs.total_steps,
             partial(_record, run, epochs),
-            lambda report: evaluator.measure.remote(report.snapshot),
+            lambda report: evaluator.measure.remote(report.snapshot.ref),
             lambda report: f"epoch {report.snapshot.step // epochs.steps}/{epochs.count}",
             "teacher",
             gpus=workers.gpus,
@@ -178,7 +179,7 @@ def _by_workers(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epochs) ->
         training = StudentTraining(plan, checkpoints)
         followed.until_end(training.done, "the teacher")
         assert followed.last is not None
-        return followed.last.snapshot
+        return followed.last.snapshot.fetch()
 
 
 def _fetched(split: list[ray.ObjectRef]) -> Split:

@@ -27,7 +27,7 @@ from raydream.runtime.checkpoints import quarantine_damaged_checkpoints, steps_s
 from raydream.runtime.evaluator import final_accuracies, start_evaluator
 from raydream.runtime.failures import own_error
 from raydream.runtime.feeds import Feed, make_feed
-from raydream.runtime.messages import StudentReport
+from raydream.runtime.messages import StoredSnapshot, StudentReport
 from raydream.runtime.placement import READ_CPUS, check_workers
 from raydream.runtime.session import cluster_nodes, object_store_bytes, ray_session, share_of_gpu_left
 from raydream.runtime.training import StudentTraining
@@ -77,17 +77,17 @@ def _train_student(
     if damage := quarantine_damaged_checkpoints(checkpoints):
         run.journal.note(f"{damage}, and the student starts from scratch")
 
-    def record(report: StudentReport) -> None:
+    def record(report: StudentReport[StoredSnapshot]) -> None:
         if followed.last is not None and report.snapshot.step <= followed.last.snapshot.step:
             run.journal.note(f"the student was restarted and resumes from step {report.first_step}")
         record_student(run.recorder, report, report.first_step // epochs.steps)
 
-    followed: FollowedTask[StudentReport] = FollowedTask(
+    followed: FollowedTask[StudentReport[StoredSnapshot]] = FollowedTask(
         run,
         steps_saved(checkpoints),
         epochs.total_steps,
         record,
-        lambda report: evaluator.measure.remote(report.snapshot),
+        lambda report: evaluator.measure.remote(report.snapshot.ref),
         lambda report: f"epoch {report.snapshot.step // epochs.steps}/{epochs.count}",
         gpus=config.student.gpus,
     )
@@ -99,7 +99,7 @@ def _train_student(
     assert followed.last is not None
     snapshot = followed.last.snapshot
     with waiting("the student to be compared with the teacher", run.console):
-        return snapshot, _examined(evaluator.examine.remote(snapshot, arrays))
+        return snapshot.fetch(), _examined(evaluator.examine.remote(snapshot.ref, arrays))
 
 
 def _examined(asked: ray.ObjectRef) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.util.queue import Queue
 
 from raydream.config import DistillConfig, GeneratorsConfig, StudentConfig, SynthesizeConfig
 from raydream.device_check.smoke import random_images
@@ -20,7 +19,7 @@ from raydream.device_check.steps import Figures, StepError
 from raydream.device_check.subjects import find_subject
 from raydream.runtime.generator import GeneratorPlan
 from raydream.runtime.learner import Learner, Seat
-from raydream.runtime.messages import drain
+from raydream.runtime.messages import ReportQueue
 from raydream.runtime.placement import Nodes
 from raydream.runtime.pool import Finished, GeneratorPool
 from raydream.runtime.session import ray_session
@@ -43,7 +42,7 @@ class CheckPlan:
     config: DistillConfig
     teacher: list[ray.ObjectRef]
     images: np.ndarray
-    reports: Queue
+    reports: ReportQueue
     who = "the student"
 
     @property
@@ -122,13 +121,13 @@ def _trained(device: str, workers: int) -> tuple[float, list[Figures]]:
         ),
     )
     with tempfile.TemporaryDirectory() as folder, ray_session(_anything, [config.student], "device-check"):
-        reports = Queue(actor_options={"num_cpus": 0})
+        reports = ReportQueue()
         weights = ray.put(to_arrays(subject.teacher.network))
         plan = CheckPlan(config, [weights], random_images(subject).numpy(), reports)
         training = StudentTraining(plan, folder_at(Path(folder) / "checkpoints"))
         while not training.done():
             time.sleep(POLL_S)
-        told = sorted((each for each in drain(reports) if isinstance(each, dict)), key=lambda each: each["rank"])
+        told = sorted((each for each in reports.take() if isinstance(each, dict)), key=lambda each: each["rank"])
     if not np.isfinite([each["losses"] for each in told]).all():
         raise StepError("the student's losses are not finite", {"workers": told})
     devices = sorted({place for each in told for place in each["devices"]})
@@ -163,7 +162,7 @@ def generators(device: str) -> Figures:
             shards=folder,
             sources=folder,
         )
-        reports = Queue(actor_options={"num_cpus": 0})
+        reports = ReportQueue()
         pool = GeneratorPool(plan, reports, notes.append, config)
         finished = _made(pool, ray.put(to_arrays(subject.teacher.network)), subject.targets().numpy())
     makers = {done.receipt.provenance.generator for done in finished}

@@ -8,14 +8,13 @@ from functools import partial
 
 import numpy as np
 import ray
-from ray.util.queue import Queue
 
 from raydream.applications.reuse import EarlierImages
 from raydream.compute import compute_deterministically, use_device
 from raydream.config import GeneratorsConfig, StudentConfig, SynthesisConfig, TeacherConfig
 from raydream.networks import build_student
 from raydream.runtime.logs import name_logs
-from raydream.runtime.messages import BatchProgress, Receipt, Throttled
+from raydream.runtime.messages import BatchProgress, Receipt, ReportQueue, Throttled
 from raydream.store.folders import Folder
 from raydream.store.learned import LearnedStates
 from raydream.store.records import BatchId, ImageBatch, Order, Snapshot
@@ -86,7 +85,7 @@ class Generator:
         teacher: Mapping[str, np.ndarray],
         snapshot: Snapshot | None,
         source: BatchId | None,
-        reports: Queue,
+        reports: ReportQueue,
     ) -> tuple[Receipt, ImageBatch]:
         """Make a batch and commit it; once this returns, it is durable. The caller owns the returned objects.
 

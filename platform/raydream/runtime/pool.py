@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.util.queue import Queue
 
 from raydream.config import DistillConfig, SynthesizeConfig
 from raydream.errors import RaydreamError, StallError
 from raydream.runtime.demand import Demand
 from raydream.runtime.failures import HOPELESS, own_error
 from raydream.runtime.generator import Generator, GeneratorPlan
-from raydream.runtime.messages import Receipt
+from raydream.runtime.messages import Receipt, ReportQueue
 from raydream.runtime.placement import Wanted, generators_that_fit, missing
 from raydream.runtime.roster import Roster
 from raydream.runtime.session import actor_options, cluster_nodes
@@ -55,7 +54,7 @@ class GeneratorPool:
     def __init__(
         self,
         plan: GeneratorPlan,
-        reports: Queue,
+        reports: ReportQueue,
         note: Callable[[str], None],
         config: DistillConfig | SynthesizeConfig,
     ) -> None:

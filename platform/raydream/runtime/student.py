@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.util.queue import Queue
 
 from raydream.buffer.index import Draw, gather
 from raydream.config import DistillConfig, StudentConfig
 from raydream.runtime.images import whole_batch
 from raydream.runtime.learner import Learner, Reporter, Seat, Waits
+from raydream.runtime.messages import ReportQueue
 from raydream.runtime.placement import Nodes, student_workers_that_fit
 from raydream.runtime.session import cluster_nodes, free_places
 from raydream.schedule import Schedule
@@ -37,7 +37,7 @@ class StudentPlan:
     schedule: Schedule
     teacher: list[ray.ObjectRef]
     buffer: Any
-    reports: Queue
+    reports: ReportQueue
     shards: Folder
     most_batches: int
     who = "the student"

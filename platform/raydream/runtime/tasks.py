@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterator
 
 import ray
-from ray.util.queue import Queue
 from rich.console import Console
 
 from raydream.errors import StallError
 from raydream.reporting.progress import Counter
 from raydream.runtime.failures import own_error
-from raydream.runtime.messages import drain
+from raydream.runtime.messages import ReportQueue
 from raydream.runtime.session import beside_the_driver
 
 POLL_S = 0.2
@@ -29,8 +28,7 @@ class Tasks:
 
     def __init__(self, what: str, stall_timeout_s: float) -> None:
         self._what, self._stall_timeout_s = what, stall_timeout_s
-        beside = {"num_cpus": 0, "scheduling_strategy": beside_the_driver()}
-        self.reports = Queue(actor_options={"name": f"reports of {what}", **beside})
+        self.reports = ReportQueue(name=f"reports of {what}", scheduling_strategy=beside_the_driver())
         self._shares: dict[str, float] = {}
         self._running: dict[ray.ObjectRef, str] = {}
 
@@ -59,7 +57,7 @@ class Tasks:
                         (self._running.pop(task), ray.get(task))
                         for task in ray.wait(list(self._running), timeout=POLL_S)[0]
                     ]
-                    told = drain(self.reports)
+                    told = self.reports.take()
                 except ray.exceptions.RayError as error:
                     raise own_error(error, f"one of the {self._what} failed") from error
                 for name, reason in done:

@@ -5,12 +5,11 @@ from functools import partial
 from typing import Any
 
 import ray
-from ray.util.queue import Queue
 
 from raydream.config import StudentConfig, TransferConfig
 from raydream.runtime.feeds import Feed
 from raydream.runtime.learner import Learner, Seat, learn_and_report
-from raydream.runtime.messages import StepsDone, Throttled
+from raydream.runtime.messages import ReportQueue, StepsDone, Throttled
 from raydream.runtime.placement import Nodes, workers_beside_reading
 from raydream.schedule import Epochs
 
@@ -29,7 +28,7 @@ class TransferPlan:
     epochs: Epochs
     teacher: list[ray.ObjectRef]
     feed: Feed
-    reports: Queue
+    reports: ReportQueue
     who = "the student"
 
     @property
