@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from raydream.applications.calibration_sources import Method, noise_images, synthesized_images
+from raydream.applications.calibration_sources import CalibrationMethod, noise_images, synthesized_images
 from raydream.applications.quantizing import Quantizing, calibration_rows
 from raydream.compute import use_device
 from raydream.config import QuantizeConfig
@@ -141,7 +141,7 @@ def _images(given: argparse.Namespace, config: QuantizeConfig, teacher: Teacher,
     decides = json.dumps([teacher.fingerprint, seed, count, source, as_dict(config.synthesis)])
     folder = given.images / fingerprint_of([decides.encode()])
     folder.mkdir(parents=True, exist_ok=True)
-    method: Method = "deepdream" if source == "deepdream" else "deep_inversion"
+    method: CalibrationMethod = "deepdream" if source == "deepdream" else "deep_inversion"
     return synthesized_images(teacher, config.synthesis, method, count, seed, ShardStore(folder))
 
 

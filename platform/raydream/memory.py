@@ -47,7 +47,7 @@ def in_words(size: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory ran out; each device and library words it differently."""
+    """Return whether an error means that memory ran out; each device and library words it differently."""
     if isinstance(error, MemoryError):
         return True
     told = str(error).lower()

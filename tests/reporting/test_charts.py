@@ -10,10 +10,10 @@ from raydream.reporting.charts import (
     SIZE,
     Axis,
     Bars,
-    Cell,
     Chart,
     Lane,
     Line,
+    MatrixCell,
     Panel,
     Scale,
     Timeline,
@@ -139,7 +139,7 @@ def test_only_panels_with_several_lines_have_keys():
 
 def test_cells_of_a_matrix_go_down_and_to_the_right():
     names = ("0", "1", "2", "3")
-    made = panel(x=Axis("named", names=names), cells=[Cell(1, 2, 0.5, "class 1 named 2")])
+    made = panel(x=Axis("named", names=names), cells=[MatrixCell(1, 2, 0.5, "class 1 named 2")])
     assert made.squares == [(500.0, 250.0, 250.0, made.cells[0])]
     x, y = made.ticks
     assert x[0] == (12.5, "0") and y[0] == (87.5, "0")

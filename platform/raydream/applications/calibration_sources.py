@@ -16,7 +16,7 @@ from raydream.synthesis.batch import BatchMaker
 from raydream.targets import choose_targets
 from raydream.teachers.teacher import Teacher
 
-Method = Literal["deep_inversion", "deepdream", "noise"]
+CalibrationMethod = Literal["deep_inversion", "deepdream", "noise"]
 """methods that neither compete nor learn"""
 
 
@@ -29,7 +29,7 @@ def noise_images(teacher: Teacher, count: int, seed: int) -> np.ndarray:
 def synthesized_images(
     teacher: Teacher,
     synthesis: SynthesisConfig,
-    method: Method,
+    method: CalibrationMethod,
     count: int,
     seed: int,
     store: ShardStore | None = None,

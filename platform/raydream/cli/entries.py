@@ -86,7 +86,7 @@ def first_line(kind: type) -> str:
 
 
 def is_section(of: Any) -> bool:
-    """Tell whether a field's type is a configuration class."""
+    """Return whether a field's type is a configuration class."""
     return isinstance(of, type) and is_dataclass(of)
 
 

@@ -68,7 +68,7 @@ class QuantizationConfig:
 
     @property
     def integer(self) -> bool:
-        """Whether libraries quantize the network: all bits are 8, and nothing is trained."""
+        """Return whether libraries quantize the network: all bits are 8, and nothing is trained."""
         return self.method == "post_training" and self.weights == self.activations == 8
 
     @property

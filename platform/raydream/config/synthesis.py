@@ -1,4 +1,4 @@
-"""How a batch of images is made."""
+"""Settings of the synthesis of a batch of images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -33,7 +33,7 @@ class SynthesisMethod(NamedTuple):
 
     @property
     def competes(self) -> bool:
-        """Tell whether its objective compares the teacher with a student, unless that term's coefficient is 0."""
+        """Return whether its objective compares the teacher with a student, unless that term's coefficient is 0."""
         return any(name in self.terms for name in ADVERSARIES)
 
 
@@ -204,7 +204,7 @@ class GeneratorNetworkConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class SynthesisConfig:
-    """How a batch of images is made."""
+    """Settings of the synthesis of a batch of images."""
 
     method: MethodName = "adaptive"
     """noise: class loss alone; deepdream: adds the image prior; deep_inversion: adds feature statistics; adaptive:
@@ -289,12 +289,12 @@ class SynthesisConfig:
 
     @property
     def learns(self) -> bool:
-        """Tell whether state is learned from batch to batch, which makes a batch depend on the previous one."""
+        """Return whether state is learned from batch to batch, which makes a batch depend on the previous one."""
         return METHODS[self.method].learns
 
     @property
     def competes(self) -> bool:
-        """Tell whether images are made against a snapshot of the student."""
+        """Return whether images are made against a snapshot of the student."""
         return any(getattr(self.coefficients, name) > 0 for name in self.terms if name in ADVERSARIES)
 
 

@@ -206,5 +206,5 @@ class DataConfig:
 
     @property
     def has_own_validation(self) -> bool:
-        """Tell whether the validation split is separate from the other sets."""
+        """Return whether the validation split is separate from the other sets."""
         return self.validation is not None

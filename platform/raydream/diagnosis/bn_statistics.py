@@ -17,13 +17,13 @@ LARGEST_VARIANCE = 1e6
 MOST_DEAD = 0.5
 """share of a layer's channels whose running variance may be nothing"""
 DEAD = 1e-8
-"""running variance below which a channel tells nothing"""
+"""running variance below which a channel says nothing"""
 MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What a BN layer's running statistics look like.
+    """The running statistics of a BN layer, in numbers.
 
     Attributes:
         name: of the layer.

@@ -18,8 +18,8 @@ from raydream.diagnosis.normalizations import judged_by_first_layer
 from raydream.diagnosis.probe import (
     RATES,
     UPDATES,
-    Cost,
     Probe,
+    SynthesisCost,
     cost_of,
     probe_settings,
     run_probe,
@@ -66,7 +66,7 @@ class ProbeResult:
 
     probes: list[Probe]
     gradients: dict[str, float]
-    cost: Cost
+    cost: SynthesisCost
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Diagnosis:
         findings: the worst first.
         statistics: of each BN layer.
         structure: what can be done with each layer.
-        estimate: of the training input, in the network's units; None where the first layer does not tell.
+        estimate: of the training input, in the network's units; None where the first layer does not show it.
         fits: of real images, the configured normalization first; empty without images.
         probe: None where the statistics do not allow one.
         suggested: settings of `synthesis`, and of `teacher` where real images show others, by section.
@@ -105,7 +105,7 @@ def diagnose(
     updates: int = UPDATES,
     seed: int = 0,
 ) -> Diagnosis:
-    """Tell whether a teacher is described and trained as an inversion needs it, and suggest settings.
+    """Check that a teacher is described and trained as an inversion needs it, and suggest settings.
 
     Args:
         teacher: to diagnose.

@@ -16,7 +16,7 @@ class Finding:
     Attributes:
         about: what it is about: statistics, normalization, channels, size, structure or probe.
         severity: fault, where images or statistics show it; suspected, where they hint at it; note, where nothing is
-            wrong, or where something could not be told.
+            wrong, or where something could not be determined.
         text: what was found, in one sentence or two.
         remedy: what to do; empty for a note that asks for nothing.
     """

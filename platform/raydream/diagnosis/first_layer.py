@@ -29,7 +29,7 @@ LENGTHS = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0,
 CHANNEL_CORRELATIONS = (0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 """correlations of two channels of one pixel"""
 DEAD = 1e-3
-"""share of the largest standard deviation below which a filter's statistics tell nothing"""
+"""share of the largest standard deviation below which a filter's statistics say nothing"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class FirstLayer:
 
 @dataclass(frozen=True)
 class InputEstimate:
-    """What a first layer tells of the input that it was trained on, in the network's units (after normalization).
+    """The input that a network was trained on, estimated from its first layer, in its units (after normalization).
 
     Attributes:
         mean: of each channel, [C].

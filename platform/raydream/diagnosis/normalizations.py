@@ -1,4 +1,4 @@
-"""Which normalization the network was trained with: judged by its first layer's statistics alone."""
+"""The normalization that a network was trained with, judged by its first layer's statistics alone."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ USUAL_STD, STD_FACTOR = 0.25, 1.35
 LEAST_STD = 0.05
 """standard deviation of pixels in [0, 1] below which images are nearly of one color"""
 SLACK_MEAN = 0.05
-"""what the estimated mean of pixels in [0, 1] may be wrong by, beside its standard error"""
+"""allowed error of the estimated mean of pixels in [0, 1], beside its standard error"""
 MOST_CONTRAST, MOST_GRAY_CONTRAST = 0.9, 1.2
 """largest standard deviation, as a share of what numbers in [0, 1] of that mean can have: colored images reach 0.6, and
 gray ones 1 where they are black and white; the estimate is good to 20 %"""
@@ -29,7 +29,7 @@ REVERSED_BY = 0.02
 
 
 @dataclass(frozen=True)
-class Normalization:
+class NormalizationCandidate:
     """A way from pixels to a network's input: (pixels / 255 - mean) / std.
 
     Attributes:
@@ -47,7 +47,7 @@ class Normalization:
 CONFIGURED = "as configured"
 
 
-def candidates(config: TeacherConfig) -> list[Normalization]:
+def candidates(config: TeacherConfig) -> list[NormalizationCandidate]:
     """Return the configured normalization and those that it is usually mistaken for, each once."""
     channels = config.input_shape[0]
     mean, std = config.mean, config.std
@@ -56,18 +56,18 @@ def candidates(config: TeacherConfig) -> list[Normalization]:
         return (value,) * channels
 
     found = [
-        Normalization(CONFIGURED, mean, std),
-        Normalization("pixels of 0 to 255", same(0.0), same(1 / 255)),
-        Normalization("pixels in [0, 1]", same(0.0), same(1.0)),
-        Normalization("pixels in [-1, 1]", same(0.5), same(0.5)),
+        NormalizationCandidate(CONFIGURED, mean, std),
+        NormalizationCandidate("pixels of 0 to 255", same(0.0), same(1 / 255)),
+        NormalizationCandidate("pixels in [0, 1]", same(0.0), same(1.0)),
+        NormalizationCandidate("pixels in [-1, 1]", same(0.5), same(0.5)),
     ]
     if all(value > 0 for value in mean):
-        found.append(Normalization("mean and std swapped", std, mean))
+        found.append(NormalizationCandidate("mean and std swapped", std, mean))
     if channels == 3:
-        found.append(Normalization("ImageNet's constants", *IMAGENET))
-        found.append(Normalization("CIFAR-10's constants", *CIFAR10))
-        found.append(Normalization("channels reversed (BGR)", mean, std, flipped=True))
-    seen: dict[tuple[object, ...], Normalization] = {}
+        found.append(NormalizationCandidate("ImageNet's constants", *IMAGENET))
+        found.append(NormalizationCandidate("CIFAR-10's constants", *CIFAR10))
+        found.append(NormalizationCandidate("channels reversed (BGR)", mean, std, flipped=True))
+    seen: dict[tuple[object, ...], NormalizationCandidate] = {}
     for each in found:
         seen.setdefault((each.mean, each.std, each.flipped), each)
     return list(seen.values())
@@ -122,9 +122,11 @@ def strangeness(pixels: TrainingPixels) -> float:
 
 
 def judged_by_first_layer(config: TeacherConfig, estimate: InputEstimate | None) -> list[Finding]:
-    """Judge the configured normalization by what the first layer tells of the training input."""
+    """Judge the configured normalization by what the first layer shows of the training input."""
     if estimate is None:
-        text = "no BN layer sees a convolution of the image, so the normalization cannot be told without real images"
+        text = (
+            "no BN layer sees a convolution of the image, so the normalization cannot be determined without real images"
+        )
         return [Finding("normalization", "note", text, "name a few real images (--real FOLDER)")]
     told = {
         each.name: training_pixels(estimate, each.mean, each.std) for each in candidates(config) if not each.flipped
@@ -155,5 +157,5 @@ def _channel_order(pixels: TrainingPixels) -> list[Finding]:
     if blue - red > REVERSED_BY + 3 * pixels.error and red < green < blue:
         text = "the training images were brighter in blue than in red, which is unusual for photographs: perhaps BGR"
         return [Finding("channels", "suspected", text, "check the channel order with real images (--real FOLDER)")]
-    text = "the order of the channels cannot be told from statistics"
+    text = "statistics do not show the order of the channels"
     return [Finding("channels", "note", text, "name a few real images, best with labels (--real FOLDER)")]

@@ -31,7 +31,7 @@ RATES = (0.05, 0.1, 0.2)
 
 @dataclass(frozen=True)
 class Probe:
-    """What a short inversion showed.
+    """The findings of a short inversion.
 
     Attributes:
         method: synthesizer; deep_inversion, or deepdream where no BN layer keeps statistics.
@@ -121,8 +121,8 @@ def kept_bytes(teacher: Teacher, images: int) -> int:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a batch of the suggested size costs.
+class SynthesisCost:
+    """The cost of a batch of the suggested size.
 
     Attributes:
         batch_size: images.
@@ -135,7 +135,7 @@ class Cost:
     memory_bytes: int
 
 
-def cost_of(teacher: Teacher, config: SynthesisConfig, probe: Probe, free_bytes: int) -> Cost:
+def cost_of(teacher: Teacher, config: SynthesisConfig, probe: Probe, free_bytes: int) -> SynthesisCost:
     """Estimate what a batch costs, at the largest of `BATCHES` that takes `SHARE_OF_MEMORY` of the free memory at most.
 
     Args:
@@ -147,4 +147,4 @@ def cost_of(teacher: Teacher, config: SynthesisConfig, probe: Probe, free_bytes:
     allowed = SHARE_OF_MEMORY * free_bytes
     size = next((size for size in BATCHES if fixed + size * each <= allowed), 1)
     seconds = probe.seconds_per_update * size / probe.images * updates_of(config)
-    return Cost(size, seconds, fixed + size * each)
+    return SynthesisCost(size, seconds, fixed + size * each)

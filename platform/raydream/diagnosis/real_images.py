@@ -1,4 +1,4 @@
-"""What a few real images tell: which normalization, channel order and size the BN statistics and the labels fit."""
+"""The normalization, channel order and size that BN statistics and labels fit best on a few real images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from raydream.config import TeacherConfig
 from raydream.diagnosis.findings import Finding
-from raydream.diagnosis.normalizations import Normalization, candidates
+from raydream.diagnosis.normalizations import NormalizationCandidate, candidates
 from raydream.networks.observed import ObservedNetwork
-from raydream.teachers.normalization import Normalization as Pixels
+from raydream.teachers.normalization import Normalization
 
 MOST_IMAGES = 256
 """real images that are looked at"""
@@ -35,7 +35,7 @@ ImagesAt = Callable[[tuple[int, int]], np.ndarray]
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a network's BN statistics fit real images under a normalization and at a size.
+    """The fit of a network's BN statistics to real images under a normalization and at a size.
 
     Attributes:
         normalization: how the images became the network's input.
@@ -46,7 +46,7 @@ class Fit:
         confidence: mean logarithm of the highest probability, <= 0.
     """
 
-    normalization: Normalization
+    normalization: NormalizationCandidate
     size: tuple[int, int]
     misfit: float
     accuracy: float | None
@@ -54,7 +54,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageFit:
     """A network's answers beside a fit.
 
     Attributes:
@@ -93,7 +93,7 @@ def misfit(observed: ObservedNetwork, statistics: Tensor) -> float:
 
 def fit_real_images(
     network: nn.Module, config: TeacherConfig, images_at: ImagesAt, labels: np.ndarray | None
-) -> list[Seen]:
+) -> list[ImageFit]:
     """Show real images to a network under each candidate normalization, and in other sizes as configured.
 
     Args:
@@ -117,9 +117,11 @@ def fit_real_images(
 
 
 @torch.no_grad()
-def _seen(observed: ObservedNetwork, images: np.ndarray, labels: np.ndarray | None, chosen: Normalization) -> Seen:
+def _seen(
+    observed: ObservedNetwork, images: np.ndarray, labels: np.ndarray | None, chosen: NormalizationCandidate
+) -> ImageFit:
     pixels = torch.from_numpy(np.ascontiguousarray(images[:, ::-1] if chosen.flipped else images))
-    answer = observed(Pixels(chosen.mean, chosen.std)(pixels))
+    answer = observed(Normalization(chosen.mean, chosen.std)(pixels))
     assert answer.statistics is not None
     logits = answer.logits.float()
     confidence = logits.log_softmax(1).amax(1)
@@ -127,10 +129,10 @@ def _seen(observed: ObservedNetwork, images: np.ndarray, labels: np.ndarray | No
     size = (images.shape[2], images.shape[3])
     accuracy = None if right is None else float(right.mean())
     fit = Fit(chosen, size, misfit(observed, answer.statistics), accuracy, float(confidence.mean()))
-    return Seen(fit, right, confidence)
+    return ImageFit(fit, right, confidence)
 
 
-def judged_by_images(seen: list[Seen], config: TeacherConfig) -> list[Finding]:
+def judged_by_images(seen: list[ImageFit], config: TeacherConfig) -> list[Finding]:
     """Judge normalization, channel order and size by what real images showed."""
     own, size = seen[0].fit, config.input_shape[1:]
     if len(seen[0].confidence) < FEWEST_IMAGES:
@@ -163,7 +165,7 @@ def _clearly(better: float, worse: float) -> bool:
     return better < CLEARLY * worse and worse - better > LEAST_GAIN
 
 
-def _of_channels(seen: list[Seen]) -> list[Finding]:
+def _of_channels(seen: list[ImageFit]) -> list[Finding]:
     own = seen[0]
     flipped = next((each for each in seen if each.fit.normalization.flipped), None)
     if flipped is None:

@@ -1,4 +1,4 @@
-"""What each job can do with each layer of a network, and why not: observe, prune, quantize; and export the whole."""
+"""The uses of each layer of a network: jobs can observe, prune or quantize it, or say why not; and export the whole."""
 
 import copy
 import tempfile
@@ -50,12 +50,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Structure:
-    """What can be done with a network.
+    """The jobs that a network can be used for.
 
     Attributes:
         layers: in order of definition.
         pruned, exported, quantized: of the whole network: yes, with what is left out, or why not.
-        last: name of the layer that makes the logits; None where it cannot be told.
+        last: name of the layer that makes the logits; None where it cannot be determined.
     """
 
     layers: list[Layer]
@@ -94,7 +94,7 @@ def structure(network: nn.Module, config: TeacherConfig) -> Structure:
 
 
 def _counts(layer: nn.Module) -> bool:
-    """Tell whether a module has weights or statistics of its own and is a layer, no container."""
+    """Return whether a module has weights or statistics of its own and is a layer, no container."""
     own = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
     return bool(own) and not any(True for _ in layer.children())
 
@@ -209,7 +209,7 @@ def structure_findings(network: nn.Module, found: Structure) -> list[Finding]:
         if not told.startswith(YES):
             findings.append(Finding("structure", "note", f"it cannot be {job}: {told.removeprefix('no: ')}"))
     if found.last is None:
-        text = "the layer that makes the logits cannot be told"
+        text = "the layer that makes the logits cannot be determined"
         findings.append(Finding("structure", "note", text, "do without dafl, and without continual learning"))
     return [*findings, *_size_findings(found)]
 

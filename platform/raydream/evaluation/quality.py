@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from raydream.extras import require
 from raydream.seeds import derive_seed
 
-NEIGHBOURS = 3
+NEIGHBORS = 3
 """k of precision and recall (their paper: 3)"""
 SPLIT_IMAGES, MOST_SPLITS = 500, 10
 """Inception score: fewest images per split, and most splits (usually 10 of 5,000)"""
 
 
 @dataclass(frozen=True)
-class Seen:
+class NetworkOutputs:
     """A network's outputs for images.
 
     Attributes:
@@ -80,18 +80,18 @@ class _Given(nn.Module):
         return features
 
 
-def precision_recall(features: np.ndarray, real: np.ndarray, neighbours: int = NEIGHBOURS) -> tuple[float, float]:
+def precision_recall(features: np.ndarray, real: np.ndarray, neighbors: int = NEIGHBORS) -> tuple[float, float]:
     """Shares in [0, 1] of images among the real ones, and of real ones among the images (Kynkäänniemi et al. 2019).
 
     An image is among a set where it lies no further from one of it than that one's k-th nearest neighbor in it.
 
     Args:
-        features, real: [N,D] and [M,D], N and M > `neighbours`.
-        neighbours: k.
+        features, real: [N,D] and [M,D], N and M > `neighbors`.
+        neighbors: k.
     """
     made, true = (torch.from_numpy(each).double() for each in (features, real))
     between = torch.cdist(made, true)
-    radii = [torch.cdist(each, each).kthvalue(neighbours + 1, dim=1).values for each in (made, true)]
+    radii = [torch.cdist(each, each).kthvalue(neighbors + 1, dim=1).values for each in (made, true)]
     precision = (between <= radii[1]).any(1).double().mean()
     recall = (radii[0] >= between.T).any(1).double().mean()
     return float(precision), float(recall)

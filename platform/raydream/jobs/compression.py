@@ -1,4 +1,4 @@
-"""What pruning and quantization have in common: one process changes the teacher in stages, which the driver follows."""
+"""The common part of pruning and quantization: one process changes the teacher in stages, which the driver follows."""
 
 import contextlib
 import logging

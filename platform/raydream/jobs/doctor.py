@@ -34,7 +34,7 @@ MARKS = {"fault": "FAULT", "suspected": "suspected", "note": "ok"}
 
 @dataclass(frozen=True)
 class DoctorInputs:
-    """What a diagnosis needs.
+    """The inputs of a diagnosis.
 
     Attributes:
         teacher: None if it must be trained.

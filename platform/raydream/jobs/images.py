@@ -1,4 +1,4 @@
-"""What jobs that are given images, or make them first, have in common."""
+"""The common part of jobs that are given images or make them first."""
 
 from functools import partial
 from typing import Any, TypeVar

@@ -98,9 +98,9 @@ def _run_missing(run: JobRun[Any], checked: CheckedTrials, teacher: Teacher, tri
     plan = _plan(config, found, teacher, folder, checked.split, exam)
     sampler = make_sampler(config.searcher, found.space, found.trials, config.seed)
     with Counter("trials", _ended(trials), found.trials, run.console) as counter:
-        tell = _Teller(config, folder, trials, counter, checked.chooses)
+        shown = _TrialReporter(config, folder, trials, counter, checked.chooses)
         with waiting("trials to end", run.console):
-            run_trials(Search(config, found.space, found.trials, sampler, trials, tell.ended, tell.reported), plan)
+            run_trials(Search(config, found.space, found.trials, sampler, trials, shown.ended, shown.reported), plan)
 
 
 def _plan(
@@ -120,7 +120,7 @@ def _plan(
     )
 
 
-class _Teller:
+class _TrialReporter:
     """Shows the reports and ends of trials, and keeps best.yaml at the best trial so far."""
 
     def __init__(
@@ -149,8 +149,8 @@ class _Teller:
                 else ""
             )
             stopped = f", stopped after report {len(known.reports)}" if known.status == "stopped" else ""
-            told = f"trial {trial}: {self._metric} {last[self._metric]:.4g}{stopped}, {last['seconds']:.0f} s"
-            self._counter.say(f"{told}  ({ahead})" if ahead else told)
+            line = f"trial {trial}: {self._metric} {last[self._metric]:.4g}{stopped}, {last['seconds']:.0f} s"
+            self._counter.say(f"{line}  ({ahead})" if ahead else line)
         self._counter.update(_ended(self._trials))
         self._folder.save()
 

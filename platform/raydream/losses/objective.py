@@ -37,7 +37,7 @@ class Observation:
     prediction: Tensor | None = None
 
 
-Source = Literal["images", "outputs", "features", "prediction"]
+Signal = Literal["images", "outputs", "features", "prediction"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Term:
         activations: whether it uses the input of the teacher's last layer, which is observed only for such terms.
     """
 
-    of: Source
+    of: Signal
     value: Callable[[Observation, SynthesisConfig], Tensor]
     activations: bool = False
 
@@ -126,7 +126,7 @@ class Objective:
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self._config = config
 
-    def __call__(self, seen: Observation, *sources: Source) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, seen: Observation, *sources: Signal) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total to minimize (a scalar), and each term's value before its coefficient.
 
         Args:
@@ -140,8 +140,8 @@ class Objective:
         weighted = [self.weights[name] * value for name, value in values.items()]
         return sum(weighted[1:], start=weighted[0]), values
 
-    def has(self, source: Source) -> bool:
-        """Tell whether any term is of this source."""
+    def has(self, source: Signal) -> bool:
+        """Return whether any term is of this source."""
         return any(TERMS[name].of == source for name in self.weights)
 
     def of_activations(self) -> list[str]:

@@ -28,7 +28,7 @@ def activation_width(layer: object) -> int | None:
 
 
 def _changes_values_apart(layer: nn.Module, shapes: Mapping[str, torch.Size], width: int) -> bool:
-    """Tell whether a change of one value, or of one channel's parameter, changes nothing else."""
+    """Return whether a change of one value, or of one channel's parameter, changes nothing else."""
     random = torch.Generator().manual_seed(0)
     weights = {name: torch.rand(shape, generator=random) + 0.5 for name, shape in shapes.items()}
     x = torch.randn(2, width if width > 1 else 3, 5, 7, generator=random)

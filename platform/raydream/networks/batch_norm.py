@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raydream.networks.gathered import gathers
 
-Seen = tuple[Tensor, Tensor]
+LayerInput = tuple[Tensor, Tensor]
 """input of a BN layer: its mean and biased variance, [2,C], and itself, [N,C] or [N,C,...]"""
 
 
@@ -29,7 +29,7 @@ def batch_norm_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def keeps_statistics(network: nn.Module) -> bool:
-    """Tell whether any of a network's BN layers has running statistics to compare with."""
+    """Return whether any of a network's BN layers has running statistics to compare with."""
     return any(layer.running_mean is not None for layer in batch_norm_layers(network).values())
 
 
@@ -107,7 +107,7 @@ MOST_OFFSET = 20.0
 deviations away is off by 10 of them, and the variance by 90 times what it is"""
 
 
-def moments(x: Tensor, around: Tensor) -> Seen:
+def moments(x: Tensor, around: Tensor) -> LayerInput:
     """Take the statistics of what enters a BN layer, for `joined`, by whatever is fastest and exact enough.
 
     Until they have passed through `joined`, the gradients of these statistics mean nothing.
@@ -121,7 +121,7 @@ def moments(x: Tensor, around: Tensor) -> Seen:
     return _Moments.apply(x), x
 
 
-def joined(seen: Sequence[Seen]) -> Tensor:
+def joined(seen: Sequence[LayerInput]) -> Tensor:
     """Return mean and biased variance of all channels of all layers, [2, C of all of them], in fp32 or better.
 
     On a CPU, channels whose mean is more than `MOST_OFFSET` standard deviations from 0 are computed again by var_mean.

@@ -25,7 +25,7 @@ def observable_layers(network: nn.Module) -> dict[str, nn.Module]:
 
 
 def gathers(layer: nn.Module) -> bool:
-    """Tell whether a layer other than BN keeps statistics that were gathered from images."""
+    """Return whether a layer other than BN keeps statistics that were gathered from images."""
     return isinstance(layer, nn.LayerNorm | nn.GroupNorm | _ConvNd | nn.Linear) and hasattr(layer, BUFFERS[0])
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raydream.networks.batch_norm import Seen, batch_norm_layers, freeze_batch_norm, joined, moments
+from raydream.networks.batch_norm import LayerInput, batch_norm_layers, freeze_batch_norm, joined, moments
 from raydream.networks.gathered import by_channel
 
 
@@ -96,7 +96,7 @@ class ObservedNetwork(nn.Module):
             raise ValueError("the network has no batch normalization with running statistics to compare with")
         self.uses = [1] * len(self.layers)
         self._before = before
-        self._seen: list[list[Seen]] = [[] for _ in self.layers]
+        self._seen: list[list[LayerInput]] = [[] for _ in self.layers]
         self._entered: list[Tensor | None] = [None]
         for index, layer in enumerate(self.layers.values()):
             layer.register_forward_pre_hook(self._observe(index), with_kwargs=True)

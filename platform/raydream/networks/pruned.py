@@ -55,7 +55,7 @@ def _padded(channels_in: int, channels_out: int) -> Tensor:
 
 
 def is_depthwise(layer: nn.Module) -> bool:
-    """Tell whether a layer is a convolution that treats each channel separately."""
+    """Return whether a layer is a convolution that treats each channel separately."""
     return isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels == layer.out_channels
 
 

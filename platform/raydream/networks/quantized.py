@@ -132,7 +132,7 @@ def quantized(network: nn.Module, bits: Mapping[str, tuple[int, int]]) -> nn.Mod
 
 
 def is_quantized(layer: nn.Module) -> bool:
-    """Tell whether a layer quantizes its weights and its input."""
+    """Return whether a layer quantizes its weights and its input."""
     return isinstance(getattr(layer, INPUT, None), Quantizer)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from raydream.networks.quantized import float_weight, quantized, quantizers_of
 
-Method = Literal["min_max", "percentile", "mse"]
+RangeMethod = Literal["min_max", "percentile", "mse"]
 
 BINS = 2048
 PERCENTILE = 99.99
@@ -69,7 +69,7 @@ def grid_between(low: float, high: float, bits: int) -> Grid:
     return Grid(step, lowest, lowest + levels)
 
 
-def input_grid(seen: Histogram, bits: int, method: Method) -> Grid:
+def input_grid(seen: Histogram, bits: int, method: RangeMethod) -> Grid:
     """Return the grid for a layer's input.
 
     Args:
@@ -155,7 +155,7 @@ def _watch(
 
 
 def calibrated(
-    network: nn.Module, bits: Mapping[str, tuple[int, int]], seen: Mapping[str, Histogram], method: Method
+    network: nn.Module, bits: Mapping[str, tuple[int, int]], seen: Mapping[str, Histogram], method: RangeMethod
 ) -> nn.Module:
     """Copy and quantize a network, with grids that fit its weights and its layers' inputs.
 

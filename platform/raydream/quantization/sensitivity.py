@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raydream.losses.divergences import kl_divergence
-from raydream.quantization.ranges import Histogram, Method, calibrated
+from raydream.quantization.ranges import Histogram, RangeMethod, calibrated
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def sensitivities(
     network: nn.Module,
     bits: Mapping[str, tuple[int, int]],
     seen: Mapping[str, Histogram],
-    method: Method,
+    method: RangeMethod,
     batches: Callable[[], Iterable[Tensor]],
     on_layer: Callable[[int], None] = lambda done: None,
 ) -> list[Sensitivity]:

@@ -1,4 +1,4 @@
-"""What a page shows beside a run's images: the student's answers to them, and real images."""
+"""The part of a page beside a run's images: the student's answers to them, and real images."""
 
 import math
 from collections.abc import Mapping

@@ -95,7 +95,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MatrixCell:
     """A square of a matrix: its row and column, its shade in [0, 1] and what it says."""
 
     row: int
@@ -130,7 +130,7 @@ class Panel:
     x: Axis
     y: Axis
     lines: Sequence[Line] = ()
-    cells: Sequence[Cell] = ()
+    cells: Sequence[MatrixCell] = ()
     width: int = 0
 
     @property
@@ -148,7 +148,7 @@ class Panel:
         return [_drawn(line, x, y) for line in self.lines]
 
     @property
-    def squares(self) -> list[tuple[float, float, float, Cell]]:
+    def squares(self) -> list[tuple[float, float, float, MatrixCell]]:
         """Return left, top and side of each cell, in units of the panel."""
         side = SIZE / max(1, len(self.x.names))
         return [(cell.column * side, cell.row * side, side, cell) for cell in self.cells]

@@ -249,7 +249,7 @@ _SEEDS = (
 )
 _SETTINGS = "What is not named is the same in all runs."
 _OVER_STEPS = "One color for each run."
-_CURVES = "Lines of runs that differ in nothing but the seed should lie together; others tell what the difference does."
+_CURVES = "Lines of runs that differ in nothing but the seed should lie together; others show what the difference does."
 _TERMS = "Mean over the batches of which a run keeps curves, before the coefficient."
 _LOSSES = "A term that one run weighs more should end lower there, and may end higher in the others."
 _PICTURES = "The first images of each class in the first batch of each run's last round; none was picked."

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from raydream.applications.continual.measures import Accuracies
-from raydream.reporting.charts import Axis, Cell, Chart, Mosaic, Panel, Point, banded, category
+from raydream.reporting.charts import Axis, Chart, MatrixCell, Mosaic, Panel, Point, banded, category
 from raydream.reporting.gallery import picture
 
 MOST_IMAGES = 100
@@ -83,7 +83,7 @@ def confusion_figure(methods: Mapping[str, Any]) -> Chart | None:
         counts = np.array(values["confusion"], float)
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         cells = [
-            Cell(row, column, float(shares[row, column]),
+            MatrixCell(row, column, float(shares[row, column]),
                  f"class {row} named {column}: {counts[row, column]:,.0f} images ({shares[row, column]:.1%})")
             for row, column in np.argwhere(shares >= LEAST_SHARE).tolist()
         ]  # fmt: skip

@@ -142,7 +142,7 @@ def _numbers(values: Iterable[float]) -> str:
 
 _FINDINGS = (
     "A fault is shown by statistics or by real images; a suspicion is a hint, as without real images much can only be "
-    "suspected; a note says that nothing is wrong, or what could not be told."
+    "suspected; a note says that nothing is wrong, or what could not be determined."
 )
 _FITS = (
     "How far the statistics of real images are from the running ones, under each normalization and at other sizes: the "

@@ -30,7 +30,7 @@ from raydream.runs.summary import Summary
 from raydream.store.atomic import write_atomically
 from raydream.store.folders import LocalFolder
 
-Part = Chart | Timeline | Bars | Mosaic | Gallery
+PagePart = Chart | Timeline | Bars | Mosaic | Gallery
 """what a section shows"""
 
 
@@ -47,11 +47,11 @@ class Section:
 
     title: str
     text: str
-    parts: Sequence[Part | None] = ()
+    parts: Sequence[PagePart | None] = ()
     table: Table | None = None
 
     @property
-    def shown(self) -> list[Part]:
+    def shown(self) -> list[PagePart]:
         return [part for part in self.parts if part is not None]
 
 

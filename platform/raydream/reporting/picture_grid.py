@@ -123,7 +123,7 @@ def _cell_size(shape: tuple[int, ...], cells: int) -> tuple[int, int]:
 
 
 def _picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    # uint8 [C,H,W] to [height,width,3]: nearest neighbour.
+    # uint8 [C,H,W] to [height,width,3]: nearest neighbor.
     channels, rows, columns = image.shape
     shown = image if channels == 3 else np.repeat(image[:1], 3, axis=0)
     return shown[:, np.arange(height) * rows // height][:, :, np.arange(width) * columns // width].transpose(1, 2, 0)

@@ -169,7 +169,7 @@ class Pulse:
         self._last = self._clock()
 
     def due(self) -> bool:
-        """Tell whether a line is due, and count it as printed."""
+        """Return whether a line is due, and count it as printed."""
         if self._clock() - self._last < LINE_S:
             return False
         self.line()

@@ -22,7 +22,13 @@ from raydream.evaluation.accuracy import accuracy, best_step, logits_of
 from raydream.evaluation.comparison import agreement
 from raydream.evaluation.cross_model import sized
 from raydream.evaluation.latency import filters_of, flops_of, measure_latencies
-from raydream.evaluation.quality import Seen, frechet_distance, inception_score, pairwise_distance, precision_recall
+from raydream.evaluation.quality import (
+    NetworkOutputs,
+    frechet_distance,
+    inception_score,
+    pairwise_distance,
+    precision_recall,
+)
 from raydream.networks.observed import WithFeatures
 from raydream.reproduction.sets import make_set, open_set, pixels_of, some_of
 from raydream.reproduction.tables import Cell
@@ -347,11 +353,11 @@ def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def _seen(network: Teacher, images: np.ndarray) -> Seen:
+def _seen(network: Teacher, images: np.ndarray) -> NetworkOutputs:
     both = WithFeatures(network.network, output_layer(network.network, network.config.classes))
     told = [both(network.normalization(each)) for each in _views(network, images)]
     logits, features = (torch.cat([part[index].float().cpu() for part in told]) for index in (0, 1))
-    return Seen(logits.numpy(), features.numpy())
+    return NetworkOutputs(logits.numpy(), features.numpy())
 
 
 def _projected(features: np.ndarray, real: np.ndarray) -> list[list[float]]:

@@ -23,7 +23,7 @@ LAPSE_S = 20.0
 LOOK_S = 1.0
 """seconds between two looks at a lease"""
 
-Seen = tuple[int, str]
+LeaseState = tuple[int, str]
 """number of a folder's newest lease, and content of its file: holder, and how often it was renewed; (0, ""): none"""
 
 
@@ -110,7 +110,7 @@ def _renew(place: Folder, number: int, own: str, ended: threading.Event, taken: 
             place.write(f"{NAME}{number}", f"{own} {times}".encode())
 
 
-def _newest(place: Folder) -> Seen:
+def _newest(place: Folder) -> LeaseState:
     number = max(_numbers(place), default=0)
     try:
         return (number, place.read(f"{NAME}{number}").decode()) if number else (0, "")
@@ -122,5 +122,5 @@ def _numbers(place: Folder) -> list[int]:
     return [int(name.removeprefix(NAME)) for name in place.names() if is_lease(name)]
 
 
-def _is_holder(own: str, seen: Seen) -> bool:
+def _is_holder(own: str, seen: LeaseState) -> bool:
     return seen[1].partition(" ")[0] == own

@@ -160,7 +160,7 @@ def _now() -> tuple[float, float]:
 
 
 class Reports(Protocol):
-    """What a worker puts its reports to."""
+    """The place where a worker puts its reports."""
 
     def put(self, item: Any) -> None:
         """Take a report."""

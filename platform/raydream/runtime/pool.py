@@ -23,7 +23,7 @@ _GeneratorActor = ray.remote(max_restarts=-1)(Generator)
 
 LOOK_S = 5.0
 """seconds between two checks of how many generators there is room for"""
-NOBODY_S = 1800.0
+NO_GENERATOR_S = 1800.0
 """seconds without any generator before a job gives up; an autoscaled cluster may need many minutes for its first"""
 
 
@@ -179,11 +179,11 @@ class GeneratorPool:
         """Raise StallError if no generator was available for too long."""
         if self.at_hand or self._alive_at is None:  # the first time is counted from the first look
             self._alive_at = time.monotonic()
-        if time.monotonic() - self._alive_at > NOBODY_S:
+        if time.monotonic() - self._alive_at > NO_GENERATOR_S:
             wanted = self._plan.generators
             raise StallError(
-                f"no generator was available for {NOBODY_S:g} s: {self.absent} of {wanted.number} were requested, "
-                f"with {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
+                f"no generator was available for {NO_GENERATOR_S:g} s: {self.absent} of {wanted.number} were "
+                f"requested, with {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs each, and no node has room for one"
             )
 
     def _await(self, index: int) -> None:

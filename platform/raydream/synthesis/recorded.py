@@ -28,7 +28,7 @@ class Recorded:
         return (self.update + 1) / (self._last + 1)
 
     def is_due(self) -> bool:
-        """Tell whether this update's values are recorded."""
+        """Return whether this update's values are recorded."""
         return self.update == self._last or self.update % self._every == 0
 
     def record(self, evaluation: Evaluation, x: Tensor) -> bool:

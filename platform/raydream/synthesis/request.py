@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a synthesizer returns.
+    """The result of a synthesizer.
 
     Attributes:
         images: uint8 [N,C,H,W].

@@ -26,7 +26,7 @@ STUDENT = "student."
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """How the makers of a run keep checkpoints of the batches in progress.
+    """The way in which the makers of a run keep checkpoints of the batches in progress.
 
     Attributes:
         files: the checkpoints.

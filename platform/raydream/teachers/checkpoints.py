@@ -107,7 +107,7 @@ def _wrong(key: str, value: Any, learned: Container[str]) -> str:
 
 
 def _fits(value: Tensor, own: Tensor) -> bool:
-    """Tell whether numbers of one type can replace those of another: reals for reals, integers for integers."""
+    """Return whether numbers of one type can replace those of another: reals for reals, integers for integers."""
     if value.is_complex() != own.is_complex() or value.is_floating_point() != own.is_floating_point():
         return False
     try:
@@ -197,7 +197,7 @@ def _check_archive(content: bytes) -> None:
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether an object is a dense tensor with all its values."""
+    """Return whether an object is a dense tensor with all its values."""
     return isinstance(value, Tensor) and not _peculiarity(value)
 
 

@@ -1,1 +1,1 @@
-"""Where a run's curves are sent: always to TensorBoard's events, on request to MLflow or Weights & Biases."""
+"""Trackers, to which a run's curves are sent: TensorBoard's events always, MLflow or Weights & Biases on request."""

@@ -1,4 +1,4 @@
-"""What trackers show of a run and under which name: tags, charts, and the settings that runs are compared by."""
+"""The names under which trackers show a run: tags, charts, and the settings that runs are compared by."""
 
 from collections.abc import Mapping
 from typing import Any
