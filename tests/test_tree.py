@@ -20,3 +20,7 @@ from raydream.config.tree import leaves
 def test_leaves_have_dotted_names_in_their_order(settings, whole, expected):
     found = leaves(settings, whole)
     assert found == expected and list(found) == list(expected)
+
+
+def test_an_empty_mapping_is_a_leaf_where_it_is_asked_for():
+    assert leaves({"a": {"b": {}, "c": 1}, "d": {}}, empty=True) == {"a.b": {}, "a.c": 1, "d": {}}

@@ -10,8 +10,9 @@ from raydream.config.conversion import as_dict, validate
 from raydream.errors import InputError
 from raydream.reporting.student import class_figure, compared_rows, reliability_figure
 from raydream.runs.compared import compared, with_teachers
+from tests.summaries import example
 
-SUMMARY: dict[str, Any] = {
+SUMMARY: dict[str, Any] = example("transfer") | {
     "images_of": "this run, by noise",
     "images": 1024,
     "distillation_steps": 720,
@@ -62,7 +63,7 @@ def test_how_images_are_made_is_no_difference_to_a_run_that_was_given_its_images
 
 
 def test_runs_without_real_data_have_no_accuracy(tmp_path):
-    bare = {name: SUMMARY[name] for name in ("images_of", "images", "distillation_steps", "teacher_fingerprint")}
+    bare = example("transfer", teacher_fingerprint="f00")
     config = settings(data={"name": "none"})
     (told,) = compared(config, [some_run(tmp_path / "a", config, bare)])
     assert "student_accuracy" not in told and told["differs"] == {}
@@ -86,6 +87,8 @@ BAD = [
     (lambda tmp: str(tmp / "none"), "the folder of a run"),
     (lambda tmp: some_run(tmp / "a", settings(), None), "runs of this job that are done"),
     (lambda tmp: some_run(tmp / "a", settings(), {"rounds": 3}), "runs of this job that are done"),
+    (lambda tmp: some_run(tmp / "a", settings(), example("transfer")), "it names no teacher"),
+    (lambda tmp: some_run(tmp / "a", settings(), SUMMARY | {"images": "many"}), "images: Input should be"),
     (lambda tmp: some_run(tmp / "a", settings(data={"name": "none"})), "measured on the same data as this run"),
 ]
 

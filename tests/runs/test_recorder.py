@@ -142,6 +142,11 @@ def test_a_run_that_somebody_is_at_work_on_is_refused(tmp_path):
         ({"a": 1}, {"a": 1}, None),
         ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}, ("a.c", 2, 3)),
         ({"a": 1}, {"a": 1, "z": 2}, ("z", None, 2)),
+        ({"a": {"b": {}}}, {"a": {"b": {}}}, None),
+        ({"a": {"b": {}}}, {"a": {}}, ("a.b", {}, None)),
+        ({"a": {}}, {"a": None}, ("a", {}, None)),
+        ({"a": {}}, {"a": {"b": 1}}, ("a.b", None, 1)),
+        ({"a": {"b": 1}}, {"a": None}, ("a.b", 1, None)),
     ],
 )
 def test_the_first_difference_of_two_configurations(one, other, difference):

@@ -1,7 +1,9 @@
 """The check's results as plain text: a line for each step, and the errors of those that failed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from raydream.config.tree import leaves
 
 SHOWN = 160
 """number of characters of figures in a line"""
@@ -9,7 +11,8 @@ SHOWN = 160
 
 def outcome(result: Mapping[str, Any]) -> str:
     """Describe a step's result in a line, with its first figures."""
-    shown = ", ".join(f"{name} {value}" for name, value in _leaves(result["figures"]))
+    texts = {name: _text(value) for name, value in leaves(result["figures"]).items()}
+    shown = ", ".join(f"{name} {text}" for name, text in texts.items() if text is not None)
     shown = shown if len(shown) <= SHOWN else f"{shown[: SHOWN - 2]} …"
     return f"{_state(result)}: {shown}" if result["ok"] and shown else _state(result)
 
@@ -44,14 +47,10 @@ def failed(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, result in results.items() if result["ok"] is False]
 
 
-def _leaves(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Return all numbers, booleans and texts in figures, by dotted name."""
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, bool):
-            yield prefix + name, "yes" if value else "no"
-        elif isinstance(value, int | float):
-            yield prefix + name, f"{value:.4g}"
-        elif isinstance(value, str):
-            yield prefix + name, value
+def _text(value: object) -> str | None:
+    """Format a number, boolean or text; None: anything else is not shown in a line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else None

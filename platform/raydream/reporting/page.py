@@ -90,8 +90,18 @@ class Page:
     filters: Sequence[tuple[str, str]] = ()
 
 
-def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any) -> Page:
-    """Build the page of a completed run; `content` adds to the parts that all runs have.
+def page_of_run(
+    folder: RunFolder,
+    title: str,
+    summary: Summary,
+    accuracies: Sequence[tuple[str, str, str]],
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+) -> Page:
+    """Build the page of a completed run.
+
+    Args:
+        accuracies, facts, sections: see `Page`; the rest is the same for all runs.
 
     Raises:
         OSError: its configuration cannot be read.
@@ -99,14 +109,16 @@ def page_of_run(folder: RunFolder, title: str, summary: Summary, **content: Any)
     return Page(
         title=title,
         run=folder.shown().rpartition("/")[2],
+        accuracies=accuracies,
+        sections=sections,
         headline=headline_of(summary),
         command=command_of(folder),
+        facts=facts,
         stages=stage_rows(summary),
         repairs=repair_rows(read_journal(folder.journal)),
         config=folder.config.read_text(encoding="utf-8"),
         versions=summary.versions,
         machine=summary.machine,
-        **content,
     )
 
 

@@ -4,12 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raydream.config.tree import leaves
-from raydream.errors import InputError, first_line
+from raydream.errors import DocumentError, InputError, first_line
 from raydream.runs.run_folder import SUMMARY, read
+from raydream.runs.summaries import TransferSummary
+from raydream.runs.summary import read as read_figures
 from raydream.store.documents import read_json
 from raydream.store.folders import folder_at
 
-FIGURES = ("student_accuracy", "agreement", "student_calibration_error")
+FIGURES = (
+    *("images_of", "images", "distillation_steps", "teacher_fingerprint"),
+    *("student_accuracy", "agreement", "student_calibration_error"),
+)
+"""what is shown of each run, where it was measured"""
 PERMISSION = "download"
 """a setting of `data` that does not affect the data, and that version 0.1 did not have"""
 UNLIKE = (
@@ -36,15 +42,16 @@ def _one(config: Mapping[str, Any], run: str) -> dict[str, Any]:
     allowed = "folders of runs of this job that are done"
     _, theirs = read(run, "compare")
     try:
-        summary = read_json(folder_at(run, "compare"), SUMMARY)
-        kept = {"run": run, "images_of": summary["images_of"], "images": summary["images"]}
-        kept |= {name: summary[name] for name in ("distillation_steps", "teacher_fingerprint")}
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        summary = read_figures(TransferSummary, read_json(folder_at(run, "compare"), SUMMARY))
+        if summary.teacher_fingerprint is None:
+            raise DocumentError("it names no teacher")
+    except (OSError, DocumentError) as error:
         raise InputError("compare", run, allowed, f"reading its summary failed: {first_line(error)}") from error
     if _data(theirs) != _data(config):
         remedy = "its accuracy is of other images: leave it out"
         raise InputError("compare", run, "measured on the same data as this run", remedy)
-    return kept | {name: summary[name] for name in FIGURES if name in summary} | {"differs": _differs(config, theirs)}
+    figures = {name: value for name, value in summary.as_json().items() if name in FIGURES}
+    return {"run": run, **figures, "differs": _differs(config, theirs)}
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raydream.config.tree import leaves
 from raydream.engine_version import ENGINE_VERSION
 from raydream.errors import DocumentError, InputError, RaydreamError, first_line
 from raydream.runs.lease import is_alive, is_lease, leased
@@ -435,17 +436,13 @@ def check_teacher(folder: RunFolder, fingerprint: str) -> None:
     write_json(folder.path / MARKER, read_json(here, MARKER) | {"teacher": fingerprint})
 
 
-def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
+def first_difference(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """Return the first setting, as a dotted name, in which two configurations differ, and its two values."""
-    for key in [*one, *(key for key in other if key not in one)]:
-        a, b = one.get(key), other.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            inner = first_difference(a, b, f"{prefix}{key}.")
-            if inner:
-                return inner
-        elif a != b:
-            return f"{prefix}{key}", a, b
-    return None
+    ours, theirs = leaves(one, empty=True), leaves(other, empty=True)
+    pairs = [(name, ours.get(name), theirs.get(name)) for name in {**ours, **theirs}]
+    different = [pair for pair in pairs if pair[1] != pair[2]]
+    # Of an empty mapping and a filled one, what fills it says more.
+    return min(different, key=lambda pair: {} in pair[1:], default=None)
 
 
 def read_summary(folder: RunFolder, kind: type[Made]) -> Made | None:
@@ -458,10 +455,7 @@ def read_summary(folder: RunFolder, kind: type[Made]) -> Made | None:
         RaydreamError: the file is damaged.
     """
     try:
-        summary = read_json(LocalFolder(folder.path), SUMMARY)
-        if not isinstance(summary, dict):
-            raise DocumentError("it holds no figures")
-        return read_figures(kind, summary)
+        return read_figures(kind, read_json(LocalFolder(folder.path), SUMMARY))
     except FileNotFoundError:
         return None
     except DocumentError as error:

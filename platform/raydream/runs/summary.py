@@ -83,12 +83,14 @@ class Summary:
         return next((Figure(name, float(value)) for name, value in found if value is not None), None)
 
 
-def read(kind: type[Made], values: Mapping[str, Any]) -> Made:
+def read(kind: type[Made], values: object) -> Made:
     """Read a summary from the content of summary.json, of this version or an earlier one.
 
     Raises:
         DocumentError: a figure is missing, or of another type.
     """
+    if not isinstance(values, Mapping):
+        raise DocumentError("it holds no figures")
     values, known = kind.upgraded(values), {each.name for each in fields(kind)}
     try:
         return TypeAdapter(kind).validate_python({name: value for name, value in values.items() if name in known})
