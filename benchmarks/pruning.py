@@ -195,7 +195,7 @@ class Rival(Pruning):
             candidates.append(self._without(share, stage))
             low, high = (low, share) if flops_of(candidates[-1], self._shape) <= goal else (share, high)
         state.network = min(candidates, key=lambda network: abs(flops_of(network, self._shape) - goal))
-        self.tell(StageReport(stage, state.network, state.step))
+        self.report(StageReport(stage, state.network, state.step))
 
     def _without(self, share: float, stage: RecoveryStage) -> nn.Module:
         network, shortcuts = _with_convolutions(self._state.network)
@@ -241,13 +241,13 @@ def _shortcut(convolution: nn.Module) -> SelectedShortcut:
 def _run(pruning: Pruning, teacher: Teacher, images: np.ndarray, measured: dict[str, Split]) -> dict[str, Any]:
     began, flops, shape = time.perf_counter(), [], teacher.config.input_shape
 
-    def tell(told: StageReport) -> None:
-        if told.stage.kind == "remove":
-            flops.append(flops_of(told.network, shape))
-        if told.note:
-            print(told.note, flush=True)
+    def report(ended: StageReport) -> None:
+        if ended.stage.kind == "remove":
+            flops.append(flops_of(ended.network, shape))
+        if ended.note:
+            print(ended.note, flush=True)
 
-    pruning.tell = tell
+    pruning.report = report
     network = pruning.run()
     seconds = time.perf_counter() - began
     ratios = {
@@ -280,9 +280,9 @@ def _print(done: list[dict[str, Any]]) -> None:
             tuple(run.get(key, "") for key in ("source", "criterion", "by", "ratio", "of", "eta", "block")), []
         ).append(run)
     for key, runs in rows.items():
-        told = {name: summarize([run[name] for run in runs]) for name in figures}
-        spread = {name: f" ± {row['interval']:.1%}" if len(runs) > 1 else "" for name, row in told.items()}
-        words = "  ".join(f"{name} {row['mean']:.1%}{spread[name]}" for name, row in told.items())
+        summaries = {name: summarize([run[name] for run in runs]) for name in figures}
+        spread = {name: f" ± {row['interval']:.1%}" if len(runs) > 1 else "" for name, row in summaries.items()}
+        words = "  ".join(f"{name} {row['mean']:.1%}{spread[name]}" for name, row in summaries.items())
         print(f"{' '.join(map(str, key)):>48}  {words}  ({len(runs)} seeds)")
 
 

@@ -114,8 +114,8 @@ def _loop(
     from raydream.synthesis import SYNTHESIZERS, Request
     from raydream.teachers.teacher import make_teacher
 
-    mean, std = [0.5] * shape[0], [0.225] * shape[0]
-    described = TeacherConfig(network=network, arguments=arguments, input_shape=shape, mean=mean, std=std, classes=10)
+    own: Any = {"network": network, "arguments": arguments, "input_shape": shape, "classes": 10}
+    described = TeacherConfig(mean=(0.5,) * shape[0], std=(0.225,) * shape[0], **own)
     torch.manual_seed(0)
     teacher, student = make_teacher(build_teacher(described), described), build_teacher(described)
     if does == "distill":
@@ -125,7 +125,7 @@ def _loop(
         return lambda: [distiller.step(batch, step) for step in range(updates)]
     if does == "bare":
         networks = [copy.deepcopy(each).eval().requires_grad_(False) for each in (teacher.network, student)]
-        return lambda: [_passes(networks, torch.randn(images, *shape)) for _ in range(updates)]
+        return lambda: _passes(networks, torch.randn(images, *shape), updates)
     synthesis = SynthesisConfig(
         method=does,
         batch_size=images,
@@ -140,9 +140,10 @@ def _loop(
     return lambda: synthesizer.synthesize(request)
 
 
-def _passes(networks: list[torch.nn.Module], images: torch.Tensor) -> None:
-    x = images.contiguous(memory_format=torch.channels_last).requires_grad_(True)
-    torch.autograd.backward(sum((network(x).sum() for network in networks), start=torch.zeros(())))
+def _passes(networks: list[torch.nn.Module], images: torch.Tensor, updates: int) -> None:
+    for _ in range(updates):
+        x = images.contiguous(memory_format=torch.channels_last).detach().requires_grad_(True)
+        torch.autograd.backward(sum((network(x).sum() for network in networks), start=torch.zeros(())))
 
 
 if __name__ == "__main__":

@@ -36,9 +36,11 @@ def test_no_two_classes_have_one_name_nor_a_class_and_another_type() -> None:
 
 
 AVOIDED = re.compile(
-    r"teller|chronicle|mend|mended|mending|anew|patiently|somebody|nobody|whoever|neighbours?|behaviours?|colours?"
+    r"teller|tells?|told|telling|chronicle|mend|mended|mending|anew|patiently|somebody|nobody|whoever|neighbours?|behaviours?|colours?"
 )
 """words in whose place the field has others, and British spellings"""
+ASK_AND_TELL = {"search/candidates.py: tell"}
+"""Optuna's own names for the two halves of a sampler"""
 
 
 def words_of(name: str) -> set[str]:
@@ -66,7 +68,7 @@ def test_names_use_the_words_of_the_field() -> None:
         for name in names_defined_in(tree)
         if any(AVOIDED.fullmatch(word) for word in words_of(name))
     }
-    assert not avoided
+    assert avoided == ASK_AND_TELL
 
 
 def test_names_are_split_into_words() -> None:

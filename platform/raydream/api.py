@@ -209,10 +209,10 @@ def synthesize(
     maker = BatchMaker("in-process", teacher, config.synthesis, batches=len(tasks))
     for index, task in enumerate(tasks.values()):
 
-        def tell(share: float, index: int = index) -> None:
+        def report(share: float, index: int = index) -> None:
             on_progress((index + share) / len(tasks))
 
-        made.append(maker.make(task.order, None, None, tell).batch)
+        made.append(maker.make(task.order, None, None, report).batch)
     return ImageSet(InMemory(made))
 
 
@@ -425,8 +425,10 @@ def extend(
     how = METHODS[method]
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
-    told = Callbacks(lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2))
-    learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), told)
+    callbacks = Callbacks(
+        lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
+    )
+    learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), callbacks)
     return make_teacher(learned, replace(teacher.config, classes=classes, checkpoint=None)).to(teacher.device)
 
 

@@ -120,10 +120,10 @@ def arithmetic(device: torch.device) -> dict[str, object]:
     return found
 
 
-def driver_version(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+def driver_version(source: Path = Path("/proc/driver/nvidia/version")) -> str:
     """Return the version of NVIDIA's kernel module; empty if unknown, as outside of Linux."""
     try:
-        return told.read_text(encoding="utf-8").splitlines()[0]
+        return source.read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
         return ""
 

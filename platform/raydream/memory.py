@@ -24,8 +24,8 @@ def free_memory() -> int:
     If the system reports no more, this is all of the machine's memory.
     """
     try:
-        told = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
-        free = int(told["MemAvailable"].split()[0]) * 1024
+        fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
@@ -50,8 +50,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory ran out; each device and library words it differently."""
     if isinstance(error, MemoryError):
         return True
-    told = str(error).lower()
-    library = any(name in told for name in LIBRARIES) and any(end in told for end in SAID_BY_LIBRARIES)
+    text = str(error).lower()
+    library = any(name in text for name in LIBRARIES) and any(end in text for end in SAID_BY_LIBRARIES)
     return isinstance(error, RuntimeError) and (
-        library or "out of memory" in told or "can't allocate memory" in told or "unable to find an engine" in told
+        library or "out of memory" in text or "can't allocate memory" in text or "unable to find an engine" in text
     )

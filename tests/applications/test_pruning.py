@@ -76,7 +76,7 @@ def test_the_share_asked_for_is_removed(criterion, of, count, images):
     def tell(each: StageReport) -> None:
         told.append((each.stage.kind, count(each.network)))
 
-    network = pruned(config_of(criterion=criterion, of=of), images, tell=tell)
+    network = pruned(config_of(criterion=criterion, of=of), images, report=tell)
     before = count(tiny_teacher().network)
     most = 2 * WIDTH * 5 if of == "filters" else 0.1 * before  # the most that a single channel counts
     removals = [left for kind, left in told if kind == "remove"]
@@ -88,7 +88,7 @@ def test_the_share_asked_for_is_removed(criterion, of, count, images):
 
 def test_distillation_brings_the_network_closer_to_the_teacher(images):
     losses: list[float] = []
-    pruned(config_of(epochs=20), images, tell=lambda told: losses.extend(told.losses[:1]))
+    pruned(config_of(epochs=20), images, report=lambda told: losses.extend(told.losses[:1]))
     assert losses[-1] < 0.5 * losses[1]
 
 
@@ -119,7 +119,7 @@ def test_a_run_goes_on_where_it_was_stopped(optimizer, images, tmp_path):
     config = config_of(additions=AdditionsConfig(rounds=2, batches=2, epochs=2))
     config = replace(config, student=replace(config.student, optimizer=optimizer))
     whole, told = [], []
-    expected = pruned(config, images, store=ShardStore(tmp_path / "whole"), tell=whole.append)
+    expected = pruned(config, images, store=ShardStore(tmp_path / "whole"), report=whole.append)
 
     for count in range(1, 100):
         left = count
@@ -133,7 +133,7 @@ def test_a_run_goes_on_where_it_was_stopped(optimizer, images, tmp_path):
 
         folder, store = LocalFolder(tmp_path / "stopped"), ShardStore(tmp_path / "images")
         try:
-            network = pruned(config, images, folder=folder, store=store, tell=tell)
+            network = pruned(config, images, folder=folder, store=store, report=tell)
             break
         except Stopped:
             pass
@@ -147,7 +147,7 @@ def test_a_run_goes_on_where_it_was_stopped(optimizer, images, tmp_path):
 def test_a_finished_run_has_nothing_left_to_do(images, tmp_path):
     folder, told = LocalFolder(tmp_path / "kept"), []
     one = pruned(config_of(), images, folder=folder)
-    assert_equal(one, pruned(config_of(), images, folder=folder, tell=told.append))
+    assert_equal(one, pruned(config_of(), images, folder=folder, report=told.append))
     assert not told and [path.name for path in (tmp_path / "kept").iterdir()] == [CHECKPOINT]
 
 
@@ -157,14 +157,14 @@ def test_a_damaged_checkpoint_is_set_aside(damage, images, tmp_path):
     one = pruned(config_of(), images, folder=folder)
     path = tmp_path / "kept" / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
-    assert_equal(one, pruned(config_of(), images, folder=folder, tell=told.append))
+    assert_equal(one, pruned(config_of(), images, folder=folder, report=told.append))
     assert "damaged" in told[0].note and len(list((tmp_path / "kept").iterdir())) == 2
 
 
 def test_added_images_compete_with_the_pruned_network(images, tmp_path):
     store, told = ShardStore(tmp_path / "images"), []
     config = config_of(additions=AdditionsConfig(rounds=1, batches=2, epochs=1))
-    pruned(config, images, store=store, tell=told.append)
+    pruned(config, images, store=store, report=told.append)
     steps = [each.step for each in told if each.stage.kind == "add"]
     for batch in store.committed():
         made = store.read(batch)
@@ -179,7 +179,7 @@ def test_what_makes_nothing_faster_stays_and_is_told(images, tmp_path, monkeypat
     monkeypatch.setattr("raydream.pruning.latency_table.LatencyTable._measure", lambda *_: Latency(1.0, 1.0, 1.0, 1, 1))
     told: list[StageReport] = []
     config = config_of(eta=1.0, latency_tables=str(tmp_path / "tables"))
-    network = pruned(config, images, tell=told.append)
+    network = pruned(config, images, report=told.append)
     assert filters_of(network) == filters_of(tiny_teacher().network)
     assert "100.0% of the filters stay and not 80.0%: no other removal" in told[0].note
 

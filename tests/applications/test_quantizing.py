@@ -84,7 +84,7 @@ def test_first_and_last_layer_have_eight_bits_and_kept_ones_none():
 
 def test_post_training_changes_no_weight(images):
     told: list[StageReport] = []
-    network = quantized(config_of(method="post_training"), images, tell=told.append)
+    network = quantized(config_of(method="post_training"), images, report=told.append)
     assert [each.stage.kind for each in told] == ["calibrate"] and not network.training
     original = tiny_teacher().network.state_dict()
     kept = {
@@ -96,7 +96,7 @@ def test_post_training_changes_no_weight(images):
 
 def test_distillation_recovers_what_rounding_lost(images):
     losses: list[float] = []
-    trained = quantized(config_of(epochs=40), images, tell=lambda told: losses.extend(told.losses))
+    trained = quantized(config_of(epochs=40), images, report=lambda told: losses.extend(told.losses))
     teacher = tiny_teacher()
     before = agreement(teacher, quantized(config_of(method="post_training"), images), images)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
@@ -121,7 +121,7 @@ def test_statistics_stay_after_a_share_of_the_steps(frozen, moving, images):
         if told.stage.kind == "distill":
             means.append(torch.cat([layer.running_mean for layer in batch_norm_layers(told.network).values()]).clone())
 
-    quantized(config_of(frozen=frozen), images, tell=tell)  # 3 epochs of 3 steps: half of them are 4
+    quantized(config_of(frozen=frozen), images, report=tell)  # 3 epochs of 3 steps: half of them are 4
     assert [index for index in range(3) if not torch.equal(means[index], means[index + 1])] == moving
 
 
@@ -149,7 +149,7 @@ def test_a_run_resumes_where_it_was_stopped(optimizer, images, tmp_path):
     config = config_of(ADDITIONS)
     config = replace(config, student=replace(config.student, optimizer=optimizer))
     whole, told = [], []
-    expected = quantized(config, images, store=ShardStore(tmp_path / "whole"), tell=whole.append)
+    expected = quantized(config, images, store=ShardStore(tmp_path / "whole"), report=whole.append)
 
     for count in range(1, 100):
         left = count
@@ -163,7 +163,7 @@ def test_a_run_resumes_where_it_was_stopped(optimizer, images, tmp_path):
 
         folder, store = LocalFolder(tmp_path / "stopped"), ShardStore(tmp_path / "images")
         try:
-            network = quantized(config, images, folder=folder, store=store, tell=tell)
+            network = quantized(config, images, folder=folder, store=store, report=tell)
             break
         except Stopped:
             pass
@@ -205,7 +205,7 @@ def test_a_killed_process_leaves_what_another_resumes_to_the_bit(images, tmp_pat
 def test_a_finished_run_has_nothing_left_to_do(images, tmp_path):
     folder, told = LocalFolder(tmp_path / "kept"), []
     one = quantized(config_of(), images, folder=folder)
-    assert_equal(one, quantized(config_of(), images, folder=folder, tell=told.append))
+    assert_equal(one, quantized(config_of(), images, folder=folder, report=told.append))
     assert not told and [path.name for path in (tmp_path / "kept").iterdir()] == [CHECKPOINT]
 
 
@@ -215,13 +215,13 @@ def test_a_damaged_checkpoint_is_quarantined(damage, images, tmp_path):
     one = quantized(config_of(), images, folder=folder)
     path = tmp_path / "kept" / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
-    assert_equal(one, quantized(config_of(), images, folder=folder, tell=told.append))
+    assert_equal(one, quantized(config_of(), images, folder=folder, report=told.append))
     assert "quantizing starts over" in told[0].note and len(list((tmp_path / "kept").iterdir())) == 2
 
 
 def test_added_images_compete_with_the_quantized_network(images, tmp_path):
     store, told = ShardStore(tmp_path / "images"), []
-    quantized(config_of(AdditionsConfig(rounds=1, batches=2, epochs=1)), images, store=store, tell=told.append)
+    quantized(config_of(AdditionsConfig(rounds=1, batches=2, epochs=1)), images, store=store, report=told.append)
     (step,) = [each.step for each in told if each.stage.kind == "add"]
     for batch in store.committed():
         made = store.read(batch)

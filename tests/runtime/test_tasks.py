@@ -11,7 +11,7 @@ import ray
 from rich.console import Console
 
 from raydream.errors import RaydreamError, StallError
-from raydream.runtime.messages import TELL_S, ReportQueue, TaskProgress, Throttled
+from raydream.runtime.messages import REPORT_S, ReportQueue, TaskProgress, Throttled
 from raydream.runtime.tasks import Tasks
 
 pytestmark = pytest.mark.usefixtures("joined")
@@ -39,16 +39,16 @@ def test_each_comes_to_its_end_once_with_what_it_returned() -> None:
     bad = work.remote(tasks.reports, "bad", 0.1, "it had no room")
     tasks.add("quick", 0.0, quick)
     tasks.add("bad", 0.5, bad)
-    tasks.add("slow", 0.0, work.remote(tasks.reports, "slow", 4 * TELL_S, None, quick, bad))  # begins when they ended
+    tasks.add("slow", 0.0, work.remote(tasks.reports, "slow", 4 * REPORT_S, None, quick, bad))  # begins when they ended
     ended = dict(tasks.ended(Console(file=shown)))
     assert ended == {"quick": None, "bad": "it had no room", "slow": None} and list(ended)[-1] == "slow"
     assert "of 4 tasks, left: " in shown.getvalue()
 
 
 def test_those_who_speak_are_waited_for_and_those_who_do_not_are_named() -> None:
-    tasks = Tasks("talkers", 5 * TELL_S)
+    tasks = Tasks("talkers", 5 * REPORT_S)
     ray.get(work.remote(tasks.reports, "talks", 0.0, None))  # so that its process is there
-    tasks.add("talks", 0.0, work.remote(tasks.reports, "talks", 7 * TELL_S, None))
+    tasks.add("talks", 0.0, work.remote(tasks.reports, "talks", 7 * REPORT_S, None))
     assert list(tasks.ended(Console(file=io.StringIO()))) == [("talks", None)]
     tasks.add("hangs", 0.0, work.options(num_cpus=9).remote(tasks.reports, "hangs", 1.0, None))
     with pytest.raises(StallError, match=r"no news for 5 s \(stall_timeout_s\) of hangs"):

@@ -99,7 +99,7 @@ class Pruning(Recovery[PruneConfig]):
         config: the run's configuration; settings of processes are ignored.
         teacher: on the device to compute on; stays unchanged.
         images: uint8 [N,C,H,W], all of them.
-        folder, store, tell, on_work: see `Recovery`.
+        folder, store, report, on_work: see `Recovery`.
     """
 
     name, checkpoint = "pruning", CHECKPOINT
@@ -111,11 +111,11 @@ class Pruning(Recovery[PruneConfig]):
         images: np.ndarray,
         folder: Folder | None = None,
         store: ShardStore | None = None,
-        tell: Callable[[StageReport], None] = lambda told: None,
+        report: Callable[[StageReport], None] = lambda ended: None,
         on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         original = with_selected_shortcuts(copy.deepcopy(teacher.network))
-        super().__init__(config, teacher, images, stages_of(config), original, folder, store, tell, on_work)
+        super().__init__(config, teacher, images, stages_of(config), original, folder, store, report, on_work)
         self._shape = config.teacher.input_shape
         self._cost = cost_of(config.pruning.of, original, self._shape)
         self._all = costs.total(self._cost, widths_of(original))
@@ -148,7 +148,7 @@ class Pruning(Recovery[PruneConfig]):
         if left > goal * (1.0 + 1e-9):
             why = "no other removal would make the network faster"
             note = f"{left / self._all:.1%} of the {pruning.of} stay and not {goal / self._all:.1%}: {why}"
-        self.tell(StageReport(stage, state.network, state.step, note=note))
+        self.report(StageReport(stage, state.network, state.step, note=note))
 
     def _evidence(self, stage: RecoveryStage) -> Evidence:
         batches = [torch.from_numpy(self._images[rows]) for rows in self._drawn(stage)]

@@ -93,7 +93,7 @@ class Quantizing(Recovery[QuantizeConfig]):
         config: the run's configuration; settings of processes are ignored.
         teacher: floating-point, on the device to compute on; stays unchanged.
         images: uint8 [N,C,H,W], all of them.
-        folder, store, tell, on_work: see `Recovery`.
+        folder, store, report, on_work: see `Recovery`.
     """
 
     name, checkpoint = "quantizing", CHECKPOINT
@@ -105,11 +105,11 @@ class Quantizing(Recovery[QuantizeConfig]):
         images: np.ndarray,
         folder: Folder | None = None,
         store: ShardStore | None = None,
-        tell: Callable[[StageReport], None] = lambda told: None,
+        report: Callable[[StageReport], None] = lambda ended: None,
         on_work: Callable[[int], None] = lambda step: None,
     ) -> None:
         network = copy.deepcopy(teacher.network)
-        super().__init__(config, teacher, images, stages_of(config), network, folder, store, tell, on_work)
+        super().__init__(config, teacher, images, stages_of(config), network, folder, store, report, on_work)
         self.bits = bits_of(config, teacher)
 
     def change(self, stage: RecoveryStage) -> None:
@@ -118,7 +118,7 @@ class Quantizing(Recovery[QuantizeConfig]):
         batches = functools.partial(as_seen, self._teacher, images)
         seen = observe(self._teacher.network, self.bits, batches)
         state.network = calibrated(self._teacher.network, self.bits, seen, wanted.simulated_ranges)
-        self.tell(StageReport(stage, state.network, state.step))
+        self.report(StageReport(stage, state.network, state.step))
 
     def distiller(self, stage: RecoveryStage, total_steps: int, seed: int) -> Distiller:
         made = super().distiller(stage, total_steps, seed)

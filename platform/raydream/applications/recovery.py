@@ -119,7 +119,7 @@ class Recovery(ABC, Generic[Config]):
         network: the network that the run starts with.
         folder: the folder for checkpoints, one after each stage and each epoch; None: no checkpoints.
         store: the store in which added images are committed; None: no store.
-        tell: called after each stage and each epoch.
+        report: called after each stage and each epoch.
         on_work: called repeatedly with the whole run's distillation steps so far, which need not have grown.
 
     Attributes:
@@ -139,11 +139,11 @@ class Recovery(ABC, Generic[Config]):
         network: nn.Module,
         folder: Folder | None,
         store: ShardStore | None,
-        tell: Callable[[StageReport], None],
+        report: Callable[[StageReport], None],
         on_work: Callable[[int], None],
     ) -> None:
         self._config, self._teacher, self._images, self._stages = config, teacher, images, stages
-        self._folder, self._store, self.tell, self._on_work = folder, store, tell, on_work
+        self._folder, self._store, self.report, self._on_work = folder, store, report, on_work
         self._learned = LearnedStates(None if store is None else store.folder, keep=None)
         self._state = RecoveryState(network)
         self._added: dict[BatchId, ImageBatch] = {}
@@ -195,21 +195,21 @@ class Recovery(ABC, Generic[Config]):
         while state.epoch < epochs.count:
             first = state.epoch * epochs.steps
             rows = permuted_epoch(seed, state.epoch, epochs.images, epochs.steps)
-            told = []
+            learned = []
             for at, each in enumerate(rows):
-                told.append(distiller.step(torch.from_numpy(images[each]), first + at))
+                learned.append(distiller.step(torch.from_numpy(images[each]), first + at))
                 self._on_work(state.step + at + 1)
             state.epoch, state.step = state.epoch + 1, state.step + epochs.steps
             state.optimizer = distiller.optimizer.state_dict()["state"]
             if state.epoch < epochs.count:
                 self._save()
-            losses, agreements = (torch.stack(values).cpu().numpy() for values in zip(*told, strict=True))
-            self.tell(StageReport(stage, state.network, state.step, losses, agreements))
+            losses, agreements = (torch.stack(values).cpu().numpy() for values in zip(*learned, strict=True))
+            self.report(StageReport(stage, state.network, state.step, losses, agreements))
 
     def _add(self, stage: RecoveryStage) -> None:
         for batch in self._batches_of(stage):
             self._batch(batch)
-        self.tell(StageReport(stage, self._state.network, self._state.step))
+        self.report(StageReport(stage, self._state.network, self._state.step))
 
     def _batches_of(self, stage: RecoveryStage) -> list[BatchId]:
         return [BatchId(stage.index + 1, index) for index in range(self._config.additions.batches)]
@@ -273,7 +273,7 @@ class Recovery(ABC, Generic[Config]):
             name = damaged_name(self.checkpoint)
             self._folder.rename(self.checkpoint, name)
             note = f"the checkpoint is damaged ({first_line(error)}): it is kept as {name}, and {self.name} starts over"
-            self.tell(StageReport(self._stages[0], self._state.network, 0, note=note))
+            self.report(StageReport(self._stages[0], self._state.network, 0, note=note))
             return None
 
     def _read(self, content: bytes) -> RecoveryState:

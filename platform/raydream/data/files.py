@@ -103,8 +103,8 @@ class ParquetImages:
                 with folder.open(name) as file:
                     metadata = pq.read_metadata(file)
                     schema = metadata.schema.to_arrow_schema()
-                if told := (schema.metadata or {}).get(b"image_shape"):
-                    stored = parse_shape(told)
+                if noted := (schema.metadata or {}).get(b"image_shape"):
+                    stored = parse_shape(noted)
                 column, label = _first_of(IMAGE_COLUMNS, schema.names), _first_of(LABEL_COLUMNS, schema.names)
                 path = None if column is None else _path(column, schema.field(column).type)
                 # Not `column`, which ends the process where a description is damaged.

@@ -94,11 +94,11 @@ def _in_two_processes(device: str, deterministic: bool) -> list[Digests]:
         statuses = [process.wait() for process in processes]
         if any(statuses):
             raise StepError(f"the processes ended with status {statuses}", {})
-        told = [json.loads(answer.read_text(encoding="utf-8")) for answer in answers]
-    for each in told:
+        results = [json.loads(answer.read_text(encoding="utf-8")) for answer in answers]
+    for each in results:
         if not each["ok"]:
             raise StepError(each["error"], {})
-    return [each["figures"] for each in told]
+    return [each["figures"] for each in results]
 
 
 def _own_caches(answer: Path) -> dict[str, str]:

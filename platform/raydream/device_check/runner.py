@@ -85,16 +85,16 @@ def run_step(step: CheckStep, device: str, deadline_s: float, folder: Path, envi
         finally:
             _end(process)
     seconds = round(time.monotonic() - began, 2)
-    told: Result = {"ok": False, "error": None, "figures": {}}
+    result: Result = {"ok": False, "error": None, "figures": {}}
     if answer.exists():
-        told = json.loads(answer.read_text(encoding="utf-8"))
+        result = json.loads(answer.read_text(encoding="utf-8"))
     elif not late:
-        told["error"] = f"the process ended with status {process.returncode} and without an answer"
+        result["error"] = f"the process ended with status {process.returncode} and without an answer"
     if late:
-        told |= {"ok": False, "error": f"the step did not end within {deadline_s:.0f} s and was killed"}
-    if not told["ok"]:
-        told["error"] += _tail(output)
-    return {"ok": told["ok"], "error": told["error"], "seconds": seconds, "figures": told["figures"]}
+        result |= {"ok": False, "error": f"the step did not end within {deadline_s:.0f} s and was killed"}
+    if not result["ok"]:
+        result["error"] += _tail(output)
+    return {"ok": result["ok"], "error": result["error"], "seconds": seconds, "figures": result["figures"]}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

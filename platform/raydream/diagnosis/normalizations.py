@@ -128,16 +128,16 @@ def judged_by_first_layer(config: TeacherConfig, estimate: InputEstimate | None)
             "no BN layer sees a convolution of the image, so the normalization cannot be determined without real images"
         )
         return [Finding("normalization", "note", text, "name a few real images (--real FOLDER)")]
-    told = {
+    pixels = {
         each.name: training_pixels(estimate, each.mean, each.std) for each in candidates(config) if not each.flipped
     }
-    own = told.pop(CONFIGURED)
+    own = pixels.pop(CONFIGURED)
     if max(estimate.mean_error) > CERTAIN * estimate.std:
         text = "the first layer's statistics do not decide the mean of the training input"
         return [Finding("normalization", "note", text, "name a few real images (--real FOLDER)")]
     reason = impossible(own)
     if reason:
-        fitting = sorted((strangeness(each), name) for name, each in told.items() if not impossible(each))
+        fitting = sorted((strangeness(each), name) for name, each in pixels.items() if not impossible(each))
         better = f"; {fitting[0][1]} would fit" if fitting else ""
         text = f"the first layer was trained on other inputs than teacher.mean and teacher.std make of images: {reason}"
         return [Finding("normalization", "suspected", text + better, "check teacher.mean and teacher.std")]

@@ -205,9 +205,9 @@ def structure_findings(network: nn.Module, found: Structure) -> list[Finding]:
         if skipped:
             text = f"{len(skipped)} BN layers are not observed: {', '.join(skipped[:3])}"
             findings.append(Finding("structure", "suspected", text, "leave layers out that do not run in eval mode"))
-    for job, told in (("pruned", found.pruned), ("exported to ONNX", found.exported), ("quantized", found.quantized)):
-        if not told.startswith(YES):
-            findings.append(Finding("structure", "note", f"it cannot be {job}: {told.removeprefix('no: ')}"))
+    for job, answer in (("pruned", found.pruned), ("exported to ONNX", found.exported), ("quantized", found.quantized)):
+        if not answer.startswith(YES):
+            findings.append(Finding("structure", "note", f"it cannot be {job}: {answer.removeprefix('no: ')}"))
     if found.last is None:
         text = "the layer that makes the logits cannot be determined"
         findings.append(Finding("structure", "note", text, "do without dafl, and without continual learning"))

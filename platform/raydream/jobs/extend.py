@@ -163,11 +163,11 @@ class _Courses:
                 record(self._config, self._results, *courses[name])
             else:
                 failed[courses[name]] = reason
-            say(self._told(courses[name]) if reason is None else f"{name} failed: {reason}")
+            say(self._line(courses[name]) if reason is None else f"{name} failed: {reason}")
             self._folder.save()
         return failed
 
-    def _told(self, course: tuple[str, int]) -> str:
+    def _line(self, course: tuple[str, int]) -> str:
         steps = self._results.steps(*course)
         reached = accuracies(np.array(steps[-1]["confusion"]), _sizes(self._config))
         seconds = sum(step["seconds"] for step in steps)

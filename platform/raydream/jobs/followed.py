@@ -115,7 +115,7 @@ class FollowedTask(Generic[Report]):
                     self._collect_measurements(counter)
                     counter.update(self._step)
                     self.metrics.set("student_step", self._step)
-                    self.metrics.tell()
+                    self.metrics.send()
                     has_ended = has_ended or done()
                     if not has_ended:  # measurements of what has learned to its end may take as long as they do
                         self._check_news(what)

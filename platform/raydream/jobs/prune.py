@@ -64,13 +64,13 @@ def _prune(plan: CompressionPlan[PruneConfig]) -> Pruned:
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
-    def tell(told: StageReport) -> None:
-        filters = {"pruning/filters": filters_of(told.network)}
-        report_stage(plan, told, widths_text(widths_of(told.network)), filters)
+    def report(ended: StageReport) -> None:
+        filters = {"pruning/filters": filters_of(ended.network)}
+        report_stage(plan, ended, widths_text(widths_of(ended.network)), filters)
 
     images = plan.images.source.read(plan.images.rows)
     pruning = Pruning(
-        config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, Throttled(plan.reports, StepsDone)
+        config, teacher, images, plan.checkpoints, ShardStore(plan.added), report, Throttled(plan.reports, StepsDone)
     )
     network = pruning.run()
     shape, sizes = config.teacher.input_shape, sorted({*LATENCY_BATCHES, config.pruning.latency_batch_size})

@@ -71,11 +71,11 @@ def _quantize(plan: CompressionPlan[QuantizeConfig]) -> Quantized:
     device = use_device(config.device, config.student.cpus, config.student.gpus)
     teacher = teacher_from_arrays(config.teacher, ray.get(plan.teacher[0])).to(device)
 
-    def tell(told: StageReport) -> None:
-        report_stage(plan, told, bits_text(run.bits), {})
+    def report(ended: StageReport) -> None:
+        report_stage(plan, ended, bits_text(run.bits), {})
 
     images, work = plan.images.source.read(plan.images.rows), Throttled(plan.reports, StepsDone)
-    run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), tell, work)
+    run = Quantizing(config, teacher, images, plan.checkpoints, ShardStore(plan.added), report, work)
     network = run.run()
     some = images[calibration_rows(len(images), min(SENSITIVE_IMAGES, config.quantization.calibration_images))]
     batches = partial(as_seen, teacher, some)

@@ -111,8 +111,8 @@ def _given(plan: TablePlan, name: str, cell: Cell, basis: str) -> Given:
     ]
     train = ray.get(plan.train[0]) if learns_from_real(cell) else None
     real = Dataset(*(partial(_split, each) for each in (train, shared.validation, shared.test)))
-    tell = Throttled(plan.reports, partial(TaskProgress, name))
-    return Given(teacher, verifiers, real, shared.groups, basis, plan.images, tell)
+    report = Throttled(plan.reports, partial(TaskProgress, name))
+    return Given(teacher, verifiers, real, shared.groups, basis, plan.images, report)
 
 
 def _split(split: Split | None) -> Split:
@@ -127,14 +127,14 @@ def _make_images(plan: TablePlan, name: str, making: DistillConfig) -> str | Non
         why it failed; None if it did not.
     """
     name_logs(f"images {making.synthesis.method}", making.seed)
-    teacher, tell = plan.teacher_here(), Throttled(plan.reports, partial(TaskProgress, name))
+    teacher, report = plan.teacher_here(), Throttled(plan.reports, partial(TaskProgress, name))
     schedule, done = Schedule.of(making), 0
     work = schedule.total_batches * updates_of(making) + schedule.total_steps
 
     def on_work() -> None:
         nonlocal done
         done += 1
-        tell(min(1.0, done / work))
+        report(min(1.0, done / work))
 
     try:
         make_set(making, teacher, plan.images, on_work)
@@ -280,7 +280,7 @@ class _Table:
             if name in keys and reason is not None:
                 journal.note(f"{name} failed and is left out: {reason}")
             elif name in keys:
-                say(self._told(keys[name]))
+                say(self._line(keys[name]))
             self._folder.save()
         found = [(cell, self._results.read(key)) for key, cell in self._cells.items()]
         filled = [(cell, each) for cell, each in found if each is not None]
@@ -301,7 +301,7 @@ class _Table:
             task = _fill_task.options(**options).remote(self._plan, str(cell), key, cell, self._bases[cell.row], after)
             self._tasks.add(str(cell), 0.0, task)
 
-    def _told(self, key: str) -> str:
+    def _line(self, key: str) -> str:
         cell, filled = self._cells[key], self._results.read(key)
         assert filled is not None  # as its task has just written it
         name = HEADLINES[cell.table] or next(reversed(filled.figures))

@@ -20,7 +20,7 @@ from raydream.synthesis.stages import learning_rate_at
 
 CURVED_ROUNDS = 12
 """most rounds, evenly spread, of which the inversion of the first batch is shown as a curve"""
-TOLD_WHOLE = 8
+KEPT_WHOLE = 8
 """number of batches per round of which curves and layer distances are kept: a run of a hundred thousand batches
 would otherwise have tens of millions of rows"""
 STEPS_PER_ROW = 10
@@ -120,7 +120,7 @@ class RunLog:
         step = self._step or 0
         recorder.span(receipt.started_at, receipt.seconds, source, "make", place)
         last = {"target_share": made.target_share}
-        if batch.index < TOLD_WHOLE:
+        if batch.index < KEPT_WHOLE:
             for term, curve in receipt.curve.items():
                 for update, value in curve:
                     recorder.row(now, source, f"loss/{term}", value, step=update, place=place)
@@ -175,7 +175,7 @@ class RunLog:
         waiting = self._waits.update(waits)
         if pool.in_flight and not self._making_since:
             self._making_since = time.monotonic()
-        self._tell_metrics(progress, pool)
+        self._send_metrics(progress, pool)
         if self._step is None and progress.drawn_steps == 0:
             stage = "making the first images, starting the student"
         else:
@@ -191,7 +191,7 @@ class RunLog:
             seconds=self._recorder.elapsed_s,
         )
 
-    def _tell_metrics(self, progress: Progress, pool: GeneratorPool) -> None:
+    def _send_metrics(self, progress: Progress, pool: GeneratorPool) -> None:
         metrics = self._metrics
         metrics.set("images", self._images)
         metrics.set("images_per_s", self._images_per_s)
@@ -202,7 +202,7 @@ class RunLog:
         metrics.set("restarts", self._student_restarts, role="student")
         metrics.set("student_step", self._step or 0)
         metrics.set("waiting_s", self._waits.longest_s)
-        metrics.tell()
+        metrics.send()
 
     @property
     def _images(self) -> int:

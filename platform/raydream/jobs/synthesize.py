@@ -144,7 +144,7 @@ def make_all(run: JobRun[Any], config: SynthesizeConfig, tasks: dict[BatchId, Ta
             metrics.set("generators", pool.at_hand)
             metrics.set("restarts", pool.lost, role="generator")
             metrics.set("waiting_s", waits.longest_s)
-            metrics.tell()
+            metrics.send()
 
 
 def _plan(config: SynthesizeConfig, folder: RunFolder, batches: int) -> GeneratorPlan:

@@ -34,8 +34,8 @@ def found_or_trained(
     if loaded is not None:
         return loaded
     teacher, found = trained_teacher(*recipe, device=device)
-    told = "found in" if found else "trained and kept in"
-    say(f"teacher {teacher.fingerprint} {told} {recipe[1].library}")
+    origin = "found in" if found else "trained and kept in"
+    say(f"teacher {teacher.fingerprint} {origin} {recipe[1].library}")
     return teacher
 
 

@@ -174,8 +174,8 @@ def _by_workers(run: JobRun[TeacherJobConfig], real: Dataset, epochs: Epochs) ->
             "teacher",
             gpus=workers.gpus,
         )
-        split, tell = [ray.put(real.train)], Throttled(followed.reports, StepsDone)
-        plan = TeacherPlan(config, partial(_fetched, split), epochs, followed.reports, tell)
+        split, report_step = [ray.put(real.train)], Throttled(followed.reports, StepsDone)
+        plan = TeacherPlan(config, partial(_fetched, split), epochs, followed.reports, report_step)
         training = StudentTraining(plan, checkpoints)
         followed.until_end(training.done, "the teacher")
         assert followed.last is not None

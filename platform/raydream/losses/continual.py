@@ -78,9 +78,9 @@ def binary_distillation(old_logits: Tensor, logits: Tensor, labels: Tensor) -> T
         the sum over the classes, mean over the batch.
     """
     old = old_logits.shape[1]
-    told = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
-    told = torch.cat([old_logits.sigmoid(), told[:, old:]], dim=1)
-    return functional.binary_cross_entropy_with_logits(logits, told, reduction="sum") / len(logits)
+    targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    targets = torch.cat([old_logits.sigmoid(), targets[:, old:]], dim=1)
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
 
 
 def local_classification(logits: Tensor, labels: Tensor, old: int) -> Tensor:

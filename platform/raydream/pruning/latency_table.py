@@ -52,7 +52,7 @@ class LatencyTable:
         kept = (
             json.loads(self._path.read_text(encoding="utf-8")) if self._path is not None and self._path.exists() else {}
         )
-        self._known: dict[str, Latency] = {key: Latency(**told) for key, told in kept.get("layers", {}).items()}
+        self._known: dict[str, Latency] = {key: Latency(**values) for key, values in kept.get("layers", {}).items()}
         self._saved, self._saved_at = len(self._known), time.monotonic()
 
     def __call__(self, name: str, channels_in: int, channels_out: int) -> Latency:

@@ -97,5 +97,5 @@ print(peak() - before)
 def peak_memory(path: Path, shape: tuple[int, ...], threads: int) -> int:
     """Measure the bytes that a fresh process takes to open an ONNX file and run a batch of shape [N,C,H,W]."""
     command = [sys.executable, "-c", _MEASURE, str(path), str(threads), *map(str, shape)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(told.stdout) * 1024
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(answer.stdout) * 1024

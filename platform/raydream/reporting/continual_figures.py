@@ -31,8 +31,8 @@ def step_curves(courses: Mapping[str, Sequence[Sequence[Accuracies]]]) -> Chart:
     for name in ("all", "old", "new"):
         curves = {
             method: [
-                [(float(step), float(getattr(told, name))) for step, told in enumerate(course)
-                 if getattr(told, name) is not None]
+                [(float(step), float(getattr(measured, name))) for step, measured in enumerate(course)
+                 if getattr(measured, name) is not None]
                 for course in same
             ]
             for method, same in courses.items()

@@ -119,9 +119,9 @@ def _steps(summary: ExtendSummary) -> Table:
     head = ["method", "step", "all classes", "old", "new", *(f"group {group}" for group in range(groups))]
     rows = []
     for method, values in summary.methods.items():
-        for step, told in enumerate(values["steps"]):
-            shares = [told[f"accuracy_{name}"] for name in ("all", "old", "new")]
-            by_group = [*told["accuracy_by_group"], *[None] * (groups - step - 1)]
+        for step, measured in enumerate(values["steps"]):
+            shares = [measured[f"accuracy_{name}"] for name in ("all", "old", "new")]
+            by_group = [*measured["accuracy_by_group"], *[None] * (groups - step - 1)]
             rows.append([method, str(step), *map(_percent, [*shares, *by_group])])
     return Table(head, rows)
 

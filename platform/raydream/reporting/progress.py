@@ -298,7 +298,7 @@ class Counter:
         )
         self._task = self._bar.add_task(what, total=of, left="?", speed=self._speed(None))
         self._bar.update(self._task, completed=done)
-        self._told, self._began, self._pace, self._pulse = done, time.monotonic(), Pace(of), Pulse(clock)
+        self._printed, self._began, self._pace, self._pulse = done, time.monotonic(), Pace(of), Pulse(clock)
 
     def __enter__(self) -> "Counter":
         self._bar.start()
@@ -315,9 +315,9 @@ class Counter:
         self._bar.update(self._task, completed=done, left=left, speed=speed)
         if self._console.is_terminal:
             return
-        tenth = done > self._told and done - self._told >= self._of / 10
+        tenth = done > self._printed and done - self._printed >= self._of / 10
         if tenth or self._pulse.due():
-            self._told = done
+            self._printed = done
             self._pulse.line()
             elapsed_s = time.monotonic() - self._began
             self.say(f"[{elapsed_s:5.0f} s] {done:.0f} of {self._of} {self._what}{speed}, left: {left}")

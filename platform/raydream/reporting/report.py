@@ -143,8 +143,8 @@ def _facts(summary: Mapping[str, Any], whole: Summary) -> list[tuple[str, str]]:
     if overlap is not None:
         rows.append(("student's training time with a busy generator (overlap)", f"{100 * overlap:.1f} %"))
     if summary.get("reused"):
-        told = ", ".join(f"{count:,} by {run}" for run, count in summary["reused"].items())
-        rows.append(("batches that earlier runs had made", told))
+        reused = ", ".join(f"{count:,} by {run}" for run, count in summary["reused"].items())
+        rows.append(("batches that earlier runs had made", reused))
     for key, words in (
         ("images_of", "images of"),
         ("feed", "images by way of"),

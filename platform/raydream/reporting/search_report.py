@@ -85,8 +85,8 @@ def write_ablation_report(folder: RunFolder, config: SearchConfig, trials: Trial
         marks = ["on" if row[name] else "–" for name in terms]
         table.append([" + ".join(on) or "class loss alone", *marks, str(row["seeds"]), *cells])
     headings = ["terms", *terms, "seeds", *names]
-    told = [f"{name}: {MEASURES[name].what}" for name in names]
-    text = f"Mean ± standard deviation over seeds; the class loss is always on. {'; '.join(told)}."
+    meanings = [f"{name}: {MEASURES[name].what}" for name in names]
+    text = f"Mean ± standard deviation over seeds; the class loss is always on. {'; '.join(meanings)}."
     best = _spread(rows[0][f"{metric}_mean"], rows[0][f"{metric}_spread"])
     page = page_of_run(
         folder,

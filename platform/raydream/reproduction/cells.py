@@ -61,7 +61,7 @@ class Given:
         groups: groups of classes of table 7.
         basis: see `Cell.key`.
         images: folder of the made sets.
-        tell: called with the share of the cell that is done, in [0, 1].
+        report: called with the share of the cell that is done, in [0, 1].
     """
 
     teacher: Teacher
@@ -70,7 +70,7 @@ class Given:
     groups: list[Group]
     basis: str
     images: Folder
-    tell: Callable[[float], None] = lambda share: None
+    report: Callable[[float], None] = lambda share: None
 
 
 @dataclass
@@ -117,7 +117,7 @@ def _students(cell: Cell, given: Given) -> Filled:
     def on_work() -> None:
         nonlocal done
         done += 1
-        given.tell(min(1.0, done / work))
+        given.report(min(1.0, done / work))
 
     for made in rounds_of(config, teacher, open_set(config, teacher, given.images), on_work=on_work):
         point = {name: _accuracy(made.student, teacher, split) for name, split in _splits(given.real).items()}
@@ -147,7 +147,7 @@ def _verified(cell: Cell, given: Given) -> Filled:
     for index, (name, network) in enumerate(networks.items()):
         named = np.concatenate([network.logits(each).argmax(1).cpu().numpy() for each in _views(network, split.images)])
         figures[name] = float((named == split.labels).mean())
-        given.tell((index + 1) / len(networks))
+        given.report((index + 1) / len(networks))
     facts = {"images": len(split.labels), "updates": updates, "steps": 0, "measured_on": "the images themselves"}
     return Filled(figures, facts, examples=shown)
 
@@ -185,16 +185,16 @@ def _pruned(cell: Cell, given: Given) -> Filled:
     images = pixels_of(cell.images, teacher, given.real, given.images, config.new_images, cell.seed)
     steps, last, curve = max(1, total_steps(config, len(images))), stages_of(config)[-1], []
 
-    def tell(told: StageReport) -> None:
-        if told.stage == last and told.stage.kind == "distill":
-            epochs.append(told.step)
+    def on_stage(ended: StageReport) -> None:
+        if ended.stage == last and ended.stage.kind == "distill":
+            epochs.append(ended.step)
             if len(epochs) % max(1, last.epochs // POINTS) == 0 or len(epochs) == last.epochs:
-                points = {name: _accuracy(told.network, teacher, split) for name, split in _splits(given.real).items()}
-                curve.append({"step": told.step, **points})
+                points = {name: _accuracy(ended.network, teacher, split) for name, split in _splits(given.real).items()}
+                curve.append({"step": ended.step, **points})
 
     epochs: list[int] = []
     added = _added(cell, given)
-    run = Pruning(config, teacher, images, None, added, tell, lambda step: given.tell(min(1.0, step / steps)))
+    run = Pruning(config, teacher, images, None, added, on_stage, lambda step: given.report(min(1.0, step / steps)))
     network = run.run()
     check_finite(network)
     figures = _costs(teacher, network, given)
@@ -234,7 +234,7 @@ def _transferred(cell: Cell, given: Given) -> Filled:
     epochs = Epochs(len(images), config.student.batch_size, config.epochs)
 
     def on_epoch(epoch: int, student: nn.Module) -> None:
-        given.tell(epoch / config.epochs)
+        given.report(epoch / config.epochs)
         if epoch % max(1, config.epochs // POINTS) == 0 or epoch == config.epochs:
             points = {name: _accuracy(student, teacher, split) for name, split in _splits(given.real).items()}
             curve.append({"step": epoch * epochs.steps, **points})
@@ -257,13 +257,15 @@ def _continual(cell: Cell, given: Given) -> Filled:
     config, teacher, groups = cell.run, given.teacher, given.groups
     assert isinstance(config, ContinualConfig)
     sizes = [config.teacher.classes, *(len(step.classes) for step in config.steps)]
-    course = Course(config, cell.row, cell.seed, teacher, groups, given.tell)
+    course = Course(config, cell.row, cell.seed, teacher, groups, given.report)
     before = confusion_matrix(teacher.network, teacher.normalization, groups[0].test, sizes[0])
     learned = list(course.steps())
-    told = [accuracies(matrix, sizes[: at + 1]) for at, matrix in enumerate([before, *(s.confusion for s in learned)])]
-    last = told[-1]
+    reached = [
+        accuracies(matrix, sizes[: at + 1]) for at, matrix in enumerate([before, *(s.confusion for s in learned)])
+    ]
+    last = reached[-1]
     figures = {"accuracy_average": last.average, "accuracy_all": last.all, "accuracy_old": float(last.old or 0.0)}
-    figures |= {"accuracy_new": last.new, "forgetting": forgetting(told)}
+    figures |= {"accuracy_new": last.new, "forgetting": forgetting(reached)}
     known = sum(sum(sizes[:at]) for at in range(1, len(sizes)))  # classes that images are made of, step by step
     images = 0 if METHODS[cell.row].images == "none" else known * config.images_per_class
     updates = config.synthesis.iterations if METHODS[cell.row].images == "made" else 0
@@ -355,8 +357,8 @@ def _views(network: Teacher, images: np.ndarray) -> Iterator[Tensor]:
 @torch.no_grad()
 def _seen(network: Teacher, images: np.ndarray) -> NetworkOutputs:
     both = WithFeatures(network.network, output_layer(network.network, network.config.classes))
-    told = [both(network.normalization(each)) for each in _views(network, images)]
-    logits, features = (torch.cat([part[index].float().cpu() for part in told]) for index in (0, 1))
+    outputs = [both(network.normalization(each)) for each in _views(network, images)]
+    logits, features = (torch.cat([part[index].float().cpu() for part in outputs]) for index in (0, 1))
     return NetworkOutputs(logits.numpy(), features.numpy())
 
 

@@ -165,14 +165,14 @@ def batch_seconds(config: SynthesisConfig, teacher: Teacher) -> float:
     )
     moments: list[float] = []
 
-    def tell(_: float) -> None:
+    def note_moment(_: float) -> None:
         if teacher.device.type == "cuda":
             torch.cuda.synchronize(teacher.device)
         moments.append(time.perf_counter())
 
     targets = torch.arange(config.batch_size) % teacher.config.classes
     rival = teacher.network if short.competes else None
-    SYNTHESIZERS[config.method](teacher, short).synthesize(Request(targets, 0, rival, None, tell))
+    SYNTHESIZERS[config.method](teacher, short).synthesize(Request(targets, 0, rival, None, note_moment))
     taken = np.diff(moments).tolist()
     return sum(
         stage.iterations * median(taken[index * MEASURED : (index + 1) * MEASURED - 1])

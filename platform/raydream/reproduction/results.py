@@ -90,8 +90,12 @@ def rows_of(filled: Sequence[tuple[Cell, Filled]], table: int) -> list[Row]:
 
 def summed(values: list[float]) -> dict[str, Any]:
     """Return mean, spread (half of the 95 % interval; None of one value) and number of some values."""
-    told = summarize(values)
-    return {"mean": told["mean"], "spread": None if isnan(told["interval"]) else told["interval"], "seeds": len(values)}
+    summary = summarize(values)
+    return {
+        "mean": summary["mean"],
+        "spread": None if isnan(summary["interval"]) else summary["interval"],
+        "seeds": len(values),
+    }
 
 
 def _of_column(theirs: dict[str, float], column: str) -> dict[str, float]:
@@ -105,8 +109,8 @@ def in_summary(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Return figures by name, row (and column) for summary.json: {figure: {row: {mean, spread, seeds}}}."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        for figure, told in row.figures.items():
-            found.setdefault(figure, {})[" ".join(part for part in (row.name, row.column) if part)] = told
+        for figure, values in row.figures.items():
+            found.setdefault(figure, {})[" ".join(part for part in (row.name, row.column) if part)] = values
     return found
 
 
@@ -119,8 +123,8 @@ def _lines(rows: Sequence[Row], table: int) -> Iterator[dict[str, Any]]:
     for row in rows:
         place: dict[str, Any] = {"table": table, "row": row.name, "column": row.column}
         facts = row.facts or {}
-        for name, told in row.figures.items():
-            yield place | {"source": "run", "figure": name, **told} | {each: facts.get(each) for each in FACTS}
+        for name, values in row.figures.items():
+            yield place | {"source": "run", "figure": name, **values} | {each: facts.get(each) for each in FACTS}
         for name, value in row.paper.items():
             yield place | {"source": "paper", "figure": name, "mean": float(value)}
 
@@ -142,14 +146,14 @@ def shown_table(rows: Sequence[Row]) -> list[list[str]]:
     return table
 
 
-def shown(figure: str, told: Mapping[str, Any] | None) -> str:
+def shown(figure: str, values: Mapping[str, Any] | None) -> str:
     """Format a figure: shares in percent, all with their spread."""
-    if told is None:
+    if values is None:
         return ""
     scale, unit, digits = (1.0, "", ".3g") if figure in NUMBERS else (100.0, " %", ".1f")
     if figure == "flops":
         scale, unit = 1e-6, " million"
-    mean, spread = told["mean"], told["spread"]
+    mean, spread = values["mean"], values["spread"]
     if spread is not None and spread < 1e-9 * abs(mean):
         spread = 0.0  # of equal figures, but for rounding
     between = "" if spread is None else f" ± {scale * spread:{digits if scale != 1 else '.2g'}}"

@@ -99,7 +99,7 @@ class Cell:
                 the machine.
         """
         images = key_of(self.images, teacher) if isinstance(self.images, DistillConfig) else None
-        told = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
+        networks = [[each.fingerprint, as_dict(replace(each.config, checkpoint=None))] for each in verifiers]
         decides = [
             FORMAT_VERSION,
             ENGINE_VERSION,
@@ -111,7 +111,7 @@ class Cell:
             images,
             self.count,
             teacher.fingerprint,
-            told,
+            networks,
             basis,
         ]
         return fingerprint_of([json.dumps(decides).encode()])

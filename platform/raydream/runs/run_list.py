@@ -314,8 +314,8 @@ def mounts_below(path: Path, root: Path | None = None) -> list[str]:
         path, root: absolute, without links.
     """
     try:
-        told = (line.split()[4] for line in MOUNTS.read_bytes().splitlines())
-        mounts = [re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), each) for each in told]
+        paths = (line.split()[4] for line in MOUNTS.read_bytes().splitlines())
+        mounts = [re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), each) for each in paths]
         points = [Path(os.fsdecode(each)) for each in mounts]
     except OSError:  # not Linux, where folders cannot be mounted on others
         inner = [Path(entry.path) for entry in _entries(path) if entry.is_dir(follow_symlinks=False)]

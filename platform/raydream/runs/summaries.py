@@ -350,7 +350,7 @@ class ReproduceSummary(Summary):
 
     @property
     def main(self) -> Figure | None:
-        rows = {row: float(told["mean"]) for row, told in self.figures[self.headline].items() if row != "teacher"}
+        rows = {row: float(values["mean"]) for row, values in self.figures[self.headline].items() if row != "teacher"}
         best = max(rows, key=lambda row: rows[row])
         return Figure(f"table {self.table}, {self.headline}, {best}", rows[best])
 

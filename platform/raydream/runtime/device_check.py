@@ -86,8 +86,8 @@ def student(device: str) -> Figures:
     Raises:
         StepError: its losses are not finite, or its weights are not on the GPU.
     """
-    gpus, (told,) = _trained(device, workers=1)
-    return {"gpus": gpus, "losses": told["losses"], "devices": told["devices"]}
+    gpus, (reported,) = _trained(device, workers=1)
+    return {"gpus": gpus, "losses": reported["losses"], "devices": reported["devices"]}
 
 
 def workers(device: str) -> Figures:
@@ -97,10 +97,10 @@ def workers(device: str) -> Figures:
         StepError: a worker's losses are not finite, its weights are not on the GPU, or the two have other weights, as
             they would have if their gradients were not averaged.
     """
-    gpus, told = _trained(device, workers=WORKERS)
-    figures: Figures = {"gpus": gpus, "workers": told}
-    if len(told) != WORKERS or len({each["weights"] for each in told}) > 1:
-        raise StepError(f"{len(told)} of {WORKERS} workers reported, and their weights should be equal", figures)
+    gpus, reported = _trained(device, workers=WORKERS)
+    figures: Figures = {"gpus": gpus, "workers": reported}
+    if len(reported) != WORKERS or len({each["weights"] for each in reported}) > 1:
+        raise StepError(f"{len(reported)} of {WORKERS} workers reported, and their weights should be equal", figures)
     return figures
 
 
@@ -127,13 +127,13 @@ def _trained(device: str, workers: int) -> tuple[float, list[Figures]]:
         training = StudentTraining(plan, folder_at(Path(folder) / "checkpoints"))
         while not training.done():
             time.sleep(POLL_S)
-        told = sorted((each for each in reports.take() if isinstance(each, dict)), key=lambda each: each["rank"])
-    if not np.isfinite([each["losses"] for each in told]).all():
-        raise StepError("the student's losses are not finite", {"workers": told})
-    devices = sorted({place for each in told for place in each["devices"]})
+        reported = sorted((each for each in reports.take() if isinstance(each, dict)), key=lambda each: each["rank"])
+    if not np.isfinite([each["losses"] for each in reported]).all():
+        raise StepError("the student's losses are not finite", {"workers": reported})
+    devices = sorted({place for each in reported for place in each["devices"]})
     if any(place.partition(":")[0] != subject.device.type for place in devices):
-        raise StepError(f"the student is on {', '.join(devices)}", {"workers": told})
-    return gpus, told
+        raise StepError(f"the student is on {', '.join(devices)}", {"workers": reported})
+    return gpus, reported
 
 
 def generators(device: str) -> Figures:

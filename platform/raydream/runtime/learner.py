@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", bound=Learning[Any])
 Batch = TypeVar("Batch")
 
-WORTH_TELLING_S = 0.05
+WORTH_SHOWING_S = 0.05
 """a wait shorter than this is not shown in the timeline"""
 
 
@@ -138,7 +138,7 @@ class Waits:
         yield
         waited_s = time.monotonic() - began
         self.waited_s += waited_s
-        if waited_s > WORTH_TELLING_S:
+        if waited_s > WORTH_SHOWING_S:
             self._end_stretch(began)
 
     def take(self) -> tuple[float, list[tuple[float, float]]]:
@@ -211,7 +211,7 @@ def learn_and_report(
     epochs: Epochs,
     batches: Callable[[int], Iterator[Any]],
     reports: Reports,
-    tell: Callable[[int], object],
+    report_step: Callable[[int], object],
 ) -> None:
     """Train a network to its end, with a checkpoint and a report after each epoch.
 
@@ -219,7 +219,7 @@ def learn_and_report(
         epochs: the passes over the images.
         batches: returns this worker's batches of an epoch.
         reports: takes a `StudentReport` of each epoch.
-        tell: called by rank 0 with the number of steps done, after each.
+        report_step: called by rank 0 with the number of steps done, after each.
     """
     reporter = Reporter(reports, learner)
     if learner.step:
@@ -228,7 +228,7 @@ def learn_and_report(
     def on_step(step: int, loss: torch.Tensor, agreement: torch.Tensor) -> None:
         reporter.note(loss, agreement)
         if learner.rank == 0:
-            tell(step)
+            report_step(step)
 
     def on_epoch(epoch: int) -> None:
         learner.save(epoch * epochs.steps)

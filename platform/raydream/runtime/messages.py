@@ -13,7 +13,7 @@ import ray
 
 from raydream.store.records import BatchId, Provenance, Snapshot
 
-TELL_S = 1.0
+REPORT_S = 1.0
 """least seconds between two reports of the same thing"""
 
 
@@ -213,13 +213,13 @@ class Throttled:
 
     Args:
         reports: to the driver.
-        message: makes the report from the arguments of the call, at most once in `TELL_S` seconds.
+        message: makes the report from the arguments of the call, at most once in `REPORT_S` seconds.
     """
 
     def __init__(self, reports: ReportQueue, message: Callable[[Any], Any]) -> None:
-        self._reports, self._message, self._told_at = reports, message, 0.0
+        self._reports, self._message, self._sent_at = reports, message, 0.0
 
     def __call__(self, done: Any) -> None:
-        if time.monotonic() - self._told_at > TELL_S:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._sent_at > REPORT_S:
+            self._sent_at = time.monotonic()
             self._reports.send(self._message(done))

@@ -35,7 +35,7 @@ class RunMetrics:
         self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
 
     def set(self, name: str, value: float, **tags: str) -> None:
-        """Set a gauge, which `tell` reports from then on.
+        """Set a gauge, which `send` sends from then on.
 
         Args:
             name: without `raydream_`.
@@ -43,7 +43,7 @@ class RunMetrics:
         """
         self._values[f"raydream_{name}", tuple(sorted(tags.items()))] = value
 
-    def tell(self) -> None:
+    def send(self) -> None:
         """Send all values to Ray; to be repeated, as its agents forget a value that was not sent for some 20 s."""
         for (name, tags), value in self._values.items():
             self._gauges[name].set(value, dict(tags))

@@ -137,7 +137,7 @@ class GeneratorPool:
             else:
                 index = self._roster.done(batch)
                 self._killed.pop(batch, None)  # its answer came before its end
-                self._tell(batch, index, receipt)
+                self._note_receipt(batch, index, receipt)
                 finished.append(Finished(batch, receipt, images))
         return finished, lost
 
@@ -242,7 +242,7 @@ class GeneratorPool:
         if not (self.at_hand or self._absent):
             raise RaydreamError(f"all generators failed again and again; the last one: {reason}") from error
 
-    def _tell(self, batch: BatchId, index: int, receipt: Receipt) -> None:
+    def _note_receipt(self, batch: BatchId, index: int, receipt: Receipt) -> None:
         for note in receipt.notes:
             self._note(f"generator {index}, batch {batch}: {note}")
         if times := receipt.provenance.restarts:

@@ -57,16 +57,16 @@ class Tasks:
                         (self._running.pop(task), ray.get(task))
                         for task in ray.wait(list(self._running), timeout=POLL_S)[0]
                     ]
-                    told = self.reports.take()
+                    reports = self.reports.take()
                 except ray.exceptions.RayError as error:
                     raise own_error(error, f"one of the {self._what} failed") from error
                 for name, reason in done:
                     self._shares[name] = 1.0
                     yield name, reason
-                for news in told:
+                for news in reports:
                     self._shares[news.name] = max(news.share, self._shares[news.name])
                 counter.update(sum(self._shares.values()))
-                if done or told:
+                if done or reports:
                     heard_at = time.monotonic()
                 elif time.monotonic() - heard_at > self._stall_timeout_s:
                     left = ", ".join(self._running.values())

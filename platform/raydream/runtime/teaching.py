@@ -43,14 +43,14 @@ class TeacherPlan:
         train: returns the labeled real images.
         epochs: passes over them.
         reports: takes a `StudentReport` of each epoch, to the driver.
-        tell: called with the number of steps done.
+        report_step: called with the number of steps done.
     """
 
     config: TeacherJobConfig
     train: Callable[[], Split]
     epochs: Epochs
     reports: Reports
-    tell: Callable[[int], object]
+    report_step: Callable[[int], object]
     who = "the teacher"
     streams = False
 
@@ -82,4 +82,4 @@ class TeacherPlan:
             config.teacher, config.training, self.train(), device, place, seat.rank, seat.workers
         )
         with threads_that_pay(learning.student, config.teacher.input_shape, config.training.batch_size):
-            learn_and_report(Learner.resumed(learning, seat), self.epochs, feed.epoch, self.reports, self.tell)
+            learn_and_report(Learner.resumed(learning, seat), self.epochs, feed.epoch, self.reports, self.report_step)

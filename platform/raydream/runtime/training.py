@@ -118,7 +118,7 @@ class StudentTraining:
         if self._done:
             return True
         if not ray.wait([self._task], timeout=0)[0]:
-            self._tell_of_waiting()
+            self._note_waiting()
             return False
         try:
             ray.get(self._task)
@@ -142,16 +142,16 @@ class StudentTraining:
         self._task = self._worker.learn.remote(self._plan, self._storage)
         self._placed, self._waits, self._begun_at = False, False, time.monotonic()
 
-    def _tell_of_waiting(self) -> None:
+    def _note_waiting(self) -> None:
         """Note that the single worker has no place yet, and later that it has one."""
         if self._by_ray_train or self._placed:
             return
         self._placed = self._place.wait(0)
         if self._placed and self._waits:
-            _tell_workers(self._plan, 1)
+            _note_workers(self._plan, 1)
         elif not (self._placed or self._waits) and time.monotonic() - self._begun_at > LOOK_S:
             self._waits = True
-            _tell_wait(self._plan)
+            _note_wait(self._plan)
 
 
 def learn(plan: TrainPlan, storage: Folder) -> None:
@@ -207,21 +207,21 @@ def _wait_for_room(plan: TrainPlan, before: int) -> int:
     waits = False
     while not (workers := _workers_with_a_place(plan)):
         if not waits:
-            _tell_wait(plan)
+            _note_wait(plan)
             waits = True
         time.sleep(LOOK_S)
     if waits or workers != before:
-        _tell_workers(plan, workers)
+        _note_workers(plan, workers)
     return workers
 
 
-def _tell_wait(plan: TrainPlan) -> None:
+def _note_wait(plan: TrainPlan) -> None:
     student = plan.seats
     asked = f"{student.worker_counts[-1]} workers of {student.cpus:g} CPUs and {student.gpus:g} GPUs"
     plan.reports.put(Notice(f"{plan.who} waits for room for {asked}"))
 
 
-def _tell_workers(plan: TrainPlan, workers: int) -> None:
+def _note_workers(plan: TrainPlan, workers: int) -> None:
     plan.reports.put(Notice(f"{plan.who} trains with {workers} of {plan.seats.workers} workers now"))
 
 

@@ -57,7 +57,11 @@ class TransferPlan:
     def work(self, seat: Seat) -> None:
         """Distill the student in one of its workers, from the last checkpoint if there is one."""
         learner = Learner.begin(self.config, self.teacher[0], self.total_steps, seat)
-        tell = Throttled(self.reports, StepsDone)
+        report_step = Throttled(self.reports, StepsDone)
         learn_and_report(
-            learner, self.epochs, partial(self.feed.epoch, rank=seat.rank, workers=seat.workers), self.reports, tell
+            learner,
+            self.epochs,
+            partial(self.feed.epoch, rank=seat.rank, workers=seat.workers),
+            self.reports,
+            report_step,
         )

@@ -85,7 +85,7 @@ class TrialRun(tune.Trainable):  # type: ignore[misc]
         if plan is not None:
             self._plan = plan
         name_logs("trial", config["trial"])
-        self._reports = self._told(config)
+        self._reports = self._results(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         self.setup(config)
@@ -94,7 +94,7 @@ class TrialRun(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         return next(self._reports)
 
-    def _told(self, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _results(self, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
         recorded, last = config["recorded"], config["reports"]
         for report, values in enumerate(recorded, 1):
             ends = config["ended"] and report == len(recorded)

@@ -63,7 +63,7 @@ class Search:
         """Return the name of the objective metric."""
         return metric_of(self.config)
 
-    def tell(self, trial: int) -> None:
+    def inform_sampler(self, trial: int) -> None:
         """Report to the sampler how a trial ended."""
         known = self.trials[trial]
         self.sampler.tell(trial, known.point, known.scores(self.metric), known.status == "done")
@@ -71,7 +71,7 @@ class Search:
     def fail(self, trial: int, reason: str) -> None:
         """Note that a trial failed."""
         self.trials.end(trial, "failed", reason)
-        self.tell(trial)
+        self.inform_sampler(trial)
         self.ended(trial)
 
 
@@ -165,7 +165,8 @@ class _Candidates(_Unpickled, Searcher):  # type: ignore[misc]
                 search.trials.begin(number, search.sampler.ask(number))
             known = search.trials[number]
             if known.status == "failed" or (known.status != "running" and search.config.scheduler == "none"):
-                search.tell(number)  # a trial that repeats its reports informs the schedulers that compare trials
+                # A trial that repeats its reports informs the schedulers that compare trials.
+                search.inform_sampler(number)
                 continue
             try:
                 return self._trial(number, known.point)
@@ -216,12 +217,12 @@ class _Notes(_Unpickled, tune.Callback):  # type: ignore[misc]
         if known.status == "failed":
             return
         if number in self._search.unfinished:
-            self._search.tell(number)
+            self._search.inform_sampler(number)
             return
         first = known.status == "running"
         whole = len(known.reports) == trial.config["reports"]
         self._search.trials.end(number, "done" if whole else "stopped")
-        self._search.tell(number)
+        self._search.inform_sampler(number)
         if first:
             self._search.ended(number)
 

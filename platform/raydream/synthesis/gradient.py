@@ -156,7 +156,7 @@ class PixelGradient:
     def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         seen, statistics = self._run(images)
         distances = None if self._distances is None or statistics is None else self._distances(statistics)
-        full = _told(seen, targets, distances)
+        full = _with_targets(seen, targets, distances)
         total, values = self._objective(full)
         return total, values, distances
 
@@ -212,7 +212,7 @@ class PixelGradient:
         values: dict[str, Tensor] = {}
         total = images.new_zeros(())
         if self._objective.has("outputs"):
-            total, values = self._objective(_told(seen, targets, None), "outputs")
+            total, values = self._objective(_with_targets(seen, targets, None), "outputs")
         if of_prediction is not None and seen.prediction is not None:
             total = total + (of_prediction * seen.prediction).sum()
         if statistics is not None and means is not None and pulls is not None:
@@ -261,7 +261,7 @@ def compiled_alone(function: Any) -> Any:
     return torch.compile(copied if owner is None else MethodType(copied, owner), dynamic=False, backend=BACKEND)
 
 
-def _told(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:
+def _with_targets(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:
     """Add the objective's reference values to an observation (not by `replace`, which does not compile)."""
     return Observation(
         seen.images,

@@ -63,9 +63,9 @@ def fit_weights(network: nn.Module, state: Mapping[str, Tensor], field: str, val
     ]
     problems = {"missing": missing, "unexpected": unexpected, "wrongly shaped": shapes}
     if any(problems.values()):
-        told = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+        listed = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
         described = field.rpartition(".")[0] or "teacher"
-        remedy = f"it does not fit ({told}): name its network in {described}.network and {described}.arguments"
+        remedy = f"it does not fit ({listed}): name its network in {described}.network and {described}.arguments"
         raise InputError(field, value, f"a checkpoint of {name}", remedy)
     fitting = {key: state[key] for key in own if key in state and state[key].shape == own[key].shape}
     numbers = {key: each for key, each in fitting.items() if not key.endswith(COUNTERS)}
@@ -157,7 +157,7 @@ def read_state(path: str | Path, field: str) -> dict[str, Tensor]:
         if any(found is each for each in outer):
             raise InputError(field, str(path), WEIGHTS, f"it holds {key}: a dictionary that it lies in itself")
     if not isinstance(found, Mapping) or not found or not all(_is_plain(v) for v in found.values()):
-        kind = "nothing" if isinstance(found, Mapping) and not found else f"something else ({_told(found)})"
+        kind = "nothing" if isinstance(found, Mapping) and not found else f"something else ({_described(found)})"
         raise InputError(field, str(path), WEIGHTS, f"it holds {kind}")
     return {str(name): value for name, value in found.items()}
 
@@ -207,7 +207,7 @@ def _peculiarity(value: Tensor) -> str:
     return "a tensor without values" if value.is_meta else "" if value.layout == torch.strided else "a sparse tensor"
 
 
-def _told(found: Any) -> str:
+def _described(found: Any) -> str:
     if isinstance(found, Mapping):
         others = {name: value for name, value in found.items() if not _is_plain(value)}
         return _some([f"{name}: {_called(value)}" for name, value in others.items()])

@@ -166,8 +166,10 @@ class Course:
         if self._method.images == "real":
             real = joined([each.train for each in before])
             real = at_most(real, self._config.images_per_class, derive_seed(seed, "real images"))
-        told = Callbacks(on_epoch, on_made)
-        learned, images = learn_classes(self._config, self._method, old, self._groups[step].train, real, seed, told)
+        callbacks = Callbacks(on_epoch, on_made)
+        learned, images = learn_classes(
+            self._config, self._method, old, self._groups[step].train, real, seed, callbacks
+        )
         test = joined([group.test for group in after])
         confusion = confusion_matrix(learned, old.normalization, test, classes + self.sizes[step])
         shown = None

@@ -59,9 +59,9 @@ def invert(
     synthesizer, made = SYNTHESIZERS[config.method](teacher, replace(config, start="noise"), len(batches)), []
     for index, targets in enumerate(batches):
 
-        def tell(share: float, index: int = index) -> None:
+        def report(share: float, index: int = index) -> None:
             on_progress((index + share) / len(batches))
 
-        request = Request(torch.from_numpy(targets), derive_seed(seed, "batch", index), student, None, tell)
+        request = Request(torch.from_numpy(targets), derive_seed(seed, "batch", index), student, None, report)
         made.append(synthesizer.synthesize(request).images.cpu().numpy())
     return Split(np.concatenate(made), np.concatenate(batches).astype(np.int64))

@@ -92,12 +92,12 @@ class ClassLearner:
             with torch.no_grad():
                 old_logits, old_features = self._both[0](view)
             logits, features = self._both[1](view)
-        told = old_logits.float(), logits.float(), old_features.float(), features.float()
+        outputs = old_logits.float(), logits.float(), old_features.float(), features.float()
         seen, first = [], 0
         for part in parts:
             rows = slice(first, first + len(part.labels))
             classes = torch.from_numpy(part.labels).to(view.device)
-            seen.append(BothViews(told[0][rows], told[1][rows], told[2][rows], told[3][rows], classes))
+            seen.append(BothViews(outputs[0][rows], outputs[1][rows], outputs[2][rows], outputs[3][rows], classes))
             first = rows.stop
         step = LearningStep(seen[-1], seen[0] if old is not None else None, self._both[1].head, self._both[0].head)
         loss = self._method.loss(step)
@@ -123,7 +123,13 @@ class Callbacks:
 
 
 def learn_classes(
-    config: ContinualConfig, method: Method, old: Teacher, new: Split, real: Split | None, seed: int, told: Callbacks
+    config: ContinualConfig,
+    method: Method,
+    old: Teacher,
+    new: Split,
+    real: Split | None,
+    seed: int,
+    callbacks: Callbacks,
 ) -> tuple[nn.Module, Split | None]:
     """Train a network that knows the new classes and, as far as the method allows, the old ones.
 
@@ -144,22 +150,22 @@ def learn_classes(
     learner = ClassLearner(old, new, method, config.student, config.epochs, derive_seed(seed, "learning"))
     if method.images != "made":
         images = real if method.images == "real" else None
-        learner.learn(config.epochs, images, told.epoch)
+        learner.learn(config.epochs, images, callbacks.epoch)
         return learner.network, images
     classes = old.config.classes
     count, synthesis = classes * config.images_per_class, replace(config.synthesis, method=method.synthesizer)
     if not synthesis.competes:
-        images = invert(old, synthesis, count, derive_seed(seed, "images"), on_progress=told.made)
-        learner.learn(config.epochs, images, told.epoch)
+        images = invert(old, synthesis, count, derive_seed(seed, "images"), on_progress=callbacks.made)
+        learner.learn(config.epochs, images, callbacks.epoch)
         return learner.network, images
     first = invert(
-        old, synthesis, count // 2, derive_seed(seed, "images"), on_progress=lambda share: told.made(share / 2)
+        old, synthesis, count // 2, derive_seed(seed, "images"), on_progress=lambda share: callbacks.made(share / 2)
     )
-    learner.learn(config.epochs // 2, first, told.epoch)
+    learner.learn(config.epochs // 2, first, callbacks.epoch)
     rival, rest = OldClasses(learner.network, classes), derive_seed(seed, "competing images")
-    second = invert(old, synthesis, count - count // 2, rest, rival, lambda share: told.made((1 + share) / 2))
+    second = invert(old, synthesis, count - count // 2, rest, rival, lambda share: callbacks.made((1 + share) / 2))
     images = Split(np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels]))
-    learner.learn(config.epochs, images, told.epoch)
+    learner.learn(config.epochs, images, callbacks.epoch)
     return learner.network, images
 
 

@@ -134,8 +134,8 @@ def always_be_dreaming(step: LearningStep) -> Tensor:
     among = local_classification(new.logits, new.classes, old_classes)
     logits = step.head(torch.cat([old.features, new.features]).detach())
     classes = torch.cat([old.classes, new.classes])
-    told = balanced_classification(logits, classes, old_classes / new.logits.shape[1])
-    return among + HEAD_DISTANCE * _moved(step) + told
+    between = balanced_classification(logits, classes, old_classes / new.logits.shape[1])
+    return among + HEAD_DISTANCE * _moved(step) + between
 
 
 def _moved(step: LearningStep) -> Tensor:

@@ -115,10 +115,10 @@ def figures_of(steps: list[dict[str, Any]], teacher: np.ndarray, sizes: list[int
         `FIGURES` after the last step; `steps`: the accuracies before the first step and after each.
     """
     matrices = [teacher, *(np.array(step["confusion"]) for step in steps)]
-    told = [accuracies(matrix, sizes[: index + 1]) for index, matrix in enumerate(matrices)]
-    last = told[-1]
-    values = (last.all, last.old, last.new, last.average, forgetting(told))
-    return {**dict(zip(FIGURES, values, strict=True)), "steps": told}
+    reached = [accuracies(matrix, sizes[: index + 1]) for index, matrix in enumerate(matrices)]
+    last = reached[-1]
+    values = (last.all, last.old, last.new, last.average, forgetting(reached))
+    return {**dict(zip(FIGURES, values, strict=True)), "steps": reached}
 
 
 def summarized(courses: list[dict[str, Any]]) -> dict[str, Any]:
@@ -132,23 +132,23 @@ def summarized(courses: list[dict[str, Any]]) -> dict[str, Any]:
         values = [course[name] for course in courses]
         summary[name] = mean(values)
         summary[f"{name}_spread"] = stdev(values) if len(values) > 1 else None
-    told: list[list[Accuracies]] = [course["steps"] for course in courses]
-    summary["steps"] = [_mean_of([course[index] for course in told]) for index in range(len(told[0]))]
+    steps: list[list[Accuracies]] = [course["steps"] for course in courses]
+    summary["steps"] = [_mean_of([course[index] for course in steps]) for index in range(len(steps[0]))]
     return summary
 
 
-def _mean_of(told: list[Accuracies]) -> dict[str, Any]:
-    plain = [asdict(each) for each in told]
+def _mean_of(steps: list[Accuracies]) -> dict[str, Any]:
+    plain = [asdict(each) for each in steps]
     values = {f"accuracy_{name}": [each[name] for each in plain] for name in ("all", "old", "new", "average")}
     means: dict[str, Any] = {name: None if None in each else mean(each) for name, each in values.items()}
-    return means | {"accuracy_by_group": [mean(each) for each in zip(*(each.groups for each in told), strict=True)]}
+    return means | {"accuracy_by_group": [mean(each) for each in zip(*(each.groups for each in steps), strict=True)]}
 
 
 def table_of(method: str, seed: int, steps: list[Accuracies]) -> pd.DataFrame:
     """Return a row per step, from 0 (before the first): method, seed, step, accuracies, and a column per group."""
     rows = []
-    for index, told in enumerate(steps):
+    for index, reached in enumerate(steps):
         row: dict[str, Any] = {"method": method, "seed": seed, "step": index}
-        row |= {f"accuracy_{name}": getattr(told, name) for name in ("all", "old", "new", "average")}
-        rows.append(row | {f"accuracy_group_{group}": share for group, share in enumerate(told.groups)})
+        row |= {f"accuracy_{name}": getattr(reached, name) for name in ("all", "old", "new", "average")}
+        rows.append(row | {f"accuracy_group_{group}": share for group, share in enumerate(reached.groups)})
     return pd.DataFrame(rows)
