@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 DIGITS = ("digits", {"width": 16}, (1, 8, 8), 64, "fp32", "off")
-RESNET20 = ("cifar_resnet20", {}, (3, 32, 32), 256)
+RESNET20: tuple[Any, ...] = ("cifar_resnet20", {}, (3, 32, 32), 256)
 WORKS = {
     "digits, 64 images, DeepInversion": ("deep_inversion", *DIGITS),
     "digits, 64 images, adaptive": ("adaptive", *DIGITS),
