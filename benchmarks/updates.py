@@ -23,7 +23,7 @@ import torch
 
 DIGITS = ("digits", {"width": 16}, (1, 8, 8), 64, "fp32", "off")
 RESNET20: tuple[Any, ...] = ("cifar_resnet20", {}, (3, 32, 32), 256)
-WORKS = {
+WORKS: dict[str, tuple[Any, ...]] = {
     "digits, 64 images, DeepInversion": ("deep_inversion", *DIGITS),
     "digits, 64 images, adaptive": ("adaptive", *DIGITS),
     "digits, 64 images, both networks' passes": ("bare", *DIGITS),
@@ -90,7 +90,7 @@ def serve(work: str) -> None:
 
     use_device("cpu", 1, 0)
     updates = UPDATES[WORKS[work][1]]
-    turn = _loop(*WORKS[work], updates)
+    turn = _loop(*WORKS[work], updates=updates)
     for _ in sys.stdin:
         began = time.process_time()
         turn()
