@@ -90,7 +90,7 @@ def serve(work: str) -> None:
 
     use_device("cpu", 1, 0)
     updates = UPDATES[WORKS[work][1]]
-    turn = _loop(*WORKS[work], updates=updates)
+    turn = _loop(updates, *WORKS[work])
     for _ in sys.stdin:
         began = time.process_time()
         turn()
@@ -98,6 +98,7 @@ def serve(work: str) -> None:
 
 
 def _loop(
+    updates: int,
     does: str,
     network: str,
     arguments: dict[str, Any],
@@ -105,7 +106,6 @@ def _loop(
     images: int,
     precision: Any,
     compiled: Any,
-    updates: int,
 ) -> Callable[[], object]:
     """Return a turn of one of `WORKS`, by whatever version of the package is imported."""
     from raydream.config import CoefficientsConfig, StudentConfig, SynthesisConfig, TeacherConfig
