@@ -126,7 +126,7 @@ class Engine:
         return ObservedNetwork(network, statistics=objective.has("features"), before=before)
 
     def _compared(self) -> FeatureDistances | None:
-        """What compares the statistics of a pass with the running ones, where the objective has such a term."""
+        """Return what compares the statistics of a pass with the running ones, where the objective has such a term."""
         if not self._network.layers:
             return None
         if not self._config.learns:
