@@ -85,13 +85,13 @@ def test_what_an_earlier_run_has_made_is_not_made_again(tmp_path: Path) -> None:
         "a run", "cpu", teacher.config, synthesis, None, CONFIG.generators, folder, folder, reuse=str(tmp_path / "runs")
     )
     order = Order(BATCH, np.arange(20) % 10, 1)
-    # There is nobody to whom progress could be told: none is made.
+    # Nothing takes progress reports: none is made.
     receipt, batch = Generator(0, plan).make(order, to_arrays(teacher.network), None, None, None)  # type: ignore[arg-type]
     assert receipt.provenance == batch.provenance and batch.provenance.run == first.run and not receipt.curve
     assert (batch.images == ShardStore(first.images).read(BATCH).images).all()
     assert (batch.images == ShardStore(folder).read(BATCH).images).all()
     other = Order(BATCH, np.arange(20) % 10, 2)
-    with pytest.raises(AttributeError, match="actor"):
+    with pytest.raises(AttributeError, match="send"):
         Generator(0, replace(plan, shards=LocalFolder(tmp_path / "other"))).make(
             other,
             to_arrays(teacher.network),
