@@ -51,7 +51,7 @@ def _rows(summary: AblateSummary) -> dict[str, str]:
         terms = [name for name, on in row.items() if on is True]
         spread = row[f"{metric}_spread"]
         mean = f"{row[f'{metric}_mean']:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
-        rows[" + ".join(["class loss", *terms])] = f"{mean} ({row['seeds']} seeds)"
+        rows[" + ".join(["class loss", *terms])] = f"{mean} (seeds: {row['seeds']})"
     return {metric: f"{summary.metric_is}; mean ± standard deviation"} | rows
 
 

@@ -286,7 +286,7 @@ def _rows(summary: ExtendSummary) -> dict[str, str]:
     rows = {"": "all classes, old and new ones; forgetting"}
     for method, values in summary.methods.items():
         shares = "  ".join(f"{name} {values[f'accuracy_{name}']:.1%}" for name in ("all", "old", "new"))
-        rows[method] = f"{shares}  forgetting {100 * values['forgetting']:.1f} points  ({values['courses']} seeds)"
+        rows[method] = f"{shares}  forgetting {100 * values['forgetting']:.1f} points  (seeds: {values['courses']})"
     return rows if summary.student is None else rows | {"network kept": f"that of {summary.student}"}
 
 
