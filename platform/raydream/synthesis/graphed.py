@@ -37,9 +37,8 @@ def cuda_graphs() -> Capture:
     pool = torch.cuda.graph_pool_handle()
 
     def capture(update: Update) -> tuple[Callable[[], None], Evaluation]:
-        torch.cuda.empty_cache()  # what the same update took uncaptured
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use CUDA meanwhile.
+        # Other threads may use CUDA meanwhile. It returns what the same update took uncaptured before it begins.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             evaluation = update()
         return graph.replay, evaluation
