@@ -3,9 +3,9 @@
     python benchmarks/asynchrony.py --json OUT [--config configs/digits.yaml] [--seeds 3]
 
 Whole runs of `raydream distill` take turns: in lockstep, with the default bound (a round, or what settings need; see
-docs/concepts.md), and with one of four rounds. Noted are the accuracy on real test images, the run's duration relative
-to that of the same seed in lockstep, the student's waits, and the age of the student that a batch competed with when it
-joined, in distillation steps. A run that is in the file is not made again.
+docs/concepts.md), and with one of four rounds. Noted are the accuracy on real test images, the duration of the rounds
+relative to those of the same seed in lockstep, the student's waits, and the age of the student that a batch competed
+with when it joined, in distillation steps. A run that is in the file is not made again.
 """
 
 import argparse
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 runs.append({"setting": name, "seed": seed, **_run(given.config, seed, words, run_dir)})
                 print(json.dumps(runs[-1]), flush=True)
                 write_json(given.json, _summary(options, runs))
+    write_json(given.json, _summary(options, runs))
 
 
 def _settings(path: Path) -> dict[str, list[str]]:
@@ -82,7 +83,7 @@ def _run(config: Path, seed: int, words: list[str], run_dir: Path) -> dict[str, 
 
 def _summary(options: dict[str, list[str]], runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return means over seeds, with standard deviations, beside the runs."""
-    lockstep = {run["seed"]: run["wall_s"] for run in runs if run["setting"] == "lockstep"}
+    lockstep = {run["seed"]: run["seconds"]["rounds"] for run in runs if run["setting"] == "lockstep"}
     settings = {}
     for name in options:
         of = [run for run in runs if run["setting"] == name]
@@ -92,7 +93,9 @@ def _summary(options: dict[str, list[str]], runs: list[dict[str, Any]]) -> dict[
                 "seeds": len(of),
                 "student_accuracy": statistics.mean(accuracies),
                 "student_accuracy_std": statistics.stdev(accuracies) if len(of) > 1 else None,
-                "wall_of_lockstep": statistics.median(run["wall_s"] / lockstep[run["seed"]] for run in of),
+                "rounds_of_lockstep": statistics.median(
+                    run["seconds"]["rounds"] / lockstep[run["seed"]] for run in of
+                ),
                 "student_waited_s": statistics.mean(run["student_waited_s"] for run in of),
                 "staleness_steps": statistics.mean(run["staleness_steps"] for run in of),
             }

@@ -77,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         teacher, _ = trained_teacher(config.teacher, config.training, config.data)
         ray.init(address="local", num_cpus=machine_cpus(), include_dashboard=False, log_to_driver=False)
         try:
+            (Path(folder) / "made").mkdir()
             result |= _generation(config, teacher, Path(folder) / "made")
             result |= _reading(config, Path(folder) / "read")
             for held in (10, 10_000):

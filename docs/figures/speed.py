@@ -157,3 +157,45 @@ def starting() -> str:
         ]
         lines.append([name, *cells])
     return table("job | first step of the student | until the end | CPU time", lines)
+
+
+@figure
+def asynchrony() -> str:
+    """Table: what it costs, and brings, to let generators and student drift apart."""
+    words = {"lockstep": "lockstep", "default bound": "one round, the default", "four rounds": "four rounds"}
+    lines = []
+    for name, told in results("asynchrony")["settings"].items():
+        accuracy = summarize(
+            [run["student_accuracy"] for run in results("asynchrony")["runs"] if run["setting"] == name]
+        )
+        waited, age = number(told["student_waited_s"]), number(told["staleness_steps"], 0)
+        lines.append([words[name], mean(accuracy), number(told["rounds_of_lockstep"], 2), f"{waited} s", age])
+    head = "staleness bound | student | duration of the rounds, of lockstep's | the student waited | age of a batch's snapshot, in steps"
+    return table(head, lines)
+
+
+@figure
+def soak() -> str:
+    """Phrase: faults of the soak, and the runs in which they were."""
+    told = results("soak")
+    return f"{told['all_faults']} faults in {len(told['runs'])} runs ({number(told['minutes'], 0)} minutes)"
+
+
+@figure
+def soak_outcome() -> str:
+    """Phrase: what was lost and duplicated in the soak, and what students know."""
+    told = results("soak")
+    kept = f"of {told['accepted']} accepted batches {told['lost']} were lost and {told['duplicated']} duplicated"
+    disturbed, quiet = (summarize([run["student_accuracy"] for run in told[name]]) for name in ("runs", "undisturbed"))
+    students = f"students reached {mean(disturbed)}, without faults {mean(quiet)} ({len(told['undisturbed'])} runs)"
+    return f"{kept}; {students}; the longest time without news of a run was {number(told['longest_stall_s'], 0)} s"
+
+
+@figure
+def updates() -> str:
+    """Table: an update of the pixels, and a step of a student, before and now."""
+    lines = [
+        [each["work"], number(each["ms"]["before"]), f"{number(each['ms']['now'])} ({number(each['ratio']['now'], 2)})"]
+        for each in results("updates")["rows"]
+    ]
+    return table("ms of one CPU thread | version 0.1 | now", lines)
