@@ -93,9 +93,7 @@ def _summary(options: dict[str, list[str]], runs: list[dict[str, Any]]) -> dict[
                 "seeds": len(of),
                 "student_accuracy": statistics.mean(accuracies),
                 "student_accuracy_std": statistics.stdev(accuracies) if len(of) > 1 else None,
-                "rounds_of_lockstep": statistics.median(
-                    run["seconds"]["rounds"] / lockstep[run["seed"]] for run in of
-                ),
+                "rounds_of_lockstep": statistics.median(run["seconds"]["rounds"] / lockstep[run["seed"]] for run in of),
                 "student_waited_s": statistics.mean(run["student_waited_s"] for run in of),
                 "staleness_steps": statistics.mean(run["staleness_steps"] for run in of),
             }

@@ -170,8 +170,8 @@ def asynchrony() -> str:
         )
         waited, age = number(told["student_waited_s"]), number(told["staleness_steps"], 0)
         lines.append([words[name], mean(accuracy), number(told["rounds_of_lockstep"], 2), f"{waited} s", age])
-    head = "staleness bound | student | duration of the rounds, of lockstep's | the student waited | age of a batch's snapshot, in steps"
-    return table(head, lines)
+    times = "duration of the rounds, of lockstep's | the student waited"
+    return table(f"staleness bound | student | {times} | age of a batch's snapshot, in steps", lines)
 
 
 @figure
