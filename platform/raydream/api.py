@@ -425,10 +425,8 @@ def extend(
     how = METHODS[method]
     if how.images == "made":
         check_invertible(teacher, replace(config.synthesis, method=how.synthesizer))
-    callbacks = Callbacks(
-        lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2)
-    )
-    learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), callbacks)
+    calls = Callbacks(lambda epoch, *_: on_progress(0.5 + 0.5 * epoch / epochs), lambda share: on_progress(share / 2))
+    learned, _ = learn_classes(config, how, teacher, new, None, derive_seed(seed, "continual", 1), calls)
     return make_teacher(learned, replace(teacher.config, classes=classes, checkpoint=None)).to(teacher.device)
 
 
