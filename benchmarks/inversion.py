@@ -40,6 +40,8 @@ from raydream.synthesis.stages import Stage, stages_of
 from raydream.teachers.loading import load_teacher
 from raydream.teachers.teacher import Teacher, make_teacher
 
+LONG = 1000
+"""batches of the run that the engine's updates are part of, by which it decides how to compile"""
 COMPETITION = 10.0
 """alpha_c of the adaptive timings (the paper's)"""
 
@@ -213,7 +215,7 @@ def _at(bench: Bench, stage: Stage) -> Teacher:
 def _engine(
     bench: Bench, method: str, stage: Stage, student: torch.nn.Module | None, precision: str
 ) -> Callable[[], None]:
-    synthesizer = SYNTHESIZERS[method](_at(bench, stage), _synthesis(bench, method, stage, precision))
+    synthesizer = SYNTHESIZERS[method](_at(bench, stage), _synthesis(bench, method, stage, precision), LONG)
     request = Request(bench.targets(), seed=0, student=student)
 
     def turn() -> None:

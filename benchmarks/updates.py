@@ -10,6 +10,7 @@ time of one thread, which other work on the machine disturbs least.
 
 import argparse
 import copy
+import inspect
 import json
 import statistics
 import subprocess
@@ -34,6 +35,8 @@ WORKS: dict[str, tuple[Any, ...]] = {
 }
 UPDATES = {"digits": 50, "cifar_resnet20": 5}
 """in a turn"""
+LONG = 1000
+"""batches of the run that each update is one of, by which an engine decides how to compile"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,7 +138,9 @@ def _loop(
         compile=compiled,
         coefficients=CoefficientsConfig(competition=10.0 if does == "adaptive" else 0.0),
     )
-    synthesizer = SYNTHESIZERS[does](teacher, synthesis)
+    kind = SYNTHESIZERS[does]
+    run = {"batches": LONG} if "batches" in inspect.signature(kind).parameters else {}  # version 0.1 has none
+    synthesizer = kind(teacher, synthesis, **run)
     request = Request(torch.arange(images) % 10, 0, student if does == "adaptive" else None)
     return lambda: synthesizer.synthesize(request)
 

@@ -128,15 +128,15 @@ def test_smoothed_statistics_are_those_of_a_moving_average(network):
     smoothed, plain = SmoothedDistances(observed, 0.75, some_images(1)), FeatureDistances(observed)
     smoothed.begin(None)
     statistics = observed(some_images()).statistics
-    assert torch.equal(smoothed(statistics), plain(statistics))
-    average = smoothed.compared
+    average = smoothed.compared(statistics)
+    assert torch.equal(smoothed(average), plain(statistics))
     assert torch.equal(average, statistics)
     for _ in range(2):  # of one batch, so the average moves with what is compared last alone
         smoothed.begin(average)
         statistics = observed(2.0 * some_images()).statistics
         mixed = 0.75 * average + 0.25 * statistics
-        torch.testing.assert_close(smoothed(statistics), plain(mixed), rtol=1e-12, atol=1e-12)
-        average = smoothed.compared
+        average = smoothed.compared(statistics)
+        torch.testing.assert_close(smoothed(average), plain(mixed), rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_of_a_smoothed_batch_is_the_share_that_the_batch_has():
@@ -146,7 +146,7 @@ def test_the_gradient_of_a_smoothed_batch_is_the_share_that_the_batch_has():
     smoothed, gradients = SmoothedDistances(observed, 0.9, torch.zeros(1, 2, 4, 4)), {}
     for name, average in (("plain", None), ("smoothed", observed(x).statistics)):
         smoothed.begin(None if average is None else average.detach())
-        (gradients[name],) = torch.autograd.grad(smoothed(observed(x).statistics).sum(), x)
+        (gradients[name],) = torch.autograd.grad(smoothed(smoothed.compared(observed(x).statistics)).sum(), x)
     torch.testing.assert_close(gradients["smoothed"], 0.1 * gradients["plain"])
 
 
@@ -158,13 +158,16 @@ def test_another_average_does_not_make_compiled_code_compile_again():
         compiled.append(graph)
         return graph.forward
 
-    distances = torch.compile(lambda x: smoothed(observed(x).statistics), backend=backend, dynamic=False)
+    def smoothed_distances(x: Tensor) -> Tensor:
+        return smoothed(smoothed.compared(observed(x).statistics))
+
+    distances = torch.compile(smoothed_distances, backend=backend, dynamic=False)
     x, average = some_images().float(), None
     for _ in range(3):
         smoothed.begin(average)
-        expected = smoothed(observed(x).statistics)
+        expected = smoothed_distances(x)
         torch.testing.assert_close(distances(x), expected, rtol=1e-3, atol=1e-3)
-        average = smoothed.compared + 1.0
+        average = smoothed.compared(observed(x).statistics) + 1.0
     assert len(compiled) == 1
 
 

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raydream.config import TeacherConfig
+from raydream.synthesis.engine import Engine
+from raydream.teachers.teacher import make_teacher
 from tests.synthesis.test_gradient import ALL, assert_same, gradient_of, some_images
 from tests.synthesis.test_memory import child
+from tests.tiny import tiny_synthesis
 
 
 def small_network(seed: int) -> nn.Module:
@@ -17,14 +21,19 @@ def small_network(seed: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
 
 
-def test_compiled_equals_uncompiled():
+@pytest.mark.parametrize("in_one_graph", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_compiled_equals_uncompiled(in_one_graph):
     images, targets = some_images(8, dtype=torch.float32)
     networks = small_network(0), small_network(1)
     plain = gradient_of(ALL, networks=networks)(images, targets)
-    compiled = gradient_of(ALL, networks=networks, compiled=True)
+    compiled = gradient_of(ALL, networks=networks, compiled=True, in_one_graph=in_one_graph)
     assert_same(compiled(images, targets), plain, 1e-5)
     assert compiled.take_notes() == ()
     assert_same(compiled(-images, targets), gradient_of(ALL, networks=networks)(-images, targets), 1e-5)
+    other = small_network(0), small_network(2)
+    compiled._student.load_state_dict(other[1].state_dict())
+    assert_same(compiled(images, targets), gradient_of(ALL, networks=other)(images, targets), 1e-5)
+    assert compiled.in_one_graph == in_one_graph and compiled.take_notes() == ()
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -35,14 +44,14 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         compiled.append(len(inputs[0]))
         return graph
 
-    monkeypatch.setattr("raydream.synthesis.gradient.BACKEND", backend)
+    monkeypatch.setattr("raydream.synthesis.compiled.BACKEND", backend)
     return compiled
 
 
 def quick(compiled: bool = True, chunk_size: int | None = None, network: type[nn.Module] = nn.Sequential):
     """An engine that Dynamo follows in a moment."""
     layers = network(nn.Flatten(), nn.Linear(64, 10)).double()
-    return gradient_of(("classification",), chunk_size, (layers, layers), compiled=compiled)
+    return gradient_of(("classification",), chunk_size, (layers, layers), compiled=compiled, in_one_graph=True)
 
 
 @pytest.mark.parametrize("engines", [1, 12])
@@ -71,14 +80,56 @@ def test_where_compiling_for_a_later_shape_fails_it_is_noted(monkeypatch):
             raise RuntimeError("no compiler")
         return graph
 
-    monkeypatch.setattr("raydream.synthesis.gradient.BACKEND", fails_at_five)
+    monkeypatch.setattr("raydream.synthesis.compiled.BACKEND", fails_at_five)
     evaluate = quick()
     evaluate(*some_images(4))
     assert evaluate.compiled and evaluate.take_notes() == ()
     assert evaluate(*some_images(5)).gradient.abs().max() > 0
-    (note,) = evaluate.take_notes()
-    assert note.startswith("compiling failed, going on without (")
+    several, none = evaluate.take_notes()
+    assert several.startswith("compiling in several graphs, not in one (")
+    assert none.startswith("compiling failed, going on without (")
     assert not evaluate.compiled
+
+
+def freezing(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of inputs of the graphs that are compiled from now on; constants stay as they are at that moment."""
+    varying: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        varying.append(len(inputs))
+        for name, value in list(graph.named_buffers()):
+            setattr(graph, name, value.clone())
+        return graph
+
+    monkeypatch.setattr("raydream.synthesis.compiled.BACKEND", backend)
+    return varying
+
+
+def test_a_teacher_is_a_constant_of_compiled_code(monkeypatch):
+    varying, (images, targets) = freezing(monkeypatch), some_images(6, dtype=torch.float32)
+    networks = small_network(0), small_network(1)
+    evaluate = gradient_of(("classification", "feature"), None, networks, compiled=True, in_one_graph=True)
+    evaluate(images, targets)
+    assert varying == [3]  # images, targets and the factor on the images
+
+
+def test_what_changes_between_batches_is_no_constant(monkeypatch):
+    freezing(monkeypatch)
+    monkeypatch.setattr("raydream.synthesis.engine.ONE_GRAPH_S", 0.0)
+    terms = ("classification", "feature", "masked_kl")
+    teacher, (images, targets) = make_teacher(small_network(0), TeacherConfig()), some_images(6, dtype=torch.float32)
+    engines = [Engine(teacher, tiny_synthesis(method="fast", compile=each), terms, 1) for each in ("on", "off")]
+    average = None
+    for seed in (1, 2):
+        found = []
+        for engine in engines:
+            engine.begin(average)
+            found.append(engine.gradient(small_network(seed))(images, targets))
+        assert_same(found[0], found[1], 1e-4)
+        average = engines[1].compared()
+        torch.testing.assert_close(engines[0].compared(), average)
+        average = average + 1.0
+    assert engines[0].gradient(small_network(3)).in_one_graph
 
 
 class Breaks(nn.Sequential):
@@ -90,10 +141,15 @@ class Breaks(nn.Sequential):
 
 
 def test_a_network_that_dynamo_gives_up_compiling_is_noted(monkeypatch):
-    # What lies behind a graph break is one piece of code for all shapes, of which Dynamo compiles 8.
+    # It compiles in several graphs, and not in one. What lies behind a break is one piece of code for all shapes, of
+    # which Dynamo compiles 8.
     counting(monkeypatch)
     evaluate = quick(network=Breaks)
-    for count in range(1, 13):
+    evaluate(*some_images(1))
+    assert evaluate.compiled and not evaluate.in_one_graph
+    (note,) = evaluate.take_notes()
+    assert note.startswith("compiling in several graphs, not in one (")
+    for count in range(2, 13):
         evaluate(*some_images(count))
     (note,) = evaluate.take_notes()
     assert note.startswith("compiling failed, going on without (") and not evaluate.compiled

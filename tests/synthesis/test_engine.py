@@ -28,6 +28,15 @@ def test_auto_compiles_where_that_saves_more_than_it_takes(monkeypatch):
         assert Engine(tiny_teacher(), tiny_synthesis(), TERMS, 1).gradient(None).compiled == compiles
 
 
+def test_both_passes_are_one_graph_in_long_runs(monkeypatch):
+    saved = saved_s(monkeypatch)
+    monkeypatch.undo()
+    for share, whole in ((0.99, True), (1.0, False)):
+        monkeypatch.setattr("raydream.synthesis.engine.ONE_GRAPH_S", share * saved)
+        engine = Engine(tiny_teacher(), tiny_synthesis(compile="on"), TERMS, 1)
+        assert engine.gradient(None).in_one_graph == whole and ("one_graph" in engine.way()) == whole
+
+
 def test_all_batches_of_the_run_pay_for_compiling(monkeypatch):
     one = saved_s(monkeypatch)
     assert saved_s(monkeypatch, batches=5) == pytest.approx(5 * one)

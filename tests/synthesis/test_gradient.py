@@ -48,6 +48,7 @@ def gradient_of(
     networks: tuple[nn.Module, nn.Module] | None = None,
     dtype: torch.dtype = torch.float32,
     compiled: bool = False,
+    in_one_graph: bool = False,
 ) -> PixelGradient:
     """As an inversion builds it; in float64 where the networks are."""
     teacher, student = networks or doubles()
@@ -56,7 +57,8 @@ def gradient_of(
     observed = ObservedNetwork(teacher, statistics="feature" in terms, before=before)
     distances = FeatureDistances(observed) if "feature" in terms else None
     other = frozen_copy(student) if {"competition", "masked_kl"} & {*terms} else None
-    return PixelGradient(objective, observed, distances, other, torch.ones(1, 1, 1, 1), dtype, compiled, chunk_size)
+    ways = torch.ones(1, 1, 1, 1), dtype, compiled, in_one_graph, chunk_size
+    return PixelGradient(objective, observed, distances, other, *ways)
 
 
 def singles() -> tuple[nn.Module, nn.Module]:

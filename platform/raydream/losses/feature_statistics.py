@@ -52,11 +52,15 @@ class FeatureDistances(nn.Module):
         super().__init__()
         self.observed = observed
 
+    def compared(self, statistics: Tensor) -> Tensor:
+        """Return what is compared for a pass with these statistics, [2, C of all layers and uses]: themselves."""
+        return statistics
+
     def forward(self, statistics: Tensor) -> Tensor:
         """Return the distances [L], those of several uses of a layer added up.
 
         Args:
-            statistics: [2, C of all layers and uses].
+            statistics: [2, C of all layers and uses], as `compared` returns them.
         """
         layers, uses = self.observed.layers.values(), self.observed.uses
         used: list[Any] = [layer for layer, count in zip(layers, uses, strict=True) for _ in range(count)]
@@ -79,10 +83,6 @@ class SmoothedDistances(FeatureDistances):
         observed: see `FeatureDistances`.
         momentum: m, in [0, 1).
         example: images [N,C,H,W] that the network accepts; they determine the number of statistics.
-
-    Attributes:
-        compared: [2, C of all layers and uses], means and variances that were last compared: the average including that
-            batch.
     """
 
     average: Tensor
@@ -94,10 +94,9 @@ class SmoothedDistances(FeatureDistances):
         with torch.no_grad():
             statistics = observed(example).statistics
         assert statistics is not None  # of the layers whose running ones are compared
-        self.compared = statistics
         # Buffers that are overwritten: compiled code would be compiled again for other tensors.
-        self.register_buffer("average", torch.zeros_like(self.compared))
-        self.register_buffer("weight", torch.zeros_like(self.compared[0, 0]))
+        self.register_buffer("average", torch.zeros_like(statistics))
+        self.register_buffer("weight", torch.zeros_like(statistics[0, 0]))
 
     def begin(self, average: Tensor | None) -> None:
         """Set the average, [2, C of all layers and uses], that smooths the next passes; None: no average."""
@@ -105,8 +104,6 @@ class SmoothedDistances(FeatureDistances):
         if average is not None:
             self.average.copy_(average)
 
-    def forward(self, statistics: Tensor) -> Tensor:
-        """Return the distances [L] of the smoothed statistics, as `FeatureDistances` does."""
-        smoothed = torch.lerp(statistics, self.average, self.weight)
-        self.compared = smoothed.detach()
-        return super().forward(smoothed)
+    def compared(self, statistics: Tensor) -> Tensor:
+        """Return the average including these statistics, [2, C of all layers and uses]."""
+        return torch.lerp(statistics, self.average, self.weight)

@@ -1,11 +1,12 @@
 """The objective's gradient for a synthesizer's requests: one for those with a student, one for those without."""
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from raydream.compute import choose_dtype, compiling_pays, counted, saved_by_compiling_s
+from raydream.compute import ONE_GRAPH_S, choose_dtype, compiling_pays, counted, saved_by_compiling_s
 from raydream.config import SynthesisConfig
 from raydream.config.synthesis import ADVERSARIES
 from raydream.losses.feature_statistics import FeatureDistances, SmoothedDistances
@@ -34,6 +35,7 @@ class Engine:
     def __init__(self, teacher: Teacher, config: SynthesisConfig, terms: tuple[str, ...], batches: int) -> None:
         self._teacher, self._config, self._terms, self._batches = teacher, config, terms, batches
         self._gradients: dict[bool, PixelGradient] = {}
+        self._used: PixelGradient | None = None
         self._student: nn.Module | None = None
         self._finished, self.graphs = Chunks(config.chunk_size), Graphs(teacher.device)
         self._network = self._observed()
@@ -46,13 +48,13 @@ class Engine:
             student: to compete with; its weights are copied.
         """
         competes = any(getattr(self._config.coefficients, name) > 0 for name in self._terms if name in ADVERSARIES)
-        if student is None or not competes:
-            return self._gradient(competes=False)
-        if self._student is None:
-            self._student = frozen_copy(student).to(self._teacher.device)
-        # Into the same network, as torch.compile would take another one for new code.
-        self._student.load_state_dict(student.state_dict())
-        return self._gradient(competes=True)
+        if student is not None and competes:
+            if self._student is None:
+                self._student = frozen_copy(student).to(self._teacher.device)
+            # Into the same network, as torch.compile would take another one for new code.
+            self._student.load_state_dict(student.state_dict())
+        self._used = self._gradient(student is not None and competes)
+        return self._used
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the teacher's logits for finished images, float32 [N,K], in chunks where memory is short.
@@ -77,8 +79,15 @@ class Engine:
     def way(self) -> dict[str, object]:
         """Describe for a recipe how this process computes images without a competing student."""
         gradient = self._gradient(competes=False)
-        graphed = {"graphed": True} if self.graphs.capture else {}
-        return {"compiled": gradient.compiled, "chunks": [gradient.chunks.size, self._finished.size], **graphed}
+        found: dict[str, object] = {
+            "compiled": gradient.compiled,
+            "chunks": [gradient.chunks.size, self._finished.size],
+        }
+        if self.graphs.capture:
+            found["graphed"] = True
+        if gradient.in_one_graph:  # where the compiler may join operations that two graphs keep apart
+            found["one_graph"] = True
+        return found
 
     def _gradient(self, competes: bool) -> PixelGradient:
         if competes not in self._gradients:
@@ -92,7 +101,9 @@ class Engine:
 
     def compared(self) -> Tensor | None:
         """Return the moving average including the last gradient's statistics; None where no statistics are smoothed."""
-        return self._distances.compared.clone() if isinstance(self._distances, SmoothedDistances) else None
+        if self._used is None or self._used.compared is None or not isinstance(self._distances, SmoothedDistances):
+            return None
+        return self._used.compared.clone()
 
     def _build(self, competes: bool) -> PixelGradient:
         config, device = self._config, self._teacher.device
@@ -100,9 +111,12 @@ class Engine:
         student, dtype = self._student if competes else None, choose_dtype(config.precision, device)
         networks = self._network, self._distances, student
         given = objective, *networks, self._teacher.normalization.from_canvas(), dtype
-        bare = PixelGradient(*given, compiled=False, chunk_size=None)
-        compiled = compiling_pays(config, lambda: self._saved_by_compiling_s(bare))
-        return PixelGradient(*given, compiled, config.chunk_size)
+        bare = PixelGradient(*given, compiled=False, in_one_graph=False, chunk_size=None)
+        saved_s = functools.cache(lambda: self._saved_by_compiling_s(bare))
+        compiled = compiling_pays(config, saved_s)
+        # Tried on CPUs alone: on a GPU the compiler decides between two graphs what to keep in memory.
+        in_one_graph = compiled and device.type == "cpu" and saved_s() > ONE_GRAPH_S
+        return PixelGradient(*given, compiled, in_one_graph, config.chunk_size)
 
     def _saved_by_compiling_s(self, gradient: Callable[[Tensor, Tensor], object]) -> float:
         """Seconds that compiling saves in all updates of the run, each stage at the size of its images.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -14,10 +13,12 @@ from raydream.losses.feature_statistics import FeatureDistances
 from raydream.losses.objective import Objective, Observation
 from raydream.memory import is_out_of_memory
 from raydream.networks.observed import ObservedNetwork
+from raydream.synthesis.compiled import compiled_alone, compiled_with
 from raydream.synthesis.memory import Chunks
 
-BACKEND: str | Callable[..., Any] = "inductor"
-"""torch.compile's"""
+Found = tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]
+"""weighted total; terms; distances and compared statistics, empty where the objective has no term of features (no None,
+which torch.func.grad does not pass through)"""
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,17 @@ class PixelGradient:
         dtype: type of the networks' arithmetic.
         compiled: whether to use torch.compile. If compiling fails for any shape, the networks run uncompiled from then
             on, and a note says so.
+        in_one_graph: where it is compiled, whether forward and backward pass are one graph, with the teacher's weights
+            as constants. If this fails for any shape, they are several graphs from then on, and a note says so.
         chunk_size: images that pass through the networks at once; None: all.
 
     Attributes:
         compiled: whether torch.compile is used; False once that has failed.
+        in_one_graph: whether both passes are compiled as one graph; False once that has failed.
         chunks: the number of images per pass through the networks that memory has allowed.
         layers: names of the BN layers whose feature distances are reported; none where the objective has no such term.
+        compared: the statistics that the last evaluation compared, [2, C of all layers and uses]; None where the
+            objective has no such term.
     """
 
     def __init__(
@@ -71,12 +77,15 @@ class PixelGradient:
         from_canvas: Tensor,
         dtype: torch.dtype,
         compiled: bool,
+        in_one_graph: bool,
         chunk_size: int | None,
     ) -> None:
         self.layers = list(teacher.layers)
         self.chunks, self.compiled, self._from_canvas = Chunks(chunk_size), compiled, from_canvas
         self._objective, self._teacher, self._student, self._dtype = objective, teacher, student, dtype
         self._distances = distances
+        self.compared: Tensor | None = None
+        self.in_one_graph = compiled and in_one_graph
         self._code: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
         self._tried: set[tuple[torch.Size, int]] = set()
 
@@ -113,8 +122,14 @@ class PixelGradient:
         except Exception as error:  # whatever a missing or failing compiler raises
             if is_out_of_memory(error):
                 raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            if self.in_one_graph:
+                self.in_one_graph = False
+                self._tried.clear()
+                self.chunks.note(f"compiling in several graphs, not in one ({reason})")
+                return self._evaluate(images, targets, size)
             self.compiled = False
-            self.chunks.note(f"compiling failed, going on without ({type(error).__name__}: {first_line(error)})")
+            self.chunks.note(f"compiling failed, going on without ({reason})")
             evaluation = self._evaluate_either(images, targets, size)
         self._tried.add(shapes)
         return evaluation
@@ -122,12 +137,17 @@ class PixelGradient:
     def _evaluate_either(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
         if size < len(images):
             return self._in_chunks(images, targets, size)
-        x = images.detach().requires_grad_(True)
-        total, values, distances = self._code_for(self._all_at_once, x)(x, targets)
-        scale = self._scale(len(images))
-        (gradient,) = torch.autograd.grad(total * scale, x)
-        distances = None if distances is None else distances.detach()
-        return Evaluation(gradient / scale, total.detach(), _detached(values), distances)
+        x = images.detach()
+        if self.in_one_graph:
+            with torch.no_grad():
+                gradient, (total, values, features) = self._code_for(self._with_gradient, x)(x, targets)
+        else:
+            total, values, features = self._code_for(self._all_at_once, x)(x.requires_grad_(True), targets)
+            scale = self._scale(len(images))
+            (gradient,) = torch.autograd.grad(total * scale, x)
+            gradient = gradient / scale
+        distances, self.compared = (each.detach() for each in features) if features else (None, None)
+        return Evaluation(gradient, total.detach(), _detached(values), distances)
 
     def _code_for(self, method: Any, x: Tensor) -> Callable[..., Any]:
         """A method of this object, compiled for images of one shape where this compiles."""
@@ -135,7 +155,9 @@ class PixelGradient:
             return method  # type: ignore[no-any-return]
         key = method.__name__, x.shape
         if key not in self._code:
-            self._code[key] = compiled_alone(method)
+            whole = method == self._with_gradient
+            constants = [*self._teacher.parameters(), *self._teacher.buffers()]
+            self._code[key] = compiled_with(constants, method) if whole else compiled_alone(method)
         return self._code[key]
 
     def _scale(self, count: int) -> float:
@@ -153,12 +175,26 @@ class PixelGradient:
         seen = Observation(images, None, logits, None, student_logits, activations, prediction)
         return seen, statistics
 
-    def _all_at_once(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    def _all_at_once(self, images: Tensor, targets: Tensor) -> Found:
         seen, statistics = self._run(images)
-        distances = None if self._distances is None or statistics is None else self._distances(statistics)
+        distances: Tensor | None = None
+        features: tuple[Tensor, ...] = ()
+        if self._distances is not None and statistics is not None:
+            compared = self._distances.compared(statistics)
+            distances = self._distances(compared)
+            features = distances, compared
         full = _with_targets(seen, targets, distances)
         total, values = self._objective(full)
-        return total, values, distances
+        return total, values, features
+
+    def _with_gradient(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Found]:
+        """The gradient and what it is of, as one piece of code for the compiler."""
+        gradient, found = torch.func.grad(self._scaled, has_aux=True)(images, targets)
+        return gradient / self._scale(len(images)), found
+
+    def _scaled(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Found]:
+        found = self._all_at_once(images, targets)
+        return found[0] * self._scale(len(images)), found
 
     def _in_chunks(self, images: Tensor, targets: Tensor, size: int) -> Evaluation:
         gradient, total = torch.zeros_like(images), images.new_zeros(())
@@ -171,7 +207,8 @@ class PixelGradient:
         distances = means = pulls = None
         if self._distances is not None:
             statistics = self._statistics(images, size).requires_grad_(True)
-            distances = self._distances(statistics)
+            compared = self._distances.compared(statistics)
+            distances, self.compared = self._distances(compared), compared.detach()
             feature, found = self._objective(Observation(distances=distances), "features")
             (pulls,) = torch.autograd.grad(feature, statistics)
             values |= _detached(found)
@@ -247,18 +284,6 @@ class PixelGradient:
             assert prediction is not None
             found = found + len(chunk) / len(images) * prediction
         return found
-
-
-def compiled_alone(function: Any) -> Any:
-    """Compile a function or method for one shape, with a code object of its own.
-
-    Dynamo counts its compilations per code object. All engines of a process would share one, and the ninth shape would
-    run uncompiled.
-    """
-    owner = getattr(function, "__self__", None)
-    plain = function if owner is None else function.__func__
-    copied = FunctionType(plain.__code__.replace(), plain.__globals__, plain.__name__, plain.__defaults__)
-    return torch.compile(copied if owner is None else MethodType(copied, owner), dynamic=False, backend=BACKEND)
 
 
 def _with_targets(seen: Observation, targets: Tensor, distances: Tensor | None) -> Observation:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from raydream.errors import RaydreamError, first_line
 from raydream.synthesis.checkpoint import Checkpoint
-from raydream.synthesis.gradient import Evaluation, PixelGradient, compiled_alone
+from raydream.synthesis.compiled import compiled_alone
+from raydream.synthesis.gradient import Evaluation, PixelGradient
 from raydream.synthesis.stages import Stage
 from raydream.synthesis.updates import Bounds, Updates
 from raydream.synthesis.view import View
