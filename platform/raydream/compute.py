@@ -24,10 +24,10 @@ from raydream.errors import InputError
 
 COMPILE_S = 60.0
 """seconds that compiling is assumed to take; it takes 10 to 60"""
-ONE_GRAPH_S = 180.0
+ONE_GRAPH_S = 90.0
 """seconds that compiling has to save in all before it pays to compile forward and backward pass as one graph, with the
-teacher's weights as constants: that saves a tenth of the remaining time, but torch's cache does not keep the code, so
-that each process takes 12 to 20 seconds for it"""
+teacher's weights as constants: that saves a tenth to a quarter of the remaining time, but torch's cache does not keep
+the code, so that each process takes 12 to 20 seconds for it"""
 SAVED_SHARE = 1 / 3
 """of the time that arithmetic takes uncompiled, what compiling is assumed to save (by fewer passes through memory)"""
 ASSUMED_RATE = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
